@@ -1,0 +1,196 @@
+"""Episodes, and the random numbers that they are made of.
+
+An episode is one learning life: initial synapses, support batches to learn from and query
+batches to be scored on. It is a pure function of a few integers, its `EpisodeKey` and the
+experiment's seed, so every worker can make it for itself and always makes the same one.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from blur_es.errors import InputError
+
+if TYPE_CHECKING:
+    from blur_es.tasks.base import Task
+
+Float32Array = npt.NDArray[np.float32]
+
+
+class Phase(enum.IntEnum):
+    """What an episode is for; no phase ever sees the episodes of another."""
+
+    META_TRAINING = 0
+    VALIDATION = 1
+    TEST = 2
+    TUNING = 3
+
+
+class Stream(enum.IntEnum):
+    """The independent streams of random numbers of one experiment."""
+
+    SAMPLES = 0
+    SYNAPSES = 1
+    GENOME = 2
+
+
+def random_generator(seed: int, *key: int) -> np.random.Generator:
+    """A counter-based generator (Philox) keyed by the seed and by non-negative integers.
+
+    The same integers give the same numbers in every process; different ones give
+    independent streams.
+    """
+    return np.random.Generator(np.random.Philox(np.random.SeedSequence([seed, *key])))
+
+
+class EpisodeKey(NamedTuple):
+    """Which episode: with the seed, it fixes every number of the episode."""
+
+    phase: Phase
+    generation: int
+    replica: int
+    task: int
+
+
+@dataclasses.dataclass(frozen=True)
+class EpisodeSpec:
+    """The lengths of an episode.
+
+    Attributes:
+        unroll: number of inner steps, each on a support batch of its own.
+        batch_size: rows in every batch.
+        query_batches: number of held-out batches that score the result.
+    """
+
+    unroll: int
+    batch_size: int
+    query_batches: int
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                raise InputError(
+                    f"episode.{field.name}: found {value!r}, expected a whole number, 1 or more"
+                )
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Episode:
+    """One learning life, all arrays float32.
+
+    Attributes:
+        support_inputs: (N, B, n_0) standardised inputs of the N steps.
+        support_labels: (N, B, n_L) labels, +1 and -1.
+        query_inputs: (Q, B, n_0).
+        query_labels: (Q, B, n_L).
+        forward_noise: for every synapse layer i (n_i + 1, n_{i+1}, k) normal numbers of
+            deviation 1/sqrt(n_i + 1); times the genome's `initial_scale` they are the
+            initial forward synapses, the bias in the last row.
+        backward_noise: for every synapse layer i >= 1 (n_{i+1}, n_i, k), of deviation
+            1/sqrt(n_{i+1}); None for i = 0, whose backward synapses feed nothing.
+    """
+
+    support_inputs: Float32Array
+    support_labels: Float32Array
+    query_inputs: Float32Array
+    query_labels: Float32Array
+    forward_noise: tuple[Float32Array, ...]
+    backward_noise: tuple[Float32Array | None, ...]
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Layer sizes n_0 .. n_L."""
+        return (
+            self.forward_noise[0].shape[0] - 1,
+            *(noise.shape[1] for noise in self.forward_noise),
+        )
+
+
+def make_episode(
+    task: Task,
+    hidden: Sequence[int],
+    states: int,
+    spec: EpisodeSpec,
+    seed: int,
+    key: EpisodeKey,
+) -> Episode:
+    """Make the episode of a key: samples, standardisation and initial synapses.
+
+    Inputs are standardised with the mean and the deviation of the episode's own support
+    data, one of each for all inputs of an image and one of each per input otherwise.
+    """
+    samples = task.sample(
+        key.phase,
+        spec.unroll * spec.batch_size,
+        spec.query_batches * spec.batch_size,
+        random_generator(seed, Stream.SAMPLES, *key),
+    )
+    sizes = (task.inputs, *hidden, task.outputs)
+    support = np.asarray(samples.support_inputs, dtype=np.float32)
+    query = np.asarray(samples.query_inputs, dtype=np.float32)
+    mean, deviation = standardization(support, task.pooled_standardization)
+    batches = (spec.unroll, spec.batch_size, -1)
+    queries = (spec.query_batches, spec.batch_size, -1)
+    noise = [
+        initial_noise(sizes, layer, states, random_generator(seed, Stream.SYNAPSES, *key, layer))
+        for layer in range(len(sizes) - 1)
+    ]
+    return Episode(
+        support_inputs=((support - mean) / deviation).reshape(batches),
+        support_labels=signed_labels(samples.support_classes, task).reshape(batches),
+        query_inputs=((query - mean) / deviation).reshape(queries),
+        query_labels=signed_labels(samples.query_classes, task).reshape(queries),
+        forward_noise=tuple(forward for forward, _ in noise),
+        backward_noise=tuple(backward for _, backward in noise),
+    )
+
+
+def standardization(support: Float32Array, pooled: bool) -> tuple[Float32Array, Float32Array]:
+    """Mean and deviation of support data (rows, inputs), float32, over all inputs or per input.
+
+    A constant input has deviation 1, so that it becomes 0.
+    """
+    axis = None if pooled else 0
+    mean = support.mean(axis=axis, dtype=np.float64)
+    deviation = support.std(axis=axis, dtype=np.float64)
+    deviation = np.where(deviation > 1e-7, deviation, 1.0)
+    return np.asarray(mean, np.float32), np.asarray(deviation, np.float32)
+
+
+def signed_labels(classes: npt.NDArray[np.integer[Any]], task: Task) -> Float32Array:
+    """Labels (rows, n_L): +1 for the class and -1 for the others; one output: the sign.
+
+    Raises `InputError` for a class outside the task's.
+    """
+    classes = np.asarray(classes)
+    if classes.size and (classes.min() < 0 or classes.max() >= task.classes):
+        raise InputError(
+            f"task {task.name!r}: found labels from {classes.min()} to {classes.max()}, "
+            f"expected 0 to {task.classes - 1}"
+        )
+    if task.outputs == 1:
+        return (2.0 * classes[:, None] - 1.0).astype(np.float32)
+    labels = np.full((len(classes), task.outputs), -1.0, np.float32)
+    labels[np.arange(len(classes)), classes] = 1.0
+    return labels
+
+
+def initial_noise(
+    sizes: Sequence[int], layer: int, states: int, generator: np.random.Generator
+) -> tuple[Float32Array, Float32Array | None]:
+    """Forward and backward normal numbers of one synapse layer, scaled to their fan-in."""
+    sources, targets = sizes[layer], sizes[layer + 1]
+    forward = generator.standard_normal((sources + 1, targets, states), dtype=np.float32)
+    forward *= np.float32(1.0 / np.sqrt(sources + 1))
+    if layer == 0:
+        return forward, None
+    backward = generator.standard_normal((targets, sources, states), dtype=np.float32)
+    backward *= np.float32(1.0 / np.sqrt(targets))
+    return forward, backward

@@ -1,0 +1,30 @@
+"""The errors that a user is meant to read.
+
+Everything that a person can put right (a typo in a file, a missing data set, an
+unwritable folder) is an `InputError`: the command line prints its message without a
+traceback and exits with 2. Everything that went wrong while the work was under way is a
+`RunError`, exit code 1.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class BlurError(Exception):
+    """Base of the package's own errors; the message is written for the user."""
+
+
+class InputError(BlurError):
+    """Something that the user gave is wrong; says what was found and what was expected."""
+
+
+class RunError(BlurError):
+    """The work could not go on; says what happened and what to do."""
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Return `` (did you mean 'x'?)`` for the nearest of the known names, or nothing."""
+    matches = difflib.get_close_matches(str(name), [str(k) for k in known], n=1, cutoff=0.6)
+    return f" (did you mean {matches[0]!r}?)" if matches else ""

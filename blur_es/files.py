@@ -1,0 +1,140 @@
+"""Files that are either whole or absent, and arrays that are checked before they are read."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import math
+import os
+import tempfile
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from blur_es.errors import InputError
+
+# Above this, an archive is not one of ours: genomes and checkpoints are far smaller.
+MAXIMUM_NPZ_BYTES = 2**30
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write a file beside `path`, sync it and rename it: a reader sees the old or the new one.
+
+    Raises `OSError` as the file system gives it (full disk, no permission); the file that
+    was there before is then untouched and nothing half-written is left.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        # mkstemp makes files private; give them what open() would have given.
+        mask = os.umask(0)
+        os.umask(mask)
+        os.chmod(temporary, 0o666 & ~mask)
+        os.replace(temporary, path)
+        _sync_folder(path.parent)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
+        raise
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a rename durable; not every file system can, and then the rename itself stands."""
+    with contextlib.suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def sha256(content: bytes) -> str:
+    """Hexadecimal SHA-256 digest."""
+    return hashlib.sha256(content).hexdigest()
+
+
+def npz_bytes(arrays: Mapping[str, npt.NDArray[Any]]) -> bytes:
+    """The arrays as the bytes of an `.npz`: the same arrays always give the same bytes."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
+        for name, array in arrays.items():
+            member = io.BytesIO()
+            np.lib.format.write_array(member, np.asarray(array), allow_pickle=False)
+            archive.writestr(zipfile.ZipInfo(f"{name}.npy"), member.getvalue())
+    return buffer.getvalue()
+
+
+def read_npz(path: Path, what: str) -> dict[str, npt.NDArray[Any]]:
+    """Read every array of an `.npz`; `what` names the kind of file in messages.
+
+    Every header is held against the size of its data before anything is allocated; pickles
+    are refused. Raises `InputError` naming the file, what was found and what was expected.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise InputError(f"{path}: cannot read this {what}: {error.strerror or error}") from error
+    return parse_npz(content, f"{path}: this {what}")
+
+
+def parse_npz(content: bytes, subject: str) -> dict[str, npt.NDArray[Any]]:
+    """Parse the bytes of an `.npz`; `subject` begins every message."""
+    arrays: dict[str, npt.NDArray[Any]] = {}
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            total = sum(info.file_size for info in archive.infolist())
+            if total > MAXIMUM_NPZ_BYTES:
+                raise InputError(
+                    f"{subject} unpacks to {total} bytes, expected at most {MAXIMUM_NPZ_BYTES}"
+                )
+            for info in archive.infolist():
+                name = info.filename.removesuffix(".npy")
+                with archive.open(info) as member:
+                    arrays[name] = _read_array(
+                        member, info.file_size, f"{subject}, array {name!r},"
+                    )
+    except (
+        zipfile.BadZipFile,
+        zipfile.LargeZipFile,
+        EOFError,
+        OSError,
+        NotImplementedError,
+    ) as error:
+        raise InputError(f"{subject} is damaged or no .npz archive: {error}") from error
+    except RuntimeError as error:  # encrypted members
+        raise InputError(f"{subject} cannot be read: {error}") from error
+    return arrays
+
+
+def _read_array(member: IO[bytes], size: int, subject: str) -> npt.NDArray[Any]:
+    # NumPy's reader refuses pickles, but allocates what the header claims: check it first.
+    try:
+        header = io.BytesIO(member.read(size))
+        version = np.lib.format.read_magic(header)
+        if version == (1, 0):
+            shape, _, dtype = np.lib.format.read_array_header_1_0(header)
+        elif version == (2, 0):
+            shape, _, dtype = np.lib.format.read_array_header_2_0(header)
+        else:
+            raise InputError(f"{subject} has .npy version {version}, expected (1, 0) or (2, 0)")
+        if dtype.hasobject:
+            raise InputError(f"{subject} holds Python objects, expected plain numbers or text")
+        expected = header.tell() + math.prod(shape) * dtype.itemsize
+        if expected != size:
+            raise InputError(
+                f"{subject} claims shape {shape} of {dtype}, {expected} bytes, "
+                f"but {size} bytes are there"
+            )
+        header.seek(0)
+        return np.lib.format.read_array(header, allow_pickle=False)
+    except (ValueError, SyntaxError, TypeError) as error:
+        raise InputError(f"{subject} has a damaged header: {error}") from error

@@ -1,0 +1,112 @@
+"""Quality measures: what the outer loop maximises, from predictions on query batches.
+
+A measure sees state 0 of the last layer and the labels. All are larger for better results
+and finite: a value below the measure's `worst`, or one that is not a number, counts as
+`worst`, and so does the value of an evaluation that diverged.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import importlib
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from blur_es.errors import InputError, RunError, nearest
+
+FloatArray = npt.NDArray[np.floating[Any]]
+MeasureFunction = Callable[[FloatArray, FloatArray], float]
+
+# Far below chance (log 62 is 4.1), yet near enough that a strategy which uses raw values
+# is not thrown off by one diverged genome.
+WORST_LOSS = -20.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Measure:
+    """A named quality: `function(predictions, labels)`, both (rows, n_L), and its floor."""
+
+    name: str
+    function: MeasureFunction
+    worst: float
+
+    def __call__(self, predictions: FloatArray, labels: FloatArray) -> float:
+        """The value, never below `worst` and never NaN or infinite."""
+        value = float(self.function(predictions, labels))
+        return max(value, self.worst) if math.isfinite(value) else self.worst
+
+
+def accuracy(predictions: FloatArray, labels: FloatArray) -> float:
+    """Share of rows whose largest output is the label's; one output: whose sign is."""
+    if labels.shape[-1] == 1:
+        return float(np.mean((predictions > 0) == (labels > 0)))
+    return float(np.mean(predictions.argmax(axis=-1) == labels.argmax(axis=-1)))
+
+
+def cross_entropy(predictions: FloatArray, labels: FloatArray, temperature: float = 1.0) -> float:
+    """Negative softmax cross-entropy in nats, with predictions / temperature as logits.
+
+    Paper, section 3.3. One output is the logit of the positive label.
+    """
+    logits = predictions.astype(np.float64) / temperature
+    if labels.shape[-1] == 1:
+        return float(-np.mean(np.logaddexp(0.0, -labels * logits)))
+    shifted = logits - logits.max(axis=-1, keepdims=True)
+    log_sum = np.log(np.exp(shifted).sum(axis=-1))
+    truth = np.take_along_axis(shifted, labels.argmax(axis=-1)[:, None], axis=-1)[:, 0]
+    return float(np.mean(truth - log_sum))
+
+
+def squared_error(predictions: FloatArray, labels: FloatArray) -> float:
+    """Negative mean over rows and outputs of the squared distance to the labels."""
+    return float(-np.mean((predictions.astype(np.float64) - labels) ** 2))
+
+
+BUILT_IN = ("accuracy", "cross_entropy", "squared_error")
+
+
+def make_measure(name: str, temperature: float = 1.0) -> Measure:
+    """A measure by name, or a user's own by import path (`package.module:function`).
+
+    One's own takes predictions and labels, (rows, n_L) each, and returns a number, larger
+    for better; its optional attribute `worst` is its floor (else `WORST_LOSS`).
+    """
+    if name == "accuracy":
+        return Measure(name, accuracy, 0.0)
+    if name == "cross_entropy":
+        return Measure(name, functools.partial(cross_entropy, temperature=temperature), WORST_LOSS)
+    if name == "squared_error":
+        return Measure(name, squared_error, WORST_LOSS)
+    if ":" in name:
+        function = import_object(name, "fitness.measure")
+        return Measure(name, function, float(getattr(function, "worst", WORST_LOSS)))
+    raise InputError(
+        f"fitness.measure: unknown measure {name!r}{nearest(name, BUILT_IN)}; expected one of "
+        f"{', '.join(BUILT_IN)} or an import path such as 'my_package.my_module:my_measure'"
+    )
+
+
+def import_object(path: str, where: str) -> Any:
+    """The callable at an import path `package.module:name`; `where` begins every message."""
+    module_name, _, attribute = path.partition(":")
+    try:
+        found: Any = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        raise InputError(
+            f"{where}: cannot import {module_name!r} of {path!r}: {error}; is it installed, "
+            "or in the current folder?"
+        ) from error
+    except Exception as error:
+        raise RunError(f"{where}: importing {module_name!r} failed: {error!r}") from error
+    for part in attribute.split("."):
+        if not hasattr(found, part):
+            raise InputError(f"{where}: {module_name!r} has no {attribute!r} (from {path!r})")
+        found = getattr(found, part)
+    if not callable(found):
+        raise InputError(f"{where}: {path!r} is {type(found).__name__}, expected a callable")
+    return found

@@ -1,0 +1,121 @@
+"""What every inner loop does, whatever computes it.
+
+A backend runs episodes with genomes of one rule. It knows nothing of Ray, of strategies or
+of files, and its results depend on its arguments alone: not on earlier calls, nor on which
+genomes share a call.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from blur_es.episode import Episode
+from blur_es.fitness import Measure
+from blur_es.genome import Genome
+from blur_es.rule import RuleSpec
+
+FloatArray = npt.NDArray[np.floating[Any]]
+BoolArray = npt.NDArray[np.bool_]
+
+# ε of activation and of synapse normalisation (RULE sections 6 and 7).
+ACTIVATION_EPSILON = 1e-5
+SYNAPSE_EPSILON = 1e-9
+
+# Query statistics are pooled over this many support batches, the last ones.
+STATISTICS_BATCHES = 4
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class NetworkState:
+    """A network after a step.
+
+    Attributes:
+        neurons: for every layer l (B, n_l, k), after the whole step.
+        prediction: (B, n_L, k), the last layer before the label was written into it.
+        forward: for every synapse layer i (n_i + 1, n_{i+1}, k), the bias in the last row.
+        backward: for every synapse layer i (n_{i+1}, n_i, k); None for i = 0, which feeds
+            nothing.
+    """
+
+    neurons: tuple[FloatArray, ...]
+    prediction: FloatArray
+    forward: tuple[FloatArray, ...]
+    backward: tuple[FloatArray | None, ...]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Evaluation:
+    """How well P genomes did on R episodes.
+
+    Attributes:
+        fitness: (M, P, R) float64, one (P, R) for each of the M measures; always finite.
+        diverged: (P, R), where a synapse or a last-layer value was not finite at any step.
+    """
+
+    fitness: npt.NDArray[np.float64]
+    diverged: BoolArray
+
+
+class InnerLoop(Protocol):
+    """Runs episodes with genomes of one rule."""
+
+    rule: RuleSpec
+
+    def evaluate(
+        self, genomes: FloatArray, episodes: Sequence[Episode], measures: Sequence[Measure]
+    ) -> Evaluation:
+        """Run every episode with every genome; genomes (P, D) as `Genome.vector` gives them."""
+        ...
+
+    def unroll(self, genome: Genome, episode: Episode) -> Iterator[NetworkState]:
+        """Run one episode and yield the network after each of its N steps."""
+        ...
+
+    def query(self, genome: Genome, episode: Episode) -> FloatArray:
+        """Run one episode; the last layer's states on its query batches, (Q, B, n_L, k)."""
+        ...
+
+
+def initial_synapses(
+    rule: RuleSpec, genome: Genome, episode: Episode
+) -> tuple[list[FloatArray], list[FloatArray | None]]:
+    """Initial forward and backward synapses in float64, symmetric where the rule is.
+
+    The order is that of the synapse update: transpose first, then state 0 for all states.
+    """
+    forward: list[FloatArray] = []
+    backward: list[FloatArray | None] = []
+    for layer, (ahead, back) in enumerate(
+        zip(episode.forward_noise, episode.backward_noise, strict=True)
+    ):
+        scale = layer_field(genome, "initial_scale", layer)
+        weights = scale * ahead.astype(np.float64)
+        returns = None if back is None else scale * back.astype(np.float64)
+        if rule.symmetric and returns is not None:
+            returns = weights[:-1].transpose(1, 0, 2).copy()
+        if rule.single_state:
+            weights = np.repeat(weights[..., :1], rule.states, axis=-1)
+            returns = None if returns is None else np.repeat(returns[..., :1], rule.states, axis=-1)
+        forward.append(weights)
+        backward.append(returns)
+    return forward, backward
+
+
+def layer_field(genome: Genome, name: str, layer: int) -> FloatArray:
+    """A genome field as synapse layer `layer` sees it."""
+    array = genome.fields[name]
+    return array[layer] if genome.rule.per_layer else array
+
+
+def score(
+    measures: Sequence[Measure], predictions: FloatArray, labels: FloatArray, diverged: bool
+) -> list[float]:
+    """Values of the measures for predictions (rows, n_L); a diverged run gets the worst."""
+    if diverged:
+        return [measure.worst for measure in measures]
+    return [measure(predictions, labels) for measure in measures]

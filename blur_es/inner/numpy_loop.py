@@ -1,0 +1,347 @@
+"""The reference inner loop: the equations of the paper in NumPy, float64.
+
+Written to be read beside the paper (arXiv 2104.04657, sections 3.2 to 3.4), not to be
+fast. Arrays are those of `NetworkState`; index letters: b row of the batch, p neuron of the
+lower layer, j neuron of the upper one, c d e o states.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+from scipy.special import expit
+
+from blur_es.episode import Episode
+from blur_es.fitness import Measure
+from blur_es.genome import Genome
+from blur_es.inner.base import (
+    ACTIVATION_EPSILON,
+    STATISTICS_BATCHES,
+    SYNAPSE_EPSILON,
+    Evaluation,
+    FloatArray,
+    NetworkState,
+    initial_synapses,
+    layer_field,
+    score,
+)
+from blur_es.rule import RuleSpec
+
+Statistics = list[tuple[FloatArray, FloatArray]]
+
+
+def _sigmoid_with_gradient(z: FloatArray) -> FloatArray:
+    value = expit(z)
+    return np.stack([value[..., 0], value[..., 1] * (1.0 - value[..., 1])], axis=-1)
+
+
+ACTIVATIONS: dict[str, Callable[[FloatArray], FloatArray]] = {
+    "identity": lambda z: z,
+    "tanh": np.tanh,
+    "relu": lambda z: np.maximum(z, 0.0),
+    "relu_tanh": lambda z: np.maximum(np.tanh(z), 0.0),
+    "sigmoid": expit,
+    "sigmoid_with_grad": _sigmoid_with_gradient,
+}
+
+
+class NumpyInnerLoop:
+    """The reference backend; see `blur_es.inner.base.InnerLoop`."""
+
+    def __init__(self, rule: RuleSpec) -> None:
+        self.rule = rule
+
+    def evaluate(
+        self, genomes: FloatArray, episodes: Sequence[Episode], measures: Sequence[Measure]
+    ) -> Evaluation:
+        """See `InnerLoop.evaluate`."""
+        fitness = np.empty((len(measures), len(genomes), len(episodes)))
+        diverged = np.zeros((len(genomes), len(episodes)), dtype=bool)
+        for g, vector in enumerate(genomes):
+            for r, episode in enumerate(episodes):
+                layers = len(episode.sizes) - 1
+                run = _Run(Genome.from_vector(self.rule, vector, layers), episode)
+                # A diverging genome overflows on its way: that is its result, not a fault.
+                with np.errstate(all="ignore"):
+                    finite = all(_is_finite(state) for state in run.steps())
+                    predictions = run.query()[..., 0].reshape(-1, episode.sizes[-1])
+                diverged[g, r] = not (finite and bool(np.all(np.isfinite(predictions))))
+                labels = episode.query_labels.reshape(-1, episode.sizes[-1])
+                fitness[:, g, r] = score(measures, predictions, labels, diverged[g, r])
+        return Evaluation(fitness, diverged)
+
+    def unroll(self, genome: Genome, episode: Episode) -> Iterator[NetworkState]:
+        """See `InnerLoop.unroll`."""
+        return _Run(genome, episode).steps()
+
+    def query(self, genome: Genome, episode: Episode) -> FloatArray:
+        """See `InnerLoop.query`."""
+        run = _Run(genome, episode)
+        for _ in run.steps():
+            pass
+        return run.query()
+
+
+class _Run:
+    """One episode with one genome, in order: `steps` to its end, then `query`."""
+
+    def __init__(self, genome: Genome, episode: Episode) -> None:
+        self.genome = genome
+        self.rule = genome.rule
+        self.episode = episode
+        self.forward, self.backward = initial_synapses(self.rule, genome, episode)
+        rows = episode.support_inputs.shape[1]
+        self.neurons = [np.zeros((rows, size, self.rule.states)) for size in episode.sizes]
+
+    def steps(self) -> Iterator[NetworkState]:
+        """Every step in turn (RULE section 2)."""
+        rule, genome = self.rule, self.genome
+        for step, (inputs, labels) in enumerate(
+            zip(self.episode.support_inputs, self.episode.support_labels, strict=True)
+        ):
+            if rule.reset_neurons:
+                self.neurons = [np.zeros_like(neurons) for neurons in self.neurons]
+            if rule.normalize_synapses in ("stored", "both"):
+                self.forward, self.backward = _normalize_synapses(
+                    genome, self.forward, self.backward
+                )
+            seen_forward, seen_backward = self._seen()
+            self.neurons = forward_pass(genome, seen_forward, self.neurons, inputs)
+            prediction = self.neurons[-1]
+            after_forward = self.neurons
+            if rule.forward_synapse_update:
+                self._update_synapses("forward_synapse", self.neurons, self.neurons)
+            if step % rule.supervised_every == 0:
+                if rule.forward_synapse_update:
+                    seen_forward, seen_backward = self._seen()
+                self.neurons = [*self.neurons[:-1], feedback(rule, prediction, labels)]
+                self.neurons = backward_pass(genome, seen_backward, self.neurons)
+                lower = after_forward if rule.forward_pre_states else self.neurons
+                self._update_synapses("synapse", lower, self.neurons)
+            yield NetworkState(
+                tuple(self.neurons), prediction, tuple(self.forward), tuple(self.backward)
+            )
+
+    def query(self) -> FloatArray:
+        """Forward-only passes of the finished network on the query batches (RULE section 3)."""
+        rule, genome, episode = self.rule, self.genome, self.episode
+        forward = self.forward
+        if rule.normalize_synapses in ("stored", "both"):
+            forward, _ = _normalize_synapses(genome, forward, self.backward)
+        if rule.normalize_synapses in ("effective", "both"):
+            forward, _ = _normalize_synapses(genome, forward, self.backward)
+        statistics: Statistics | None = None
+        if rule.normalizes_forward and rule.query_statistics == "support":
+            pooled = episode.support_inputs[-STATISTICS_BATCHES:]
+            statistics = []
+            forward_pass(
+                genome,
+                forward,
+                self._start(len(pooled)),
+                pooled.reshape(-1, pooled.shape[-1]),
+                record=statistics,
+            )
+        return np.stack(
+            [
+                forward_pass(genome, forward, self._start(1), inputs, statistics)[-1]
+                for inputs in episode.query_inputs
+            ]
+        )
+
+    def _start(self, batches: int) -> list[FloatArray]:
+        """What the neurons hold before a forward-only pass on some batches."""
+        held = [np.concatenate([neurons] * batches) for neurons in self.neurons]
+        return [np.zeros_like(neurons) for neurons in held] if self.rule.reset_neurons else held
+
+    def _seen(self) -> tuple[list[FloatArray], list[FloatArray | None]]:
+        """The synapses as the neuron passes see them (`effective` normalisation)."""
+        if self.rule.normalize_synapses in ("effective", "both"):
+            return _normalize_synapses(self.genome, self.forward, self.backward)
+        return self.forward, self.backward
+
+    def _update_synapses(
+        self, part: str, lower: Sequence[FloatArray], upper: Sequence[FloatArray]
+    ) -> None:
+        for i in range(len(self.forward)):
+            self.forward[i], self.backward[i] = synapse_update(
+                self.genome, part, i, self.forward[i], self.backward[i], lower[i], upper[i + 1]
+            )
+
+
+def forward_pass(
+    genome: Genome,
+    forward: Sequence[FloatArray],
+    neurons: Sequence[FloatArray],
+    inputs: FloatArray,
+    statistics: Statistics | None = None,
+    record: Statistics | None = None,
+) -> list[FloatArray]:
+    """Equation 5: neurons (B, n_l, k) of every layer after a forward pass of `inputs` (B, n_0).
+
+    Normalisation takes mean and variance from `statistics`, one pair a layer, or from the
+    batch itself, which `record` then collects.
+    """
+    rule = genome.rule
+    first = np.zeros((*inputs.shape, rule.states))
+    first[..., 0] = inputs
+    result = [first]
+    for i, synapses in enumerate(forward):
+        lower = _with_bias(result[i])
+        # u = Σ_p Σ_c a_pc ν_cd w_pjd
+        mixed = np.einsum("bpc,cd->bpd", lower, layer_field(genome, "neuron.forward", i))
+        u = np.einsum("bpd,pjd->bjd", mixed, synapses, optimize=True)
+        keep = layer_field(genome, "neuron.keep", i)
+        update = layer_field(genome, "neuron.update", i)
+        z = keep * neurons[i + 1] + update * u
+        if rule.normalizes_forward:
+            mean, variance = statistics[i] if statistics else (z.mean(axis=0), z.var(axis=0))
+            if record is not None:
+                record.append((mean, variance))
+            z = _normalize(genome, "forward", i, z, mean, variance)
+        last = i == len(forward) - 1
+        result.append(ACTIVATIONS[rule.last_activation if last else rule.forward_activation](z))
+    return result
+
+
+def feedback(rule: RuleSpec, prediction: FloatArray, labels: FloatArray) -> FloatArray:
+    """The last layer with the label in it (RULE section 2, point 7)."""
+    result = np.zeros_like(prediction)
+    if rule.feedback == "replace":
+        result[..., 0] = labels
+        return result
+    result[..., 0] = prediction[..., 0]
+    if rule.feedback == "label":
+        result[..., 1] = labels
+    else:
+        result[..., 1] = (prediction[..., 0] - labels) * prediction[..., 1]
+    return result
+
+
+def backward_pass(
+    genome: Genome, backward: Sequence[FloatArray | None], neurons: Sequence[FloatArray]
+) -> list[FloatArray]:
+    """Equation 6: neurons of every layer after a backward pass from the last one."""
+    rule = genome.rule
+    result = list(neurons)
+    for i in range(len(backward) - 1, 0, -1):
+        synapses = backward[i]
+        assert synapses is not None
+        # v = Σ_j Σ_c a_jc µ_cd w_jpd
+        mixed = np.einsum("bjc,cd->bjd", result[i + 1], layer_field(genome, "neuron.backward", i))
+        v = np.einsum("bjd,jpd->bpd", mixed, synapses, optimize=True)
+        keep = layer_field(genome, "neuron.keep", i)
+        if rule.backward_update == "additive":
+            z = keep * result[i] + layer_field(genome, "neuron.update", i) * v
+        elif rule.backward_update == "multiplicative":
+            z = keep * result[i] * v
+        elif rule.backward_update == "multiplicative_second_state":
+            z = keep * np.concatenate(
+                [result[i][..., :1], result[i][..., 1:] * v[..., 1:]], axis=-1
+            )
+        else:
+            z = v
+        if rule.normalizes_backward:
+            z = _normalize(genome, "backward", i, z, z.mean(axis=0), z.var(axis=0))
+        result[i] = ACTIVATIONS[rule.backward_activation](z)
+    return result
+
+
+def synapse_update(
+    genome: Genome,
+    part: str,
+    layer: int,
+    forward: FloatArray,
+    backward: FloatArray | None,
+    lower: FloatArray,
+    upper: FloatArray,
+) -> tuple[FloatArray, FloatArray | None]:
+    """Equation 7 for one synapse layer, `part` naming its genome fields (RULE sections 4, 5)."""
+    rule = genome.rule
+    pre = layer_field(genome, f"{part}.pre", layer)
+    post = layer_field(genome, f"{part}.post", layer)
+    reduction = 1.0 / len(lower) if rule.batch_reduction == "mean" else 1.0
+
+    def hebbian(source: FloatArray, target: FloatArray) -> FloatArray:
+        # Σ_b Σ_e Σ_d a_pe ν̃_eo µ̃_od a_jd
+        a = np.einsum("bpe,eo->bpo", source, pre)
+        b = np.einsum("bjd,od->bjo", target, post)
+        return reduction * np.einsum("bpo,bjo->pjo", a, b, optimize=True)
+
+    d_forward = hebbian(_with_bias(lower), upper)
+    d_backward = None
+    if backward is not None:
+        d_backward = d_forward[:-1].transpose(1, 0, 2) if rule.symmetric else hebbian(upper, lower)
+    if rule.single_state:
+        d_forward = np.repeat(d_forward[..., :1], rule.states, axis=-1)
+        if d_backward is not None:
+            d_backward = np.repeat(d_backward[..., :1], rule.states, axis=-1)
+
+    def new_value(weights: FloatArray, change: FloatArray, target: FloatArray) -> FloatArray:
+        keep = layer_field(genome, f"{part}.keep", layer)
+        update = layer_field(genome, f"{part}.update", layer)
+        if rule.oja != "none":
+            if rule.oja == "activations":
+                r = reduction * np.sum(np.einsum("bqd,od->bqo", target, post) ** 2, axis=0)
+            else:
+                r = np.sum(weights**2, axis=0)
+            factor = rule.oja_extra * np.sign(update)
+            if rule.oja_multiplier:
+                factor = factor * np.abs(layer_field(genome, f"{part}.oja_multiplier", layer))
+            change = change - weights * r * factor
+        if rule.saturation == "exp_update":
+            damping = rule.saturation_epsilon + np.abs(
+                layer_field(genome, f"{part}.saturation", layer)
+            )
+            drive = (keep - 1.0) * weights + update * change
+            value = weights + drive * np.exp(-np.abs(weights) * damping)
+        else:
+            value = keep * weights + update * change
+        return ACTIVATIONS[rule.synapse_activation](value)
+
+    new_forward = new_value(forward, d_forward, upper)
+    if backward is None or d_backward is None:
+        return new_forward, None
+    return new_forward, new_value(backward, d_backward, lower)
+
+
+def _normalize(
+    genome: Genome,
+    passing: str,
+    layer: int,
+    z: FloatArray,
+    mean: FloatArray,
+    variance: FloatArray,
+) -> FloatArray:
+    """Activation normalisation (paper, section 3.4)."""
+    scale = layer_field(genome, f"normalization.{passing}_scale", layer)
+    shift = layer_field(genome, f"normalization.{passing}_shift", layer)
+    return (z - mean) / np.sqrt(variance + ACTIVATION_EPSILON) * scale + shift
+
+
+def _normalize_synapses(
+    genome: Genome, forward: Sequence[FloatArray], backward: Sequence[FloatArray | None]
+) -> tuple[list[FloatArray], list[FloatArray | None]]:
+    """Synapse normalisation over the sources of each direction (RULE section 6)."""
+
+    def normalized(weights: FloatArray, layer: int) -> FloatArray:
+        result = weights / np.sqrt(np.sum(weights**2, axis=0) + SYNAPSE_EPSILON)
+        if genome.rule.rescale_synapses:
+            result = result * layer_field(genome, "synapse.rescale", layer)
+        return result
+
+    return (
+        [normalized(weights, i) for i, weights in enumerate(forward)],
+        [None if weights is None else normalized(weights, i) for i, weights in enumerate(backward)],
+    )
+
+
+def _with_bias(neurons: FloatArray) -> FloatArray:
+    """The neurons with one more that is 1 in all its states."""
+    rows, _, states = neurons.shape
+    return np.concatenate([neurons, np.ones((rows, 1, states))], axis=1)
+
+
+def _is_finite(state: NetworkState) -> bool:
+    arrays = [*state.forward, *(b for b in state.backward if b is not None), state.prediction]
+    return all(bool(np.all(np.isfinite(array))) for array in arrays)

@@ -1,0 +1,259 @@
+"""Which member of the family of bidirectional update rules a genome parameterises.
+
+`RuleSpec` holds every option of the family (Sandler et al., arXiv 2104.04657, sections 3
+and 4.5, and the options of the authors' code), checks each alone and refuses the
+combinations that mean nothing. It knows no arrays: the equations are in `blur_es.inner`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal, get_args
+
+from blur_es.errors import InputError, nearest
+
+Activation = Literal["identity", "tanh", "relu", "relu_tanh", "sigmoid", "sigmoid_with_grad"]
+BackwardUpdate = Literal["additive", "multiplicative", "multiplicative_second_state", "replace"]
+Feedback = Literal["label", "squared_error_gradient", "replace"]
+Oja = Literal["none", "activations", "weights"]
+Saturation = Literal["none", "exp_update"]
+Passes = Literal["none", "forward", "backward", "both"]
+SynapseNormalization = Literal["none", "stored", "effective", "both"]
+Reduction = Literal["mean", "sum"]
+QueryStatistics = Literal["support", "batch"]
+
+MAXIMUM_STATES = 16
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RuleSpec:
+    """One member of the family. Raises `InputError` for a combination without meaning.
+
+    Attributes:
+        states: k, the number of values that a neuron or a synapse holds, 1 to 16.
+        forward_activation: applied to hidden layers on the forward pass (equation 5).
+        backward_activation: applied on the backward pass (equation 6).
+        last_activation: applied to the last layer on the forward pass.
+        synapse_activation: applied to the new synapse values.
+        backward_update: how the backward pass changes a neuron.
+        symmetric: backward synapses are the transposed forward ones.
+        single_state: all states of a synapse are equal to its state 0.
+        reset_neurons: neurons start every step at 0.
+        supervised_every: only every n-th step sees labels, from step 0.
+        feedback: what is written into the last layer after the forward pass: the label in
+            state 1 (`label`), the gradient of the squared error in state 1
+            (`squared_error_gradient`, k = 2), or the label in state 0 (`replace`, k = 1).
+        forward_synapse_update: synapses are also updated after the forward pass, with a
+            part of the genome of its own, before any label is seen.
+        forward_pre_states: the synapse update sees the lower layer as it was at the end of
+            the forward pass.
+        oja: source of the Oja term (section 3.4), which makes synapses decay.
+        oja_extra: a fixed factor of the Oja term.
+        oja_multiplier: the genome holds a learned factor of the Oja term.
+        saturation: `exp_update` damps the update of large synapses.
+        saturation_epsilon: the part of the damping that is not learned.
+        normalize: activation normalisation on which passes (section 3.4).
+        query_statistics: where query batches take mean and variance from.
+        normalize_synapses: the stored synapses, what the passes see of them, or both.
+        rescale_synapses: normalised synapses are multiplied by a learned factor.
+        per_layer: every synapse layer has a genome of its own.
+        batch_reduction: whether sums over the batch are divided by its size.
+    """
+
+    states: int = 2
+    forward_activation: Activation = "tanh"
+    backward_activation: Activation = "tanh"
+    last_activation: Activation = "tanh"
+    synapse_activation: Activation = "identity"
+    backward_update: BackwardUpdate = "additive"
+    symmetric: bool = False
+    single_state: bool = False
+    reset_neurons: bool = True
+    supervised_every: int = 1
+    feedback: Feedback = "label"
+    forward_synapse_update: bool = False
+    forward_pre_states: bool = False
+    oja: Oja = "none"
+    oja_extra: float = 1.0
+    oja_multiplier: bool = False
+    saturation: Saturation = "none"
+    saturation_epsilon: float = 0.0
+    normalize: Passes = "none"
+    query_statistics: QueryStatistics = "support"
+    normalize_synapses: SynapseNormalization = "none"
+    rescale_synapses: bool = False
+    per_layer: bool = False
+    batch_reduction: Reduction = "mean"
+
+    # Read by pydantic where a configuration holds a rule: no conversions, no unknown keys.
+    __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid", "strict": True}
+
+    def __post_init__(self) -> None:
+        _check_types(self)
+        for reason, applies in _refusals(self):
+            if applies:
+                raise InputError(reason)
+
+    @property
+    def normalizes_forward(self) -> bool:
+        """Whether the forward pass normalises activations."""
+        return self.normalize in ("forward", "both")
+
+    @property
+    def normalizes_backward(self) -> bool:
+        """Whether the backward pass normalises activations."""
+        return self.normalize in ("backward", "both")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Every option by its name, for JSON and YAML."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, options: Mapping[str, Any]) -> RuleSpec:
+        """Build a rule from named options; an unknown name is an `InputError`."""
+        names = [field.name for field in dataclasses.fields(cls)]
+        for name in options:
+            if name not in names:
+                raise InputError(f"rule: unknown option {name!r}{nearest(name, names)}")
+        return cls(**options)
+
+    @classmethod
+    def backprop(cls) -> RuleSpec:
+        """The rule under which the `backprop` genome is stochastic gradient descent.
+
+        Descent on half the squared error of a network of logistic units (section 3.1).
+        """
+        return cls(
+            states=2,
+            forward_activation="sigmoid_with_grad",
+            backward_activation="identity",
+            last_activation="sigmoid_with_grad",
+            backward_update="multiplicative_second_state",
+            symmetric=True,
+            single_state=True,
+            feedback="squared_error_gradient",
+        )
+
+
+_CHOICES: dict[str, tuple[str, ...]] = {
+    "forward_activation": get_args(Activation),
+    "backward_activation": get_args(Activation),
+    "last_activation": get_args(Activation),
+    "synapse_activation": get_args(Activation),
+    "backward_update": get_args(BackwardUpdate),
+    "feedback": get_args(Feedback),
+    "oja": get_args(Oja),
+    "saturation": get_args(Saturation),
+    "normalize": get_args(Passes),
+    "query_statistics": get_args(QueryStatistics),
+    "normalize_synapses": get_args(SynapseNormalization),
+    "batch_reduction": get_args(Reduction),
+}
+
+
+def _check_types(rule: RuleSpec) -> None:
+    for field in dataclasses.fields(rule):
+        value = getattr(rule, field.name)
+        if field.name in _CHOICES:
+            choices = _CHOICES[field.name]
+            if value not in choices:
+                raise InputError(
+                    f"rule.{field.name}: found {value!r}, expected one of "
+                    f"{', '.join(choices)}{nearest(value, choices)}"
+                )
+        elif isinstance(field.default, bool):
+            if not isinstance(value, bool):
+                raise InputError(f"rule.{field.name}: found {value!r}, expected true or false")
+        elif isinstance(field.default, int):
+            if isinstance(value, bool) or not isinstance(value, int):
+                raise InputError(f"rule.{field.name}: found {value!r}, expected a whole number")
+        elif isinstance(value, bool) or not isinstance(value, int | float):
+            raise InputError(f"rule.{field.name}: found {value!r}, expected a number")
+
+
+def _refusals(rule: RuleSpec) -> list[tuple[str, bool]]:
+    """Pairs of a reason and whether it applies."""
+    gradient_sites = [
+        name
+        for name in ("forward_activation", "last_activation")
+        if getattr(rule, name) == "sigmoid_with_grad"
+    ]
+    return [
+        (
+            f"rule.states: found {rule.states}, expected 1 to {MAXIMUM_STATES}",
+            not 1 <= rule.states <= MAXIMUM_STATES,
+        ),
+        (
+            "rule.feedback: 'label' writes the label into state 1 and so needs at least 2 "
+            "states; with 1 state use feedback: replace",
+            rule.feedback == "label" and rule.states < 2,
+        ),
+        (
+            "rule.feedback: 'replace' would lose the prediction in state 0 for nothing where "
+            f"there is a state 1 for the label; it is for 1 state, found {rule.states}",
+            rule.feedback == "replace" and rule.states != 1,
+        ),
+        (
+            "rule.feedback: 'squared_error_gradient' fills exactly 2 states, the prediction and "
+            f"its error times its derivative; found {rule.states}",
+            rule.feedback == "squared_error_gradient" and rule.states != 2,
+        ),
+        (
+            f"rule.{gradient_sites[0] if gradient_sites else ''}: 'sigmoid_with_grad' puts the "
+            f"value in state 0 and its derivative in state 1 and so needs 2 states, "
+            f"found {rule.states}",
+            bool(gradient_sites) and rule.states != 2,
+        ),
+        (
+            "rule.backward_activation: 'sigmoid_with_grad' belongs to the forward pass: on the "
+            "way back it would overwrite the error with a derivative",
+            rule.backward_activation == "sigmoid_with_grad",
+        ),
+        (
+            "rule.synapse_activation: 'sigmoid_with_grad' acts on pairs of neuron states, not "
+            "on synapses",
+            rule.synapse_activation == "sigmoid_with_grad",
+        ),
+        (
+            "rule.backward_update: 'multiplicative_second_state' changes the states after the "
+            "first and so needs at least 2",
+            rule.backward_update == "multiplicative_second_state" and rule.states < 2,
+        ),
+        (
+            f"rule.supervised_every: found {rule.supervised_every}, expected 1 or more "
+            "(1: every step sees labels)",
+            rule.supervised_every < 1,
+        ),
+        (
+            "rule.oja_multiplier: there is no Oja term to multiply; set rule.oja",
+            rule.oja_multiplier and rule.oja == "none",
+        ),
+        (
+            "rule.oja_extra: there is no Oja term to multiply; set rule.oja",
+            rule.oja_extra != 1.0 and rule.oja == "none",
+        ),
+        (
+            f"rule.oja_extra: found {rule.oja_extra}, expected a finite number, 0 or more: the "
+            "Oja term is a decay",
+            not 0.0 <= rule.oja_extra < float("inf"),
+        ),
+        (
+            "rule.saturation_epsilon: nothing saturates; set rule.saturation: exp_update",
+            rule.saturation_epsilon != 0.0 and rule.saturation == "none",
+        ),
+        (
+            f"rule.saturation_epsilon: found {rule.saturation_epsilon}, expected a finite "
+            "number, 0 or more: a negative one would speed large synapses up",
+            not 0.0 <= rule.saturation_epsilon < float("inf"),
+        ),
+        (
+            "rule.rescale_synapses: no synapses are normalised; set rule.normalize_synapses",
+            rule.rescale_synapses and rule.normalize_synapses == "none",
+        ),
+        (
+            "rule.query_statistics: 'batch' needs a normalised forward pass; set "
+            "rule.normalize: forward or both",
+            rule.query_statistics == "batch" and not rule.normalizes_forward,
+        ),
+    ]

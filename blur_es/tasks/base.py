@@ -1,0 +1,54 @@
+"""What a task is: a learning problem that can be sampled for episodes."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple, Protocol, runtime_checkable
+
+import numpy as np
+import numpy.typing as npt
+
+from blur_es.episode import Phase
+
+
+class Samples(NamedTuple):
+    """Rows of one episode, before batching: inputs (rows, inputs), classes (rows,) from 0."""
+
+    support_inputs: npt.NDArray[np.floating[Any]]
+    support_classes: npt.NDArray[np.integer[Any]]
+    query_inputs: npt.NDArray[np.floating[Any]]
+    query_classes: npt.NDArray[np.integer[Any]]
+
+
+@runtime_checkable
+class Task(Protocol):
+    """A learning problem. A class of one's own with these members is a task.
+
+    Attributes:
+        name: for tables and messages.
+        inputs: n_0, the number of inputs.
+        classes: number of classes; labels run from 0.
+        outputs: n_L, the number of outputs: `classes`, or 1 for two classes told apart by
+            the sign of a single output.
+        pooled_standardization: one mean and one deviation for all inputs (images), or one
+            of each per input.
+        test_size: number of rows of the test split; None where it has no end.
+    """
+
+    name: str
+    inputs: int
+    classes: int
+    outputs: int
+    pooled_standardization: bool
+    test_size: int | None
+
+    def sample(
+        self, phase: Phase, support: int, query: int, generator: np.random.Generator
+    ) -> Samples:
+        """Draw `support` rows to learn from and `query` rows to be scored on.
+
+        A pure function of its arguments: all randomness comes from `generator`. In every
+        phase the queries are rows that the support does not hold; test queries come from
+        the test split, which no other phase sees, and validation and tuning queries from
+        rows that meta-training does not see.
+        """
+        ...
