@@ -20,6 +20,7 @@ import numpy.typing as npt
 
 from blur_es.errors import InputError, nearest
 from blur_es.files import npz_bytes, read_npz, write_atomically
+from blur_es.options import from_options
 from blur_es.rule import RuleSpec
 
 FloatArray = npt.NDArray[np.floating[Any]]
@@ -219,7 +220,7 @@ class Genome:
         arrays = read_npz(path, "genome file")
         header = _header(path, arrays)
         try:
-            rule = RuleSpec.from_dict(header["rule"])
+            rule = from_options(RuleSpec, header["rule"], "rule")
             genome = cls(
                 rule,
                 {

@@ -8,8 +8,7 @@ combinations that mean nothing. It knows no arrays: the equations are in `blur_e
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
-from typing import Any, ClassVar, Literal, get_args
+from typing import Any, Literal, get_args
 
 from blur_es.errors import InputError, nearest
 
@@ -86,9 +85,6 @@ class RuleSpec:
     per_layer: bool = False
     batch_reduction: Reduction = "mean"
 
-    # Read by pydantic where a configuration holds a rule: no conversions, no unknown keys.
-    __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid", "strict": True}
-
     def __post_init__(self) -> None:
         _check_types(self)
         for reason, applies in _refusals(self):
@@ -108,15 +104,6 @@ class RuleSpec:
     def to_dict(self) -> dict[str, Any]:
         """Every option by its name, for JSON and YAML."""
         return dataclasses.asdict(self)
-
-    @classmethod
-    def from_dict(cls, options: Mapping[str, Any]) -> RuleSpec:
-        """Build a rule from named options; an unknown name is an `InputError`."""
-        names = [field.name for field in dataclasses.fields(cls)]
-        for name in options:
-            if name not in names:
-                raise InputError(f"rule: unknown option {name!r}{nearest(name, names)}")
-        return cls(**options)
 
     @classmethod
     def backprop(cls) -> RuleSpec:

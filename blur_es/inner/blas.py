@@ -5,6 +5,8 @@ strided blocks in place. The routine is known to the compiled code by a symbol, 
 address, so that Numba can keep the code on disk.
 """
 
+# mypy: disable-error-code="no-untyped-def, no-untyped-call, call-overload"
+
 from __future__ import annotations
 
 import llvmlite.binding
@@ -40,7 +42,7 @@ def gemm(
     depth,
     alpha,
     beta,
-):  # type: ignore[no-untyped-def]
+):
     """Row-major C = alpha A B + beta C on blocks of flat float32 arrays.
 
     A is (rows, depth), or (depth, rows) where `a_transposed`; B is (depth, columns), or

@@ -20,6 +20,7 @@ from blur_es.errors import InputError
 from blur_es.files import read_npz
 from blur_es.genome import Genome, genome_fields, neutral_genome
 from blur_es.inner.base import InnerLoop
+from blur_es.options import from_options
 from blur_es.rule import RuleSpec
 
 Arrays = dict[str, npt.NDArray[Any]]
@@ -90,7 +91,8 @@ def golden_rule(states: int, spec: dict[str, Any]) -> RuleSpec:
     normalization = spec["normalization"] or {}
     stored = bool(normalization.get("normalize_synapses"))
     effective = bool(normalization.get("normalize_in_activations"))
-    return RuleSpec.from_dict(
+    return from_options(
+        RuleSpec,
         {
             "states": states,
             "forward_activation": spec["forward_activation"],
@@ -129,7 +131,8 @@ def golden_rule(states: int, spec: dict[str, Any]) -> RuleSpec:
             "rescale_synapses": bool((stored or effective) and normalization.get("rescale", False)),
             "per_layer": spec["per_layer_genome"],
             "batch_reduction": "sum",
-        }
+        },
+        "rule",
     )
 
 

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -412,7 +413,7 @@ class _Network:
         forward, backward = int(self.shape.forward_starts[-1]), int(self.shape.backward_starts[-1])
         widest, neurons = max(sizes[1:]), sum(sizes[1:])
         effective = self.rule.normalize_synapses != "none"
-        largest = max((a + 1) * b for a, b in zip(sizes[:-1], sizes[1:], strict=True))
+        largest = max((a + 1) * b for a, b in itertools.pairwise(sizes))
         plain = self.rule.oja == "none" and self.rule.saturation == "none"
 
         def zeros(size: int) -> Float32Array:

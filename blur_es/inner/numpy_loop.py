@@ -92,7 +92,9 @@ class _Run:
         self.episode = episode
         self.forward, self.backward = initial_synapses(self.rule, genome, episode)
         rows = episode.support_inputs.shape[1]
-        self.neurons = [np.zeros((rows, size, self.rule.states)) for size in episode.sizes]
+        self.neurons: list[FloatArray] = [
+            np.zeros((rows, size, self.rule.states)) for size in episode.sizes
+        ]
 
     def steps(self) -> Iterator[NetworkState]:
         """Every step in turn (RULE section 2)."""

@@ -1,0 +1,1 @@
+"""Who evaluates genomes: this process, or a fleet of Ray workers."""

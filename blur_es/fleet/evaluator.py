@@ -1,0 +1,197 @@
+"""Evaluating genomes in this process; what a worker of a fleet does, without Ray."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Mapping
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from blur_es.config import ExperimentConfig
+from blur_es.episode import (
+    Episode,
+    EpisodeKey,
+    EpisodeSpec,
+    Phase,
+    initial_noise,
+    make_episode,
+    random_generator,
+)
+from blur_es.fitness import FloatArray, make_measure
+from blur_es.genome import Genome, random_genome
+from blur_es.inner import Evaluation, make_inner_loop
+from blur_es.rule import RuleSpec
+from blur_es.tasks import Task, make_task
+
+# Test episodes of a task whose test split has no end score this many query batches.
+ENDLESS_TEST_BATCHES = 20
+
+
+class EpisodeRange(NamedTuple):
+    """Which episodes: `replicas` of every task, for one phase and generation."""
+
+    phase: Phase
+    generation: int
+    replicas: int
+
+
+class Evaluator(Protocol):
+    """Whoever runs genomes on episodes."""
+
+    def evaluate(self, genomes: FloatArray, episodes: EpisodeRange) -> Evaluation:
+        """Run genomes (P, D); fitness (M, P, R), R episodes task by task, replica by replica."""
+        ...
+
+    @property
+    def digest(self) -> str:
+        """Digest of a small evaluation: other bits on another kind of processor."""
+        ...
+
+    @property
+    def workers(self) -> int:
+        """How many processes evaluate."""
+        ...
+
+    def close(self) -> None:
+        """Let go of what the evaluator holds."""
+        ...
+
+
+@dataclasses.dataclass(frozen=True)
+class Problem:
+    """What an evaluation needs to know of an experiment besides the genome: plain data."""
+
+    rule: RuleSpec
+    hidden: tuple[int, ...]
+    tasks: tuple[Mapping[str, Any], ...]
+    spec: EpisodeSpec
+    measure: str
+    temperature: float
+    seed: int
+    backend: str
+
+    @classmethod
+    def of(cls, config: ExperimentConfig) -> Problem:
+        """The problem of an experiment."""
+        return cls(
+            rule=config.rule,
+            hidden=tuple(config.network.hidden),
+            tasks=tuple(config.tasks),
+            spec=config.episode,
+            measure=config.fitness.measure,
+            temperature=config.fitness.temperature,
+            seed=config.seed,
+            backend=config.backend,
+        )
+
+
+class LocalEvaluator:
+    """Evaluates in this process. Raises `InputError` where data are missing or wrong.
+
+    Args:
+        problem: what to evaluate on.
+        data_dir: folder of data sets; None for the usual ones.
+    """
+
+    def __init__(self, problem: Problem, data_dir: str | None = None) -> None:
+        self.problem = problem
+        # The measure that is maximised, and accuracy for people to read.
+        self.measures = [
+            make_measure(problem.measure, problem.temperature),
+            make_measure("accuracy"),
+        ]
+        self.tasks: list[Task] = [make_task(options, data_dir) for options in problem.tasks]
+        self._loop = make_inner_loop(problem.backend, problem.rule)
+        # All chunks of a generation share their episodes; one generation is remembered.
+        self._episodes: dict[EpisodeKey, Episode] = {}
+        self._remembered: EpisodeRange | None = None
+
+    @property
+    def workers(self) -> int:
+        """This process."""
+        return 1
+
+    @property
+    def digest(self) -> str:
+        """See `Evaluator.digest`."""
+        return canonical_digest(self.problem.backend)
+
+    def evaluate(self, genomes: FloatArray, episodes: EpisodeRange) -> Evaluation:
+        """See `Evaluator.evaluate`."""
+        return self._loop.evaluate(genomes, self.episodes(episodes), self.measures)
+
+    def episodes(self, wanted: EpisodeRange) -> list[Episode]:
+        """The episodes of a range, task by task, replica by replica."""
+        if self._remembered != wanted:
+            self._episodes.clear()
+            self._remembered = wanted
+        return [
+            self._episode(EpisodeKey(wanted.phase, wanted.generation, replica, task))
+            for task in range(len(self.tasks))
+            for replica in range(wanted.replicas)
+        ]
+
+    def _episode(self, key: EpisodeKey) -> Episode:
+        if key not in self._episodes:
+            task, problem = self.tasks[key.task], self.problem
+            self._episodes[key] = make_episode(
+                task,
+                problem.hidden,
+                problem.rule.states,
+                phase_spec(problem.spec, task, key.phase),
+                problem.seed,
+                key,
+            )
+        return self._episodes[key]
+
+    def close(self) -> None:
+        """Forget the remembered episodes."""
+        self._episodes.clear()
+
+
+def phase_spec(spec: EpisodeSpec, task: Task, phase: Phase) -> EpisodeSpec:
+    """Lengths of an episode in a phase: test episodes use all the whole batches there are."""
+    if phase is not Phase.TEST:
+        return spec
+    if task.test_size is None:
+        batches = max(spec.query_batches, ENDLESS_TEST_BATCHES)
+    else:
+        batches = max(1, task.test_size // spec.batch_size)
+    return dataclasses.replace(spec, query_batches=batches)
+
+
+def canonical_digest(backend: str) -> str:
+    """SHA-256 of the predictions of one small fixed evaluation on this machine.
+
+    Backends and kinds of processor whose arithmetic rounds alike give the same digest.
+    """
+    sizes, states, spec = (196, 128, 10), 2, EpisodeSpec(unroll=4, batch_size=64, query_batches=1)
+    generator = random_generator(0)
+    noise = [
+        initial_noise(sizes, layer, states, random_generator(0, layer))
+        for layer in range(len(sizes) - 1)
+    ]
+
+    def inputs(batches: int) -> npt.NDArray[np.float32]:
+        shape = (batches, spec.batch_size, sizes[0])
+        return generator.standard_normal(shape, dtype=np.float32)
+
+    def labels(batches: int) -> npt.NDArray[np.float32]:
+        shape = (batches, spec.batch_size, sizes[-1])
+        return np.where(generator.random(shape) < 0.5, -1.0, 1.0).astype(np.float32)
+
+    episode = Episode(
+        support_inputs=inputs(spec.unroll),
+        support_labels=labels(spec.unroll),
+        query_inputs=inputs(1),
+        query_labels=labels(1),
+        forward_noise=tuple(forward for forward, _ in noise),
+        backward_noise=tuple(backward for _, backward in noise),
+    )
+    rule = RuleSpec(states=states, normalize="both")
+    genome: Genome = random_genome(rule, random_generator(1))
+    predictions = make_inner_loop(backend, rule).query(genome, episode)
+    return hashlib.sha256(np.ascontiguousarray(predictions).tobytes()).hexdigest()

@@ -1,0 +1,184 @@
+"""Evolution strategies, by name, from evosax.
+
+The project writes no strategy of its own. This module gives those of evosax one shape:
+points in and fitness out as NumPy arrays, fitness maximised, and a state that is a pure
+function of (seed, generation, fitness so far) and survives a trip through a file bit for bit.
+
+JAX and evosax are imported when a strategy is built, not with this module.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from blur_es.errors import InputError, nearest
+
+FloatArray = npt.NDArray[np.floating[Any]]
+
+# evosax's distribution-based strategies that are left out, and why. Everything else in its
+# registry is offered; `tests/test_strategy.py` holds each to what a run needs of it.
+LEFT_OUT = {
+    "PersistentES": "evaluates pieces of episodes, not whole ones",
+    "NoiseReuseES": "evaluates pieces of episodes, not whole ones",
+    "RandomSearch": "needs a sampling function instead of a starting point",
+    "SV_CMA_ES": "keeps several populations and has no single mean to start from",
+    "SV_Open_ES": "keeps several populations and has no single mean to start from",
+}
+
+
+def strategy_names() -> dict[str, str]:
+    """Name of every offered strategy, with the first line of its description."""
+    return {
+        name: (algorithm.__init__.__doc__ or algorithm.__doc__ or "").strip().split("\n")[0]
+        if not algorithm.__doc__
+        else algorithm.__doc__.strip().split("\n")[0]
+        for name, algorithm in _registry().items()
+    }
+
+
+def _registry() -> dict[str, Any]:
+    from evosax.algorithms import distribution_based_algorithms
+
+    return {
+        _snake_case(name): algorithm
+        for name, algorithm in sorted(distribution_based_algorithms.items())
+        if name not in LEFT_OUT
+    }
+
+
+def _snake_case(name: str) -> str:
+    """`CMA_ES` -> `cma_es`, `SimulatedAnnealing` -> `simulated_annealing`."""
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z][a-z])", "_", name).lower()
+
+
+class Strategy:
+    """An evosax strategy over points (d,) that starts at the origin.
+
+    Its sampling deviation at the start is whatever evosax gives it, 1 for most: how far a
+    unit reaches is the business of the search space.
+
+    Args:
+        name: a name of `strategy_names`.
+        population_size: P, genomes in a generation.
+        dimensions: d, the number of learned values.
+        seed: the experiment's seed; every random number is a function of it and of the
+            generation.
+        options: values for the strategy's own parameters, by evosax's names, and
+            `learning_rate` for those that follow an optimiser (then Adam with that rate).
+
+    Raises:
+        InputError: unknown name or option, or a population that the strategy cannot have.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        population_size: int,
+        dimensions: int,
+        seed: int,
+        options: Mapping[str, float] | None = None,
+    ) -> None:
+        import jax
+        import jax.numpy as jnp
+
+        registry = _registry()
+        if name not in registry:
+            raise InputError(
+                f"meta.strategy: unknown strategy {name!r}{nearest(name, registry)}; "
+                "`blur-es strategies` lists those there are"
+            )
+        options = dict(options or {})
+        self.name = name
+        self.population_size = population_size
+        self._jax = jax
+        self._key = jax.random.key(seed)
+        arguments: dict[str, Any] = {}
+        if "learning_rate" in options:
+            arguments["optimizer"] = self._adam(registry[name], options.pop("learning_rate"))
+        try:
+            self._algorithm = registry[name](
+                population_size=population_size, solution=jnp.zeros(dimensions), **arguments
+            )
+            parameters = self._algorithm.default_params
+        except (AssertionError, ValueError) as error:
+            raise InputError(
+                f"meta.population: {name} cannot have a population of {population_size} over "
+                f"{dimensions} values: {error}"
+            ) from error
+        known = [field for field in vars(parameters) if np.ndim(getattr(parameters, field)) == 0]
+        for option, value in options.items():
+            if option not in known:
+                raise InputError(
+                    f"meta.options: {name} has no option {option!r}{nearest(option, known)}; "
+                    f"it has {', '.join(known) or 'none'}"
+                )
+            parameters = parameters.replace(**{option: jnp.asarray(float(value))})
+        self._parameters = parameters
+        self._state = self._algorithm.init(
+            jax.random.fold_in(self._key, 0), jnp.zeros(dimensions), parameters
+        )
+
+    def _adam(self, algorithm: Any, learning_rate: float) -> Any:
+        import inspect
+
+        import optax
+
+        if "optimizer" not in inspect.signature(algorithm.__init__).parameters:
+            raise InputError(
+                f"meta.options.learning_rate: {self.name} follows no optimiser and has none"
+            )
+        return optax.adam(learning_rate)
+
+    def ask(self, generation: int) -> FloatArray:
+        """Points (P, d) float32 of a generation, counted from 1."""
+        population, self._state = self._algorithm.ask(
+            self._fold(generation, 0), self._state, self._parameters
+        )
+        return np.asarray(population)
+
+    def tell(self, generation: int, points: FloatArray, fitness: FloatArray) -> None:
+        """Learn from the fitness (P,) of the points of this generation; larger is better."""
+        self._state, _ = self._algorithm.tell(
+            self._fold(generation, 1),
+            self._jax.numpy.asarray(points, dtype="float32"),
+            # evosax minimises.
+            self._jax.numpy.asarray(-np.asarray(fitness), dtype="float32"),
+            self._state,
+            self._parameters,
+        )
+
+    def _fold(self, generation: int, use: int) -> Any:
+        return self._jax.random.fold_in(self._key, 2 * generation + use)
+
+    @property
+    def mean(self) -> FloatArray:
+        """The strategy's mean (d,), its own idea of the best point."""
+        return np.asarray(self._algorithm.get_mean(self._state))
+
+    def state_arrays(self) -> dict[str, npt.NDArray[Any]]:
+        """The whole state as named arrays."""
+        leaves = self._jax.tree_util.tree_leaves_with_path(self._state)
+        return {self._jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in leaves}
+
+    def restore(self, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
+        """Take up a state that `state_arrays` gave; raises `InputError` if it is another's."""
+        leaves, structure = self._jax.tree_util.tree_flatten(self._state)
+        expected = self.state_arrays()
+        for name, array in expected.items():
+            found = arrays.get(name)
+            if found is None or found.shape != array.shape or found.dtype != array.dtype:
+                description = "nothing" if found is None else f"{found.dtype} {found.shape}"
+                raise InputError(
+                    f"strategy state: {name} is {description}, {self.name} expects "
+                    f"{array.dtype} {array.shape}"
+                )
+        restored = [
+            self._jax.numpy.asarray(arrays[name], dtype=arrays[name].dtype) for name in expected
+        ]
+        assert len(restored) == len(leaves)
+        self._state = self._jax.tree_util.tree_unflatten(structure, restored)

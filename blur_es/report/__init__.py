@@ -1,0 +1,1 @@
+"""Pictures, words and the HTML page that tell a run's story."""

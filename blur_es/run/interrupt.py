@@ -1,0 +1,62 @@
+"""Ctrl-C and SIGTERM as a request that is met where it does no harm."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import threading
+from collections.abc import Iterator
+from types import FrameType
+
+
+class Interrupted(Exception):  # noqa: N818 (it is no error: the run goes on later)
+    """The user, or the machine's owner, asked the run to end."""
+
+
+class InterruptGuard:
+    """Turns SIGINT and SIGTERM into `Interrupted`, but only inside `interruptible()`.
+
+    Work on files is left to finish. Outside the main thread, where Python delivers no
+    signals, it does nothing.
+    """
+
+    def __init__(self) -> None:
+        self.requested = False
+        self._allowed = False
+
+    @contextlib.contextmanager
+    def installed(self) -> Iterator[InterruptGuard]:
+        """Handle the signals while the block runs; then whoever did before does again."""
+        if threading.current_thread() is not threading.main_thread():
+            yield self
+            return
+        previous = {
+            number: signal.signal(number, self._handle)
+            for number in (signal.SIGINT, signal.SIGTERM)
+        }
+        try:
+            yield self
+        finally:
+            for number, handler in previous.items():
+                signal.signal(number, handler)
+
+    @contextlib.contextmanager
+    def interruptible(self) -> Iterator[None]:
+        """Let a signal end the block at once by raising `Interrupted` in it."""
+        self.check()
+        self._allowed = True
+        try:
+            yield
+        finally:
+            self._allowed = False
+
+    def check(self) -> None:
+        """Raise `Interrupted` if a signal has come."""
+        if self.requested:
+            raise Interrupted
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        self.requested = True
+        if self._allowed:
+            self._allowed = False
+            raise Interrupted

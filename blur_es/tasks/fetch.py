@@ -1,0 +1,262 @@
+"""Fetching the data sets of the MNIST family.
+
+A file is downloaded beside its place as `<name>.part`, which a later call continues, and
+gets its name only when it is whole and its checksum is the published one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import gzip
+import hashlib
+import http.client
+import os
+import shutil
+import urllib.error
+import urllib.request
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import IO, NamedTuple
+
+from blur_es.errors import InputError, RunError, nearest
+from blur_es.tasks.images import EMNIST, data_directory
+
+# Called with a file's name, the bytes that are there and those that it will have, if known.
+Progress = Callable[[str, int, int | None], None]
+
+TIMEOUT_SECONDS = 30.0
+_BLOCK = 2**18
+_OUT_OF_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+class Source(NamedTuple):
+    """Where a data set is published.
+
+    Attributes:
+        url: the folder that holds its files.
+        md5: the published MD5 of every file by its name; it guards against damage.
+        members: if the files are zip archives, what is taken out of them.
+    """
+
+    url: str
+    md5: Mapping[str, str]
+    members: tuple[str, ...] = ()
+
+
+SOURCES = {
+    "mnist": Source(
+        "https://ossci-datasets.s3.amazonaws.com/mnist/",
+        {
+            "train-images-idx3-ubyte.gz": "f68b3c2dcbeaaa9fbdd348bbdeb94873",
+            "train-labels-idx1-ubyte.gz": "d53e105ee54ea40749a09fcbcd1e9432",
+            "t10k-images-idx3-ubyte.gz": "9fb629c4189551a2d022fa330f9573f3",
+            "t10k-labels-idx1-ubyte.gz": "ec29112dd5afa0611ce80d1b7f02629c",
+        },
+    ),
+    "fashion_mnist": Source(
+        "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",
+        {
+            "train-images-idx3-ubyte.gz": "8d4fb7e6c68d591d4c3dfef9ec88bf0d",
+            "train-labels-idx1-ubyte.gz": "25c81989df183df01b3e8a0aad5dffbe",
+            "t10k-images-idx3-ubyte.gz": "bef4ecab320f06d8554ea6380940ec79",
+            "t10k-labels-idx1-ubyte.gz": "bb300cfdad3c16e7a12a480ee83cd310",
+        },
+    ),
+    "emnist": Source(
+        "https://biometrics.nist.gov/cs_links/EMNIST/",
+        {"gzip.zip": "58c8d27c78d21e728a6bc7b3cc06412e"},
+        tuple(f"{name}.gz" for split in EMNIST.values() for name in split.file_names),
+    ),
+}
+
+
+def fetch(
+    name: str,
+    data_dir: str | Path | None = None,
+    progress: Progress | None = None,
+    mirror: str | None = None,
+) -> list[Path]:
+    """Download a data set into `<data_dir>/<name>`; what is there and correct stays.
+
+    Args:
+        name: one of `SOURCES`.
+        data_dir: where data sets are kept, by default `data_directory()`.
+        progress: called now and then while a file arrives.
+        mirror: URL of a folder to take the files from instead of the publisher's.
+
+    Returns the paths of the data set's files.
+
+    Raises `InputError` for an unknown name, a mirror that is no http(s) URL, or a folder
+    that cannot be written to; `RunError` if the network or the server fails, the disk is
+    full, or a checksum is wrong.
+    """
+    if name not in SOURCES:
+        raise InputError(
+            f"fetch: unknown data set {name!r}{nearest(name, SOURCES)}; expected one of "
+            f"{', '.join(SOURCES)}"
+        )
+    source = SOURCES[name]
+    base = source.url if mirror is None else mirror
+    if not base.startswith(("http://", "https://")):
+        raise InputError(
+            f"fetch: found mirror {base!r}, expected a URL that begins with http(s)://"
+        )
+    folder = data_directory(data_dir) / name
+    with _disk_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+
+    members = [folder / member for member in source.members]
+    if members and all(_is_whole_gzip(path) for path in members):
+        return members
+    paths = []
+    for file_name, md5 in source.md5.items():
+        path = folder / file_name
+        if _md5(path) != md5:
+            _download(f"{base.rstrip('/')}/{file_name}", path, md5, progress)
+        paths.append(path)
+    if not members:
+        return paths
+    for archive in paths:
+        _extract(archive, members, progress)
+        archive.unlink()
+    return members
+
+
+def _md5(path: Path) -> str | None:
+    """Hexadecimal MD5 of a file; None if there is none that can be read."""
+    try:
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False))
+    except OSError:
+        return None
+    return digest.hexdigest()
+
+
+def _download(url: str, path: Path, md5: str, progress: Progress | None) -> None:
+    part = path.with_name(f"{path.name}.part")
+    with _disk_errors(part):
+        _complete(url, part, path.name, progress)
+        found = _md5(part)
+        if found != md5:
+            part.unlink()
+            raise RunError(
+                f"{url}: the download has MD5 {found}, expected {md5}, and was removed; run the "
+                "same command again, or take the file from another place with --mirror"
+            )
+        os.replace(part, path)
+
+
+@contextlib.contextmanager
+def _disk_errors(path: Path) -> Iterator[None]:
+    """Say what to do when the disk refuses to have this file or folder written."""
+    try:
+        yield
+    except OSError as error:
+        what = f"{path}: cannot write here: {error.strerror or error}"
+        if error.errno in _OUT_OF_SPACE:
+            raise RunError(
+                f"{what}; make room and run the same command again: it goes on where it stopped"
+            ) from error
+        raise InputError(
+            f"{what}; choose another folder with --data-dir or BLUR_ES_DATA"
+        ) from error
+
+
+def _complete(url: str, part: Path, name: str, progress: Progress | None) -> None:
+    """Append to a partial file what it lacks; start it again if the server cannot do that."""
+    start = part.stat().st_size if part.exists() else 0
+    with contextlib.closing(_request(url, start)) as response:
+        if response.status == http.client.REQUESTED_RANGE_NOT_SATISFIABLE:
+            return  # nothing is lacking; if there is too much, the checksum tells
+        content_range = response.headers.get("Content-Range", "")
+        resumed = response.status == http.client.PARTIAL_CONTENT
+        if resumed and not content_range.startswith(f"bytes {start}-"):
+            part.unlink()
+            raise RunError(
+                f"{url}: asked for the bytes from {start}, the server sent {content_range!r}; "
+                "run the same command again: it starts over"
+            )
+        have = start if resumed else 0
+        length = response.headers.get("Content-Length", "")
+        total = have + int(length) if length.isdigit() else None
+        with part.open("ab" if resumed else "wb") as file:
+            while block := _read(response, url):
+                file.write(block)
+                have += len(block)
+                if progress is not None:
+                    progress(name, have, total)
+            file.flush()
+            os.fsync(file.fileno())
+    if total is not None and have < total:
+        raise RunError(_interrupted(url, f"the connection ended after {have} of {total} bytes"))
+
+
+def _request(url: str, start: int) -> http.client.HTTPResponse | urllib.error.HTTPError:
+    """Ask for a file from byte `start` on; the answer to be closed by the caller."""
+    headers = {"User-Agent": "blur_es"}
+    if start:
+        headers["Range"] = f"bytes={start}-"
+    try:
+        request = urllib.request.Request(url, headers=headers)
+        response: http.client.HTTPResponse = urllib.request.urlopen(
+            request, timeout=TIMEOUT_SECONDS
+        )
+    except urllib.error.HTTPError as error:
+        if start and error.code == http.client.REQUESTED_RANGE_NOT_SATISFIABLE:
+            return error
+        error.close()
+        raise RunError(
+            f"{url}: the server answers {error.code} {error.reason}; try again later, or take "
+            "the files from another place with --mirror"
+        ) from error
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        reason = getattr(error, "reason", error)
+        raise RunError(_interrupted(url, f"no answer ({reason})")) from error
+    return response
+
+
+def _read(response: IO[bytes], url: str) -> bytes:
+    try:
+        return response.read(_BLOCK)
+    except (OSError, http.client.HTTPException) as error:
+        raise RunError(_interrupted(url, f"the connection broke ({error})")) from error
+
+
+def _interrupted(url: str, what: str) -> str:
+    return (
+        f"{url}: {what}; check the network and run the same command again: it goes on where it "
+        "stopped. Or take the files from another place with --mirror"
+    )
+
+
+def _is_whole_gzip(path: Path) -> bool:
+    """Whether a file is there and passes its own gzip checksum from end to end."""
+    try:
+        with gzip.open(path) as file:
+            while file.read(2**20):
+                pass
+    except (OSError, EOFError, zlib.error):
+        return False
+    return True
+
+
+def _extract(archive: Path, members: list[Path], progress: Progress | None) -> None:
+    """Take files out of a zip archive, each wherever it lies in it, to the given paths."""
+    with zipfile.ZipFile(archive) as opened:
+        places = {Path(info.filename).name: info for info in opened.infolist()}
+        lacking = [path.name for path in members if path.name not in places]
+        if lacking:
+            raise RunError(f"{archive}: lacks {', '.join(lacking)}, expected them in this archive")
+        for path in members:
+            part = path.with_name(f"{path.name}.part")
+            with _disk_errors(part), opened.open(places[path.name]) as member:
+                with part.open("wb") as file:
+                    shutil.copyfileobj(member, file)
+                    file.flush()
+                    os.fsync(file.fileno())
+                os.replace(part, path)
+            if progress is not None:
+                progress(path.name, path.stat().st_size, path.stat().st_size)

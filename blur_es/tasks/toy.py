@@ -1,0 +1,179 @@
+"""Toy functions of the plane: two inputs, drawn without end.
+
+The functions of figure 3 of Sandler et al., arXiv 2104.04657. The paper meta-trains on
+`META_TRAINING` and looks at `META_VALIDATION` to see whether the learned rule generalises
+to functions that it never saw. `or` and `nand` are not in the figure: they are like `and`,
+for trying a rule on its home ground.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from blur_es.episode import Phase
+from blur_es.errors import InputError
+from blur_es.tasks.base import Samples
+
+Float32Array = npt.NDArray[np.float32]
+BoolArray = npt.NDArray[np.bool_]
+ClassArray = npt.NDArray[np.int64]
+
+# Draws that many rows: inputs (rows, 2) and classes (rows,).
+Draw = Callable[[int, np.random.Generator], tuple[Float32Array, ClassArray]]
+
+# Where in the square a function is positive; takes and gives (rows,).
+Region = Callable[[Float32Array, Float32Array], BoolArray]
+
+META_TRAINING = ("xor", "and", "two_moons", "circles", "small_circles")
+META_VALIDATION = ("pie_slice", "blobs", "cross", "triangle")
+
+# The disc covers half of the square, the small one (half the radius) an eighth.
+DISC_RADIUS = math.sqrt(2.0 / math.pi)
+CROSS_HALF_WIDTH = 0.25
+BLOBS = 5
+BLOB_DEVIATION = 0.1
+MOON_NOISE = 0.1
+
+
+class ToyTask:
+    """A function of the plane as a task; see `blur_es.tasks.base.Task` for its attributes.
+
+    It has no splits: every row is drawn afresh, and no two episodes share any.
+    """
+
+    def __init__(self, name: str, draw: Draw, classes: int = 2) -> None:
+        self.name = name
+        self.inputs = 2
+        self.classes = classes
+        self.outputs = 1 if classes == 2 else classes
+        self.pooled_standardization = False
+        self.test_size: int | None = None
+        self._draw = draw
+
+    def sample(
+        self, phase: Phase, support: int, query: int, generator: np.random.Generator
+    ) -> Samples:
+        """Draw independent rows; the phase matters only through the generator's key."""
+        # In one go, so that both share what is drawn once an episode (the blobs' centres).
+        inputs, classes = self._draw(support + query, generator)
+        return Samples(inputs[:support], classes[:support], inputs[support:], classes[support:])
+
+
+def make_toy_task(name: str, **options: Any) -> ToyTask:
+    """A toy task by its name in `TOY_FUNCTIONS`; `two_moons` takes `noise`, 0 or more.
+
+    Raises `InputError` for a noise that is no such number.
+    """
+    function = TOY_FUNCTIONS[name]
+    if "noise" in options:
+        noise = options["noise"]
+        if isinstance(noise, bool) or not isinstance(noise, int | float):
+            raise InputError(f"tasks: {name}.noise: found {noise!r}, expected a number")
+        if not 0.0 <= noise < math.inf:
+            raise InputError(
+                f"tasks: {name}.noise: found {noise}, expected a finite number, 0 or more"
+            )
+    draw = functools.partial(function.draw, **options) if options else function.draw
+    return ToyTask(name, draw, function.classes)
+
+
+def _uniform(
+    rows: int, generator: np.random.Generator, *, region: Region
+) -> tuple[Float32Array, ClassArray]:
+    """Inputs uniform on [-1, 1)²; class 1 inside the region."""
+    inputs = 2.0 * generator.random((rows, 2), dtype=np.float32) - 1.0
+    return inputs, region(inputs[:, 0], inputs[:, 1]).astype(np.int64)
+
+
+def _two_moons(
+    rows: int, generator: np.random.Generator, *, noise: float = MOON_NOISE
+) -> tuple[Float32Array, ClassArray]:
+    """Two interleaved half circles; class 1 is the lower one.
+
+    `noise` is the deviation of what is added to every coordinate, in radii. The moons span
+    [-1, 2] x [-0.5, 1] and are rescaled to [-1, 1]²; the noise reaches a little beyond.
+    """
+    classes = generator.integers(2, size=rows)
+    angles = generator.uniform(0.0, np.pi, rows)
+    upper = np.stack([np.cos(angles), np.sin(angles)], axis=1)
+    points = np.where(classes[:, None] == 0, upper, [1.0, 0.5] - upper)
+    points += noise * generator.standard_normal((rows, 2))
+    return ((points - [0.5, 0.25]) / [1.5, 0.75]).astype(np.float32), classes
+
+
+def _blobs(rows: int, generator: np.random.Generator) -> tuple[Float32Array, ClassArray]:
+    """Gaussian clusters around centres that are drawn anew every time."""
+    centres = generator.uniform(-1.0, 1.0, (BLOBS, 2))
+    classes = generator.integers(BLOBS, size=rows)
+    points = centres[classes] + BLOB_DEVIATION * generator.standard_normal((rows, 2))
+    return points.astype(np.float32), classes
+
+
+def _xor(x: Float32Array, y: Float32Array) -> BoolArray:
+    return np.logical_xor(x > 0, y > 0)
+
+
+def _and(x: Float32Array, y: Float32Array) -> BoolArray:
+    return np.logical_and(x > 0, y > 0)
+
+
+def _or(x: Float32Array, y: Float32Array) -> BoolArray:
+    return np.logical_or(x > 0, y > 0)
+
+
+def _nand(x: Float32Array, y: Float32Array) -> BoolArray:
+    return np.logical_not(_and(x, y))
+
+
+def _disc(x: Float32Array, y: Float32Array) -> BoolArray:
+    return x * x + y * y < DISC_RADIUS**2
+
+
+def _small_disc(x: Float32Array, y: Float32Array) -> BoolArray:
+    return x * x + y * y < (DISC_RADIUS / 2) ** 2
+
+
+def _pie_slice(x: Float32Array, y: Float32Array) -> BoolArray:
+    return x > np.abs(y)
+
+
+def _cross(x: Float32Array, y: Float32Array) -> BoolArray:
+    return (np.abs(x) < CROSS_HALF_WIDTH) | (np.abs(y) < CROSS_HALF_WIDTH)
+
+
+def _triangle(x: Float32Array, y: Float32Array) -> BoolArray:
+    return y < 1.0 - 2.0 * np.abs(x)
+
+
+class ToyFunction(NamedTuple):
+    """What the registry knows of a toy function."""
+
+    description: str
+    draw: Draw
+    classes: int = 2
+    options: tuple[str, ...] = ()
+
+
+def _region(description: str, region: Region) -> ToyFunction:
+    return ToyFunction(description, functools.partial(_uniform, region=region))
+
+
+TOY_FUNCTIONS = {
+    "xor": _region("the signs of the two inputs differ", _xor),
+    "and": _region("both inputs are positive", _and),
+    "or": _region("an input is positive", _or),
+    "nand": _region("not both inputs are positive", _nand),
+    "two_moons": ToyFunction("two noisy interleaved half circles", _two_moons, 2, ("noise",)),
+    "circles": _region("inside a disc around the centre, half of the square", _disc),
+    "small_circles": _region("inside a small disc around the centre, an eighth", _small_disc),
+    "pie_slice": _region("inside a quarter slice that opens to the right", _pie_slice),
+    "blobs": ToyFunction("five Gaussian clusters, other ones in every episode", _blobs, BLOBS),
+    "cross": _region("inside a cross of two bars through the centre", _cross),
+    "triangle": _region("inside a triangle on the square's lower edge", _triangle),
+}

@@ -1,0 +1,32 @@
+"""One thread a process: results must not depend on how many cores a machine has.
+
+OpenBLAS and XLA round differently with other numbers of threads, and workers that each
+start a pool of threads get in each other's way.
+"""
+
+from __future__ import annotations
+
+import os
+
+# Environment of a process that computes with one thread.
+ONE_THREAD = dict.fromkeys(
+    ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "NPROC"), "1"
+)
+
+
+def use_one_thread() -> None:
+    """Hold this process, and those it starts, to one computing thread.
+
+    Call it before NumPy and JAX are imported: XLA reads its number of threads (`NPROC`)
+    once. BLAS libraries that are loaded already are told at once.
+    """
+    os.environ.update(ONE_THREAD)
+    # No accelerator is wanted by what runs on a head: keep JAX from taking one.
+    os.environ.setdefault("JAX_PLATFORMS", "cpu")
+
+
+def limit_loaded_libraries() -> None:
+    """Hold the BLAS libraries that this process has loaded to one thread."""
+    import threadpoolctl
+
+    threadpoolctl.threadpool_limits(limits=1)
