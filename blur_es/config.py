@@ -212,6 +212,15 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> ExperimentCo
     return build_config(tree, positions)
 
 
+def override_config(config: ExperimentConfig, overrides: Sequence[str]) -> ExperimentConfig:
+    """A copy of an experiment with overrides such as `episode.unroll=50` applied."""
+    tree = config.to_dict()
+    positions: dict[tuple[str, ...], str] = {(): f"experiment {config.name!r}"}
+    for override in overrides:
+        _override(tree, positions, override)
+    return build_config(tree, positions)
+
+
 def build_config(
     tree: Mapping[str, Any], positions: Mapping[tuple[str, ...], str] | None = None
 ) -> ExperimentConfig:

@@ -386,12 +386,13 @@ class SearchSpace:
         scales = scales or {}
         names = list(initial.fields)
         wanted = names if learn == "all" else [learn] if isinstance(learn, str) else list(learn)
-        for name in [*wanted, *scales]:
-            if name not in names:
-                raise InputError(
-                    f"genome: unknown field {name!r}{nearest(name, names)}; "
-                    f"this rule has {', '.join(names)}"
-                )
+        for key, given in (("learn", wanted), ("scales", scales)):
+            for name in given:
+                if name not in names:
+                    raise InputError(
+                        f"genome.{key}: unknown field {name!r}{nearest(name, names)}; "
+                        f"this rule has {', '.join(names)}"
+                    )
         for name, scale in scales.items():
             if not 0.0 < scale < float("inf"):
                 raise InputError(f"genome.scales.{name}: found {scale}, expected a number above 0")

@@ -205,7 +205,7 @@ class Trainer:
 
     def _generations(self) -> StopReason:
         meta = self.config.meta
-        line = ProgressLine(meta.generations, self.progress.generation, self._quiet)
+        line = ProgressLine(meta.generations, self._quiet)
         with contextlib.closing(line):
             while (reason := stop_reason(self.progress, meta)) is None:
                 with self._guard.interruptible():

@@ -26,16 +26,14 @@ class ProgressLine:
 
     Args:
         total: number of steps in all.
-        done: steps that were done before, by an earlier session.
         quiet: show nothing.
         stream: where to; a terminal gets one line that renews itself.
     """
 
-    def __init__(
-        self, total: int, done: int = 0, quiet: bool = False, stream: TextIO | None = None
-    ) -> None:
+    def __init__(self, total: int, quiet: bool = False, stream: TextIO | None = None) -> None:
         self._total = total
-        self._first = done
+        # The estimate counts from the first update: the first step compiles as well.
+        self._reference: tuple[float, int] | None = None
         self._stream = stream or sys.stderr
         self._quiet = quiet
         self._terminal = self._stream.isatty()
@@ -48,6 +46,7 @@ class ProgressLine:
         if self._quiet:
             return
         now = time.monotonic()
+        self._reference = self._reference or (now, done)
         pause = TERMINAL_SECONDS if self._terminal else PLAIN_SECONDS
         if now - self._shown_at < pause and done < self._total:
             return
@@ -61,12 +60,12 @@ class ProgressLine:
         self._stream.flush()
 
     def _left(self, now: float, done: int) -> str:
-        elapsed = now - self._start
         if done >= self._total:
-            return f"({duration(elapsed)})"
-        if done <= self._first:
+            return f"({duration(now - self._start)})"
+        since, first = self._reference or (now, done)
+        if done <= first:
             return ""
-        return f"ETA {duration(elapsed / (done - self._first) * (self._total - done))}"
+        return f"ETA {duration((now - since) / (done - first) * (self._total - done))}"
 
     def close(self) -> None:
         """End the line."""

@@ -47,11 +47,11 @@ class RunFolder:
         """Whether a run has begun here."""
         return (self.path / CONFIG).exists() or (self.path / POINTER).exists()
 
-    def begin(self, config: ExperimentConfig, resume: bool) -> None:
-        """Make the folder this experiment's, or find that it is.
+    def check(self, config: ExperimentConfig, resume: bool) -> None:
+        """Find out whether this experiment may begin or, if `resume`, continue here.
 
-        Raises `InputError` if it cannot be written, holds a run and `resume` is not asked
-        for, holds another experiment's, or holds something that is no run.
+        Raises `InputError` if the folder holds a run and `resume` is not asked for, holds
+        another experiment's, or holds something that is no run.
         """
         if self.holds_run:
             if not resume:
@@ -65,6 +65,9 @@ class RunFolder:
                 f"{self.path}: this folder holds other things and no run; choose an empty or a "
                 "new one with --run-dir"
             )
+
+    def begin(self, config: ExperimentConfig) -> None:
+        """Write down the experiment. Raises `InputError` if the folder cannot be written."""
         try:
             write_atomically(self.path / CONFIG, config.to_yaml().encode())
             self.write_json(VERSIONS, versions())
@@ -75,7 +78,7 @@ class RunFolder:
             ) from error
 
     def _check_same(self, config: ExperimentConfig) -> None:
-        stored = flatten(self.stored_identity())
+        stored = flatten(self.config().identity())
         given = flatten(config.identity())
         missing = "(nothing)"
         different = [
@@ -90,10 +93,6 @@ class RunFolder:
                 + "\nChoose another folder with --run-dir, or use the experiment that it was "
                 "begun with (only meta.generations, meta.stop, fleet and run may differ)"
             )
-
-    def stored_identity(self) -> dict[str, Any]:
-        """What the experiment of this folder shares with any continuation of it."""
-        return self.config().identity()
 
     def config(self) -> ExperimentConfig:
         """The experiment of this folder. Raises `InputError` if it is missing or damaged."""
@@ -124,6 +123,7 @@ class RunFolder:
         The lock is on the folder itself and leaves no file; the system lets go of it with
         the process. Raises `InputError` if the folder cannot be made or is in use.
         """
+        existed = self.path.exists()
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             descriptor = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY)
@@ -142,6 +142,10 @@ class RunFolder:
             ) from error
         finally:
             os.close(descriptor)
+            if not existed:
+                # Where nothing came of it, leave nothing behind.
+                with contextlib.suppress(OSError):
+                    self.path.rmdir()
 
 
 def open_run(path: Path) -> RunFolder:

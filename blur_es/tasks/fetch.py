@@ -174,7 +174,7 @@ def _complete(url: str, part: Path, name: str, progress: Progress | None) -> Non
         content_range = response.headers.get("Content-Range", "")
         resumed = response.status == http.client.PARTIAL_CONTENT
         if resumed and not content_range.startswith(f"bytes {start}-"):
-            part.unlink()
+            part.unlink(missing_ok=True)
             raise RunError(
                 f"{url}: asked for the bytes from {start}, the server sent {content_range!r}; "
                 "run the same command again: it starts over"

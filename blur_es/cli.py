@@ -1,0 +1,380 @@
+"""The `blur-es` command.
+
+Exit codes: 0 done; 1 failed; 2 wrong input; 130 interrupted after a clean checkpoint.
+"""
+
+from __future__ import annotations
+
+# Before NumPy and JAX: they read these once.
+from blur_es.threads import use_one_thread
+
+use_one_thread()
+
+import argparse
+import json
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from blur_es.errors import BlurError, InputError
+
+FAILED, WRONG_INPUT, INTERRUPTED = 1, 2, 130
+
+_EXTRA = "pip install 'blur_es[train]'"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; returns its exit code."""
+    # A user's own tasks and measures are imported from the current folder.
+    sys.path.insert(0, str(Path.cwd()))
+    options = _parser().parse_args(arguments)
+    logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
+    try:
+        code: int = options.run(options)
+        sys.stdout.flush()
+        return code
+    except InputError as error:
+        return _fail(str(error), WRONG_INPUT)
+    except BlurError as error:
+        return _fail(str(error), FAILED)
+    except MemoryError:
+        return _fail(
+            "out of memory: lower meta.population, episode.batch_size, network.hidden or the "
+            "number of workers",
+            FAILED,
+        )
+    except ModuleNotFoundError as error:
+        if (error.name or "").split(".")[0] in ("ray", "jax", "evosax", "optax", "matplotlib"):
+            return _fail(f"this command needs {error.name}: {_EXTRA}", FAILED)
+        raise
+    except KeyboardInterrupt:
+        return _fail("interrupted", INTERRUPTED)
+    except BrokenPipeError:
+        # Whoever read our output has gone; do not complain to them about it.
+        sys.stderr.close()
+        return FAILED
+
+
+def _fail(message: str, code: int) -> int:
+    print(f"blur-es: {message}", file=sys.stderr)
+    return code
+
+
+def _say(message: str) -> None:
+    print(message, file=sys.stderr, flush=True)
+
+
+def _train(options: argparse.Namespace) -> int:
+    from blur_es.config import load_config
+    from blur_es.experiment import TrainOptions, run_experiment
+    from blur_es.meta.stop import StopReason
+    from blur_es.run.store import RESULT
+
+    config = load_config(options.file, options.set)
+    result = run_experiment(
+        config,
+        TrainOptions(
+            run_dir=options.run_dir,
+            resume=options.resume,
+            local=options.local,
+            address=options.address,
+            workers=options.workers,
+            data_dir=options.data_dir,
+            mixed_hardware=options.mixed_hardware,
+            quiet=options.quiet,
+        ),
+        (lambda message: None) if options.quiet else _say,
+    )
+    training, run = result.training, result.run
+    if training.reason is StopReason.INTERRUPTED or training.genome is None:
+        _say(StopReason.INTERRUPTED.value)
+        _say(f"  blur-es train {options.file} --resume --run-dir {run.path}")
+        return INTERRUPTED
+    if options.json:
+        print(json.dumps(run.read_json(RESULT) | {"run_dir": str(run.path)}))
+        return 0
+    print(training.reason.value)
+    for comparison in result.comparisons:
+        print()
+        print(comparison.table())
+    print()
+    print(f"genome  {run.genome}")
+    print(f"report  {run.report}")
+    print(f"SHA-256 {training.genome.sha256}")
+    return 0
+
+
+def _evaluate(options: argparse.Namespace) -> int:
+    from blur_es.analysis.evaluate import evaluate_genome
+    from blur_es.config import load_config, override_config
+    from blur_es.experiment import load_subject
+    from blur_es.fleet.evaluator import LocalEvaluator, Problem
+
+    genome, config = load_subject(options.subject)
+    if options.experiment is not None:
+        config = load_config(options.experiment, options.set)
+    elif config is None:
+        raise InputError(
+            f"{options.subject}: this genome does not say what it was trained on; "
+            "name an experiment with --experiment FILE"
+        )
+    elif options.set:
+        config = override_config(config, options.set)
+    if config.rule != genome.rule:
+        config = config.model_copy(update={"rule": genome.rule})
+    if options.seed is not None:
+        config = config.model_copy(update={"seed": options.seed})
+    episodes = options.episodes or config.meta.test_episodes
+    with config.located():
+        evaluator = LocalEvaluator(Problem.of(config), options.data_dir)
+        scores = evaluate_genome(genome, evaluator, episodes)
+    if options.json:
+        content = {
+            "genome_sha256": genome.sha256,
+            "seed": config.seed,
+            "fitness_measure": config.fitness.measure,
+            "tasks": [score.to_json() for score in scores],
+        }
+        print(json.dumps(content))
+        return 0
+    width = max(len(score.task) for score in scores)
+    for score in scores:
+        print(
+            f"{score.task:{width}}  test accuracy {score.test_accuracy:.4f} ± "
+            f"{score.test_accuracy_std:.4f}  {config.fitness.measure} {score.test_fitness:.4f}  "
+            f"({score.episodes} episodes"
+            + (f", {score.diverged} diverged)" if score.diverged else ")")
+        )
+    return 0
+
+
+def _report(options: argparse.Namespace) -> int:
+    from blur_es.report.html import write_report
+    from blur_es.run.store import open_run, write_or_stop
+
+    run = open_run(options.run_dir)
+    write_or_stop(write_report, run.path)
+    print(json.dumps({"report": str(run.report)}) if options.json else run.report)
+    return 0
+
+
+def _strategies(options: argparse.Namespace) -> int:
+    from blur_es.meta.strategy import strategy_names
+
+    return _list(strategy_names(), options.json)
+
+
+def _tasks(options: argparse.Namespace) -> int:
+    from blur_es.tasks import describe_tasks
+
+    tasks = describe_tasks()
+    if options.json:
+        print(json.dumps([task._asdict() for task in tasks]))
+        return 0
+    return _list(
+        {
+            task.name: task.description
+            + (f" (options: {', '.join(task.options)})" if task.options else "")
+            for task in tasks
+        },
+        False,
+    )
+
+
+def _list(entries: dict[str, str], as_json: bool) -> int:
+    if as_json:
+        print(json.dumps([{"name": name, "description": text} for name, text in entries.items()]))
+        return 0
+    width = max(len(name) for name in entries)
+    for name, text in entries.items():
+        print(f"{name:{width}}  {text}")
+    return 0
+
+
+def _fetch(options: argparse.Namespace) -> int:
+    from blur_es.tasks import data_directory
+    from blur_es.tasks.fetch import fetch
+
+    folder = data_directory(options.data_dir)
+    for path in fetch(options.name, folder, progress=_fetch_progress(), mirror=options.mirror):
+        print(path)
+    return 0
+
+
+def _fetch_progress() -> Any:
+    from blur_es.run.progress import ProgressLine
+
+    lines: dict[str, ProgressLine] = {}
+
+    def show(name: str, done: int, total: int | None) -> None:
+        if name not in lines:
+            lines[name] = ProgressLine(total or 0)
+        lines[name].update(done, f"{name}  {done / 1e6:.1f} MB")
+        if total and done >= total:
+            lines[name].close()
+
+    return show
+
+
+def _conformance(options: argparse.Namespace) -> int:
+    import functools
+
+    from blur_es.inner import BACKENDS, make_inner_loop
+    from blur_es.inner.conformance import replay_all
+
+    backends = [options.backend] if options.backend else list(BACKENDS)
+    failed = 0
+    lines = []
+    for backend in backends:
+        tolerance = BACKENDS[backend]
+        make_loop = functools.partial(make_inner_loop, backend)
+        for result in replay_all(options.folder, make_loop, tolerance):
+            failed += result.status == "fail"
+            if options.json:
+                lines.append({"backend": backend, "tolerance": tolerance, **vars(result)})
+                continue
+            errors = "  ".join(f"{group} {error:.1e}" for group, error in result.errors.items())
+            print(f"{backend:6}  {result.case:40}  {result.status:13}  {errors}{result.reason}")
+    if options.json:
+        print(json.dumps(lines))
+    return FAILED if failed else 0
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"found {number}, expected 1 or more")
+    return number
+
+
+def _seed(text: str) -> int:
+    number = int(text)
+    if not 0 <= number < 2**32:
+        raise argparse.ArgumentTypeError(f"found {number}, expected 0 to {2**32 - 1}")
+    return number
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="blur-es",
+        description="Meta-learn synapse update rules with evolution strategies.",
+        epilog="Exit codes: 0 done; 1 failed; 2 wrong input; 130 interrupted after a clean "
+        "checkpoint. `blur-es COMMAND --help` tells more.",
+    )
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+
+    def command(name: str, run: Any, summary: str, **more: Any) -> argparse.ArgumentParser:
+        sub = commands.add_parser(name, help=summary, description=summary, **more)
+        sub.set_defaults(run=run)
+        return sub
+
+    def data_dir(sub: argparse.ArgumentParser) -> None:
+        sub.add_argument(
+            "--data-dir",
+            metavar="DIR",
+            help="folder of data sets (default: $BLUR_ES_DATA, else ~/.cache/blur_es)",
+        )
+
+    def overrides(sub: argparse.ArgumentParser) -> None:
+        sub.add_argument(
+            "--set",
+            action="append",
+            default=[],
+            metavar="KEY=VALUE",
+            help="override a value of the experiment, e.g. meta.population=80 (repeatable)",
+        )
+
+    def as_json(sub: argparse.ArgumentParser, what: str) -> None:
+        sub.add_argument("--json", action="store_true", help=f"print {what} as JSON")
+
+    train = command(
+        "train",
+        _train,
+        "Meta-train a genome as an experiment file says.",
+        epilog="Example: blur-es train experiments/digits.yaml --set seed=3 --run-dir runs/three. "
+        "Ctrl-C ends it after a clean checkpoint; --resume goes on to the same genome.",
+    )
+    train.add_argument("file", metavar="FILE", type=Path, help="the experiment (YAML)")
+    overrides(train)
+    train.add_argument(
+        "--run-dir",
+        metavar="DIR",
+        type=Path,
+        help="where the run is kept (default: the next free runs/NAME-seedSEED)",
+    )
+    train.add_argument(
+        "--resume",
+        action="store_true",
+        help="continue the run in the folder (default: the last of runs/NAME-seedSEED)",
+    )
+    where = train.add_mutually_exclusive_group()
+    where.add_argument(
+        "--address",
+        metavar="ADDRESS",
+        help="an existing Ray cluster, e.g. auto (default: start a local one)",
+    )
+    where.add_argument("--local", action="store_true", help="no Ray: evaluate in this process")
+    train.add_argument(
+        "--workers", type=_positive, metavar="N", help="number of Ray workers (default: one a core)"
+    )
+    data_dir(train)
+    train.add_argument(
+        "--mixed-hardware",
+        action="store_true",
+        help="continue where arithmetic rounds differently; the result is then marked as not "
+        "reproducible",
+    )
+    train.add_argument("--quiet", action="store_true", help="no progress")
+    as_json(train, "the result")
+
+    evaluate = command(
+        "evaluate", _evaluate, "Measure a genome on fresh episodes of the test split."
+    )
+    evaluate.add_argument(
+        "subject", metavar="GENOME_OR_RUN", type=Path, help="a genome file or a run folder"
+    )
+    evaluate.add_argument(
+        "--experiment",
+        metavar="FILE",
+        type=Path,
+        help="take tasks, network and episode from here (default: what it was trained on)",
+    )
+    overrides(evaluate)
+    evaluate.add_argument(
+        "--episodes", type=_positive, metavar="N", help="number of episodes of each task"
+    )
+    evaluate.add_argument("--seed", type=_seed, metavar="SEED", help="seed of the episodes")
+    data_dir(evaluate)
+    as_json(evaluate, "the scores")
+
+    report = command("report", _report, "Write report.html and its pictures for a run again.")
+    report.add_argument("run_dir", metavar="RUN", type=Path, help="the run folder")
+    as_json(report, "the report's path")
+
+    as_json(command("strategies", _strategies, "List the evolution strategies."), "the list")
+    as_json(command("tasks", _tasks, "List the tasks and their options."), "the list")
+
+    fetch = command("fetch", _fetch, "Download a data set, with checksum; a broken one resumes.")
+    fetch.add_argument("name", metavar="NAME", help="mnist, fashion_mnist or emnist")
+    data_dir(fetch)
+    fetch.add_argument("--mirror", metavar="URL", help="download from this address instead")
+
+    conformance = command(
+        "conformance",
+        _conformance,
+        "Replay golden trajectories of the authors' own code and compare.",
+        epilog="Exit code 1 if a case fails. Tolerance: 1e-10 in float64, 1e-5 in float32, as "
+        "largest difference over largest reference value.",
+    )
+    conformance.add_argument("folder", metavar="DIR", type=Path, help="folder of .npz cases")
+    conformance.add_argument(
+        "--backend", choices=("numpy", "numba"), help="one backend (default: all)"
+    )
+    as_json(conformance, "the results")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

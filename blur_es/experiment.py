@@ -1,0 +1,159 @@
+"""An experiment from beginning to end: evaluator, training, comparison, report."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from blur_es.analysis.compare import Comparison, compare_on_tasks
+from blur_es.config import ExperimentConfig
+from blur_es.errors import InputError
+from blur_es.fleet.evaluator import Evaluator, LocalEvaluator, Problem
+from blur_es.genome import Genome
+from blur_es.meta.stop import StopReason
+from blur_es.meta.trainer import Trainer, TrainingResult, search_space
+from blur_es.report.html import write_report
+from blur_es.run.interrupt import Interrupted, InterruptGuard
+from blur_es.run.store import COMPARISON, RunFolder, choose_folder, write_or_stop
+
+Say = Callable[[str], None]
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainOptions:
+    """Where and on what a training runs; nothing here changes its result.
+
+    Attributes:
+        run_dir: the run folder; None for one in `runs/`.
+        resume: continue the run in the folder.
+        local: evaluate in this process, without Ray.
+        address: an existing Ray cluster; None starts a local one.
+        workers: number of workers; None for what the experiment says.
+        data_dir: folder of data sets.
+        mixed_hardware: continue on another kind of processor.
+        quiet: no progress line.
+    """
+
+    run_dir: Path | None = None
+    resume: bool = False
+    local: bool = False
+    address: str | None = None
+    workers: int | None = None
+    data_dir: str | None = None
+    mixed_hardware: bool = False
+    quiet: bool = False
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class ExperimentResult:
+    """What is there at the end; `comparisons` is empty if none was asked for."""
+
+    run: RunFolder
+    training: TrainingResult
+    comparisons: list[Comparison]
+
+
+def run_experiment(
+    config: ExperimentConfig, options: TrainOptions, say: Say = lambda message: None
+) -> ExperimentResult:
+    """Train in a run folder, then compare and report there.
+
+    Whatever is wrong with the input is found before the folder is touched. Raises
+    `InputError` for that, and `RunError` if the work cannot go on.
+    """
+    path = choose_folder(config, options.run_dir, options.resume)
+    run = RunFolder(path, config.run.keep)
+    guard = InterruptGuard()
+    with config.located():
+        # Data are read here once, also where workers will read their own: a missing data
+        # set is the user's to mend, and nothing should have been started by then.
+        local = LocalEvaluator(Problem.of(config), options.data_dir)
+        search_space(config)
+    with guard.installed(), run.locked():
+        run.check(config, options.resume)
+        # Ray forks, which JAX's threads do not survive: the fleet is up before the trainer
+        # imports JAX.
+        with _evaluator(config, options, local, say) as evaluator, config.located():
+            trainer = Trainer(
+                config,
+                run,
+                evaluator,
+                guard=guard,
+                say=say,
+                quiet=options.quiet,
+                mixed_hardware=options.mixed_hardware,
+            )
+            run.begin(config)
+            say(f"run folder: {path}")
+            training = trainer.train()
+        comparisons: list[Comparison] = []
+        if training.genome is not None:
+            try:
+                with guard.interruptible():
+                    comparisons = _compare(config, training.genome, local, say)
+            except Interrupted:
+                training = dataclasses.replace(training, reason=StopReason.INTERRUPTED)
+            else:
+                write_or_stop(
+                    run.write_json,
+                    COMPARISON,
+                    {"comparisons": [comparison.to_json() for comparison in comparisons]},
+                )
+                write_or_stop(write_report, path)
+    return ExperimentResult(run, training, comparisons)
+
+
+@contextlib.contextmanager
+def _evaluator(
+    config: ExperimentConfig, options: TrainOptions, local: LocalEvaluator, say: Say
+) -> Iterator[Evaluator]:
+    if options.local:
+        yield local
+        return
+    from blur_es.fleet.dispatch import RayFleet
+
+    workers = options.workers
+    if workers is None and config.fleet.workers != "auto":
+        workers = config.fleet.workers
+    fleet = RayFleet(Problem.of(config), workers, options.address, options.data_dir)
+    try:
+        say(f"{fleet.workers} workers")
+        yield fleet
+    finally:
+        fleet.close()
+
+
+def _compare(
+    config: ExperimentConfig, genome: Genome, local: LocalEvaluator, say: Say
+) -> list[Comparison]:
+    if not config.meta.compare:
+        return []
+    say("comparing with tuned optimisers on test episodes")
+    return compare_on_tasks(genome, local, config.meta.test_episodes)
+
+
+def load_subject(path: Path) -> tuple[Genome, ExperimentConfig | None]:
+    """A genome from a genome file or a run folder, and the experiment that it is from.
+
+    Raises `InputError` if there is none at the path.
+    """
+    if path.is_dir():
+        from blur_es.run.store import open_run
+
+        run = open_run(path)
+        if not run.genome.exists():
+            raise InputError(
+                f"{path}: this run has not ended and has no genome yet; continue it with --resume"
+            )
+        return Genome.load(run.genome), run.config()
+    if not path.exists():
+        raise InputError(f"{path}: no such genome file or run folder")
+    from blur_es.config import build_config
+
+    genome = Genome.load(path)
+    experiment = genome.provenance.get("experiment")
+    if not isinstance(experiment, dict):
+        return genome, None
+    return genome, build_config(experiment)
