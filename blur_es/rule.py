@@ -23,6 +23,7 @@ Reduction = Literal["mean", "sum"]
 QueryStatistics = Literal["support", "batch"]
 
 MAXIMUM_STATES = 16
+MAXIMUM_STEPS = 1_000_000
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -157,6 +158,10 @@ def _check_types(rule: RuleSpec) -> None:
                 raise InputError(f"rule.{field.name}: found {value!r}, expected a whole number")
         elif isinstance(value, bool) or not isinstance(value, int | float):
             raise InputError(f"rule.{field.name}: found {value!r}, expected a number")
+        else:
+            # 1 and 1.0 are the same rule and must give the same digest.
+            with contextlib.suppress(OverflowError):
+                object.__setattr__(rule, field.name, float(value))
 
 
 def _refusals(rule: RuleSpec) -> list[tuple[str, bool]]:
@@ -208,9 +213,9 @@ def _refusals(rule: RuleSpec) -> list[tuple[str, bool]]:
             rule.backward_update == "multiplicative_second_state" and rule.states < 2,
         ),
         (
-            f"rule.supervised_every: found {rule.supervised_every}, expected 1 or more "
-            "(1: every step sees labels)",
-            rule.supervised_every < 1,
+            f"rule.supervised_every: found {rule.supervised_every}, expected 1 to "
+            f"{MAXIMUM_STEPS} (1: every step sees labels)",
+            not 1 <= rule.supervised_every <= MAXIMUM_STEPS,
         ),
         (
             "rule.oja_multiplier: there is no Oja term to multiply; set rule.oja",

@@ -80,8 +80,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
 
 @pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
-    monkeypatch.setenv("no_proxy", "*")
+def server() -> Iterator[Server]:
     serving = Server()
     thread = threading.Thread(target=serving.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
@@ -93,7 +92,8 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
 
 @pytest.fixture(autouse=True)
 def source(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One file whose checksum is that of what the server holds."""
+    """One file whose checksum is that of what the server holds, reached without a proxy."""
+    monkeypatch.setenv("no_proxy", "*")
     md5 = {NAME: hashlib.md5(PAYLOAD).hexdigest()}
     # Nothing listens on the discard port: a test that forgets its mirror fails at once.
     monkeypatch.setitem(SOURCES, "mnist", Source("http://127.0.0.1:9/", md5))
@@ -256,8 +256,7 @@ def test_a_server_that_refuses(server: Server, tmp_path: Path, behaviour: str, c
     assert names(tmp_path) == []
 
 
-def test_no_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("no_proxy", "*")
+def test_no_server(tmp_path: Path) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{free.getsockname()[1]}"
@@ -268,9 +267,7 @@ def test_no_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert names(tmp_path) == []
 
 
-def test_a_server_that_falls_silent(
-    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_server_that_falls_silent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fetching, "TIMEOUT_SECONDS", 0.2)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"http://127.0.0.1:{silent.getsockname()[1]}"

@@ -79,8 +79,10 @@ class RayFleet:
         import ray
 
         self._ray: Any = ray
-        self._local = address is None
-        self._connect(address, workers)
+        # A caller who is connected already stays connected, and to the same cluster.
+        self._connected_here = not self._ray.is_initialized()
+        if self._connected_here:
+            self._connect(address, workers)
         self._arguments = (problem, data_dir, [str(Path.cwd())])
         self._actor_class = ray.remote(EvaluationWorker)
         self._workers: dict[int, _Worker] = {}
@@ -125,12 +127,13 @@ class RayFleet:
         )
 
     def close(self) -> None:
-        """End the workers, and the cluster if it was started here."""
+        """End the workers, and the connection or cluster that was opened for them."""
         for worker in self._workers.values():
             self._ray.kill(worker.actor)
         self._workers.clear()
         self._flying.clear()
-        self._ray.shutdown()
+        if self._connected_here:
+            self._ray.shutdown()
 
     def _connect(self, address: str | None, workers: int | None) -> None:
         options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}

@@ -9,7 +9,6 @@ JAX and evosax are imported when a strategy is built, not with this module.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -23,6 +22,7 @@ FloatArray = npt.NDArray[np.floating[Any]]
 # evosax's distribution-based strategies that are left out, and why. Everything else in its
 # registry is offered; `tests/test_strategy.py` holds each to what a run needs of it.
 LEFT_OUT = {
+    "LM_MA_ES": "its mean is not a number from the second generation on in few dimensions",
     "PersistentES": "evaluates pieces of episodes, not whole ones",
     "NoiseReuseES": "evaluates pieces of episodes, not whole ones",
     "RandomSearch": "needs a sampling function instead of a starting point",
@@ -30,13 +30,17 @@ LEFT_OUT = {
     "SV_Open_ES": "keeps several populations and has no single mean to start from",
 }
 
+# Strategies that estimate a gradient and follow it with plain descent at 1e-3 unless told
+# otherwise, which hardly moves in a hundred generations; in the units of the search space
+# Adam at this rate does.
+GRADIENT_STRATEGIES = ("ars", "asebo", "esmc", "guided_es", "open_es", "pgpe")
+DEFAULT_LEARNING_RATE = 0.1
+
 
 def strategy_names() -> dict[str, str]:
     """Name of every offered strategy, with the first line of its description."""
     return {
-        name: (algorithm.__init__.__doc__ or algorithm.__doc__ or "").strip().split("\n")[0]
-        if not algorithm.__doc__
-        else algorithm.__doc__.strip().split("\n")[0]
+        name: (algorithm.__doc__ or "").strip().split("\n")[0]
         for name, algorithm in _registry().items()
     }
 
@@ -44,16 +48,13 @@ def strategy_names() -> dict[str, str]:
 def _registry() -> dict[str, Any]:
     from evosax.algorithms import distribution_based_algorithms
 
+    # evosax's class names are written in several ways (LES, GuidedES, Sep_CMA_ES); its module
+    # names are all in snake case and tell the whole name.
     return {
-        _snake_case(name): algorithm
+        algorithm.__module__.rsplit(".", 1)[-1]: algorithm
         for name, algorithm in sorted(distribution_based_algorithms.items())
         if name not in LEFT_OUT
     }
-
-
-def _snake_case(name: str) -> str:
-    """`CMA_ES` -> `cma_es`, `SimulatedAnnealing` -> `simulated_annealing`."""
-    return re.sub(r"(?<=[a-z0-9])(?=[A-Z][a-z])", "_", name).lower()
 
 
 class Strategy:
@@ -69,7 +70,7 @@ class Strategy:
         seed: the experiment's seed; every random number is a function of it and of the
             generation.
         options: values for the strategy's own parameters, by evosax's names, and
-            `learning_rate` for those that follow an optimiser (then Adam with that rate).
+            `learning_rate` for those that follow an optimiser (Adam, with that rate).
 
     Raises:
         InputError: unknown name or option, or a population that the strategy cannot have.
@@ -93,6 +94,8 @@ class Strategy:
                 "`blur-es strategies` lists those there are"
             )
         options = dict(options or {})
+        if name in GRADIENT_STRATEGIES:
+            options.setdefault("learning_rate", DEFAULT_LEARNING_RATE)
         self.name = name
         self.population_size = population_size
         self._jax = jax

@@ -1,0 +1,351 @@
+"""A learned rule against tuned gradient descent, on test episodes that nobody has seen.
+
+Opponents are SGD, SGD with momentum and Adam, each plain and with batch normalisation on
+the hidden layers (a rule that normalises activations should be held against opponents that
+do). Each one's learning rate is chosen on tuning episodes; then all contestants face the
+same test episodes.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from blur_es.episode import Episode, Phase
+from blur_es.errors import InputError
+from blur_es.fitness import make_measure
+from blur_es.fleet.evaluator import EpisodeRange, LocalEvaluator
+from blur_es.genome import Genome
+from blur_es.inner import InnerLoop, make_inner_loop
+from blur_es.rule import RuleSpec
+
+LEARNED_RULE = "learned rule"
+
+# Enough to tell neighbouring rates apart, and a tuning that costs about what the test does.
+TUNING_EPISODES = 8
+
+# 13 rates over four orders of magnitude: neighbours differ by a factor of 2.15, less than
+# what usually makes a visible difference, and the best should lie well inside. Adam's step
+# is as large as its rate, whatever the gradient; the others' steps scale with the gradient
+# of a mean over the batch, which is small, and need larger rates.
+LEARNING_RATES: dict[str, tuple[float, ...]] = {
+    "sgd": tuple(10.0 ** np.linspace(-3.0, 1.0, 13)),
+    "sgd + momentum": tuple(10.0 ** np.linspace(-3.0, 1.0, 13)),
+    "adam": tuple(10.0 ** np.linspace(-4.0, 0.0, 13)),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Contestant:
+    """A rule or an optimiser, and how well it learned in the test episodes.
+
+    Deviations are those between the episodes (divided by their number, not by one less).
+
+    Attributes:
+        method: `learned rule`, or an optimiser of `blur_es.analysis.optimizers`.
+        normalized: whether it normalises the activations of the forward pass.
+        learning_rate: the one chosen on the tuning episodes; None for the rule.
+        at_grid_edge: that rate is the smallest or the largest that was tried, so a better
+            one may lie outside.
+        accuracies: (R,) test accuracy of every episode after the last step.
+        curve_mean: (N,) mean over the episodes of the test accuracy after each step.
+        curve_std: (N,) deviation.
+    """
+
+    method: str
+    normalized: bool
+    learning_rate: float | None
+    at_grid_edge: bool
+    accuracies: tuple[float, ...]
+    curve_mean: tuple[float, ...]
+    curve_std: tuple[float, ...]
+
+    @property
+    def name(self) -> str:
+        """A name that no other contestant has, such as `adam, normalised`."""
+        if self.normalized and not self.is_learned:
+            return f"{self.method}, normalised"
+        return self.method
+
+    @property
+    def is_learned(self) -> bool:
+        """Whether this is the learned rule."""
+        return self.method == LEARNED_RULE
+
+    @property
+    def mean(self) -> float:
+        """Mean test accuracy after the last step."""
+        return float(np.mean(self.accuracies))
+
+    @property
+    def std(self) -> float:
+        """Deviation between the episodes of the test accuracy after the last step."""
+        return float(np.std(self.accuracies))
+
+    @classmethod
+    def from_curves(
+        cls,
+        method: str,
+        normalized: bool,
+        curves: npt.NDArray[np.float64],
+        learning_rate: float | None = None,
+        at_grid_edge: bool = False,
+    ) -> Contestant:
+        """From test accuracies (R, N), of every episode after every step."""
+        return cls(
+            method,
+            normalized,
+            learning_rate,
+            at_grid_edge,
+            tuple(curves[:, -1].tolist()),
+            tuple(curves.mean(axis=0).tolist()),
+            tuple(curves.std(axis=0).tolist()),
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class Comparison:
+    """The contestants on one task, the best first.
+
+    Attributes:
+        task: its name.
+        genome_sha256: the learned rule's genome.
+        sizes: layer sizes of the networks.
+        steps: N, the number of steps in an episode.
+        tuning_episodes: how many the learning rates were chosen on.
+        test_episodes: R, how many the accuracies are from.
+        contestants: by mean test accuracy after the last step.
+    """
+
+    task: str
+    genome_sha256: str
+    sizes: tuple[int, ...]
+    steps: int
+    tuning_episodes: int
+    test_episodes: int
+    contestants: tuple[Contestant, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """As a plain dictionary, with each contestant's name, mean and deviation added."""
+        content = dataclasses.asdict(self)
+        content["sizes"] = list(self.sizes)
+        content["contestants"] = [
+            {"name": contestant.name, "mean": contestant.mean, "std": contestant.std}
+            | {
+                name: list(value) if isinstance(value, tuple) else value
+                for name, value in vars(contestant).items()
+            }
+            for contestant in self.contestants
+        ]
+        return content
+
+    @classmethod
+    def from_json(cls, content: Any) -> Comparison:
+        """The inverse of `to_json`. Raises `InputError` for anything that is not its result."""
+        try:
+            comparison = cls(
+                task=str(content["task"]),
+                genome_sha256=str(content["genome_sha256"]),
+                sizes=tuple(int(size) for size in content["sizes"]),
+                steps=int(content["steps"]),
+                tuning_episodes=int(content["tuning_episodes"]),
+                test_episodes=int(content["test_episodes"]),
+                contestants=tuple(
+                    Contestant(
+                        method=str(entry["method"]),
+                        normalized=bool(entry["normalized"]),
+                        learning_rate=_optional_number(entry["learning_rate"]),
+                        at_grid_edge=bool(entry["at_grid_edge"]),
+                        accuracies=_numbers(entry["accuracies"], int(content["test_episodes"])),
+                        curve_mean=_numbers(entry["curve_mean"], int(content["steps"])),
+                        curve_std=_numbers(entry["curve_std"], int(content["steps"])),
+                    )
+                    for entry in content["contestants"]
+                ),
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise InputError(
+                f"comparison: not one that blur_es wrote: {type(error).__name__}: {error}"
+            ) from error
+        if not comparison.contestants:
+            raise InputError("comparison: no contestants, expected at least one")
+        return comparison
+
+    def table(self) -> str:
+        """A text table for people, the learned rule marked with `>`."""
+        rows = [("", "contestant", "normalised", "test accuracy", "learning rate")]
+        for contestant in self.contestants:
+            rate = contestant.learning_rate
+            rows.append(
+                (
+                    ">" if contestant.is_learned else "",
+                    contestant.method,
+                    "yes" if contestant.normalized else "no",
+                    f"{contestant.mean:.3f} ± {contestant.std:.3f}",
+                    "-" if rate is None else f"{rate:.3g}{' *' * contestant.at_grid_edge}",
+                )
+            )
+        widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+        lines = [
+            "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+            for row in rows
+        ]
+        return "\n".join([f"{self.task}: {self.setting}", *lines, *self.notes])
+
+    @property
+    def setting(self) -> str:
+        """What the accuracies are of, in a line."""
+        return (
+            f"accuracy on test data after {_count(self.steps, 'step')}, "
+            f"mean ± deviation over {_count(self.test_episodes, 'episode')}; learning rates "
+            f"chosen on {_count(self.tuning_episodes, 'other episode')}"
+        )
+
+    @property
+    def notes(self) -> list[str]:
+        """What a reader of the table must know besides."""
+        if any(contestant.at_grid_edge for contestant in self.contestants):
+            return ["* the smallest or the largest rate tried: a better one may lie outside"]
+        return []
+
+
+def compare_on_tasks(
+    genome: Genome, evaluator: LocalEvaluator, test_episodes: int
+) -> list[Comparison]:
+    """One comparison for each of an evaluator's tasks, on `test_episodes` episodes of each.
+
+    The test episodes are those of `evaluate_genome`. Raises `InputError` as the evaluator's
+    tasks do.
+    """
+    loop = make_inner_loop(evaluator.problem.backend, genome.rule)
+    comparisons = []
+    for index, task in enumerate(evaluator.tasks):
+        tuning, test = (
+            evaluator.episodes(EpisodeRange(phase, 0, count))[index * count : (index + 1) * count]
+            for phase, count in ((Phase.TUNING, TUNING_EPISODES), (Phase.TEST, test_episodes))
+        )
+        comparisons.append(compare(genome, loop, tuning, test, task.name))
+    return comparisons
+
+
+def compare(
+    genome: Genome,
+    loop: InnerLoop,
+    tuning: Sequence[Episode],
+    test: Sequence[Episode],
+    task: str,
+    learning_rates: Mapping[str, Sequence[float]] = LEARNING_RATES,
+) -> Comparison:
+    """Compare a genome with tuned optimisers.
+
+    The opponents' hidden layers have the activation of the rule's forward pass, and their
+    query batches are normalised with the rule's `query_statistics`.
+
+    Args:
+        genome: the learned rule.
+        loop: an inner loop of the genome's rule.
+        tuning: episodes on which the learning rates are chosen, by mean accuracy after the
+            last step (the smallest of equals).
+        test: episodes of the same number of steps, from which all results are.
+        task: its name.
+        learning_rates: what is tried, rising, for every optimiser that takes part.
+
+    Raises:
+        InputError: no episodes, or episodes of different shapes.
+    """
+    if not tuning or not test:
+        raise InputError(
+            f"comparison: {len(tuning)} tuning and {len(test)} test episodes, expected one or "
+            "more of each"
+        )
+    rule = genome.rule
+    contestants = [
+        Contestant.from_curves(
+            LEARNED_RULE, rule.normalizes_forward, learned_curves(genome, loop, test)
+        )
+    ]
+    for optimizer, rates in learning_rates.items():
+        contestants += [
+            _tuned(optimizer, normalized, rates, tuning, test, rule) for normalized in (False, True)
+        ]
+    return Comparison(
+        task=task,
+        genome_sha256=genome.sha256,
+        sizes=test[0].sizes,
+        steps=len(test[0].support_inputs),
+        tuning_episodes=len(tuning),
+        test_episodes=len(test),
+        contestants=tuple(sorted(contestants, key=lambda contestant: -contestant.mean)),
+    )
+
+
+def _tuned(
+    optimizer: str,
+    normalized: bool,
+    rates: Sequence[float],
+    tuning: Sequence[Episode],
+    test: Sequence[Episode],
+    rule: RuleSpec,
+) -> Contestant:
+    """An optimiser on the test episodes, with the rate that is best on the tuning episodes."""
+    # Here, because it imports JAX, which reading a comparison does not need.
+    from blur_es.analysis.optimizers import learning_curves
+
+    settings = (rule.forward_activation, rule.query_statistics)
+    tried = learning_curves(optimizer, normalized, tuning, rates, *settings)
+    best = int(np.argmax(tried[:, :, -1].mean(axis=1)))
+    curves = learning_curves(optimizer, normalized, test, [rates[best]], *settings)
+    return Contestant.from_curves(
+        optimizer,
+        normalized,
+        curves[0],
+        learning_rate=float(rates[best]),
+        at_grid_edge=best in (0, len(rates) - 1),
+    )
+
+
+def learned_curves(
+    genome: Genome, loop: InnerLoop, episodes: Sequence[Episode]
+) -> npt.NDArray[np.float64]:
+    """Query accuracy of a genome after each of the episodes' N steps: (R, N)."""
+    measures = [make_measure("accuracy")]
+    steps = len(episodes[0].support_inputs)
+    # A life of t steps for every t: an inner loop scores lives at their end. That costs
+    # N / 2 whole episodes, and is exactly what the rule would be scored as at that length.
+    curves = [
+        loop.evaluate(
+            genome.vector[None], [truncate(episode, step) for episode in episodes], measures
+        ).fitness[0, 0]
+        for step in range(1, steps + 1)
+    ]
+    return np.stack(curves, axis=1)
+
+
+def truncate(episode: Episode, steps: int) -> Episode:
+    """The same life, over after its first `steps` support batches."""
+    return dataclasses.replace(
+        episode,
+        support_inputs=episode.support_inputs[:steps],
+        support_labels=episode.support_labels[:steps],
+    )
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'s' * (number != 1)}"
+
+
+def _optional_number(value: Any) -> float | None:
+    return None if value is None else float(value)
+
+
+def _numbers(values: Sequence[Any], expected: int) -> tuple[float, ...]:
+    numbers = tuple(float(value) for value in values)
+    if len(numbers) != expected:
+        raise ValueError(f"{len(numbers)} values, expected {expected}")
+    if not all(np.isfinite(numbers)):
+        raise ValueError("a value is not finite")
+    return numbers

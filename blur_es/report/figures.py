@@ -1,0 +1,423 @@
+"""Pictures of a run: fitness, learning curves and the genome.
+
+All can be read without colour: lines differ in dashes and markers, bands in lightness, and
+the cells of a genome carry their numbers. Figures are made without pyplot, so nothing here
+opens a window or is shared between calls.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import LinearSegmentedColormap, Normalize
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from blur_es.analysis.compare import Comparison, Contestant
+from blur_es.genome import Genome
+
+FloatArray = npt.NDArray[np.floating[Any]]
+
+_INK, _GRID = "#222222", "#dddddd"
+
+
+def fitness_figure(metrics: Sequence[Mapping[str, Any]]) -> Figure:
+    """The population's fitness in every generation: best, mean, median and quantiles.
+
+    Args:
+        metrics: lines of `metrics.jsonl`, one or more; a value that is not finite is a gap.
+    """
+    generations = np.array([line["generation"] for line in metrics], dtype=np.float64)
+    names = ("best", "mean", "q10", "q25", "median", "q75", "q90")
+    values = {name: np.array([line[name] for line in metrics], np.float64) for name in names}
+    values = {name: np.where(np.isfinite(array), array, np.nan) for name, array in values.items()}
+    markers = len(metrics) <= 30
+    if len(metrics) == 1:
+        # A single point has no extent and would not be seen.
+        generations = generations + np.array([-0.3, 0.3])
+        values = {name: np.repeat(array, 2) for name, array in values.items()}
+
+    figure = Figure(figsize=(7.2, 4.4), layout="constrained")
+    axes = _axes(figure, "generation", "fitness")
+    axes.fill_between(
+        generations, values["q10"], values["q90"], color="#d3e3f0", lw=0, label="10 % to 90 %"
+    )
+    axes.fill_between(
+        generations, values["q25"], values["q75"], color="#94bbda", lw=0, label="25 % to 75 %"
+    )
+    axes.plot(generations, values["median"], color="#0b3c5d", lw=1.8, label="median")
+    axes.plot(generations, values["mean"], color="#0b3c5d", lw=1.4, ls=(0, (4, 2)), label="mean")
+    axes.plot(
+        generations,
+        values["best"],
+        color="#b34700",
+        lw=1.4,
+        marker="o" if markers and len(metrics) > 1 else None,
+        ms=3.5,
+        label="best",
+    )
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    _cut_off_failures(axes, values)
+    figure.legend(loc="outside lower center", ncols=5, frameon=False)
+    return figure
+
+
+def _cut_off_failures(axes: Axes, values: Mapping[str, FloatArray]) -> None:
+    """Keep the few worst of each generation from squeezing everything else flat.
+
+    A genome that diverges scores far below all others. What most of the population does
+    stays in the picture, and a note says how far down the rest goes.
+    """
+    everything = np.concatenate(list(values.values()))
+    top, bottom = np.nanmax(everything), np.nanmin(everything)
+    kept = min(np.nanmin(values["q25"]), np.nanmin(values["median"]))
+    if not top - bottom > 4.0 * (top - kept) > 0.0:
+        return
+    margin = 0.08 * (top - kept)
+    axes.set_ylim(kept - 3.0 * margin, top + margin)
+    axes.annotate(
+        f"the lowest reach {bottom:.3g}, below this picture",
+        (0.99, 0.02),
+        xycoords="axes fraction",
+        ha="right",
+        va="bottom",
+        fontsize=8,
+        color=_INK,
+        bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.85, "pad": 2},
+    )
+
+
+class _Line(NamedTuple):
+    """How a contestant is drawn; dashes and marker alone tell it from the others."""
+
+    color: str
+    dashes: tuple[int, tuple[float, ...]]
+    marker: str
+
+
+_LEARNED = _Line("#b34700", (0, ()), "o")
+_OPPONENTS = (
+    _Line("#0b3c5d", (0, (5, 1.5)), "s"),
+    _Line("#007a5a", (0, (1.2, 1.2)), "^"),
+    _Line("#7a3b8f", (0, (5, 1.5, 1.2, 1.5)), "D"),
+)
+
+
+def curves_figure(comparison: Comparison) -> Figure:
+    """The learned rule against the tuned opponents, step by step, with their deviations.
+
+    Plain opponents are on the left and normalised ones on the right, the learned rule on
+    both sides; error bars and the band are the deviation between episodes.
+    """
+    sides = [
+        (title, opponents)
+        for title, normalized in (("plain opponents", False), ("opponents, normalised", True))
+        if (opponents := _opponents(comparison, normalized))
+    ] or [("no opponents", [])]
+    learned = [contestant for contestant in comparison.contestants if contestant.is_learned]
+    figure = Figure(figsize=(1.2 + 4.4 * len(sides), 4.9), layout="constrained")
+    figure.suptitle(f"test accuracy on {comparison.task}", fontsize=11, parse_math=False)
+    limits = _accuracy_limits(comparison.contestants)
+    every = max(1, round(comparison.steps / 8))
+    # The same optimiser is drawn alike on both sides.
+    methods = sorted({c.method for c in comparison.contestants if not c.is_learned})
+    for index, (title, opponents) in enumerate(sides):
+        axes = _axes(figure, "step", "accuracy", position=(1, len(sides), index + 1))
+        axes.set_title(title, fontsize=10)
+        for contestant in opponents:
+            order = methods.index(contestant.method)
+            line = _OPPONENTS[order % len(_OPPONENTS)]
+            _draw_curve(axes, contestant, line, every, offset=order + 1)
+        for contestant in learned:
+            _draw_band(axes, contestant, every)
+        axes.set_ylim(*limits)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+        if comparison.steps == 1:
+            axes.set_xlim(0.5, 1.5)
+        handles, labels = axes.get_legend_handles_labels()
+        axes.legend(
+            handles[::-1],
+            labels[::-1],
+            loc="upper center",
+            bbox_to_anchor=(0.5, -0.15),
+            frameon=False,
+            handlelength=4.5,
+            fontsize=9,
+        )
+    return figure
+
+
+def _opponents(comparison: Comparison, normalized: bool) -> list[Contestant]:
+    """Worst first, so that the best are drawn on top and head the legend."""
+    return [
+        contestant
+        for contestant in reversed(comparison.contestants)
+        if contestant.normalized == normalized and not contestant.is_learned
+    ]
+
+
+def _accuracy_limits(contestants: Sequence[Contestant]) -> tuple[float, float]:
+    means = np.array([contestant.curve_mean for contestant in contestants])
+    deviations = np.array([contestant.curve_std for contestant in contestants])
+    bottom, top = float((means - deviations).min()), float((means + deviations).max())
+    margin = 0.04 * max(top - bottom, 0.05)
+    # A little beyond 0 and 1, so that lines at the very edge are seen whole.
+    return max(bottom - margin, -0.02), min(top + margin, 1.02)
+
+
+def _label(contestant: Contestant) -> str:
+    return f"{contestant.method}  {contestant.mean:.3f} ± {contestant.std:.3f}"
+
+
+def _draw_curve(axes: Axes, contestant: Contestant, line: _Line, every: int, offset: int) -> None:
+    steps = np.arange(1, len(contestant.curve_mean) + 1)
+    # Markers and bars of different lines stand at different steps.
+    start = min(offset * max(1, every // 4), len(steps)) - 1
+    axes.plot(
+        steps,
+        contestant.curve_mean,
+        color=line.color,
+        lw=1.4,
+        ls=line.dashes,
+        marker=line.marker,
+        ms=4.5,
+        markevery=slice(start, None, every),
+        label=_label(contestant),
+    )
+    at = slice(start, None, every)
+    axes.errorbar(
+        steps[at],
+        contestant.curve_mean[at],
+        yerr=contestant.curve_std[at],
+        fmt="none",
+        ecolor=line.color,
+        elinewidth=0.9,
+        capsize=2.0,
+    )
+
+
+def _draw_band(axes: Axes, contestant: Contestant, every: int) -> None:
+    steps = np.arange(1, len(contestant.curve_mean) + 1)
+    mean, std = np.array(contestant.curve_mean), np.array(contestant.curve_std)
+    extent = steps if len(steps) > 1 else np.array([0.85, 1.15])
+    axes.fill_between(
+        extent,
+        np.broadcast_to(mean - std, extent.shape),
+        np.broadcast_to(mean + std, extent.shape),
+        color=_LEARNED.color,
+        alpha=0.18,
+        lw=0,
+    )
+    axes.plot(
+        steps,
+        mean,
+        color=_LEARNED.color,
+        lw=2.4,
+        marker=_LEARNED.marker,
+        ms=5,
+        markevery=slice(0, None, every),
+        label=_label(contestant),
+    )
+
+
+def _axes(
+    figure: Figure, xlabel: str, ylabel: str, position: tuple[int, int, int] = (1, 1, 1)
+) -> Axes:
+    axes = figure.add_subplot(*position)
+    axes.set_xlabel(xlabel)
+    axes.set_ylabel(ylabel)
+    axes.grid(color=_GRID, lw=0.6)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+    return axes
+
+
+# The genome is laid out in inches: matrices of any size, tables of any length, and nothing
+# that a layout engine would have to squeeze.
+_WIDTH = 11.0
+_LEFT, _RIGHT, _ABOVE, _BELOW = 0.65, 0.35, 0.55, 0.55
+_LAYER_TITLE, _ROW, _COLORBAR = 0.3, 0.24, 0.75
+_NAME_COLUMN, _VALUE_COLUMN = 3.4, 0.75
+
+# Below zero dark, above zero light: the sign survives a grey print.
+_SIGNED = LinearSegmentedColormap.from_list("signed", ["#173f6b", "#f7f5f0", "#f2a23a"])
+
+_SYMBOLS = {
+    "neuron.forward": r"$\nu$",
+    "neuron.backward": r"$\mu$",
+    "neuron.keep": r"$f$",
+    "neuron.update": r"$\eta$",
+    "pre": r"$\tilde{\nu}$",
+    "post": r"$\tilde{\mu}$",
+    "keep": r"$\tilde{f}$",
+    "update": r"$\tilde{\eta}$",
+    "initial_scale": r"$s$",
+}
+
+# Names of a matrix's rows and columns.
+_STATES = {
+    "pre": ("source neuron's state", "synapse's state"),
+    "post": ("synapse's state", "target neuron's state"),
+}
+
+
+def genome_figure(genome: Genome) -> Figure:
+    """The genome: its matrices as heat maps with their numbers, the rest as tables.
+
+    Rows of a matrix are source states and columns target states. A genome per layer has one
+    block for every synapse layer.
+    """
+    layers = genome.layers
+    blocks = range(layers) if layers is not None else range(1)
+    fields = {
+        name: array if layers is not None else array[None] for name, array in genome.fields.items()
+    }
+    matrices = {name: array for name, array in fields.items() if array.ndim == 3}
+    vectors = {name: array for name, array in fields.items() if array.ndim == 2}
+    scalars = {name: array for name, array in fields.items() if array.ndim == 1}
+
+    k = genome.rule.states
+    cell = float(np.clip(2.2 / k, 0.42, 0.75))
+    panel_width = max(k * cell, 1.2) + _LEFT + _RIGHT
+    panel_height = k * cell + _ABOVE + _BELOW
+    fitting = max(1, int(_WIDTH // panel_width))
+    columns = max(c for c in range(1, len(matrices) + 1) if len(matrices) % c == 0 and c <= fitting)
+    rows = len(matrices) // columns
+    block_height = rows * panel_height + (_LAYER_TITLE if layers is not None else 0.0)
+    tables = _tables(scalars, vectors, layers)
+    width = max(
+        columns * panel_width + _COLORBAR,
+        *(_LEFT + _NAME_COLUMN + (len(table[0]) - 1) * _VALUE_COLUMN for table in tables),
+    )
+    height = len(blocks) * block_height + sum((len(table) + 1) * _ROW for table in tables) + 0.15
+
+    figure = Figure(figsize=(width, height))
+    limit = max(float(np.abs(array).max()) for array in matrices.values()) or 1.0
+    norm = Normalize(-limit, limit)
+    top = height
+    for block in blocks:
+        if layers is not None:
+            figure.text(
+                0.12 / width,
+                (top - 0.6 * _LAYER_TITLE) / height,
+                f"synapse layer {block + 1} of {layers}",
+                fontsize=10,
+                weight="bold",
+                va="center",
+                color=_INK,
+            )
+        for index, (name, array) in enumerate(matrices.items()):
+            row, column = divmod(index, columns)
+            bottom = top - block_height + (rows - row - 1) * panel_height + _BELOW
+            axes = figure.add_axes(
+                (
+                    (column * panel_width + _LEFT) / width,
+                    bottom / height,
+                    k * cell / width,
+                    k * cell / height,
+                )
+            )
+            _draw_matrix(axes, name, array[block], norm, cell)
+        top -= block_height
+    _draw_colorbar(figure, norm, columns * panel_width, height - block_height, panel_height)
+    for table in tables:
+        _draw_table(figure, table, top)
+        top -= (len(table) + 1) * _ROW
+    return figure
+
+
+def _draw_matrix(axes: Axes, name: str, matrix: FloatArray, norm: Normalize, cell: float) -> None:
+    part, _, kind = name.rpartition(".")
+    k = len(matrix)
+    axes.imshow(matrix, cmap=_SIGNED, norm=norm, aspect="equal")
+    size = min(9.0, 17.0 * cell)
+    for (row, column), value in np.ndenumerate(matrix):
+        red, green, blue, _ = _SIGNED(norm(value))
+        dark = 0.299 * red + 0.587 * green + 0.114 * blue < 0.5
+        axes.text(
+            column,
+            row,
+            _number(value),
+            ha="center",
+            va="center",
+            fontsize=size,
+            color="white" if dark else _INK,
+        )
+    sources, targets = _STATES.get(kind, ("source state", "target state"))
+    axes.set_ylabel(sources, fontsize=8)
+    axes.set_xlabel(targets, fontsize=8)
+    axes.set_xticks(range(k))
+    axes.set_yticks(range(k))
+    axes.tick_params(length=0, labelsize=8)
+    when = "\nafter the forward pass" if part == "forward_synapse" else ""
+    axes.set_title(f"{_symbol(name)}  {kind}{when}", fontsize=10)
+    # Thin lines between the cells, so that equal neighbours do not run together.
+    for edge in np.arange(0.5, k - 1):
+        axes.axhline(edge, color="white", lw=1.0)
+        axes.axvline(edge, color="white", lw=1.0)
+
+
+def _draw_colorbar(
+    figure: Figure, norm: Normalize, left: float, bottom: float, panel_height: float
+) -> None:
+    width, height = figure.get_size_inches()
+    axes = figure.add_axes(
+        (
+            left / width,
+            (bottom + _BELOW) / height,
+            0.14 / width,
+            (panel_height - _ABOVE - _BELOW) / height,
+        )
+    )
+    bar = figure.colorbar(ScalarMappable(norm, _SIGNED), cax=axes)
+    bar.set_ticks([norm.vmin or 0.0, 0.0, norm.vmax or 0.0])
+    bar.ax.set_yticklabels([_number(norm.vmin or 0.0), "0", _number(norm.vmax or 0.0)], fontsize=8)
+    bar.outline.set_visible(False)  # type: ignore[operator]
+
+
+def _tables(
+    scalars: Mapping[str, FloatArray], vectors: Mapping[str, FloatArray], layers: int | None
+) -> list[list[list[str]]]:
+    """Rows of text, header first: one value for each layer, and one for each state."""
+    heads = [""] if layers is None else [f"layer {layer + 1}" for layer in range(layers)]
+    tables = [[["rates and scales", *heads]]]
+    for name, array in scalars.items():
+        tables[0].append([f"{name}  {_symbol(name)}", *map(_number, array)])
+    if vectors:
+        states = next(iter(vectors.values())).shape[1]
+        tables.append([["activation normalisation", *(f"state {c}" for c in range(states))]])
+        for name, array in vectors.items():
+            for layer, values in enumerate(array):
+                where = "" if layers is None else f", layer {layer + 1}"
+                tables[1].append([name + where, *map(_number, values)])
+    return tables
+
+
+def _draw_table(figure: Figure, table: Sequence[Sequence[str]], top: float) -> None:
+    width, height = figure.get_size_inches()
+    for index, row in enumerate(table):
+        y = (top - (index + 0.5) * _ROW) / height
+        weight = "bold" if index == 0 else "normal"
+        figure.text(_LEFT / width, y, row[0], fontsize=9, va="center", weight=weight, color=_INK)
+        for column, text in enumerate(row[1:], start=1):
+            x = (_LEFT + _NAME_COLUMN + (column - 1) * _VALUE_COLUMN + 0.5) / width
+            figure.text(x, y, text, fontsize=9, va="center", ha="right", weight=weight, color=_INK)
+
+
+def _symbol(name: str) -> str:
+    return _SYMBOLS.get(name) or _SYMBOLS.get(name.rpartition(".")[2], "")
+
+
+def _number(value: float) -> str:
+    """Three or four characters and a sign, short enough for a cell."""
+    size = abs(float(value))
+    if size >= 1000.0:
+        text = f"{size:.0e}".replace("e+0", "e").replace("e+", "e")
+    else:
+        text = f"{size:.2f}" if size < 10.0 else f"{size:.1f}" if size < 100.0 else f"{size:.0f}"
+    return ("−" if value < 0 else "+") + text

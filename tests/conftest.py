@@ -1,0 +1,66 @@
+"""What all tests share: one thread, one Ray cluster, and nothing left running."""
+
+from __future__ import annotations
+
+# Before NumPy and JAX, as the command does.
+from blur_es.threads import use_one_thread
+
+use_one_thread()
+
+import contextlib
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+# Clusters of the tests listen on this machine only and need no token.
+os.environ["RAY_AUTH_MODE"] = "disabled"
+
+
+def running(*parts: str) -> set[int]:
+    """Process ids whose command line holds one of the parts."""
+    found = set()
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit() and int(entry.name) != os.getpid():
+            with contextlib.suppress(OSError):
+                command = (
+                    (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+                )
+                if any(part in command for part in parts):
+                    found.add(int(entry.name))
+    return found
+
+
+_OURS = ("ray::EvaluationWorker", "ray::blur_es", "raylet/raylet", "bin/blur-es ")
+
+
+@pytest.fixture(autouse=True)
+def nothing_left_running(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Fail a test that leaves a worker, a cluster or a command behind."""
+    if "ray_address" in request.fixturenames:
+        request.getfixturevalue("ray_address")
+    before = running(*_OURS)
+    yield
+    deadline = time.monotonic() + 20
+    while (left := running(*_OURS) - before) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not left, f"processes left running: {left}"
+
+
+@pytest.fixture(scope="session")
+def ray_address() -> Iterator[str]:
+    """The address of a cluster of two cores that all tests share."""
+    from ray.cluster_utils import Cluster
+
+    cluster = Cluster(
+        initialize_head=True,
+        head_node_args={
+            "num_cpus": 2,
+            "object_store_memory": 100 * 2**20,
+            "include_dashboard": False,
+        },
+    )
+    yield cluster.address
+    cluster.shutdown()

@@ -1,0 +1,96 @@
+"""Every strategy of the registry does what a run needs of it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from blur_es.errors import InputError
+from blur_es.fitness import WORST_LOSS, FloatArray
+from blur_es.meta.strategy import LEFT_OUT, Strategy, strategy_names
+
+DIMENSIONS, POPULATION = 8, 32
+TARGET = np.resize([2.0, -2.0, 1.5], DIMENSIONS)
+
+
+def fitness_of(points: FloatArray) -> FloatArray:
+    return np.asarray(-((points - TARGET) ** 2).sum(axis=1))
+
+
+def advance(strategy: Strategy, first: int, last: int, failing: int = 0) -> None:
+    for generation in range(first, last + 1):
+        points = strategy.ask(generation)
+        fitness = fitness_of(points)
+        fitness[:failing] = min(WORST_LOSS, fitness.min())
+        strategy.tell(generation, points, fitness)
+
+
+@pytest.mark.parametrize("name", strategy_names())
+def test_does_what_a_run_needs(name: str) -> None:
+    # One test, because every instance compiles anew.
+    strategy = Strategy(name, POPULATION, DIMENSIONS, seed=0)
+    start = fitness_of(np.zeros((1, DIMENSIONS)))[0]
+
+    # It comes closer although some evaluations fail in every generation.
+    advance(strategy, 1, 100, failing=2)
+    assert fitness_of(strategy.mean[None])[0] > start / 2
+
+    # Another instance goes on from its arrays, bit for bit.
+    restored = Strategy(name, POPULATION, DIMENSIONS, seed=0)
+    restored.restore(strategy.state_arrays())
+    advance(strategy, 101, 105)
+    advance(restored, 101, 105)
+    np.testing.assert_array_equal(strategy.ask(106), restored.ask(106))
+    np.testing.assert_array_equal(strategy.mean, restored.mean)
+
+    # Generations in which everything fails leave it finite.
+    for generation in (107, 108, 109):
+        points = strategy.ask(generation)
+        strategy.tell(generation, points, np.full(POPULATION, WORST_LOSS))
+    advance(strategy, 110, 112)
+    assert np.all(np.isfinite(strategy.ask(113)))
+    assert np.all(np.isfinite(strategy.mean))
+
+
+def test_the_seed_decides() -> None:
+    one, same, other = (Strategy("cma_es", 8, 4, seed=seed) for seed in (0, 0, 1))
+    np.testing.assert_array_equal(one.ask(1), same.ask(1))
+    assert not np.array_equal(one.ask(1), other.ask(1))
+
+
+def test_left_out_strategies_exist_and_are_not_listed() -> None:
+    from evosax.algorithms import distribution_based_algorithms
+
+    assert set(LEFT_OUT) < set(distribution_based_algorithms)
+    assert len(strategy_names()) == len(distribution_based_algorithms) - len(LEFT_OUT)
+    assert all(description for description in strategy_names().values())
+
+
+def test_options_reach_the_strategy() -> None:
+    narrow = Strategy("cma_es", 64, 4, seed=0, options={"std_init": 0.01})
+    wide = Strategy("cma_es", 64, 4, seed=0)
+    assert np.std(narrow.ask(1)) == pytest.approx(0.01 * np.std(wide.ask(1)), rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("name", "population", "options", "message"),
+    [
+        ("cma_ess", 8, {}, "did you mean 'cma_es'"),
+        ("cma_es", 8, {"std_int": 1.0}, "did you mean 'std_init'"),
+        ("cma_es", 8, {"learning_rate": 0.1}, "follows no optimiser"),
+        ("open_es", 7, {}, "population of 7"),
+    ],
+)
+def test_wrong_input_is_named(
+    name: str, population: int, options: dict[str, float], message: str
+) -> None:
+    with pytest.raises(InputError, match=message):
+        Strategy(name, population, 4, seed=0, options=options)
+
+
+def test_refuses_the_state_of_another_strategy() -> None:
+    arrays = Strategy("cma_es", 8, 4, seed=0).state_arrays()
+    with pytest.raises(InputError, match="strategy state"):
+        Strategy("cma_es", 8, 5, seed=0).restore(arrays)
+    with pytest.raises(InputError, match="strategy state"):
+        Strategy("snes", 8, 4, seed=0).restore(arrays)
