@@ -70,23 +70,25 @@ def _train(options: argparse.Namespace) -> int:
     from blur_es.config import load_config
     from blur_es.experiment import TrainOptions, run_experiment
     from blur_es.meta.stop import StopReason
+    from blur_es.run.interrupt import Interrupted
     from blur_es.run.store import RESULT
 
     config = load_config(options.file, options.set)
-    result = run_experiment(
-        config,
-        TrainOptions(
-            run_dir=options.run_dir,
-            resume=options.resume,
-            local=options.local,
-            address=options.address,
-            workers=options.workers,
-            data_dir=options.data_dir,
-            mixed_hardware=options.mixed_hardware,
-            quiet=options.quiet,
-        ),
-        (lambda message: None) if options.quiet else _say,
+    train_options = TrainOptions(
+        run_dir=options.run_dir,
+        resume=options.resume,
+        local=options.local,
+        address=options.address,
+        workers=options.workers,
+        data_dir=options.data_dir,
+        mixed_hardware=options.mixed_hardware,
+        quiet=options.quiet,
     )
+    say = (lambda message: None) if options.quiet else _say
+    try:
+        result = run_experiment(config, train_options, say)
+    except Interrupted:
+        return _fail("interrupted before the run began", INTERRUPTED)
     training, run = result.training, result.run
     if training.reason is StopReason.INTERRUPTED or training.genome is None:
         _say(StopReason.INTERRUPTED.value)

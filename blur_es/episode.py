@@ -20,6 +20,9 @@ from blur_es.errors import InputError
 if TYPE_CHECKING:
     from blur_es.tasks.base import Task
 
+# More is a slip of the pen, not an episode that fits into memory.
+MAXIMUM_LENGTH = 1_000_000
+
 Float32Array = npt.NDArray[np.float32]
 
 
@@ -75,9 +78,14 @@ class EpisodeSpec:
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            if (
+                isinstance(value, bool)
+                or not isinstance(value, int)
+                or not 1 <= value <= MAXIMUM_LENGTH
+            ):
                 raise InputError(
-                    f"episode.{field.name}: found {value!r}, expected a whole number, 1 or more"
+                    f"episode.{field.name}: found {value!r}, expected a whole number, 1 to "
+                    f"{MAXIMUM_LENGTH}"
                 )
 
 
@@ -103,6 +111,30 @@ class Episode:
     query_labels: Float32Array
     forward_noise: tuple[Float32Array, ...]
     backward_noise: tuple[Float32Array | None, ...]
+
+    def __post_init__(self) -> None:
+        # Compiled loops trust these shapes.
+        sizes, states = self.sizes, self.forward_noise[0].shape[-1]
+        unroll, rows = self.support_inputs.shape[:2]
+        queries, query_rows = self.query_inputs.shape[:2]
+        expected: dict[str, tuple[int, ...]] = {
+            "support_inputs": (unroll, rows, sizes[0]),
+            "support_labels": (unroll, rows, sizes[-1]),
+            "query_inputs": (queries, query_rows, sizes[0]),
+            "query_labels": (queries, query_rows, sizes[-1]),
+        }
+        found = {name: getattr(self, name).shape for name in expected}
+        for i, (forward, backward) in enumerate(
+            zip(self.forward_noise, self.backward_noise, strict=True)
+        ):
+            expected[f"forward_noise[{i}]"] = (sizes[i] + 1, sizes[i + 1], states)
+            found[f"forward_noise[{i}]"] = forward.shape
+            if i:
+                expected[f"backward_noise[{i}]"] = (sizes[i + 1], sizes[i], states)
+                found[f"backward_noise[{i}]"] = () if backward is None else backward.shape
+        for name, shape in expected.items():
+            if found[name] != shape:
+                raise InputError(f"episode: {name} has shape {found[name]}, expected {shape}")
 
     @property
     def sizes(self) -> tuple[int, ...]:
@@ -133,8 +165,8 @@ def make_episode(
         random_generator(seed, Stream.SAMPLES, *key),
     )
     sizes = (task.inputs, *hidden, task.outputs)
-    support = np.asarray(samples.support_inputs, dtype=np.float32)
-    query = np.asarray(samples.query_inputs, dtype=np.float32)
+    support = _inputs(samples.support_inputs, task, spec.unroll * spec.batch_size)
+    query = _inputs(samples.query_inputs, task, spec.query_batches * spec.batch_size)
     mean, deviation = standardization(support, task.pooled_standardization)
     batches = (spec.unroll, spec.batch_size, -1)
     queries = (spec.query_batches, spec.batch_size, -1)
@@ -144,9 +176,9 @@ def make_episode(
     ]
     return Episode(
         support_inputs=((support - mean) / deviation).reshape(batches),
-        support_labels=signed_labels(samples.support_classes, task).reshape(batches),
+        support_labels=signed_labels(samples.support_classes, task, len(support)).reshape(batches),
         query_inputs=((query - mean) / deviation).reshape(queries),
-        query_labels=signed_labels(samples.query_classes, task).reshape(queries),
+        query_labels=signed_labels(samples.query_classes, task, len(query)).reshape(queries),
         forward_noise=tuple(forward for forward, _ in noise),
         backward_noise=tuple(backward for _, backward in noise),
     )
@@ -164,13 +196,31 @@ def standardization(support: Float32Array, pooled: bool) -> tuple[Float32Array, 
     return np.asarray(mean, np.float32), np.asarray(deviation, np.float32)
 
 
-def signed_labels(classes: npt.NDArray[np.integer[Any]], task: Task) -> Float32Array:
+def _inputs(inputs: npt.ArrayLike, task: Task, rows: int) -> Float32Array:
+    """Sampled inputs as float32 (rows, inputs), if that is what they are."""
+    array = np.asarray(inputs, dtype=np.float32)
+    if array.shape != (rows, task.inputs):
+        raise InputError(
+            f"task {task.name!r}: found inputs of shape {array.shape}, "
+            f"expected {(rows, task.inputs)}"
+        )
+    if not np.all(np.isfinite(array)):
+        raise InputError(f"task {task.name!r}: found inputs that are not finite")
+    return array
+
+
+def signed_labels(classes: npt.NDArray[np.integer[Any]], task: Task, rows: int) -> Float32Array:
     """Labels (rows, n_L): +1 for the class and -1 for the others; one output: the sign.
 
-    Raises `InputError` for a class outside the task's.
+    Raises `InputError` for another number of them, or for a class outside the task's.
     """
     classes = np.asarray(classes)
-    if classes.size and (classes.min() < 0 or classes.max() >= task.classes):
+    if classes.shape != (rows,) or classes.dtype.kind not in "iu":
+        raise InputError(
+            f"task {task.name!r}: found labels of shape {classes.shape} and type "
+            f"{classes.dtype}, expected {rows} whole numbers"
+        )
+    if classes.min() < 0 or classes.max() >= task.classes:
         raise InputError(
             f"task {task.name!r}: found labels from {classes.min()} to {classes.max()}, "
             f"expected 0 to {task.classes - 1}"

@@ -61,7 +61,8 @@ def run_experiment(
     """Train in a run folder, then compare and report there.
 
     Whatever is wrong with the input is found before the folder is touched. Raises
-    `InputError` for that, and `RunError` if the work cannot go on.
+    `InputError` for that, `RunError` if the work cannot go on, and `Interrupted` if a signal
+    came before anything was begun.
     """
     path = choose_folder(config, options.run_dir, options.resume)
     run = RunFolder(path, config.run.keep)
@@ -75,7 +76,7 @@ def run_experiment(
         run.check(config, options.resume)
         # Ray forks, which JAX's threads do not survive: the fleet is up before the trainer
         # imports JAX.
-        with _evaluator(config, options, local, say) as evaluator, config.located():
+        with _evaluator(config, options, local, guard, say) as evaluator, config.located():
             trainer = Trainer(
                 config,
                 run,
@@ -107,7 +108,11 @@ def run_experiment(
 
 @contextlib.contextmanager
 def _evaluator(
-    config: ExperimentConfig, options: TrainOptions, local: LocalEvaluator, say: Say
+    config: ExperimentConfig,
+    options: TrainOptions,
+    local: LocalEvaluator,
+    guard: InterruptGuard,
+    say: Say,
 ) -> Iterator[Evaluator]:
     if options.local:
         yield local
@@ -117,7 +122,8 @@ def _evaluator(
     workers = options.workers
     if workers is None and config.fleet.workers != "auto":
         workers = config.fleet.workers
-    fleet = RayFleet(Problem.of(config), workers, options.address, options.data_dir)
+    with guard.interruptible():
+        fleet = RayFleet(Problem.of(config), workers, options.address, options.data_dir)
     try:
         say(f"{fleet.workers} workers")
         yield fleet

@@ -36,8 +36,15 @@ class Measure:
     worst: float
 
     def __call__(self, predictions: FloatArray, labels: FloatArray) -> float:
-        """The value, never below `worst` and never NaN or infinite."""
-        value = float(self.function(predictions, labels))
+        """The value, never below `worst` and never NaN or infinite.
+
+        Raises `RunError` if a user's own measure fails or gives no number.
+        """
+        try:
+            with np.errstate(all="ignore"):
+                value = float(self.function(predictions, labels))
+        except Exception as error:
+            raise RunError(f"fitness.measure: {self.name!r} failed: {error!r}") from error
         return max(value, self.worst) if math.isfinite(value) else self.worst
 
 
@@ -84,7 +91,12 @@ def make_measure(name: str, temperature: float = 1.0) -> Measure:
         return Measure(name, squared_error, WORST_LOSS)
     if ":" in name:
         function = import_object(name, "fitness.measure")
-        return Measure(name, function, float(getattr(function, "worst", WORST_LOSS)))
+        worst = getattr(function, "worst", WORST_LOSS)
+        if not isinstance(worst, int | float) or not math.isfinite(worst):
+            raise InputError(
+                f"fitness.measure: {name!r} has worst {worst!r}, expected a finite number"
+            )
+        return Measure(name, function, float(worst))
     raise InputError(
         f"fitness.measure: unknown measure {name!r}{nearest(name, BUILT_IN)}; expected one of "
         f"{', '.join(BUILT_IN)} or an import path such as 'my_package.my_module:my_measure'"
@@ -94,6 +106,10 @@ def make_measure(name: str, temperature: float = 1.0) -> Measure:
 def import_object(path: str, where: str) -> Any:
     """The callable at an import path `package.module:name`; `where` begins every message."""
     module_name, _, attribute = path.partition(":")
+    if not all(part.isidentifier() for part in [*module_name.split("."), *attribute.split(".")]):
+        raise InputError(
+            f"{where}: found {path!r}, expected an import path such as 'my_package.my_module:name'"
+        )
     try:
         found: Any = importlib.import_module(module_name)
     except ModuleNotFoundError as error:

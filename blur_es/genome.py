@@ -11,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -101,7 +102,8 @@ def genome_fields(rule: RuleSpec) -> tuple[GenomeField, ...]:
 class Genome:
     """A genome: its rule, a float64 array for every field of the rule, and where it is from.
 
-    Raises `InputError` if a field is missing, unknown, of another shape or not finite.
+    Raises `InputError` if a field is missing, unknown, of another shape or not of numbers.
+    Values that are not finite are let through: a search may come to them, and they diverge.
     """
 
     rule: RuleSpec
@@ -124,7 +126,12 @@ class Genome:
                 raise InputError(
                     f"genome: field {spec.name!r} is missing; expected it of this rule"
                 )
-            array = np.array(self.fields[spec.name], dtype=np.float64)
+            given = np.asarray(self.fields[spec.name])
+            if given.dtype.kind not in "iuf":
+                raise InputError(
+                    f"genome: field {spec.name!r} holds {given.dtype}, expected numbers"
+                )
+            array = np.array(given, dtype=np.float64)
             if self.rule.per_layer:
                 layers = array.shape[0] if layers is None and array.ndim else layers
                 expected: tuple[int, ...] = (layers or 1, *spec.shape)
@@ -153,15 +160,18 @@ class Genome:
     @classmethod
     def from_vector(cls, rule: RuleSpec, vector: FloatArray, layers: int | None = None) -> Genome:
         """The genome of a vector (D,); `layers` is needed for per-layer rules only."""
-        fields = {}
-        start = 0
-        for name, shape in _shapes(rule, layers):
-            size = int(np.prod(shape))
-            fields[name] = np.asarray(vector[start : start + size], dtype=np.float64).reshape(shape)
-            start += size
-        if start != len(vector):
-            raise InputError(f"genome: a vector of {len(vector)} values, expected {start}")
-        return cls(rule, fields)
+        shapes = _shapes(rule, layers)
+        sizes = [math.prod(shape) for _, shape in shapes]
+        if len(vector) != sum(sizes):
+            raise InputError(f"genome: a vector of {len(vector)} values, expected {sum(sizes)}")
+        pieces = np.split(np.asarray(vector, dtype=np.float64), np.cumsum(sizes)[:-1])
+        return cls(
+            rule,
+            {
+                name: piece.reshape(shape)
+                for (name, shape), piece in zip(shapes, pieces, strict=True)
+            },
+        )
 
     @property
     def sha256(self) -> str:
@@ -173,22 +183,31 @@ class Genome:
         return digest.hexdigest()
 
     def replace(self, values: Mapping[str, Any]) -> Genome:
-        """A copy with some fields replaced; a number fills a whole field."""
+        """A copy with some fields replaced; a number fills a whole field.
+
+        Where every layer has its own, the values of one layer are taken for all. Raises
+        `InputError` for a field that is unknown, of another shape or not finite.
+        """
         fields = dict(self.fields)
+        one_layer = {field.name: field.shape for field in genome_fields(self.rule)}
         for name, value in values.items():
             if name not in fields:
                 raise InputError(
                     f"genome: unknown field {name!r}{nearest(name, fields)}; "
                     f"this rule has {', '.join(fields)}"
                 )
-            try:
-                array = np.asarray(value, dtype=np.float64)
-                fields[name] = np.broadcast_to(array, fields[name].shape)
-            except (ValueError, TypeError) as error:
+            shape = fields[name].shape
+            array = _numbers(value)
+            if array is None or array.shape not in ((), shape, one_layer[name]):
                 raise InputError(
-                    f"genome: field {name!r} has shape {fields[name].shape}; "
-                    f"found {value!r}, expected a number or nested lists of that shape"
-                ) from error
+                    f"genome: field {name!r} has shape {shape}; "
+                    f"found {value!r:.200}, expected a number or nested lists of that shape"
+                )
+            if not np.all(np.isfinite(array)):
+                raise InputError(
+                    f"genome: field {name!r}: found {value!r:.200}, expected finite numbers"
+                )
+            fields[name] = np.broadcast_to(array, shape)
         return Genome(self.rule, fields, self.provenance)
 
     def to_bytes(self) -> bytes:
@@ -246,6 +265,15 @@ class Genome:
         return genome
 
 
+def _numbers(value: Any) -> FloatArray | None:
+    """An array of a number or of nested lists of numbers; None for anything else."""
+    try:
+        array = np.asarray(value)
+    except ValueError:  # ragged lists
+        return None
+    return array.astype(np.float64) if array.dtype.kind in "iuf" else None
+
+
 def _header(path: Path, arrays: Mapping[str, npt.NDArray[Any]]) -> dict[str, Any]:
     expected = "expected a genome file written by blur_es"
     if "header" not in arrays:
@@ -254,8 +282,8 @@ def _header(path: Path, arrays: Mapping[str, npt.NDArray[Any]]) -> dict[str, Any
     try:
         header = json.loads(str(arrays["header"]))
         kind, version = header["format"], header["format_version"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{path}: the header is damaged ({error}); {expected}") from error
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise InputError(f"{path}: the header is damaged ({error!r:.200}); {expected}") from error
     if kind != "blur_es genome":
         raise InputError(f"{path}: found {kind!r}; {expected}")
     if version != FORMAT_VERSION:

@@ -8,6 +8,7 @@ combinations that mean nothing. It knows no arrays: the equations are in `blur_e
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import Any, Literal, get_args
 
 from blur_es.errors import InputError, nearest
@@ -160,8 +161,14 @@ def _check_types(rule: RuleSpec) -> None:
             raise InputError(f"rule.{field.name}: found {value!r}, expected a number")
         else:
             # 1 and 1.0 are the same rule and must give the same digest.
-            with contextlib.suppress(OverflowError):
-                object.__setattr__(rule, field.name, float(value))
+            object.__setattr__(rule, field.name, _as_float(value))
+
+
+def _as_float(value: float) -> float:
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf if value > 0 else -math.inf
 
 
 def _refusals(rule: RuleSpec) -> list[tuple[str, bool]]:

@@ -9,6 +9,8 @@ from __future__ import annotations
 import collections
 import dataclasses
 import logging
+import re
+import socket
 import time
 from pathlib import Path
 from typing import Any
@@ -29,10 +31,17 @@ logger = logging.getLogger(__name__)
 SHORTEST_CHUNK_SECONDS = 0.05
 ROUNDS = 4
 
-# A chunk that kills this many workers of itself is not tried on a fourth.
+# A chunk that kills this many workers is not tried on another.
 DEATHS_OF_A_CHUNK = 3
 ERRORS_OF_A_CHUNK = 2
+
+# So many workers in a row that do not come up: it is not bad luck.
+FAILED_STARTS = 3
+# With no worker at all for this long, the run stops; once there is one, it does not wait
+# longer than this for the others before it begins.
 START_SECONDS = 300.0
+GRACE_SECONDS = 30.0
+CONNECT_SECONDS = 10.0
 WAIT_SECONDS = 1.0
 
 
@@ -52,7 +61,6 @@ class _Worker:
 
     actor: Any
     number: int
-    description: Description | None = None
 
 
 class RayFleet:
@@ -84,17 +92,20 @@ class RayFleet:
         if self._connected_here:
             self._connect(address, workers)
         self._arguments = (problem, data_dir, [str(Path.cwd())])
-        self._actor_class = ray.remote(EvaluationWorker)
+        self._actor_class = self._ray.remote(EvaluationWorker)
+        self._wanted = workers or max(1, int(self._ray.cluster_resources().get("CPU", 1)))
         self._workers: dict[int, _Worker] = {}
-        self._started = 0
+        self._joining: dict[Any, _Worker] = {}
         self._flying: dict[Any, tuple[_Worker, _Chunk, EpisodeRange]] = {}
+        self._started = 0
+        self._problems: list[str] = []
+        self._first: Description | None = None
         self._genome_seconds: float | None = None
         self.lost_workers = 0
         self.repeated_chunks = 0
         self.late_results = 0
-        wanted = workers or max(1, int(self._ray.cluster_resources().get("CPU", 1)))
         try:
-            self._start_workers(wanted)
+            self._wait_for_workers()
         except BaseException:
             self.close()
             raise
@@ -107,7 +118,8 @@ class RayFleet:
     @property
     def digest(self) -> str:
         """The workers' common digest."""
-        return self._digest
+        assert self._first is not None
+        return self._first.digest
 
     def evaluate(self, genomes: FloatArray, episodes: EpisodeRange) -> Evaluation:
         """See `Evaluator.evaluate`. Raises `RunError` if the work cannot be done."""
@@ -117,10 +129,15 @@ class RayFleet:
             _Chunk(start, min(start + size, len(genomes))) for start in range(0, len(genomes), size)
         )
         while any(result is None for result in results):
+            self._fill()
+            if not self._workers:
+                self._wait_for_workers()
             self._hand_out(waiting, genomes, episodes, results)
-            ready, _ = self._ray.wait(list(self._flying), timeout=WAIT_SECONDS)
-            for reference in ready:
-                self._take_in(reference, waiting, episodes, results)
+            for reference in self._ready():
+                if reference in self._joining:
+                    self._join(reference)
+                else:
+                    self._take_in(reference, waiting, episodes, results)
         return Evaluation(
             np.stack([result.fitness for result in results if result], axis=1),
             np.stack([result.diverged for result in results if result]),
@@ -128,9 +145,10 @@ class RayFleet:
 
     def close(self) -> None:
         """End the workers, and the connection or cluster that was opened for them."""
-        for worker in self._workers.values():
+        for worker in [*self._workers.values(), *self._joining.values()]:
             self._ray.kill(worker.actor)
         self._workers.clear()
+        self._joining.clear()
         self._flying.clear()
         if self._connected_here:
             self._ray.shutdown()
@@ -144,76 +162,72 @@ class RayFleet:
                 options["num_cpus"] = workers
         else:
             options["address"] = address
+        where = "a local Ray cluster" if address is None else f"the Ray cluster at {address}"
         try:
+            _check_listening(address)
             self._ray.init(**options)
         except (ConnectionError, ValueError, RuntimeError, TimeoutError, OSError) as error:
-            where = "a local Ray cluster" if address is None else f"the Ray cluster at {address}"
             raise RunError(f"cannot reach {where}: {error}; --local trains without Ray") from error
 
-    def _start_workers(self, count: int) -> None:
-        """Start workers and wait until they have compiled and described themselves."""
-        began = [self._new_worker() for _ in range(count)]
-        references = {worker.actor.describe.remote(): worker for worker in began}
-        deadline = time.monotonic() + START_SECONDS
-        problems: list[str] = []
-        while references and time.monotonic() < deadline:
-            ready, _ = self._ray.wait(list(references), timeout=WAIT_SECONDS)
-            for reference in ready:
-                worker = references.pop(reference)
-                try:
-                    worker.description = self._ray.get(reference)
-                except self._ray.exceptions.RayTaskError as error:
-                    problems.append(_cause(error))
-                except self._ray.exceptions.RayError as error:
-                    problems.append(str(error).strip())
-                else:
-                    self._workers[worker.number] = worker
-        for worker in references.values():
-            problems.append(f"worker {worker.number} did not start within {START_SECONDS:.0f} s")
-            self._ray.kill(worker.actor)
-        self._check_alike()
-        if not self._workers:
-            raise RunError(
-                "no Ray worker could be started:\n  " + "\n  ".join(dict.fromkeys(problems))
-            )
-        for problem in problems:
-            logger.warning("a worker is not used: %s", problem)
+    def _fill(self) -> None:
+        """Start as many workers as are missing; they join when they are up."""
+        while len(self._workers) + len(self._joining) < self._wanted:
+            actor = self._actor_class.options(
+                num_cpus=1, max_restarts=0, runtime_env={"env_vars": dict(ONE_THREAD)}
+            ).remote(*self._arguments)
+            worker = _Worker(actor, self._started)
+            self._started += 1
+            self._joining[actor.describe.remote()] = worker
 
-    def _new_worker(self) -> _Worker:
-        number = self._started
-        self._started += 1
-        actor = self._actor_class.options(
-            num_cpus=1,
-            name=None,
-            max_restarts=0,
-            runtime_env={"env_vars": dict(ONE_THREAD)},
-        ).remote(*self._arguments)
-        return _Worker(actor, number)
-
-    def _check_alike(self) -> None:
-        """Let go of workers whose arithmetic or version is not the first one's."""
-        first: Description | None = None
-        for number, worker in sorted(self._workers.items()):
-            assert worker.description is not None
-            first = first or worker.description
-            if (worker.description.digest, worker.description.version) != (
-                first.digest,
-                first.version,
-            ):
-                logger.warning(
-                    "the worker on %s is not used: version %s and digest %.12s, those on %s have "
-                    "%s and %.12s",
-                    worker.description.host,
-                    worker.description.version,
-                    worker.description.digest,
-                    first.host,
-                    first.version,
-                    first.digest,
+    def _wait_for_workers(self) -> None:
+        """Wait until all workers are up, or one is and the others take long."""
+        began = time.monotonic()
+        while True:
+            self._fill()
+            for reference in self._ready():
+                if reference in self._joining:
+                    self._join(reference)
+            waited = time.monotonic() - began
+            if len(self._workers) == self._wanted or (self._workers and waited > GRACE_SECONDS):
+                return
+            if waited > START_SECONDS:
+                raise RunError(
+                    f"no Ray worker came up within {START_SECONDS:.0f} s: are there free cores? "
+                    "(`ray status` tells)"
                 )
-                self._ray.kill(worker.actor)
-                del self._workers[number]
-        if first is not None:
-            self._digest = first.digest
+
+    def _ready(self) -> list[Any]:
+        references = [*self._joining, *self._flying]
+        ready, _ = self._ray.wait(references, timeout=WAIT_SECONDS)
+        return list(ready)
+
+    def _join(self, reference: Any) -> None:
+        """Take in a worker that is up, if it computes as the others do."""
+        worker = self._joining.pop(reference)
+        try:
+            found: Description = self._ray.get(reference)
+        except self._ray.exceptions.RayError as error:
+            self._problems.append(_cause(error))
+            if len(self._problems) >= FAILED_STARTS:
+                raise RunError(
+                    "Ray workers do not come up:\n  " + "\n  ".join(dict.fromkeys(self._problems))
+                ) from error
+            return
+        self._problems.clear()
+        self._first = self._first or found
+        if (found.digest, found.version) != (self._first.digest, self._first.version):
+            logger.warning(
+                "the worker on %s is not used: version %s and digest %.12s, those on %s have %s "
+                "and %.12s",
+                *(found.host, found.version, found.digest),
+                *(self._first.host, self._first.version, self._first.digest),
+            )
+            self._ray.kill(worker.actor)
+            self._wanted -= 1
+            if self._wanted < 1:
+                raise RunError("no worker is left that computes as the first one did")
+            return
+        self._workers[worker.number] = worker
 
     def _chunk_size(self, population: int) -> int:
         workers = max(1, len(self._workers))
@@ -306,21 +320,26 @@ class RayFleet:
                 )
 
     def _lose(self, worker: _Worker, error: Exception) -> None:
-        """Note a dead worker and start another in its place."""
-        if self._workers.pop(worker.number, None) is None:
-            return
-        self.lost_workers += 1
-        logger.warning("a worker was lost and is replaced: %s", str(error).strip().split("\n")[0])
-        self._start_workers(1)
+        """Note a dead worker; another is started in its place."""
+        if self._workers.pop(worker.number, None) is not None:
+            self.lost_workers += 1
+            reason = str(error).strip().split("\n")[0]
+            logger.warning("a worker was lost and is replaced: %s", reason)
 
 
 def _done(chunk: _Chunk, results: list[ChunkResult | None]) -> bool:
     return all(result is not None for result in results[chunk.start : chunk.stop])
 
 
-def _cause(error: Any) -> str:
-    """The message of what went wrong inside a worker: the user's own words where there are any."""
-    from blur_es.errors import BlurError
+def _check_listening(address: str | None) -> None:
+    """Find out in seconds whether anything listens: Ray itself asks for minutes."""
+    host, _, port = (address or "").removeprefix("ray://").rpartition(":")
+    if host and port.isdigit():
+        socket.create_connection((host, int(port)), timeout=CONNECT_SECONDS).close()
 
-    cause = getattr(error, "cause", None)
-    return str(cause) if isinstance(cause, BlurError) else str(error).strip()
+
+def _cause(error: Any) -> str:
+    """What went wrong inside a worker: our own or the user's words where there are any."""
+    text = str(getattr(error, "cause", None) or error).strip()
+    own = re.search(r"blur_es\.errors\.\w+: (.*)", text, re.DOTALL)
+    return own.group(1).strip() if own else text

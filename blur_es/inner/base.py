@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from blur_es.episode import Episode
+from blur_es.errors import InputError
 from blur_es.fitness import Measure
 from blur_es.genome import Genome
 from blur_es.rule import RuleSpec
@@ -87,15 +88,18 @@ def initial_synapses(
     """Initial forward and backward synapses in float64, symmetric where the rule is.
 
     The order is that of the synapse update: transpose first, then state 0 for all states.
+    Raises `InputError` if the genome or the episode is for other states, layers or batches.
     """
+    _check_fit(rule, genome, episode)
     forward: list[FloatArray] = []
     backward: list[FloatArray | None] = []
     for layer, (ahead, back) in enumerate(
         zip(episode.forward_noise, episode.backward_noise, strict=True)
     ):
         scale = layer_field(genome, "initial_scale", layer)
-        weights = scale * ahead.astype(np.float64)
-        returns = None if back is None else scale * back.astype(np.float64)
+        with np.errstate(all="ignore"):
+            weights = scale * ahead.astype(np.float64)
+            returns = None if back is None else scale * back.astype(np.float64)
         if rule.symmetric and returns is not None:
             returns = weights[:-1].transpose(1, 0, 2).copy()
         if rule.single_state:
@@ -104,6 +108,24 @@ def initial_synapses(
         forward.append(weights)
         backward.append(returns)
     return forward, backward
+
+
+def _check_fit(rule: RuleSpec, genome: Genome, episode: Episode) -> None:
+    layers, states = len(episode.forward_noise), episode.forward_noise[0].shape[-1]
+    if genome.rule != rule:
+        raise InputError("genome: it is of another rule than the inner loop")
+    if states != rule.states:
+        raise InputError(f"episode: its synapses have {states} states, the rule {rule.states}")
+    if genome.layers not in (None, layers):
+        raise InputError(
+            f"genome: it is for {genome.layers} synapse layers, the network has {layers}"
+        )
+    rows, query_rows = episode.support_inputs.shape[1], episode.query_inputs.shape[1]
+    if not rule.reset_neurons and query_rows != rows:
+        raise InputError(
+            f"episode: neurons that are not reset need query batches of {rows} rows, as the "
+            f"support batches have; found {query_rows}"
+        )
 
 
 def layer_field(genome: Genome, name: str, layer: int) -> FloatArray:

@@ -297,6 +297,7 @@ def _run(options, shape, parameters, buffers, support, labels, queries, rows, po
             supervised,
         )
         if not finite:
+            predictions[:] = np.nan
             return False
     _query(options, shape, parameters, buffers, support, queries, rows, pooled, predictions)
     return kernel.all_finite(predictions)

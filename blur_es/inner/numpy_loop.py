@@ -61,7 +61,7 @@ class NumpyInnerLoop:
         for g, vector in enumerate(genomes):
             for r, episode in enumerate(episodes):
                 layers = len(episode.sizes) - 1
-                run = _Run(Genome.from_vector(self.rule, vector, layers), episode)
+                run = _Run(self.rule, Genome.from_vector(self.rule, vector, layers), episode)
                 # A diverging genome overflows on its way: that is its result, not a fault.
                 with np.errstate(all="ignore"):
                     finite = all(_is_finite(state) for state in run.steps())
@@ -73,24 +73,31 @@ class NumpyInnerLoop:
 
     def unroll(self, genome: Genome, episode: Episode) -> Iterator[NetworkState]:
         """See `InnerLoop.unroll`."""
-        return _Run(genome, episode).steps()
+        steps = _Run(self.rule, genome, episode).steps()
+        while True:
+            with np.errstate(all="ignore"):
+                state = next(steps, None)
+            if state is None:
+                return
+            yield state
 
     def query(self, genome: Genome, episode: Episode) -> FloatArray:
         """See `InnerLoop.query`."""
-        run = _Run(genome, episode)
-        for _ in run.steps():
-            pass
-        return run.query()
+        run = _Run(self.rule, genome, episode)
+        with np.errstate(all="ignore"):
+            for _ in run.steps():
+                pass
+            return run.query()
 
 
 class _Run:
     """One episode with one genome, in order: `steps` to its end, then `query`."""
 
-    def __init__(self, genome: Genome, episode: Episode) -> None:
+    def __init__(self, rule: RuleSpec, genome: Genome, episode: Episode) -> None:
         self.genome = genome
-        self.rule = genome.rule
+        self.rule = rule
         self.episode = episode
-        self.forward, self.backward = initial_synapses(self.rule, genome, episode)
+        self.forward, self.backward = initial_synapses(rule, genome, episode)
         rows = episode.support_inputs.shape[1]
         self.neurons: list[FloatArray] = [
             np.zeros((rows, size, self.rule.states)) for size in episode.sizes

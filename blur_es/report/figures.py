@@ -25,6 +25,9 @@ FloatArray = npt.NDArray[np.floating[Any]]
 
 _INK, _GRID = "#222222", "#dddddd"
 
+# The values of a line of `metrics.jsonl` that `fitness_figure` draws.
+METRICS_DRAWN = ("best", "mean", "q10", "q25", "median", "q75", "q90")
+
 
 def fitness_figure(metrics: Sequence[Mapping[str, Any]]) -> Figure:
     """The population's fitness in every generation: best, mean, median and quantiles.
@@ -33,10 +36,10 @@ def fitness_figure(metrics: Sequence[Mapping[str, Any]]) -> Figure:
         metrics: lines of `metrics.jsonl`, one or more; a value that is not finite is a gap.
     """
     generations = np.array([line["generation"] for line in metrics], dtype=np.float64)
-    names = ("best", "mean", "q10", "q25", "median", "q75", "q90")
-    values = {name: np.array([line[name] for line in metrics], np.float64) for name in names}
+    values = {
+        name: np.array([line[name] for line in metrics], dtype=np.float64) for name in METRICS_DRAWN
+    }
     values = {name: np.where(np.isfinite(array), array, np.nan) for name, array in values.items()}
-    markers = len(metrics) <= 30
     if len(metrics) == 1:
         # A single point has no extent and would not be seen.
         generations = generations + np.array([-0.3, 0.3])
@@ -57,7 +60,8 @@ def fitness_figure(metrics: Sequence[Mapping[str, Any]]) -> Figure:
         values["best"],
         color="#b34700",
         lw=1.4,
-        marker="o" if markers and len(metrics) > 1 else None,
+        marker="o",
+        markevery=max(1, len(metrics) // 20),
         ms=3.5,
         label="best",
     )
@@ -81,7 +85,7 @@ def _cut_off_failures(axes: Axes, values: Mapping[str, FloatArray]) -> None:
     margin = 0.08 * (top - kept)
     axes.set_ylim(kept - 3.0 * margin, top + margin)
     axes.annotate(
-        f"the lowest reach {bottom:.3g}, below this picture",
+        f"the lowest reach {_significant(bottom)}, below this picture",
         (0.99, 0.02),
         xycoords="axes fraction",
         ha="right",
@@ -175,9 +179,12 @@ def _label(contestant: Contestant) -> str:
 
 
 def _draw_curve(axes: Axes, contestant: Contestant, line: _Line, every: int, offset: int) -> None:
-    steps = np.arange(1, len(contestant.curve_mean) + 1)
-    # Markers and bars of different lines stand at different steps.
+    steps = np.arange(1.0, len(contestant.curve_mean) + 1.0)
+    # Markers and bars of different lines stand at different steps, or beside the only one.
     start = min(offset * max(1, every // 4), len(steps)) - 1
+    if len(steps) == 1:
+        steps += 0.06 * offset
+    shown = slice(start, None, every)
     axes.plot(
         steps,
         contestant.curve_mean,
@@ -186,14 +193,13 @@ def _draw_curve(axes: Axes, contestant: Contestant, line: _Line, every: int, off
         ls=line.dashes,
         marker=line.marker,
         ms=4.5,
-        markevery=slice(start, None, every),
+        markevery=shown,
         label=_label(contestant),
     )
-    at = slice(start, None, every)
     axes.errorbar(
-        steps[at],
-        contestant.curve_mean[at],
-        yerr=contestant.curve_std[at],
+        steps[shown],
+        contestant.curve_mean[shown],
+        yerr=contestant.curve_std[shown],
         fmt="none",
         ecolor=line.color,
         elinewidth=0.9,
@@ -202,9 +208,9 @@ def _draw_curve(axes: Axes, contestant: Contestant, line: _Line, every: int, off
 
 
 def _draw_band(axes: Axes, contestant: Contestant, every: int) -> None:
-    steps = np.arange(1, len(contestant.curve_mean) + 1)
+    steps = np.arange(1.0, len(contestant.curve_mean) + 1.0)
     mean, std = np.array(contestant.curve_mean), np.array(contestant.curve_std)
-    extent = steps if len(steps) > 1 else np.array([0.85, 1.15])
+    extent = steps if len(steps) > 1 else np.array([0.8, 1.4])
     axes.fill_between(
         extent,
         np.broadcast_to(mean - std, extent.shape),
@@ -220,7 +226,7 @@ def _draw_band(axes: Axes, contestant: Contestant, every: int) -> None:
         lw=2.4,
         marker=_LEARNED.marker,
         ms=5,
-        markevery=slice(0, None, every),
+        markevery=every,
         label=_label(contestant),
     )
 
@@ -239,10 +245,11 @@ def _axes(
 
 # The genome is laid out in inches: matrices of any size, tables of any length, and nothing
 # that a layout engine would have to squeeze.
-_WIDTH = 11.0
-_LEFT, _RIGHT, _ABOVE, _BELOW = 0.65, 0.35, 0.55, 0.55
-_LAYER_TITLE, _ROW, _COLORBAR = 0.3, 0.24, 0.75
-_NAME_COLUMN, _VALUE_COLUMN = 3.4, 0.75
+_WIDTH = 12.5
+_LEFT, _RIGHT, _ABOVE, _BELOW = 0.65, 0.35, 0.4, 0.55
+_TITLE_LINE, _LAYER_TITLE, _ROW, _COLORBAR = 0.17, 0.3, 0.24, 0.75
+_NAME_COLUMN, _VALUE_COLUMN = 2.9, 0.75
+_SIDE = 1.24
 
 # Below zero dark, above zero light: the sign survives a grey print.
 _SIGNED = LinearSegmentedColormap.from_list("signed", ["#173f6b", "#f7f5f0", "#f2a23a"])
@@ -282,10 +289,13 @@ def genome_figure(genome: Genome) -> Figure:
     scalars = {name: array for name, array in fields.items() if array.ndim == 1}
 
     k = genome.rule.states
-    cell = float(np.clip(2.2 / k, 0.42, 0.75))
-    panel_width = max(k * cell, 1.2) + _LEFT + _RIGHT
+    # A matrix of few states is still wide enough for the words along its sides.
+    cell = max(_SIDE / k, float(np.clip(2.0 / k, 0.42, 0.62)))
+    panel_width = k * cell + _LEFT + _RIGHT
     panel_height = k * cell + _ABOVE + _BELOW
-    fitting = max(1, int(_WIDTH // panel_width))
+    if genome.rule.forward_synapse_update:
+        panel_height += _TITLE_LINE
+    fitting = max(2, int(_WIDTH // panel_width))
     columns = max(c for c in range(1, len(matrices) + 1) if len(matrices) % c == 0 and c <= fitting)
     rows = len(matrices) // columns
     block_height = rows * panel_height + (_LAYER_TITLE if layers is not None else 0.0)
@@ -324,7 +334,8 @@ def genome_figure(genome: Genome) -> Figure:
             )
             _draw_matrix(axes, name, array[block], norm, cell)
         top -= block_height
-    _draw_colorbar(figure, norm, columns * panel_width, height - block_height, panel_height)
+    first_row = height - (block_height - (rows - 1) * panel_height)
+    _draw_colorbar(figure, norm, columns * panel_width, first_row + _BELOW, k * cell)
     for table in tables:
         _draw_table(figure, table, top)
         top -= (len(table) + 1) * _ROW
@@ -342,7 +353,7 @@ def _draw_matrix(axes: Axes, name: str, matrix: FloatArray, norm: Normalize, cel
         axes.text(
             column,
             row,
-            _number(value),
+            _number(float(value)),
             ha="center",
             va="center",
             fontsize=size,
@@ -363,21 +374,14 @@ def _draw_matrix(axes: Axes, name: str, matrix: FloatArray, norm: Normalize, cel
 
 
 def _draw_colorbar(
-    figure: Figure, norm: Normalize, left: float, bottom: float, panel_height: float
+    figure: Figure, norm: Normalize, left: float, bottom: float, length: float
 ) -> None:
     width, height = figure.get_size_inches()
-    axes = figure.add_axes(
-        (
-            left / width,
-            (bottom + _BELOW) / height,
-            0.14 / width,
-            (panel_height - _ABOVE - _BELOW) / height,
-        )
-    )
+    axes = figure.add_axes((left / width, bottom / height, 0.14 / width, length / height))
     bar = figure.colorbar(ScalarMappable(norm, _SIGNED), cax=axes)
     bar.set_ticks([norm.vmin or 0.0, 0.0, norm.vmax or 0.0])
     bar.ax.set_yticklabels([_number(norm.vmin or 0.0), "0", _number(norm.vmax or 0.0)], fontsize=8)
-    bar.outline.set_visible(False)  # type: ignore[operator]
+    bar.outline.set_visible(False)
 
 
 def _tables(
@@ -387,14 +391,14 @@ def _tables(
     heads = [""] if layers is None else [f"layer {layer + 1}" for layer in range(layers)]
     tables = [[["rates and scales", *heads]]]
     for name, array in scalars.items():
-        tables[0].append([f"{name}  {_symbol(name)}", *map(_number, array)])
+        tables[0].append([f"{name}  {_symbol(name)}", *map(_significant, array)])
     if vectors:
         states = next(iter(vectors.values())).shape[1]
         tables.append([["activation normalisation", *(f"state {c}" for c in range(states))]])
         for name, array in vectors.items():
             for layer, values in enumerate(array):
                 where = "" if layers is None else f", layer {layer + 1}"
-                tables[1].append([name + where, *map(_number, values)])
+                tables[1].append([name + where, *map(_significant, values)])
     return tables
 
 
@@ -414,10 +418,14 @@ def _symbol(name: str) -> str:
 
 
 def _number(value: float) -> str:
-    """Three or four characters and a sign, short enough for a cell."""
-    size = abs(float(value))
+    """A sign and three or four characters, short enough for a cell."""
+    size = abs(value)
     if size >= 1000.0:
         text = f"{size:.0e}".replace("e+0", "e").replace("e+", "e")
     else:
         text = f"{size:.2f}" if size < 10.0 else f"{size:.1f}" if size < 100.0 else f"{size:.0f}"
-    return ("−" if value < 0 else "+") + text
+    return text if text == "0.00" else ("−" if value < 0 else "+") + text
+
+
+def _significant(value: float) -> str:
+    return f"{value:.3g}".replace("-", "−")

@@ -1,0 +1,403 @@
+"""`report.html`: a run's story on one page that needs nothing else, and its pictures.
+
+The page makes no request of any kind: pictures are inside it, and a content security policy
+forbids everything else. Whatever comes from the run's files is escaped.
+"""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import html
+import io
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import yaml
+from matplotlib.figure import Figure
+
+from blur_es.analysis.compare import Comparison
+from blur_es.errors import InputError
+from blur_es.files import write_atomically
+from blur_es.genome import Genome, genome_fields
+from blur_es.report.figures import METRICS_DRAWN, curves_figure, fitness_figure, genome_figure
+from blur_es.report.words import rule_in_words
+from blur_es.run.metrics import Metrics
+from blur_es.run.store import (
+    COMPARISON,
+    CONFIG,
+    METRICS,
+    REPORT,
+    RESULT,
+    RunFolder,
+    flatten,
+)
+
+FIGURES = "figures"
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Run:
+    """What the files of a run folder say.
+
+    Attributes:
+        name: of the experiment.
+        config: the text of `config.yaml`.
+        metrics: one mapping for every generation.
+        genome: the learned genome.
+        comparisons: one for every task; None if there is no `comparison.json`.
+        result: the content of `result.json`; None if there is none.
+    """
+
+    name: str
+    config: str
+    metrics: list[dict[str, Any]]
+    genome: Genome
+    comparisons: list[Comparison] | None
+    result: dict[str, Any] | None
+
+
+def write_report(run_dir: Path) -> Path:
+    """Write `report.html` and `figures/` into a run folder; returns the report's path.
+
+    Raises `InputError` naming the file that is missing or damaged, and `OSError` if the
+    folder cannot be written to.
+    """
+    run = _read_run(run_dir)
+    figures = {"genome": genome_figure(run.genome)}
+    if run.metrics:
+        figures["fitness"] = fitness_figure(run.metrics)
+    for number, comparison in enumerate(run.comparisons or [], start=1):
+        figures[_curves_name(number)] = curves_figure(comparison)
+    pictures = {}
+    for name, figure in figures.items():
+        pictures[name] = _render(figure, "svg")
+        write_atomically(run_dir / FIGURES / f"{name}.svg", pictures[name])
+        write_atomically(run_dir / FIGURES / f"{name}.png", _render(figure, "png"))
+    path = run_dir / REPORT
+    write_atomically(path, _page(run, pictures).encode())
+    return path
+
+
+def _curves_name(number: int) -> str:
+    return f"curves-{number}"
+
+
+# Reading
+
+
+def _read_run(run_dir: Path) -> _Run:
+    path = run_dir / CONFIG
+    try:
+        config = path.read_text(encoding="utf-8")
+        values = yaml.safe_load(config)
+    except OSError as error:
+        raise InputError(f"{path}: cannot read it: {error.strerror or error}") from error
+    except (UnicodeDecodeError, yaml.YAMLError) as error:
+        raise InputError(f"{path}: this file is damaged: {error}; expected YAML") from error
+    if not isinstance(values, dict) or not isinstance(values.get("name"), str):
+        raise InputError(f"{path}: this file has no 'name', expected an experiment")
+    folder = RunFolder(run_dir)
+    return _Run(
+        name=values["name"],
+        config=config,
+        metrics=_read_metrics(run_dir / METRICS),
+        genome=Genome.load(folder.genome),
+        comparisons=_read_comparisons(folder),
+        result=folder.read_json(RESULT) if (run_dir / RESULT).exists() else None,
+    )
+
+
+def _read_metrics(path: Path) -> list[dict[str, Any]]:
+    try:
+        path.open("rb").close()
+    except OSError as error:
+        raise InputError(f"{path}: cannot read it: {error.strerror or error}") from error
+    lines = Metrics(path).read()
+    for line in lines:
+        for name in METRICS_DRAWN:
+            if isinstance(line.get(name), bool) or not isinstance(line.get(name), int | float):
+                raise InputError(
+                    f"{path}: generation {line['generation']} has {line.get(name)!r} as its "
+                    f"{name!r}, expected a number"
+                )
+    return lines
+
+
+def _read_comparisons(folder: RunFolder) -> list[Comparison] | None:
+    path = folder.path / COMPARISON
+    if not path.exists():
+        return None
+    entries = folder.read_json(COMPARISON).get("comparisons")
+    if not isinstance(entries, list):
+        raise InputError(f"{path}: no list of 'comparisons', expected one")
+    try:
+        return [Comparison.from_json(entry) for entry in entries]
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+
+
+# Pictures
+
+
+def _render(figure: Figure, kind: str) -> bytes:
+    """The figure as a file; the same figure always gives the same bytes."""
+    metadata: dict[str, Any] = (
+        {"Software": None}
+        if kind == "png"
+        else dict.fromkeys(("Creator", "Date", "Format", "Type"))
+    )
+    buffer = io.BytesIO()
+    with mpl.rc_context({"svg.hashsalt": "blur_es", "svg.fonttype": "path"}):
+        figure.savefig(buffer, format=kind, dpi=150, metadata=metadata)
+    return buffer.getvalue()
+
+
+# The page
+
+
+_STYLE = """
+:root { color-scheme: light dark; --ink: #1c1c1c; --soft: #5c5c5c; --line: #d8d8d8;
+  --ground: #ffffff; --panel: #f5f5f3; }
+@media (prefers-color-scheme: dark) {
+  :root { --ink: #e8e8e6; --soft: #a6a6a2; --line: #454545; --ground: #191919; --panel: #242424; }
+}
+body { margin: 0 auto; max-width: 62rem; padding: 1.5rem 1rem 4rem; background: var(--ground);
+  color: var(--ink); font: 1rem/1.5 system-ui, sans-serif; overflow-wrap: anywhere; }
+h1 { margin: 0; font-size: 1.8rem; }
+h2 { margin: 2.5rem 0 .75rem; font-size: 1.25rem; border-bottom: 1px solid var(--line); }
+h3 { margin: 1.5rem 0 .5rem; font-size: 1.05rem; }
+.lead { margin: .25rem 0 1rem; color: var(--soft); }
+dl { display: grid; grid-template-columns: repeat(auto-fill, minmax(11rem, 1fr)); gap: .75rem;
+  margin: 0; }
+dl div { background: var(--panel); padding: .5rem .75rem; border-radius: .3rem; }
+dl div.wide { grid-column: 1 / -1; }
+dt { color: var(--soft); font-size: .85rem; }
+dd { margin: 0; font-weight: 600; font-variant-numeric: tabular-nums; }
+.scroll { overflow-x: auto; }
+table { border-collapse: collapse; font-variant-numeric: tabular-nums; overflow-wrap: normal; }
+th, td { padding: .25rem 1rem .25rem 0; text-align: left; border-bottom: 1px solid var(--line);
+  white-space: nowrap; vertical-align: top; }
+table.facts td { white-space: normal; overflow-wrap: anywhere; }
+tr.learned { font-weight: 700; }
+figure { margin: 1rem 0; }
+figure .scroll { background: #ffffff; border: 1px solid var(--line); border-radius: .3rem; }
+figure img { display: block; max-width: 100%; height: auto; margin: 0 auto; }
+figcaption { margin-top: .4rem; color: var(--soft); font-size: .9rem; }
+pre { margin: 0; padding: .75rem; background: var(--panel); border-radius: .3rem;
+  white-space: pre-wrap; font-size: .85rem; }
+@media (max-width: 45rem) { figure img { max-width: none; width: 42rem; } }
+@media print {
+  :root { --ink: #000000; --soft: #333333; --ground: #ffffff; --panel: #ffffff; }
+  body { max-width: none; padding: 0; font-size: 10pt; }
+  figure, tr, dl div { break-inside: avoid; }
+  h2, h3 { break-after: avoid; }
+  figure img { max-width: 100%; width: auto; }
+  dl div { border: 1px solid var(--line); }
+}
+"""
+
+_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+
+
+def _page(run: _Run, pictures: Mapping[str, bytes]) -> str:
+    sections = [
+        _head(run),
+        "<h2>Against gradient descent</h2>",
+        _comparisons(run, pictures),
+        "<h2>Meta-training</h2>",
+        _fitness(run, pictures),
+        "<h2>The learned rule</h2>",
+        _rule(run.genome, pictures["genome"]),
+        "<h2>The experiment</h2>",
+        f"<pre>{_text(run.config)}</pre>",
+        "<h2>Where it is from</h2>",
+        _origin(run),
+    ]
+    return "\n".join(
+        [
+            "<!DOCTYPE html>",
+            '<html lang="en">',
+            "<head>",
+            '<meta charset="utf-8">',
+            f'<meta http-equiv="Content-Security-Policy" content="{_text(_POLICY)}">',
+            '<meta name="viewport" content="width=device-width, initial-scale=1">',
+            f"<title>{_text(run.name)}</title>",
+            f"<style>{_STYLE}</style>",
+            "</head>",
+            "<body>",
+            *sections,
+            "</body>",
+            "</html>",
+            "",
+        ]
+    )
+
+
+def _head(run: _Run) -> str:
+    result = run.result or {}
+    if run.result is None:
+        stopped = f"There is no {RESULT} in this folder: the training has not ended."
+    else:
+        stopped = str(result.get("stopped", "Why the training ended was not written down."))
+    numbers = [
+        ("fitness", result.get("fitness")),
+        ("validation accuracy", result.get("validation_accuracy")),
+        ("generations", result.get("generations", len(run.metrics))),
+        ("evaluations", result.get("evaluations")),
+        ("seconds", result.get("seconds")),
+        ("evaluations per second", result.get("evaluations_per_second")),
+        ("reproducible", result.get("reproducible")),
+    ]
+    boxes = [
+        f"<div><dt>{name}</dt><dd>{_text(_readable(value))}</dd></div>"
+        for name, value in numbers
+        if value is not None
+    ]
+    boxes.append(
+        f'<div class="wide"><dt>SHA-256 of the genome</dt><dd>{run.genome.sha256}</dd></div>'
+    )
+    return (
+        f'<h1>{_text(run.name)}</h1>\n<p class="lead">{_text(stopped)}</p>\n'
+        f"<dl>{''.join(boxes)}</dl>"
+    )
+
+
+def _comparisons(run: _Run, pictures: Mapping[str, bytes]) -> str:
+    if run.comparisons is None:
+        return f"<p>There is no {COMPARISON} in this folder: the rule has not been compared.</p>"
+    if not run.comparisons:
+        return "<p>The experiment asked for no comparison (meta.compare: false).</p>"
+    parts = []
+    for number, comparison in enumerate(run.comparisons, start=1):
+        caption = (
+            f"Accuracy on test data of {comparison.task} after every step of learning. The band "
+            "and the bars are the deviation between episodes. The opponents' learning rates were "
+            f"chosen for the accuracy after the last step, {comparison.steps}."
+        )
+        parts += [
+            f"<h3>{_text(comparison.task)}</h3>",
+            f"<p>{_text(_verdict(comparison))}</p>",
+            _comparison_table(comparison),
+            _picture(pictures[_curves_name(number)], caption),
+        ]
+    return "\n".join(parts)
+
+
+def _verdict(comparison: Comparison) -> str:
+    """The learned rule and its best opponent, in a sentence or two."""
+    sizes = "-".join(map(str, comparison.sizes))
+    sentences = []
+    for is_learned in (True, False):
+        of_kind = [c for c in comparison.contestants if c.is_learned == is_learned]
+        if not of_kind:
+            continue
+        best = max(of_kind, key=lambda contestant: contestant.mean)
+        who = "the learned rule" if is_learned else f"The best opponent, {best.name},"
+        sentences.append(f"{who} reaches {best.mean:.3f} ± {best.std:.3f}.")
+    return f"In a network of {sizes} neurons, {' '.join(sentences)}"
+
+
+def _comparison_table(comparison: Comparison) -> str:
+    rows = []
+    for contestant in comparison.contestants:
+        rate = contestant.learning_rate
+        cells = [
+            contestant.method,
+            "yes" if contestant.normalized else "no",
+            f"{contestant.mean:.3f} ± {contestant.std:.3f}",
+            "–" if rate is None else f"{rate:.3g}{' *' * contestant.at_grid_edge}",
+        ]
+        mark = ' class="learned"' if contestant.is_learned else ""
+        rows.append(f"<tr{mark}>{''.join(f'<td>{_text(cell)}</td>' for cell in cells)}</tr>")
+    heads = ("contestant", "normalised", "test accuracy", "learning rate")
+    notes = "".join(f"<br>{_text(note)}" for note in comparison.notes)
+    return (
+        '<div class="scroll"><table><thead><tr>'
+        + "".join(f"<th>{head}</th>" for head in heads)
+        + f"</tr></thead><tbody>{''.join(rows)}</tbody></table></div>"
+        f'<p class="lead">{_text(comparison.setting[0].upper() + comparison.setting[1:])}.{notes}</p>'
+    )
+
+
+def _fitness(run: _Run, pictures: Mapping[str, bytes]) -> str:
+    if not run.metrics:
+        return f"<p>{METRICS} holds no generation: there is nothing to draw.</p>"
+    measure = (run.result or {}).get("fitness_measure")
+    caption = (
+        f"Fitness{f' ({measure})' if measure else ''} of the population in every generation; more "
+        "is better. Every generation faces new episodes, so the best of one is not always better "
+        "than the best of the one before."
+    )
+    diverged = sum(line.get("diverged", 0) for line in run.metrics)
+    if diverged:
+        caption += f" {diverged} evaluations diverged and were given the worst fitness."
+    return _picture(pictures["fitness"], caption)
+
+
+def _rule(genome: Genome, picture: bytes) -> str:
+    sentences = "".join(f"<li>{_text(sentence)}</li>" for sentence in rule_in_words(genome.rule))
+    caption = (
+        "The genome: what the rule's words leave open. Rows are the states that a transform "
+        "reads, columns the ones that it writes; cells are dark below 0, white at 0 and light "
+        "orange above."
+    )
+    meanings = [[field.name, field.meaning] for field in genome_fields(genome.rule)]
+    return f"<ul>{sentences}</ul>\n{_picture(picture, caption)}\n{_facts(meanings)}"
+
+
+def _origin(run: _Run) -> str:
+    provenance = {
+        name: value
+        for name, value in run.genome.provenance.items()
+        # The experiment stands above; the versions follow.
+        if name not in ("experiment", "versions")
+    }
+    versions = (run.result or {}).get("versions") or run.genome.provenance.get("versions") or {}
+    parts = []
+    for title, tree in (("The genome", provenance), ("Versions", versions)):
+        rows = [[name, _readable(value)] for name, value in flatten(tree).items() if name]
+        parts += [
+            f"<h3>{title}</h3>",
+            _facts(rows) if rows else "<p>Nothing is written down.</p>",
+        ]
+    return "\n".join(parts)
+
+
+def _facts(rows: Sequence[Sequence[str]]) -> str:
+    lines = "".join(
+        f"<tr>{''.join(f'<td>{_text(cell)}</td>' for cell in row)}</tr>" for row in rows
+    )
+    return f'<table class="facts"><tbody>{lines}</tbody></table>'
+
+
+def _picture(svg: bytes, caption: str) -> str:
+    # As an image, not as inline SVG: nothing in it can reach the page, and names inside it
+    # cannot collide with those of another picture.
+    data = base64.b64encode(svg).decode()
+    text = _text(caption)
+    return (
+        f'<figure><div class="scroll"><img alt="{text}" src="data:image/svg+xml;base64,{data}">'
+        f"</div><figcaption>{text}</figcaption></figure>"
+    )
+
+
+def _text(value: str) -> str:
+    """Text that is safe in an element and in a quoted attribute."""
+    return html.escape(value, quote=True)
+
+
+def _readable(value: Any) -> str:
+    """A value of a JSON file for people."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return f"{value:,}"
+    if isinstance(value, float):
+        whole = math.isfinite(value) and abs(value) >= 1000.0
+        return f"{value:,.0f}" if whole else f"{value:.4g}"
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

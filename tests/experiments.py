@@ -1,0 +1,54 @@
+"""Small experiments for the tests of the outer loop."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from blur_es.config import ExperimentConfig, load_config
+from blur_es.errors import InputError
+from blur_es.fleet.evaluator import Evaluator, LocalEvaluator, Problem
+from blur_es.meta.trainer import Trainer, TrainingResult
+from blur_es.run.store import RunFolder
+
+SMALL = """\
+name: small
+seed: 3
+rule: {states: 2, symmetric: true, normalize: both}
+network: {hidden: [8]}
+tasks: [{name: xor}, {name: two_moons}]
+episode: {unroll: 4, batch_size: 16, query_batches: 2}
+fitness: {measure: cross_entropy, temperature: 0.3}
+meta: {population: 8, generations: 6, validation_episodes: 2, test_episodes: 2, compare: false}
+"""
+
+
+def write_small(folder: Path, text: str = SMALL) -> Path:
+    """The small experiment as a file."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "small.yaml"
+    path.write_text(text)
+    return path
+
+
+def small(folder: Path, *overrides: str) -> ExperimentConfig:
+    """The small experiment, with overrides."""
+    return load_config(write_small(folder), overrides)
+
+
+def train(config: ExperimentConfig, run_dir: Path, **options: Any) -> TrainingResult:
+    """Begin or continue a run in this process, or on a given evaluator."""
+    run = RunFolder(run_dir, config.run.keep)
+    evaluator: Evaluator = options.pop("evaluator", None) or LocalEvaluator(Problem.of(config))
+    with run.locked():
+        run.check(config, resume=options.pop("resume", False))
+        trainer = Trainer(config, run, evaluator, **options)
+        run.begin(config)
+        return trainer.train()
+
+
+def genome_hash(result: TrainingResult) -> str:
+    """The SHA-256 of the learned genome."""
+    if result.genome is None:
+        raise InputError("this training was interrupted")
+    return result.genome.sha256

@@ -1,0 +1,133 @@
+"""Checkpoints survive crashes and damage; nothing damaged is ever taken for whole."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from blur_es.errors import InputError
+from blur_es.run.checkpoint import FOLDER, POINTER, Checkpoint, CheckpointStore
+
+
+def make_checkpoint(generation: int) -> Checkpoint:
+    return Checkpoint(
+        generation, {"note": f"of {generation}"}, {"mean": np.arange(5.0) + generation}
+    )
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> CheckpointStore:
+    store = CheckpointStore(tmp_path, keep=3)
+    for generation in range(6):
+        store.write(make_checkpoint(generation))
+    return store
+
+
+def newest_file(folder: Path) -> Path:
+    entries = json.loads((folder / POINTER).read_text())["checkpoints"]
+    return folder / str(max(entries, key=lambda entry: entry["generation"])["file"])
+
+
+def test_gives_back_what_was_written(store: CheckpointStore) -> None:
+    checkpoint, warnings = store.latest()
+    assert checkpoint is not None
+    assert checkpoint.generation == 5
+    assert checkpoint.facts == {"note": "of 5"}
+    np.testing.assert_array_equal(checkpoint.arrays["mean"], np.arange(5.0) + 5)
+    assert warnings == []
+
+
+def test_keeps_the_last_three_and_no_other_file(store: CheckpointStore, tmp_path: Path) -> None:
+    assert len(list((tmp_path / FOLDER).iterdir())) == 3
+    entries = json.loads((tmp_path / POINTER).read_text())["checkpoints"]
+    assert [entry["generation"] for entry in entries] == [5, 4, 3]
+
+
+def test_an_empty_folder_has_none(tmp_path: Path) -> None:
+    assert CheckpointStore(tmp_path, keep=3).latest() == (None, [])
+
+
+@pytest.mark.parametrize("damage", ["truncate", "flip", "empty", "delete"])
+def test_a_damaged_file_is_passed_over_with_a_warning(
+    store: CheckpointStore, tmp_path: Path, damage: str
+) -> None:
+    path = newest_file(tmp_path)
+    content = bytearray(path.read_bytes())
+    if damage == "truncate":
+        path.write_bytes(content[: len(content) // 2])
+    elif damage == "flip":
+        content[len(content) // 2] ^= 1
+        path.write_bytes(content)
+    elif damage == "empty":
+        path.write_bytes(b"")
+    else:
+        path.unlink()
+    checkpoint, warnings = store.latest()
+    assert checkpoint is not None
+    assert checkpoint.generation == 4
+    assert len(warnings) == 1
+    assert str(path) in warnings[0]
+
+
+def test_all_damaged_is_an_error_that_names_each(store: CheckpointStore, tmp_path: Path) -> None:
+    for path in (tmp_path / FOLDER).iterdir():
+        path.write_bytes(b"nothing")
+    with pytest.raises(InputError, match="no checkpoint of this run can be used") as error:
+        store.latest()
+    assert str(error.value).count("this checkpoint is damaged") == 3
+
+
+@pytest.mark.parametrize(
+    "pointer",
+    [
+        b"",
+        b"{",
+        b"[]",
+        b'{"checkpoints": 3}',
+        b'{"checkpoints": [{"generation": 1}]}',
+        b'{"checkpoints": [{"generation": 1, "file": "../../etc/passwd", "sha256": "0"}]}',
+        b'{"checkpoints": [{"generation": "1", "file": "checkpoints/a.npz", "sha256": "0"}]}',
+        b"\xff\xfe",
+    ],
+)
+def test_a_damaged_pointer_is_an_error(
+    store: CheckpointStore, tmp_path: Path, pointer: bytes
+) -> None:
+    (tmp_path / POINTER).write_bytes(pointer)
+    with pytest.raises(InputError, match=POINTER):
+        store.latest()
+
+
+def test_a_crash_between_file_and_pointer_leaves_the_one_before(
+    store: CheckpointStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import blur_es.run.checkpoint as module
+
+    real = module.write_atomically
+
+    def crash_at_pointer(path: Path, content: bytes) -> None:
+        if path.name == POINTER:
+            raise OSError(28, "No space left on device", str(path))
+        real(path, content)
+
+    monkeypatch.setattr(module, "write_atomically", crash_at_pointer)
+    with pytest.raises(OSError, match="No space left"):
+        store.write(make_checkpoint(6))
+    checkpoint, warnings = store.latest()
+    assert checkpoint is not None
+    assert (checkpoint.generation, warnings) == (5, [])
+
+
+def test_going_back_forgets_what_came_after(store: CheckpointStore) -> None:
+    # After falling back to generation 4, generation 5 is written again.
+    store.write(make_checkpoint(5))
+    checkpoint, _ = store.latest()
+    assert checkpoint is not None
+    assert checkpoint.generation == 5
+
+
+def test_the_same_state_has_the_same_bytes() -> None:
+    assert make_checkpoint(2).to_bytes() == make_checkpoint(2).to_bytes()

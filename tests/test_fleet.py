@@ -1,0 +1,126 @@
+"""The fleet: real Ray workers, killed for real; the genome is that of one process."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from blur_es.config import ExperimentConfig
+from blur_es.episode import Phase
+from blur_es.errors import RunError
+from blur_es.fleet.dispatch import RayFleet
+from blur_es.fleet.evaluator import EpisodeRange, LocalEvaluator, Problem
+from blur_es.genome import random_genome
+from tests.conftest import running
+from tests.experiments import genome_hash, small, train
+
+pytestmark = pytest.mark.filterwarnings(
+    # Ray's own: sockets that it leaves to the garbage collector, and its use of old names.
+    "ignore::ResourceWarning",
+    "ignore::DeprecationWarning:ray",
+    "ignore::FutureWarning:ray",
+)
+
+TRAINING = EpisodeRange(Phase.META_TRAINING, 1, 2)
+
+
+def genomes(
+    config: ExperimentConfig, count: int
+) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
+    return np.stack(
+        [random_genome(config.rule, np.random.default_rng(i)).vector for i in range(count)]
+    )
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_the_genome_does_not_depend_on_the_workers(
+    tmp_path: Path, ray_address: str, workers: int
+) -> None:
+    config = small(tmp_path)
+    local = train(config, tmp_path / "local")
+    fleet = RayFleet(Problem.of(config), workers, ray_address)
+    try:
+        assert fleet.workers == workers
+        spread = train(config, tmp_path / "spread", evaluator=fleet)
+    finally:
+        fleet.close()
+    assert genome_hash(spread) == genome_hash(local)
+    assert (tmp_path / "spread/genome.npz").read_bytes() == (
+        tmp_path / "local/genome.npz"
+    ).read_bytes()
+
+
+def test_results_are_in_the_order_of_the_genomes(tmp_path: Path, ray_address: str) -> None:
+    config = small(tmp_path)
+    population = genomes(config, 23)
+    expected = LocalEvaluator(Problem.of(config)).evaluate(population, TRAINING)
+    fleet = RayFleet(Problem.of(config), 2, ray_address)
+    try:
+        for _ in range(3):
+            found = fleet.evaluate(population, TRAINING)
+            np.testing.assert_array_equal(found.fitness, expected.fitness)
+            np.testing.assert_array_equal(found.diverged, expected.diverged)
+    finally:
+        fleet.close()
+
+
+def test_killed_workers_are_replaced_and_their_work_done_again(
+    tmp_path: Path, ray_address: str
+) -> None:
+    config = small(tmp_path, "meta.generations=30", "episode.unroll=30")
+    undisturbed = train(config, tmp_path / "undisturbed")
+    fleet = RayFleet(Problem.of(config), 2, ray_address)
+    stop = threading.Event()
+    killed = 0
+
+    def kill_now_and_then() -> None:
+        nonlocal killed
+        while not stop.wait(0.7) and killed < 4:
+            for process in sorted(running("ray::EvaluationWorker", "ray::blur_es"))[:1]:
+                os.kill(process, signal.SIGKILL)
+                killed += 1
+
+    thread = threading.Thread(target=kill_now_and_then)
+    thread.start()
+    try:
+        disturbed = train(config, tmp_path / "disturbed", evaluator=fleet)
+    finally:
+        stop.set()
+        thread.join()
+        fleet.close()
+    assert killed > 0
+    assert fleet.lost_workers > 0
+    assert genome_hash(disturbed) == genome_hash(undisturbed)
+
+
+def test_an_error_in_a_users_measure_stops_with_its_traceback(
+    tmp_path: Path, ray_address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "own_measure.py").write_text(
+        "def broken(predictions, labels):\n    raise ValueError('the measure is broken')\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    config = small(tmp_path, "fitness.measure='own_measure:broken'")
+    fleet = RayFleet(Problem.of(config), 1, ray_address)
+    try:
+        with pytest.raises(RunError, match="the measure is broken"):
+            fleet.evaluate(genomes(config, 2), TRAINING)
+    finally:
+        fleet.close()
+
+
+def test_no_cluster_at_the_address_is_a_clear_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAY_gcs_rpc_server_reconnect_timeout_s", "1")
+    began = time.monotonic()
+    with pytest.raises(RunError, match="cannot reach the Ray cluster at"):
+        RayFleet(Problem.of(small(tmp_path)), 1, "127.0.0.1:1")
+    assert time.monotonic() - began < 60

@@ -1,0 +1,241 @@
+"""Meta-training is a pure function of the experiment: stopped, resumed, damaged or not."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from blur_es.config import ExperimentConfig
+from blur_es.errors import InputError, RunError
+from blur_es.fitness import FloatArray
+from blur_es.fleet.evaluator import EpisodeRange, LocalEvaluator, Problem
+from blur_es.genome import Genome
+from blur_es.inner import Evaluation
+from blur_es.meta.stop import StopReason
+from blur_es.run.interrupt import Interrupted
+from blur_es.run.store import RunFolder
+from tests.experiments import genome_hash, small, train
+
+
+class InterruptedEvaluator(LocalEvaluator):
+    """Raises, as a signal would, when a generation is asked for the first time."""
+
+    def __init__(self, config: ExperimentConfig, generation: int) -> None:
+        super().__init__(Problem.of(config))
+        self.at = generation
+
+    def evaluate(self, genomes: FloatArray, episodes: EpisodeRange) -> Evaluation:
+        if episodes.generation == self.at:
+            raise Interrupted
+        return super().evaluate(genomes, episodes)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("undisturbed")
+    train(small(folder), folder / "run")
+    return folder / "run"
+
+
+def hash_of(run: Path) -> str:
+    return Genome.load(run / "genome.npz").sha256
+
+
+def test_a_run_folder_tells_its_story(undisturbed: Path) -> None:
+    run = RunFolder(undisturbed)
+    lines = run.metrics.read()
+    assert [line["generation"] for line in lines] == [1, 2, 3, 4, 5, 6]
+    # Eight genomes on one episode of each of two tasks.
+    assert [line["evaluations"] for line in lines] == [16, 32, 48, 64, 80, 96]
+    for line in lines:
+        assert line["q10"] <= line["q25"] <= line["median"] <= line["q75"] <= line["q90"]
+        assert line["q90"] <= line["best"]
+        assert line["head_seconds"] <= line["seconds"]
+    result = run.read_json("result.json")
+    assert result["stopped"] == StopReason.GENERATIONS.value
+    assert result["genome_sha256"] == hash_of(undisturbed)
+    assert result["evaluations"] == 96
+    assert result["reproducible"] is True
+    assert run.config().to_dict()["name"] == "small"
+    assert "numpy" in run.read_json("versions.json")["packages"]
+
+
+def test_the_genome_carries_where_it_is_from(undisturbed: Path) -> None:
+    genome = Genome.load(undisturbed / "genome.npz")
+    assert genome.provenance["experiment"]["seed"] == 3
+    assert genome.provenance["generations"] == 6
+    assert "fleet" not in genome.provenance["experiment"]
+    assert genome.rule.symmetric
+
+
+def test_the_same_experiment_gives_the_same_file(tmp_path: Path, undisturbed: Path) -> None:
+    train(small(tmp_path), tmp_path / "run")
+    assert (tmp_path / "run/genome.npz").read_bytes() == (undisturbed / "genome.npz").read_bytes()
+
+
+def test_another_seed_gives_another_genome(tmp_path: Path, undisturbed: Path) -> None:
+    result = train(small(tmp_path, "seed=4"), tmp_path / "run")
+    assert genome_hash(result) != hash_of(undisturbed)
+
+
+@pytest.mark.parametrize("every", [1, 4])
+@pytest.mark.parametrize("generation", [1, 4, 6])
+def test_interrupted_and_resumed_equals_undisturbed(
+    tmp_path: Path, undisturbed: Path, generation: int, every: int
+) -> None:
+    config = small(tmp_path, f"run.checkpoint_every={every}")
+    stopped = train(config, tmp_path / "run", evaluator=InterruptedEvaluator(config, generation))
+    assert stopped.reason is StopReason.INTERRUPTED
+    checkpoint, _ = RunFolder(tmp_path / "run").checkpoints.latest()
+    assert checkpoint is not None
+    # Whatever `checkpoint_every` says, an interruption loses no whole generation.
+    assert checkpoint.generation == generation - 1
+    assert genome_hash(train(config, tmp_path / "run", resume=True)) == hash_of(undisturbed)
+    lines = RunFolder(tmp_path / "run").metrics.read()
+    assert [line["generation"] for line in lines] == [1, 2, 3, 4, 5, 6]
+
+
+def test_more_generations_continue(tmp_path: Path, undisturbed: Path) -> None:
+    train(small(tmp_path, "meta.generations=3"), tmp_path / "run")
+    result = train(small(tmp_path), tmp_path / "run", resume=True)
+    assert genome_hash(result) == hash_of(undisturbed)
+
+
+def test_resuming_an_ended_run_changes_nothing(tmp_path: Path, undisturbed: Path) -> None:
+    config = small(tmp_path)
+    train(config, tmp_path / "run")
+    metrics = (tmp_path / "run/metrics.jsonl").read_bytes()
+    assert genome_hash(train(config, tmp_path / "run", resume=True)) == hash_of(undisturbed)
+    assert (tmp_path / "run/metrics.jsonl").read_bytes() == metrics
+
+
+def test_falls_back_over_a_damaged_checkpoint(tmp_path: Path, undisturbed: Path) -> None:
+    config = small(tmp_path)
+    train(config, tmp_path / "run", evaluator=InterruptedEvaluator(config, 5))
+    pointer = json.loads((tmp_path / "run/checkpoint.json").read_text())
+    newest = tmp_path / "run" / pointer["checkpoints"][0]["file"]
+    newest.write_bytes(newest.read_bytes()[:-40])
+    # A metrics line torn by the same crash.
+    with (tmp_path / "run/metrics.jsonl").open("a") as file:
+        file.write('{"generation": 5, "be')
+    said: list[str] = []
+    result = train(config, tmp_path / "run", resume=True, say=said.append)
+    assert any("damaged" in line for line in said)
+    assert genome_hash(result) == hash_of(undisturbed)
+    lines = RunFolder(tmp_path / "run").metrics.read()
+    assert [line["generation"] for line in lines] == [1, 2, 3, 4, 5, 6]
+
+
+@pytest.mark.parametrize(
+    ("override", "reason"),
+    [
+        ("meta.stop.evaluations=40", StopReason.EVALUATIONS),
+        ("meta.stop.fitness=-100", StopReason.FITNESS),
+        ("meta.stop.stagnation=1", StopReason.STAGNATION),
+        ("meta.stop.hours=1e-9", StopReason.HOURS),
+    ],
+)
+def test_stops_early_for_the_reason_given(
+    tmp_path: Path, override: str, reason: StopReason
+) -> None:
+    result = train(small(tmp_path, override, "meta.generations=50"), tmp_path / "run")
+    assert result.reason is reason
+    assert result.progress.generation < 50
+    assert result.genome is not None
+
+
+def test_another_experiment_is_refused_and_nothing_written_over(
+    tmp_path: Path, undisturbed: Path
+) -> None:
+    before = {path: path.read_bytes() for path in undisturbed.rglob("*") if path.is_file()}
+    with pytest.raises(InputError, match=r"meta\.population: 8 there, 10 now"):
+        train(small(tmp_path, "meta.population=10"), undisturbed, resume=True)
+    with pytest.raises(InputError, match="holds a run already"):
+        train(small(tmp_path), undisturbed)
+    after = {path: path.read_bytes() for path in undisturbed.rglob("*") if path.is_file()}
+    assert before == after
+
+
+def test_other_hardware_is_refused_unless_accepted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = small(tmp_path)
+    train(config, tmp_path / "run", evaluator=InterruptedEvaluator(config, 3))
+    monkeypatch.setattr(LocalEvaluator, "digest", "of another machine")
+    with pytest.raises(InputError, match="--mixed-hardware"):
+        train(config, tmp_path / "run", resume=True)
+    result = train(config, tmp_path / "run", resume=True, mixed_hardware=True)
+    assert result.genome is not None
+    assert result.genome.provenance["reproducible"] is False
+
+
+def test_a_full_disk_stops_the_run_with_its_checkpoint_intact(
+    tmp_path: Path, undisturbed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import blur_es.run.checkpoint as module
+
+    real, written = module.write_atomically, 0
+
+    def fills_up(path: Path, content: bytes) -> None:
+        nonlocal written
+        written += 1
+        if written > 6:
+            raise OSError(28, "No space left on device", str(path))
+        real(path, content)
+
+    config = small(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "write_atomically", fills_up)
+        with pytest.raises(RunError, match="No space left on device"):
+            train(config, tmp_path / "run")
+    assert genome_hash(train(config, tmp_path / "run", resume=True)) == hash_of(undisturbed)
+
+
+def test_diverging_genomes_are_counted_and_harmless(tmp_path: Path) -> None:
+    config = small(
+        tmp_path,
+        "rule={states: 2, forward_activation: identity, backward_activation: identity, "
+        "last_activation: identity}",
+        "genome.values={synapse.update: 50.0, synapse.keep: 1e4}",
+        "episode.unroll=60",
+        "meta.generations=3",
+    )
+    result = train(config, tmp_path / "run")
+    lines = RunFolder(tmp_path / "run").metrics.read()
+    assert sum(line["diverged"] for line in lines) > 0
+    assert result.genome is not None
+    assert all(np.isfinite(line["mean"]) for line in lines)
+
+
+def test_learns_something(tmp_path: Path) -> None:
+    config = small(
+        tmp_path,
+        "tasks=[{name: and}, {name: two_moons}]",
+        "episode={unroll: 10, batch_size: 32, query_batches: 4}",
+        "meta.generations=40",
+        "meta.population=24",
+        "meta.replicas=2",
+    )
+    result = train(config, tmp_path / "run")
+    lines = RunFolder(tmp_path / "run").metrics.read()
+    assert result.selection is not None
+    assert result.selection.accuracy > 0.8
+    assert lines[-1]["median"] > lines[0]["median"]
+
+
+def test_a_second_head_on_the_folder_is_refused(tmp_path: Path) -> None:
+    with (
+        RunFolder(tmp_path / "run").locked(),
+        pytest.raises(InputError, match="another blur-es train is at work"),
+        RunFolder(tmp_path / "run").locked(),
+    ):
+        pass
+
+
+def test_a_failure_before_the_first_write_leaves_no_folder(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="unknown strategy"):
+        train(small(tmp_path, "meta.strategy=cma"), tmp_path / "deep" / "run")
+    assert not (tmp_path / "deep" / "run").exists()
