@@ -19,21 +19,27 @@ import pytest
 os.environ["RAY_AUTH_MODE"] = "disabled"
 
 
+# Whatever the tests start inherits this, and so is told from what else runs on the machine.
+MARK = f"BLUR_ES_TESTS={os.getpid()}"
+os.environ["BLUR_ES_TESTS"] = str(os.getpid())
+
+
 def running(*parts: str) -> set[int]:
-    """Process ids whose command line holds one of the parts."""
+    """Process ids of what these tests started, if the command line holds one of the parts."""
     found = set()
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit() and int(entry.name) != os.getpid():
             with contextlib.suppress(OSError):
                 command = (
-                    (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+                    (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode("utf-8", "replace")
                 )
-                if any(part in command for part in parts):
+                ours = MARK.encode() in (entry / "environ").read_bytes().split(b"\0")
+                if ours and any(part in command for part in parts):
                     found.add(int(entry.name))
     return found
 
 
-_OURS = ("ray::EvaluationWorker", "ray::blur_es", "raylet/raylet", "bin/blur-es ")
+_OURS = ("ray::EvaluationWorker", "ray::blur_es", "raylet/raylet", "blur_es.cli")
 
 
 @pytest.fixture(autouse=True)

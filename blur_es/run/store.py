@@ -123,7 +123,7 @@ class RunFolder:
         The lock is on the folder itself and leaves no file; the system lets go of it with
         the process. Raises `InputError` if the folder cannot be made or is in use.
         """
-        existed = self.path.exists()
+        made = [path for path in (self.path, *self.path.parents) if not path.exists()]
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             descriptor = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY)
@@ -142,10 +142,10 @@ class RunFolder:
             ) from error
         finally:
             os.close(descriptor)
-            if not existed:
-                # Where nothing came of it, leave nothing behind.
-                with contextlib.suppress(OSError):
-                    self.path.rmdir()
+            # Where nothing came of it, leave nothing behind: only empty folders can go.
+            with contextlib.suppress(OSError):
+                for path in made:
+                    path.rmdir()
 
 
 def open_run(path: Path) -> RunFolder:

@@ -1,0 +1,301 @@
+"""The command as people and machines meet it: exit codes, messages, signals, JSON."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from blur_es.cli import main
+from blur_es.genome import Genome
+from tests.experiments import SMALL, write_small
+
+COMMAND = [sys.executable, "-m", "blur_es.cli"]
+GOLDEN = Path(__file__).parent / "golden"
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty current folder with the small experiment in it."""
+    monkeypatch.chdir(tmp_path)
+    # `main` puts the current folder there.
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    write_small(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture(scope="module")
+def run_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A whole run with comparison and report."""
+    folder = tmp_path_factory.mktemp("cli")
+    path = write_small(folder)
+    code = main(
+        ["train", str(path), "--local", "--quiet", "--set", "meta.compare=true", "--run-dir"]
+        + [str(folder / "run")]
+    )
+    assert code == 0
+    return folder / "run"
+
+
+def start(*arguments: str, cwd: Path) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [*COMMAND, *arguments],
+        cwd=cwd,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def wait_for_generation(run: Path, generation: int) -> None:
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        metrics = run / "metrics.jsonl"
+        if metrics.exists() and metrics.read_text().count("\n") >= generation:
+            return
+        time.sleep(0.05)
+    pytest.fail(f"generation {generation} was not reached")
+
+
+LONG = ("--set", "meta.generations=150", "--set", "episode.unroll=40")
+
+
+@pytest.fixture(scope="module")
+def long_hash(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The genome of the long experiment, never disturbed."""
+    folder = tmp_path_factory.mktemp("long")
+    path = write_small(folder)
+    assert (
+        main(["train", str(path), "--local", "--quiet", *LONG, "--run-dir", str(folder / "run")])
+        == 0
+    )
+    return Genome.load(folder / "run/genome.npz").sha256
+
+
+@pytest.mark.parametrize(
+    ("number", "options"),
+    [
+        (signal.SIGINT, ("--local",)),
+        (signal.SIGTERM, ("--local",)),
+        (signal.SIGKILL, ("--local",)),
+        (signal.SIGINT, ("--workers", "2")),
+        (signal.SIGKILL, ("--workers", "2")),
+    ],
+)
+def test_a_stopped_head_resumes_to_the_same_genome(
+    here: Path, long_hash: str, number: int, options: tuple[str, ...]
+) -> None:
+    process = start("train", "small.yaml", *LONG, *options, "--run-dir", "run", cwd=here)
+    wait_for_generation(here / "run", 5)
+    process.send_signal(number)
+    _, messages = process.communicate(timeout=60)
+    if number != signal.SIGKILL:
+        assert process.returncode == 130, messages
+        assert "--resume" in messages
+        assert "Traceback" not in messages
+    assert not (here / "run/genome.npz").exists()
+    # Continued without Ray, that is with another number of workers.
+    assert (
+        main(["train", "small.yaml", *LONG, "--local", "--quiet", "--resume", "--run-dir", "run"])
+        == 0
+    )
+    assert Genome.load(here / "run/genome.npz").sha256 == long_hash
+    generations = [
+        json.loads(line)["generation"]
+        for line in (here / "run/metrics.jsonl").read_text().splitlines()
+    ]
+    assert generations == list(range(1, 151))
+
+
+def test_train_ends_with_table_paths_and_hash(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["train", "small.yaml", "--local", "--set", "meta.compare=true"]) == 0
+    output = capsys.readouterr()
+    digest = Genome.load(here / "runs/small-seed3/genome.npz").sha256
+    assert f"SHA-256 {digest}" in output.out
+    assert "runs/small-seed3/report.html" in output.out
+    for contestant in ("learned rule", "sgd", "sgd + momentum", "adam"):
+        assert contestant in output.out
+    assert "generation 6/6" in output.err
+
+
+def test_a_second_run_gets_a_folder_of_its_own(here: Path) -> None:
+    for _ in range(2):
+        assert main(["train", "small.yaml", "--local", "--quiet"]) == 0
+    assert sorted(path.name for path in (here / "runs").iterdir()) == [
+        "small-seed3",
+        "small-seed3-2",
+    ]
+
+
+def test_train_json(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", "small.yaml", "--local", "--quiet", "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert result["genome_sha256"] == Genome.load(Path(result["run_dir"]) / "genome.npz").sha256
+    assert result["generations"] == 6
+
+
+def test_evaluate_a_run_and_a_genome_file(
+    run_dir: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = []
+    for subject in (run_dir, run_dir / "genome.npz"):
+        assert main(["evaluate", str(subject), "--json", "--episodes", "3"]) == 0
+        found.append(json.loads(capsys.readouterr().out))
+    assert found[0] == found[1]
+    assert [score["task"] for score in found[0]["tasks"]] == ["xor", "two_moons"]
+    for score in found[0]["tasks"]:
+        assert score["episodes"] == 3
+        assert 0.0 <= score["test_accuracy"] <= 1.0
+        assert score["test_accuracy_std"] >= 0.0
+
+
+def test_evaluate_elsewhere(run_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["evaluate", str(run_dir), "--json", "--set", "tasks=[{name: blobs}]"]
+    assert main([*arguments, "--set", "network.hidden=[6, 5]", "--seed", "9"]) == 0
+    content = json.loads(capsys.readouterr().out)
+    assert [score["task"] for score in content["tasks"]] == ["blobs"]
+    assert content["seed"] == 9
+
+
+def test_evaluate_agrees_with_the_comparison(
+    run_dir: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["evaluate", str(run_dir), "--json"]) == 0
+    scores = json.loads(capsys.readouterr().out)["tasks"]
+    comparisons = json.loads((run_dir / "comparison.json").read_text())["comparisons"]
+    for score, comparison in zip(scores, comparisons, strict=True):
+        learned = next(c for c in comparison["contestants"] if c["method"] == "learned rule")
+        assert score["test_accuracy"] == pytest.approx(np.mean(learned["accuracies"]), abs=1e-12)
+
+
+def test_report_can_be_written_again(run_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (run_dir / "report.html").unlink()
+    assert main(["report", str(run_dir)]) == 0
+    assert (run_dir / "report.html").read_text().startswith("<!")
+    assert "report.html" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("command", ["strategies", "tasks"])
+def test_lists_come_from_the_registries(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    from blur_es.meta.strategy import strategy_names
+    from blur_es.tasks import task_names
+
+    expected = strategy_names() if command == "strategies" else task_names()
+    assert main([command]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == list(expected)
+    assert main([command, "--json"]) == 0
+    assert [entry["name"] for entry in json.loads(capsys.readouterr().out)] == list(expected)
+
+
+def test_conformance_passes_and_fails(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["conformance", str(GOLDEN), "--backend", "numpy"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == len(list(GOLDEN.glob("*.npz")))
+    assert all(" pass " in line or "not supported" in line for line in lines)
+    with np.load(GOLDEN / "a1_default_k2.npz") as arrays:
+        changed = dict(arrays)
+    changed["out.f64.syn0.fwd"] = changed["out.f64.syn0.fwd"] * 1.001
+    np.savez(tmp_path / "changed.npz", **changed)
+    assert main(["conformance", str(tmp_path), "--backend", "numba"]) == 1
+    assert " fail " in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["train", "nowhere.yaml"], "nowhere.yaml: cannot read"),
+        (["train", "small.yaml", "--set", "meta.populaton=3"], "did you mean 'population'"),
+        (["train", "small.yaml", "--set", "meta.strategy=cma"], "did you mean 'cma_es'"),
+        (["train", "small.yaml", "--set", "tasks=[{name: mnist}]"], "blur-es fetch mnist"),
+        (["train", "small.yaml", "--run-dir", "small.yaml"], "small.yaml: cannot make"),
+        (["train", "small.yaml", "--run-dir", "/proc/run"], "/proc/run: cannot make"),
+        (["train", "small.yaml", "--run-dir", "."], "holds other things"),
+        (["train", "small.yaml", "--resume"], "no run of 'small'"),
+        (["evaluate", "nowhere"], "no such genome file or run folder"),
+        (["evaluate", "small.yaml"], "small.yaml"),
+        (["report", "."], "not a run folder"),
+        (["conformance", "nowhere"], "nowhere"),
+        (["fetch", "cifar"], "cifar"),
+    ],
+)
+def test_wrong_input_is_one_message_and_exit_code_2(
+    here: Path,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    message: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("BLUR_ES_DATA", str(here / "no_data"))
+    if arguments[0] == "train":
+        arguments = [*arguments, "--local"]
+    assert main(arguments) == 2
+    output = capsys.readouterr()
+    assert message in output.err
+    assert output.err.startswith("blur-es: ")
+    assert "Traceback" not in output.err
+    assert output.out == ""
+    # Nothing was made or written over.
+    assert [path.name for path in here.iterdir()] == ["small.yaml"]
+    assert (here / "small.yaml").read_text() == SMALL
+
+
+def test_usage_errors_exit_with_2(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as error:
+        main(["train"])
+    assert error.value.code == 2
+    assert "usage" in capsys.readouterr().err
+
+
+def test_importing_the_package_is_fast_and_light() -> None:
+    code = (
+        "import sys, time; began = time.perf_counter(); import blur_es; "
+        "spent = time.perf_counter() - began; "
+        "heavy = {'numpy', 'numba', 'jax', 'ray', 'sklearn', 'pydantic'} & set(sys.modules); "
+        "blur_es.make_inner_loop('numba', blur_es.RuleSpec()); "
+        "late = {'jax', 'ray', 'evosax', 'optax'} & set(sys.modules); "
+        "print(spent < 0.1, sorted(heavy), sorted(late))"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.split("\n")[0] == "True [] []"
+
+
+def test_a_users_own_task_and_measure(here: Path) -> None:
+    (here / "mine.py").write_text(
+        "import numpy as np\n"
+        "from blur_es.tasks import Samples\n"
+        "class Halves:\n"
+        "    name = 'halves'; inputs = 3; classes = 2; outputs = 1\n"
+        "    pooled_standardization = False; test_size = None\n"
+        "    def sample(self, phase, support, query, generator):\n"
+        "        x = generator.uniform(-1, 1, (support + query, 3))\n"
+        "        y = (x[:, 0] > 0).astype(int)\n"
+        "        return Samples(x[:support], y[:support], x[support:], y[support:])\n"
+        "def margin(predictions, labels):\n"
+        "    return float(np.mean(np.minimum(predictions * labels, 1)))\n"
+    )
+    environment = os.environ | {"PYTHONPATH": ""}
+    found = subprocess.run(
+        [
+            *COMMAND,
+            *("train", "small.yaml", "--local", "--quiet", "--json"),
+            *("--set", "tasks=[{name: 'mine:Halves'}]", "--set", "fitness.measure='mine:margin'"),
+        ],
+        cwd=here,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert found.returncode == 0, found.stderr
+    assert json.loads(found.stdout)["fitness_measure"] == "mine:margin"
