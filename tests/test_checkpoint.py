@@ -104,9 +104,10 @@ def test_a_damaged_pointer_is_an_error(
 def test_a_crash_between_file_and_pointer_leaves_the_one_before(
     store: CheckpointStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    import blur_es.files as files
     import blur_es.run.checkpoint as module
 
-    real = module.write_atomically
+    real = files.write_atomically
 
     def crash_at_pointer(path: Path, content: bytes) -> None:
         if path.name == POINTER:

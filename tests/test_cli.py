@@ -37,8 +37,10 @@ def run_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("cli")
     path = write_small(folder)
     code = main(
-        ["train", str(path), "--local", "--quiet", "--set", "meta.compare=true", "--run-dir"]
-        + [str(folder / "run")]
+        [
+            *("train", str(path), "--local", "--quiet", "--set", "meta.compare=true"),
+            *("--run-dir", str(folder / "run")),
+        ]
     )
     assert code == 0
     return folder / "run"

@@ -175,9 +175,10 @@ def test_other_hardware_is_refused_unless_accepted(
 def test_a_full_disk_stops_the_run_with_its_checkpoint_intact(
     tmp_path: Path, undisturbed: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    import blur_es.files as files
     import blur_es.run.checkpoint as module
 
-    real, written = module.write_atomically, 0
+    real, written = files.write_atomically, 0
 
     def fills_up(path: Path, content: bytes) -> None:
         nonlocal written

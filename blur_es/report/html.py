@@ -315,12 +315,13 @@ def _comparison_table(comparison: Comparison) -> str:
         mark = ' class="learned"' if contestant.is_learned else ""
         rows.append(f"<tr{mark}>{''.join(f'<td>{_text(cell)}</td>' for cell in cells)}</tr>")
     heads = ("contestant", "normalised", "test accuracy", "learning rate")
+    setting = comparison.setting[0].upper() + comparison.setting[1:]
     notes = "".join(f"<br>{_text(note)}" for note in comparison.notes)
     return (
         '<div class="scroll"><table><thead><tr>'
         + "".join(f"<th>{head}</th>" for head in heads)
         + f"</tr></thead><tbody>{''.join(rows)}</tbody></table></div>"
-        f'<p class="lead">{_text(comparison.setting[0].upper() + comparison.setting[1:])}.{notes}</p>'
+        f'<p class="lead">{_text(setting)}.{notes}</p>'
     )
 
 

@@ -1,0 +1,133 @@
+"""Random episodes, rules and genomes for the tests of the inner loops."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from hypothesis import strategies as st
+
+from blur_es.episode import Episode, Float32Array, initial_noise
+from blur_es.errors import InputError
+from blur_es.genome import Genome, neutral_genome
+from blur_es.rule import RuleSpec
+
+
+def make_random_episode(
+    sizes: Sequence[int],
+    states: int,
+    *,
+    unroll: int = 3,
+    batch: int = 6,
+    queries: int = 2,
+    seed: int = 0,
+) -> Episode:
+    """An episode of normal inputs and random labels."""
+    generator = np.random.default_rng(seed)
+
+    def inputs(count: int) -> Float32Array:
+        return generator.standard_normal((count, batch, sizes[0]), dtype=np.float32)
+
+    def labels(count: int) -> Float32Array:
+        chosen = generator.random((count, batch, sizes[-1])) < 0.5
+        return np.where(chosen, -1.0, 1.0).astype(np.float32)
+
+    noise = [initial_noise(sizes, layer, states, generator) for layer in range(len(sizes) - 1)]
+    return Episode(
+        support_inputs=inputs(unroll),
+        support_labels=labels(unroll),
+        query_inputs=inputs(queries),
+        query_labels=labels(queries),
+        forward_noise=tuple(forward for forward, _ in noise),
+        backward_noise=tuple(backward for _, backward in noise),
+    )
+
+
+def moderate_genome(rule: RuleSpec, layers: int, seed: int = 0) -> Genome:
+    """A random genome under which values stay of order one, so that float32 can follow."""
+    generator = np.random.default_rng(seed)
+    genome = neutral_genome(rule, layers)
+    values: dict[str, Any] = {}
+    for name, array in genome.fields.items():
+        noise = generator.standard_normal(array.shape)
+        if name.endswith((".pre", ".post", "neuron.forward", "neuron.backward")):
+            values[name] = noise / np.sqrt(rule.states)
+        elif name.endswith("synapse.update"):
+            values[name] = 0.05 * noise
+        elif name.endswith("synapse.keep"):
+            values[name] = 0.95 + 0.02 * noise
+        elif name.startswith("neuron."):
+            values[name] = 0.7 + 0.1 * noise
+        else:
+            values[name] = array + 0.2 * noise
+    return genome.replace(values)
+
+
+SMOOTH = ("identity", "tanh", "sigmoid")
+OPTIONS: dict[str, tuple[Any, ...]] = {
+    "states": (1, 2, 3, 4),
+    "forward_activation": (*SMOOTH, "relu_tanh", "relu", "sigmoid_with_grad"),
+    "backward_activation": (*SMOOTH, "relu_tanh", "relu"),
+    "last_activation": (*SMOOTH, "relu_tanh", "sigmoid_with_grad"),
+    "synapse_activation": ("identity", "tanh"),
+    "backward_update": ("additive", "multiplicative", "multiplicative_second_state", "replace"),
+    "symmetric": (False, True),
+    "single_state": (False, True),
+    "reset_neurons": (True, False),
+    "supervised_every": (1, 2),
+    "feedback": ("label", "squared_error_gradient", "replace"),
+    "forward_synapse_update": (False, True),
+    "forward_pre_states": (False, True),
+    "oja": ("none", "activations", "weights"),
+    "oja_extra": (1.0, 0.5),
+    "oja_multiplier": (False, True),
+    "saturation": ("none", "exp_update"),
+    "saturation_epsilon": (0.0, 0.1),
+    "normalize": ("none", "forward", "backward", "both"),
+    "query_statistics": ("support", "batch"),
+    "normalize_synapses": ("none", "stored", "effective", "both"),
+    "rescale_synapses": (False, True),
+    "per_layer": (False, True),
+    "batch_reduction": ("mean", "sum"),
+}
+
+
+def build_rule(options: dict[str, Any]) -> RuleSpec | None:
+    """The rule of some options, or None where the combination is refused."""
+    try:
+        return RuleSpec(**options)
+    except InputError:
+        return None
+
+
+def random_rules() -> st.SearchStrategy[RuleSpec]:
+    """Every rule that can be built from `OPTIONS`."""
+    drawn = st.fixed_dictionaries(
+        {name: st.sampled_from(values) for name, values in OPTIONS.items()}
+    )
+
+    def fitting(options: dict[str, Any]) -> dict[str, Any]:
+        # Options that need another one would make most draws useless: switch them off.
+        k = options["states"]
+        if k == 1:
+            options["feedback"] = "replace"
+        elif options["feedback"] == "replace" or k != 2:
+            options["feedback"] = "label"
+        if k != 2:
+            for name in ("forward_activation", "last_activation"):
+                if options[name] == "sigmoid_with_grad":
+                    options[name] = "tanh"
+        if k == 1 and options["backward_update"] == "multiplicative_second_state":
+            options["backward_update"] = "multiplicative"
+        if options["oja"] == "none":
+            options |= {"oja_extra": 1.0, "oja_multiplier": False}
+        if options["saturation"] == "none":
+            options["saturation_epsilon"] = 0.0
+        if options["normalize_synapses"] == "none":
+            options["rescale_synapses"] = False
+        if options["normalize"] in ("none", "backward"):
+            options["query_statistics"] = "support"
+        return options
+
+    return drawn.map(fitting).map(lambda options: RuleSpec(**options))

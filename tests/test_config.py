@@ -1,0 +1,189 @@
+"""An experiment's YAML is checked as a whole, and every fault is named with its place."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from blur_es.config import ExperimentConfig, load_config, override_config
+from blur_es.errors import InputError
+from tests.experiments import SMALL
+
+EXPERIMENTS = sorted((Path(__file__).parents[1] / "experiments").glob("*.yaml"))
+
+
+def load(folder: Path, text: str, *overrides: str) -> ExperimentConfig:
+    path = folder / "e.yaml"
+    path.write_text(text)
+    return load_config(path, overrides)
+
+
+@pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda path: path.stem)
+def test_experiments_that_ship_are_right(path: Path, tmp_path: Path) -> None:
+    config = load_config(path)
+    assert config.name == path.stem
+    assert load(tmp_path, config.to_yaml()).to_dict() == config.to_dict()
+
+
+def test_defaults_and_overrides(tmp_path: Path) -> None:
+    config = load(tmp_path, SMALL, "meta.population=80", "meta.stop.hours=1e-1", "tasks.1.name=or")
+    assert config.meta.population == 80
+    assert config.meta.stop.hours == 0.1
+    assert [task["name"] for task in config.tasks] == ["xor", "or"]
+    assert config.meta.strategy == "cma_es"
+    assert override_config(config, ["seed=9"]).seed == 9
+
+
+def test_yaml_means_what_people_mean(tmp_path: Path) -> None:
+    text = SMALL.replace("name: small", "name: no").replace("temperature: 0.3", "temperature: 3e-1")
+    config = load(tmp_path, text)
+    assert (config.name, config.fitness.temperature) == ("no", 0.3)
+
+
+def test_identity_leaves_out_how_long_and_where(tmp_path: Path) -> None:
+    base = load(tmp_path, SMALL).identity()
+    for same in ("meta.generations=9", "meta.stop.hours=1", "fleet.workers=7", "run.keep=9"):
+        assert load(tmp_path, SMALL, same).identity() == base
+    for other in ("seed=9", "meta.sigma=0.1", "rule.states=3", "tasks.0.name=and", "name=x"):
+        assert load(tmp_path, SMALL, other).identity() != base
+
+
+def test_credentials_are_not_stored(tmp_path: Path) -> None:
+    text = SMALL.replace(
+        "rule:",
+        "genome: {values: {}, init: random}\nrule:",
+    ).replace(
+        "{name: xor}",
+        "{name: 'mine:Own', url: 's3://me:hunter2@host/x?a=1&X-Amz-Signature=abc&token=xyz'}",
+    )
+    stored = load(tmp_path, text).to_yaml()
+    assert "s3://***@host/x?a=1" in stored
+    for secret in ("hunter2", "abc", "xyz"):
+        assert secret not in stored
+    assert yaml.safe_load(stored)["name"] == "small"
+
+
+def test_all_faults_are_named_at_once(tmp_path: Path) -> None:
+    with pytest.raises(InputError) as error:
+        load(tmp_path, SMALL.replace("seed: 3", "seed: x\nbakend: auto") + "fleet: {workers: 0}\n")
+    lines = str(error.value).splitlines()
+    assert len(lines) == 3
+    assert f"{tmp_path / 'e.yaml'}:2: seed: found 'x', expected integer" in lines
+    assert any(":3: bakend: unknown key (did you mean 'backend'?)" in line for line in lines)
+    assert any(":10: fleet.workers: found 0" in line for line in lines)
+
+
+BROKEN = [
+    # (what is replaced, by what, expected in the message)
+    ("name: small", "name: 'a/b'", ":1: name: found 'a/b'"),
+    ("name: small", "nmae: small", "did you mean 'name'"),
+    ("name: small\n", "", "name: this key is missing"),
+    ("name: small", "name: small\nname: again", ":2: name: this key stands here twice"),
+    ("seed: 3", "seed: -1", ":2: seed: found -1"),
+    ("seed: 3", "seed: 1.5", ":2: seed: found 1.5, expected integer"),
+    ("seed: 3", "seed: true", ":2: seed: found True"),
+    ("seed: 3", "seed: 99999999999999999999999999999999", "not valid YAML"),
+    ("states: 2", "states: 1", "needs at least 2 states"),
+    ("states: 2", "states: two", ":3: rule.states: found 'two'"),
+    ("states: 2", "stats: 2", ":3: rule.stats: unknown key (did you mean 'states'?)"),
+    ("normalize: both", "normalize: bath", "did you mean 'both'"),
+    ("normalize: both", "normalize: none, query_statistics: batch", "normalised forward pass"),
+    ("symmetric: true", "symmetric: yes", "expected true or false"),
+    ("hidden: [8]", "hidden: [0]", ":4: network.hidden.0: found 0"),
+    ("hidden: [8]", "hidden: 8", ":4: network.hidden: found 8"),
+    ("hidden: [8]", "hidden: [-1, 2.5]", "network.hidden.1: found 2.5"),
+    ("hidden: [8]", "hiden: [8]", "did you mean 'hidden'"),
+    ("[{name: xor}, {name: two_moons}]", "[]", ":5: tasks"),
+    ("[{name: xor}, {name: two_moons}]", "xor", ":5: tasks"),
+    ("[{name: xor}, {name: two_moons}]", "[{nam: xor}]", ":5: tasks.0"),
+    ("name: xor", "name: xorr", "did you mean 'xor'"),
+    ("name: xor", "name: digits, classes: [3, 99]", ":5: tasks.0"),
+    ("name: xor", "name: digits, classes: 3", ":5: tasks.0"),
+    ("name: xor", "name: digits, size: 0", ":5: tasks.0"),
+    ("name: xor", "name: digits, size: 9", ":5: tasks.0"),
+    ("name: xor", "name: mnist, siez: 14", "did you mean 'size'"),
+    ("unroll: 4", "unroll: 0", ":6: episode.unroll: found 0"),
+    ("unroll: 4", "unroll: 4.0", ":6: episode.unroll: found 4.0"),
+    ("unroll: 4, ", "", "episode.unroll: this key is missing"),
+    ("batch_size: 16", "batch_size: 1e9", "episode.batch_size: found 1000000000.0"),
+    ("measure: cross_entropy", "measure: cross_entrpy", "did you mean 'cross_entropy'"),
+    ("measure: cross_entropy", "measure: 'nowhere_at_all:x'", "cannot import"),
+    ("temperature: 0.3", "temperature: 0", "fitness.temperature: found 0"),
+    ("temperature: 0.3", "temperature: .nan", "fitness.temperature: found nan"),
+    ("population: 8", "population: 0", ":8: meta.population: found 0"),
+    ("population: 8", "population: '8'", "meta.population: found '8'"),
+    ("population: 8", "stop: {fitnes: 1}", "did you mean 'fitness'"),
+    ("population: 8", "method: es, options: {std_init: x}", "meta.options.std_init"),
+    ("generations: 6", "generations: 0", "meta.generations: found 0"),
+    ("compare: false", "compare: maybe", "meta.compare: found 'maybe'"),
+    ("compare: false}", "compare: false", "not valid YAML"),
+    ("compare: false}", "compare: false}\nbackend: cuda", "backend: found 'cuda'"),
+    ("compare: false}", "compare: false}\ngenome: {init: backpropp}", "did you mean 'backprop'"),
+    ("compare: false}", "compare: false}\ngenome: {learn: [neuron.kep]}", "did you mean"),
+    ("compare: false}", "compare: false}\ngenome: {values: {neuron.keep: [1, 2]}}", "neuron.keep"),
+    ("compare: false}", "compare: false}\nrun: {keep: 0}", ":9: run.keep: found 0"),
+    ("compare: false}", "compare: false}\n? [a]\n: b", "as a key, expected a word"),
+    ("name: small", "\tname: small", "not valid YAML"),
+]
+
+
+@pytest.mark.parametrize(("old", "new", "message"), BROKEN)
+def test_broken_files(tmp_path: Path, old: str, new: str, message: str) -> None:
+    assert old in SMALL
+    with pytest.raises(InputError) as error:
+        load(tmp_path, SMALL.replace(old, new, 1))
+    assert message in str(error.value)
+    assert str(tmp_path / "e.yaml") in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "the file is empty"),
+        (b"# nothing\n", "the file is empty"),
+        (b"- a\n- b\n", "expected keys and values"),
+        (b"small", "expected keys and values"),
+        (b"\xff\xfe\x00", "not a UTF-8 text file"),
+        (b"a: " + b"[" * 5000, "e.yaml"),
+        (b"x" * 2**20 + b"y", "expected an experiment of at most"),
+        (b"a: &a [x, x, x, x, x, x, x, x, x, x]\n" + b"".join(
+            b"%c: &%c [%s]\n" % (n + 1, n + 1, b", ".join([b"*%c" % n] * 10))
+            for n in range(97, 104)
+        ), "more than 10000 values"),
+        (b"name: {{x}}\n", "e.yaml:1"),
+        (b"name: !!python/object/apply:os.system ['true']\n", "e.yaml"),
+    ],
+)  # fmt: skip
+def test_files_that_are_no_experiment(tmp_path: Path, content: bytes, message: str) -> None:
+    path = tmp_path / "e.yaml"
+    path.write_bytes(content)
+    with pytest.raises(InputError) as error:
+        load_config(path)
+    assert message in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("meta.populaton=3", "did you mean 'population'"),
+        ("meta.population", "expected dotted.key=value"),
+        ("=3", "expected dotted.key=value"),
+        ("meta..x=3", "expected dotted.key=value"),
+        ("tasks.7.name=or", "found '7', expected 0 to 1"),
+        ("seed.x=1", "is a value and has no keys"),
+        ("rule={", "cannot be read as YAML"),
+    ],
+)
+def test_wrong_overrides(tmp_path: Path, override: str, message: str) -> None:
+    with pytest.raises(InputError) as error:
+        load(tmp_path, SMALL, override)
+    assert f"--set {override}" in str(error.value)
+    assert message in str(error.value)
+
+
+@pytest.mark.parametrize("path", ["nowhere.yaml", "."])
+def test_files_that_cannot_be_read(tmp_path: Path, path: str) -> None:
+    with pytest.raises(InputError, match="cannot read the experiment"):
+        load_config(tmp_path / path)

@@ -1,0 +1,256 @@
+"""The two inner loops against each other, against hand-made mathematics and its laws."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from blur_es.episode import Episode
+from blur_es.errors import InputError
+from blur_es.fitness import make_measure
+from blur_es.genome import Genome, backprop_genome, random_genome
+from blur_es.inner import make_inner_loop
+from blur_es.inner.base import InnerLoop, NetworkState
+from blur_es.inner.numba_loop import NumbaInnerLoop
+from blur_es.inner.numpy_loop import NumpyInnerLoop
+from blur_es.rule import RuleSpec
+from tests.helpers import OPTIONS, build_rule, make_random_episode, moderate_genome, random_rules
+
+LOOPS: list[Callable[[RuleSpec], InnerLoop]] = [NumpyInnerLoop, NumbaInnerLoop]
+MEASURES = [make_measure("cross_entropy", 0.5), make_measure("accuracy")]
+Array = npt.NDArray[np.floating[Any]]
+
+
+def arrays_of(states: list[NetworkState], last: Array) -> list[Array]:
+    found = [last]
+    for state in states:
+        found += [*state.neurons, *state.forward, state.prediction]
+        found += [weights for weights in state.backward if weights is not None]
+    return found
+
+
+def trajectory(loop: InnerLoop, genome: Genome, episode: Episode) -> list[Array]:
+    return arrays_of(list(loop.unroll(genome, episode)), loop.query(genome, episode))
+
+
+def nudged(episode: Episode, seed: int) -> Episode:
+    """The same episode with every number moved by about one float32 rounding."""
+    generator = np.random.default_rng(seed)
+
+    def nudge(array: Any) -> Any:
+        factor = 1.0 + 2.0**-22 * generator.uniform(-1, 1, array.shape)
+        return None if array is None else array * factor
+
+    return dataclasses.replace(
+        episode,
+        support_inputs=nudge(episode.support_inputs),
+        query_inputs=nudge(episode.query_inputs),
+        forward_noise=tuple(nudge(noise) for noise in episode.forward_noise),
+        backward_noise=tuple(
+            None if noise is None else nudge(noise) for noise in episode.backward_noise
+        ),
+    )
+
+
+def assert_numba_follows_numpy(rule: RuleSpec, sizes: tuple[int, ...], seed: int) -> None:
+    """float32 is as near to float64 as the problem's own sensitivity to rounding allows."""
+    episode = make_random_episode(sizes, rule.states, unroll=4, seed=seed)
+    genome = moderate_genome(rule, len(sizes) - 1, seed)
+    reference = trajectory(NumpyInnerLoop(rule), genome, episode)
+    found = trajectory(NumbaInnerLoop(rule), genome, episode)
+    moved = [
+        trajectory(NumpyInnerLoop(rule), genome, nudged(episode, number)) for number in range(3)
+    ]
+    for index, (expected, got) in enumerate(zip(reference, found, strict=True)):
+        scale = np.abs(expected).max() + 1e-6
+        sensitivity = max(np.abs(m[index] - expected).max() for m in moved) / scale
+        if not np.isfinite(sensitivity) or sensitivity > 1e-3:
+            continue  # chaotic: no float32 could follow
+        assert np.abs(got - expected).max() / scale <= 5e-4 + 100 * sensitivity
+
+
+@settings(
+    max_examples=150, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck)
+)
+@given(
+    random_rules(),
+    # With one or two inputs, normalisation subtracts nearly equal numbers.
+    st.tuples(st.integers(3, 7), st.lists(st.integers(1, 7), min_size=1, max_size=4)),
+    st.integers(0, 1000),
+)
+def test_numba_follows_numpy_under_random_rules(
+    rule: RuleSpec, sizes: tuple[int, list[int]], seed: int
+) -> None:
+    assert_numba_follows_numpy(rule, (sizes[0], *sizes[1]), seed)
+
+
+PAIRS = [
+    {first: a, second: b}
+    for first, second in itertools.combinations([name for name in OPTIONS if name != "states"], 2)
+    for a in OPTIONS[first][1:]
+    for b in OPTIONS[second][1:]
+    if build_rule({first: a, second: b}) is not None
+]
+
+
+def test_numba_follows_numpy_under_every_pair_of_options() -> None:
+    assert len(PAIRS) > 300
+    for number, options in enumerate(PAIRS):
+        rule = build_rule(options)
+        assert rule is not None
+        assert_numba_follows_numpy(rule, (4, 5, 3, 2), number)
+
+
+def test_evaluate_agrees_between_backends() -> None:
+    rule = RuleSpec(states=3, normalize="both")
+    episodes = [make_random_episode((5, 7, 3), 3, unroll=5, seed=seed) for seed in range(3)]
+    vectors = np.stack([moderate_genome(rule, 2, seed).vector for seed in range(4)])
+    reference, found = (loop(rule).evaluate(vectors, episodes, MEASURES) for loop in LOOPS)
+    assert reference.fitness.shape == (2, 4, 3)
+    np.testing.assert_allclose(found.fitness[0], reference.fitness[0], rtol=1e-4)
+    np.testing.assert_array_equal(found.diverged, reference.diverged)
+
+
+def test_bits_do_not_depend_on_company() -> None:
+    rule = RuleSpec(states=2, normalize="both")
+    loop = NumbaInnerLoop(rule)
+    episodes = [make_random_episode((9, 17, 3), 2, unroll=6, seed=seed) for seed in range(2)]
+    vectors = np.stack([random_genome(rule, np.random.default_rng(i)).vector for i in range(7)])
+    together = loop.evaluate(vectors, episodes, MEASURES).fitness
+    backwards = loop.evaluate(vectors[::-1], episodes, MEASURES).fitness[:, ::-1]
+    alone = np.concatenate(
+        [loop.evaluate(vectors[i : i + 1], episodes, MEASURES).fitness for i in range(7)], axis=1
+    )
+    np.testing.assert_array_equal(together, backwards)
+    np.testing.assert_array_equal(together, alone)
+
+
+def gradient_descent(initial: Sequence[Array], episode: Episode, rate: float) -> list[Array]:
+    """SGD on half the summed squared error of logistic units, gradients by hand."""
+    weights = list(initial)
+    for inputs, labels in zip(episode.support_inputs, episode.support_labels, strict=True):
+        activations = [inputs.astype(np.float64)]
+        for w in weights:
+            activations.append(1 / (1 + np.exp(-(activations[-1] @ w[:-1] + w[-1]))))
+        out = activations[-1]
+        delta = (out - labels) * out * (1 - out)
+        for i in reversed(range(len(weights))):
+            gradient = np.vstack([activations[i].T @ delta, delta.sum(axis=0)])
+            before = weights[i][:-1].copy()
+            weights[i] = weights[i] - rate * gradient
+            delta = (delta @ before.T) * activations[i] * (1 - activations[i])
+    return weights
+
+
+def test_the_backprop_genome_is_gradient_descent() -> None:
+    rule = dataclasses.replace(RuleSpec.backprop(), batch_reduction="sum")
+    episode = make_random_episode((6, 8, 7, 3), 2, unroll=20, batch=10)
+    genome = backprop_genome(rule)
+    states = list(NumpyInnerLoop(rule).unroll(genome, episode))
+    initial = [noise[..., 0].astype(np.float64) for noise in episode.forward_noise]
+    expected = gradient_descent(initial, episode, rate=0.1)
+    for found, weights in zip(states[-1].forward, expected, strict=True):
+        np.testing.assert_allclose(found[..., 0], weights, rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_mean_divides_what_sum_adds(loop: Callable[[RuleSpec], InnerLoop]) -> None:
+    episode = make_random_episode((4, 5, 2), 2, batch=8)
+    summed = RuleSpec(batch_reduction="sum")
+    averaged = RuleSpec(batch_reduction="mean")
+    genome = moderate_genome(summed, 2)
+    rescaled = Genome(
+        averaged, {**genome.fields, "synapse.update": 8 * genome.fields["synapse.update"]}
+    )
+    for a, b in zip(
+        trajectory(loop(summed), genome, episode),
+        trajectory(loop(averaged), rescaled, episode),
+        strict=True,
+    ):
+        np.testing.assert_allclose(a, b, rtol=2e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+@pytest.mark.parametrize("statistics", ["support", "batch"])
+def test_only_batch_statistics_let_rows_see_each_other(
+    loop: Callable[[RuleSpec], InnerLoop], statistics: Any
+) -> None:
+    rule = RuleSpec(normalize="both", query_statistics=statistics)
+    episode = make_random_episode((4, 6, 3), 2, queries=1, batch=8)
+    genome = moderate_genome(rule, 2)
+    changed = episode.query_inputs.copy()
+    changed[0, 1:] += 3.0
+    other = dataclasses.replace(episode, query_inputs=changed)
+    first, second = (loop(rule).query(genome, e)[0, 0] for e in (episode, other))
+    assert np.array_equal(first, second) == (statistics == "support")
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_normalisation_by_hand(loop: Callable[[RuleSpec], InnerLoop]) -> None:
+    rule = RuleSpec(normalize="forward", query_statistics="batch", forward_activation="identity")
+    episode = make_random_episode((3, 2), 2, unroll=1, batch=7, queries=1)
+    genome = moderate_genome(rule, 1)
+    state = next(loop(rule).unroll(genome, episode))
+    x = episode.support_inputs[0].astype(np.float64)
+    field = genome.fields
+    mixed = np.zeros((7, 4, 2))
+    mixed[:, :3] = x[:, :, None] * field["neuron.forward"][0]
+    mixed[:, 3] = field["neuron.forward"].sum(axis=0)
+    weights = field["initial_scale"] * episode.forward_noise[0]
+    z = field["neuron.update"] * np.einsum("bpl,pjl->bjl", mixed, weights)
+    z = (z - z.mean(axis=0)) / np.sqrt(z.var(axis=0) + 1e-5)
+    expected = np.tanh(
+        z * field["normalization.forward_scale"] + field["normalization.forward_shift"]
+    )
+    np.testing.assert_allclose(state.prediction, expected, atol=2e-6)
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_symmetric_and_single_state_synapses_stay_so(loop: Callable[[RuleSpec], InnerLoop]) -> None:
+    rule = RuleSpec(states=3, symmetric=True, single_state=True)
+    episode = make_random_episode((4, 5, 6, 2), 3)
+    for state in loop(rule).unroll(moderate_genome(rule, 3), episode):
+        for ahead, back in zip(state.forward[1:], state.backward[1:], strict=True):
+            assert back is not None
+            np.testing.assert_array_equal(back, ahead[:-1].transpose(1, 0, 2))
+        for ahead in state.forward:
+            np.testing.assert_array_equal(ahead, np.repeat(ahead[..., :1], 3, axis=-1))
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"synapse.update": 1e3, "synapse.keep": 1e4},
+        {"neuron.update": 1e30},
+        {"initial_scale": 1e39},
+        {"synapse.keep": 1e25},
+    ],
+)
+def test_divergence_is_seen_alike_and_costs_the_worst(values: dict[str, float]) -> None:
+    rule = RuleSpec(
+        forward_activation="identity",
+        backward_activation="identity",
+        last_activation="identity",
+    )
+    episode = make_random_episode((4, 6, 2), 2, unroll=12)
+    vectors = np.stack([moderate_genome(rule, 2).replace(v).vector for v in ({}, values)])
+    for loop in LOOPS:
+        found = loop(rule).evaluate(vectors, [episode], MEASURES)
+        assert found.diverged.tolist() == [[False], [True]]
+        assert found.fitness[:, 1, 0].tolist() == [measure.worst for measure in MEASURES]
+        assert np.all(np.isfinite(found.fitness))
+
+
+def test_backends_by_name() -> None:
+    assert isinstance(make_inner_loop("numpy", RuleSpec()), NumpyInnerLoop)
+    assert isinstance(make_inner_loop("auto", RuleSpec()), NumbaInnerLoop)
+    with pytest.raises(InputError, match="did you mean 'numba'"):
+        make_inner_loop("nunba", RuleSpec())
