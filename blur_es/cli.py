@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from blur_es.errors import BlurError, InputError
+from blur_es.errors import BlurError, InputError, nearest
 
 FAILED, WRONG_INPUT, INTERRUPTED = 1, 2, 130
 
@@ -55,6 +55,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # Whoever read our output has gone; do not complain to them about it.
         sys.stderr.close()
         return FAILED
+    except OSError as error:
+        return _fail(f"{error.filename or 'system'}: {error.strerror or error}", FAILED)
 
 
 def _fail(message: str, code: int) -> int:
@@ -227,6 +229,11 @@ def _conformance(options: argparse.Namespace) -> int:
     from blur_es.inner.conformance import replay_all
 
     backends = [options.backend] if options.backend else list(BACKENDS)
+    if options.backend and options.backend not in BACKENDS:
+        raise InputError(
+            f"--backend: unknown backend {options.backend!r}{nearest(options.backend, BACKENDS)}; "
+            f"expected one of {', '.join(BACKENDS)}"
+        )
     failed = 0
     lines = []
     for backend in backends:
@@ -371,9 +378,7 @@ def _parser() -> argparse.ArgumentParser:
         "largest difference over largest reference value.",
     )
     conformance.add_argument("folder", metavar="DIR", type=Path, help="folder of .npz cases")
-    conformance.add_argument(
-        "--backend", choices=("numpy", "numba"), help="one backend (default: all)"
-    )
+    conformance.add_argument("--backend", metavar="NAME", help="one backend (default: all)")
     as_json(conformance, "the results")
     return parser
 

@@ -122,6 +122,7 @@ def _evaluator(
     workers = options.workers
     if workers is None and config.fleet.workers != "auto":
         workers = config.fleet.workers
+    say("starting Ray workers (the first start on a machine compiles for some 20 s)")
     with guard.interruptible():
         fleet = RayFleet(Problem.of(config), workers, options.address, options.data_dir)
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -240,3 +241,56 @@ def test_a_failure_before_the_first_write_leaves_no_folder(tmp_path: Path) -> No
     with pytest.raises(InputError, match="unknown strategy"):
         train(small(tmp_path, "meta.strategy=cma"), tmp_path / "deep" / "run")
     assert not (tmp_path / "deep" / "run").exists()
+
+
+def delete_pointer(run: Path) -> None:
+    (run / "checkpoint.json").unlink()
+
+
+def empty_config(run: Path) -> None:
+    (run / "config.yaml").write_text("")
+
+
+def delete_config(run: Path) -> None:
+    (run / "config.yaml").unlink()
+
+
+def spoil_metrics(run: Path) -> None:
+    lines = (run / "metrics.jsonl").read_text().splitlines()
+    (run / "metrics.jsonl").write_text("\n".join([lines[0], "{torn", *lines[2:]]) + "\n")
+
+
+def metrics_folder(run: Path) -> None:
+    (run / "metrics.jsonl").unlink()
+    (run / "metrics.jsonl").mkdir()
+
+
+def checkpoints_of_another(run: Path) -> None:
+    pointer = json.loads((run / "checkpoint.json").read_text())
+    for entry in pointer["checkpoints"]:
+        (run / entry["file"]).write_bytes(b"not a checkpoint")
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (delete_pointer, "no checkpoint.json"),
+        (empty_config, "config.yaml: the file is empty"),
+        (delete_config, "config.yaml: cannot read"),
+        (spoil_metrics, "metrics.jsonl:2"),
+        (metrics_folder, "metrics.jsonl: cannot read"),
+        (checkpoints_of_another, "no checkpoint of this run can be used"),
+    ],
+)
+def test_damaged_run_folders_are_refused_and_left_alone(
+    tmp_path: Path, damage: Callable[[Path], None], message: str
+) -> None:
+    config = small(tmp_path, "meta.generations=3")
+    train(config, tmp_path / "run")
+    damage(tmp_path / "run")
+    before = {p: p.read_bytes() for p in (tmp_path / "run").rglob("*") if p.is_file()}
+    with pytest.raises(InputError, match=message):
+        train(config, tmp_path / "run", resume=True)
+    for path, content in before.items():
+        if path.name not in ("config.yaml", "versions.json"):
+            assert path.read_bytes() == content

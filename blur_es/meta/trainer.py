@@ -19,7 +19,7 @@ from blur_es.genome import PRESETS, Genome, SearchSpace
 from blur_es.meta.selection import Archive, Selection, select
 from blur_es.meta.stop import Progress, StopReason, stop_reason
 from blur_es.meta.strategy import Strategy
-from blur_es.run.checkpoint import Checkpoint
+from blur_es.run.checkpoint import POINTER, Checkpoint
 from blur_es.run.interrupt import Interrupted, InterruptGuard
 from blur_es.run.metrics import fitness_summary
 from blur_es.run.progress import ProgressLine
@@ -163,6 +163,11 @@ class Trainer:
         for warning in warnings:
             self._say(f"warning: {warning}; using the one before")
         if checkpoint is None:
+            if self.run.metrics.read():
+                raise InputError(
+                    f"{self.run.path}: there are metrics of a run here but no {POINTER}, without "
+                    "which it cannot be continued; put it back or choose another --run-dir"
+                )
             self._digest = digest
             self._checkpoint = self._make_checkpoint()
             self._keep_checkpoint()

@@ -43,10 +43,11 @@ class Metrics:
             os.fsync(file.fileno())
 
     def cut_after(self, generation: int) -> None:
-        """Drop the lines after a generation: they are of work that will be done again."""
-        kept = [
-            line for line in self._lines() if line is not None and line["generation"] <= generation
-        ]
+        """Drop the lines after a generation: they are of work that will be done again.
+
+        Raises `InputError` for a file that is damaged before its end.
+        """
+        kept = [line for line in self.read() if line["generation"] <= generation]
         text = "".join(json.dumps(line) + "\n" for line in kept)
         write_atomically(self.path, text.encode())
 
@@ -64,7 +65,11 @@ class Metrics:
     def _lines(self) -> list[dict[str, Any] | None]:
         if not self.path.exists():
             return []
-        return [_parse(text) for text in self.path.read_bytes().splitlines() if text.strip()]
+        try:
+            content = self.path.read_bytes()
+        except OSError as error:
+            raise InputError(f"{self.path}: cannot read it: {error.strerror or error}") from error
+        return [_parse(text) for text in content.splitlines() if text.strip()]
 
 
 def _parse(text: bytes) -> dict[str, Any] | None:

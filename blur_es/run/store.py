@@ -123,8 +123,8 @@ class RunFolder:
         The lock is on the folder itself and leaves no file; the system lets go of it with
         the process. Raises `InputError` if the folder cannot be made or is in use.
         """
-        made = [path for path in (self.path, *self.path.parents) if not path.exists()]
         try:
+            made = [path for path in (self.path, *self.path.parents) if not path.exists()]
             self.path.mkdir(parents=True, exist_ok=True)
             descriptor = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY)
         except OSError as error:
