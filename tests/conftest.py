@@ -9,10 +9,11 @@ use_one_thread()
 
 import contextlib
 import os
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -56,18 +57,40 @@ def nothing_left_running(request: pytest.FixtureRequest) -> Iterator[None]:
     assert not left, f"processes left running: {left}"
 
 
+_CLUSTER = """
+import sys
+from ray.cluster_utils import Cluster
+
+node = {"num_cpus": 2, "object_store_memory": 100 * 2**20, "include_dashboard": False}
+cluster = Cluster(initialize_head=True, head_node_args=node)
+print("address", cluster.address, flush=True)
+sys.stdin.read()
+cluster.shutdown()
+"""
+
+
 @pytest.fixture(scope="session")
 def ray_address() -> Iterator[str]:
-    """The address of a cluster of two cores that all tests share."""
-    from ray.cluster_utils import Cluster
+    """The address of a cluster of two cores that all tests share.
 
-    cluster: Any = Cluster(
-        initialize_head=True,
-        head_node_args={
-            "num_cpus": 2,
-            "object_store_memory": 100 * 2**20,
-            "include_dashboard": False,
-        },
+    It is started by a process of its own: starting one forks, which the threads of JAX in
+    this process do not survive.
+    """
+    process = subprocess.Popen(
+        [sys.executable, "-c", _CLUSTER],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
     )
-    yield cluster.address
-    cluster.shutdown()
+    assert process.stdin is not None
+    assert process.stdout is not None
+    for line in process.stdout:
+        if line.startswith("address "):
+            break
+    else:
+        pytest.fail("the Ray cluster of the tests did not start")
+    yield line.split()[1]
+    process.stdin.close()
+    process.wait(timeout=60)
+    process.stdout.close()

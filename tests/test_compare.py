@@ -1,162 +1,223 @@
-"""The comparison with tuned optimisers, and the report that shows it."""
-
 from __future__ import annotations
 
 import json
-import re
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from blur_es.analysis.compare import Comparison, compare, truncate
+from blur_es.analysis.compare import (
+    LEARNED_RULE,
+    LEARNING_RATES,
+    Comparison,
+    Contestant,
+    compare,
+    compare_on_tasks,
+    learned_curves,
+    truncate,
+)
+from blur_es.analysis.evaluate import evaluate_genome
+from blur_es.analysis.optimizers import OPTIMIZERS
+from blur_es.episode import Episode, EpisodeKey, EpisodeSpec, Phase, make_episode
 from blur_es.errors import InputError
-from blur_es.genome import Genome
+from blur_es.fitness import make_measure
+from blur_es.fleet.evaluator import LocalEvaluator, Problem
+from blur_es.genome import Genome, random_genome
 from blur_es.inner.numpy_loop import NumpyInnerLoop
-from blur_es.report.figures import curves_figure, fitness_figure, genome_figure
-from blur_es.report.html import write_report
-from blur_es.report.words import rule_in_words
 from blur_es.rule import RuleSpec
-from tests.experiments import small, train
-from tests.helpers import make_random_episode, moderate_genome
+from blur_es.tasks import make_task
 
-RULE = RuleSpec(normalize="both")
-RATES = {"sgd": (0.01, 0.1, 1.0), "adam": (0.001, 0.01)}
+RULE = RuleSpec(states=2, symmetric=True, normalize="both")
+SPEC = EpisodeSpec(unroll=4, batch_size=16, query_batches=2)
+
+
+def make_genome(rule: RuleSpec = RULE) -> Genome:
+    return random_genome(rule, np.random.default_rng(0))
+
+
+def make_episodes(phase: Phase, count: int, spec: EpisodeSpec = SPEC) -> list[Episode]:
+    task = make_task({"name": "digits"})
+    return [
+        make_episode(task, (8,), RULE.states, spec, 0, EpisodeKey(phase, 0, replica, 0))
+        for replica in range(count)
+    ]
 
 
 @pytest.fixture(scope="module")
 def comparison() -> Comparison:
-    tuning, test = (
-        [make_random_episode((4, 6, 3), 2, unroll=5, seed=first + i) for i in range(3)]
-        for first in (0, 10)
+    return compare(
+        make_genome(),
+        NumpyInnerLoop(RULE),
+        make_episodes(Phase.TUNING, 2),
+        make_episodes(Phase.TEST, 3),
+        "digits",
+        # The best rate lies inside the first grid and at the edge of the second.
+        {"sgd": (1e-6, 0.3, 3e38), "adam": (1e-8, 1e-7, 0.03)},
     )
-    return compare(moderate_genome(RULE, 2), NumpyInnerLoop(RULE), tuning, test, "a task", RATES)
 
 
-def test_everyone_takes_part_plain_and_normalised(comparison: Comparison) -> None:
-    names = {contestant.name for contestant in comparison.contestants}
-    assert names == {"learned rule", "sgd", "sgd, normalised", "adam", "adam, normalised"}
+def test_every_opponent_is_plain_and_normalised_and_the_best_comes_first(
+    comparison: Comparison,
+) -> None:
+    assert {contestant.name for contestant in comparison.contestants} == {
+        LEARNED_RULE,
+        "sgd",
+        "sgd, normalised",
+        "adam",
+        "adam, normalised",
+    }
     means = [contestant.mean for contestant in comparison.contestants]
     assert means == sorted(means, reverse=True)
+    assert comparison.sizes == (64, 8, 10)
+    assert (comparison.steps, comparison.tuning_episodes, comparison.test_episodes) == (4, 2, 3)
     for contestant in comparison.contestants:
         assert len(contestant.accuracies) == 3
-        assert contestant.mean == pytest.approx(np.mean(contestant.accuracies))
-        assert contestant.curve_mean[-1] == pytest.approx(contestant.mean)
-        assert (contestant.learning_rate is None) == (contestant.name == "learned rule")
+        assert len(contestant.curve_mean) == len(contestant.curve_std) == 4
+        assert contestant.mean == pytest.approx(contestant.curve_mean[-1], abs=1e-12)
+        assert contestant.std == pytest.approx(contestant.curve_std[-1], abs=1e-12)
 
 
-def test_json_makes_the_round_trip(comparison: Comparison) -> None:
-    assert Comparison.from_json(json.loads(json.dumps(comparison.to_json()))) == comparison
+def test_the_rate_is_tuned_and_marked_at_the_edge_of_its_grid(comparison: Comparison) -> None:
+    for contestant in comparison.contestants:
+        if contestant.is_learned:
+            assert contestant.learning_rate is None
+            assert not contestant.at_grid_edge
+            assert contestant.normalized
+        else:
+            expected = (0.3, False) if contestant.method == "sgd" else (0.03, True)
+            assert (contestant.learning_rate, contestant.at_grid_edge) == expected
 
 
-def test_the_table_shows_everyone_and_marks_the_rule(comparison: Comparison) -> None:
-    lines = comparison.table().splitlines()
-    marked = [line for line in lines if line.startswith(">")]
-    assert len(marked) == 1
-    assert "learned rule" in marked[0]
-    assert sum("±" in line for line in lines) >= 5
+def test_the_learned_rule_is_scored_as_the_inner_loop_scores_it(comparison: Comparison) -> None:
+    genome, loop = make_genome(), NumpyInnerLoop(RULE)
+    learned = next(c for c in comparison.contestants if c.is_learned)
+    evaluation = loop.evaluate(
+        genome.vector[None], make_episodes(Phase.TEST, 3), [make_measure("accuracy")]
+    )
+    assert learned.accuracies == tuple(evaluation.fitness[0, 0])
 
 
-def test_the_rules_last_point_is_its_whole_life(comparison: Comparison) -> None:
-    from blur_es.fitness import make_measure
-
-    test = [make_random_episode((4, 6, 3), 2, unroll=5, seed=10 + i) for i in range(3)]
-    genome = moderate_genome(RULE, 2)
-    expected = NumpyInnerLoop(RULE).evaluate(genome.vector[None], test, [make_measure("accuracy")])
-    learned = next(c for c in comparison.contestants if c.name == "learned rule")
-    np.testing.assert_array_equal(learned.accuracies, expected.fitness[0, 0])
-
-
-def test_a_truncated_episode_is_the_beginning_of_the_whole() -> None:
-    episode = make_random_episode((4, 6, 3), 2, unroll=5)
-    genome = moderate_genome(RULE, 2)
-    short = list(NumpyInnerLoop(RULE).unroll(genome, truncate(episode, 3)))
-    whole = list(NumpyInnerLoop(RULE).unroll(genome, episode))
-    np.testing.assert_array_equal(short[-1].forward[0], whole[2].forward[0])
-    assert len(short) == 3
+def test_a_truncated_episode_is_a_shorter_one_of_the_same_key() -> None:
+    long, short = (make_episodes(Phase.TEST, 1, EpisodeSpec(unroll, 16, 2))[0] for unroll in (4, 3))
+    cut = truncate(long, 3)
+    assert cut.support_inputs.shape == short.support_inputs.shape
+    np.testing.assert_array_equal(cut.support_inputs, long.support_inputs[:3])
+    np.testing.assert_array_equal(cut.support_labels, long.support_labels[:3])
+    assert cut.query_inputs is long.query_inputs
+    assert cut.forward_noise is long.forward_noise
 
 
-def test_no_episodes_is_an_error() -> None:
-    with pytest.raises(InputError, match="expected one or more"):
-        compare(moderate_genome(RULE, 2), NumpyInnerLoop(RULE), [], [], "a task")
+def test_a_truncated_life_passes_through_the_same_networks() -> None:
+    genome, loop = make_genome(), NumpyInnerLoop(RULE)
+    episode = make_episodes(Phase.TEST, 1)[0]
+    whole = list(loop.unroll(genome, episode))
+    for step in range(1, 5):
+        part = list(loop.unroll(genome, truncate(episode, step)))
+        assert len(part) == step
+        for ours, theirs in zip(part[-1].forward, whole[step - 1].forward, strict=True):
+            np.testing.assert_array_equal(ours, theirs)
+    curves = learned_curves(genome, loop, [episode])
+    assert curves.shape == (1, 4)
 
 
-def metrics_line(generation: int, **changes: float) -> dict[str, Any]:
-    names = ("best", "mean", "q10", "q25", "median", "q75", "q90")
-    return {"generation": generation, "diverged": 0, **dict.fromkeys(names, -1.0), **changes}
-
-
-@pytest.mark.parametrize("generations", [1, 2, 50])
-def test_fitness_figures_of_odd_lengths(generations: int) -> None:
-    figure = fitness_figure([metrics_line(g + 1) for g in range(generations)])
-    assert figure.axes[0].get_xlabel()
-    assert figure.axes[0].get_ylabel()
+def test_a_comparison_survives_json(comparison: Comparison) -> None:
+    content = json.loads(json.dumps(comparison.to_json()))
+    assert Comparison.from_json(content) == comparison
+    assert {entry["name"] for entry in content["contestants"]} >= {"adam, normalised"}
+    assert {"mean", "std"} <= content["contestants"][0].keys()
 
 
 @pytest.mark.parametrize(
-    "rule",
+    "damage",
     [
-        RuleSpec(states=1, feedback="replace"),
-        RuleSpec(states=4, normalize="both"),
-        RuleSpec(states=2, per_layer=True, oja="weights", oja_multiplier=True),
+        {"task": None, "steps": "many"},
+        {"contestants": []},
+        {"contestants": [{}]},
+        {"contestants": 3},
+        {"steps": 5},
+        {"test_episodes": 2},
     ],
 )
-def test_genome_figures_and_words(rule: RuleSpec) -> None:
-    assert genome_figure(moderate_genome(rule, 2)).axes
-    sentences = rule_in_words(rule)
-    assert all(sentence.endswith(".") for sentence in sentences)
+def test_damaged_json_is_an_input_error(comparison: Comparison, damage: dict[str, Any]) -> None:
+    with pytest.raises(InputError, match=r"^comparison: "):
+        Comparison.from_json(comparison.to_json() | damage)
 
 
-def test_curves_figure_names_everyone(comparison: Comparison) -> None:
-    texts = []
-    for axes in curves_figure(comparison).axes:
-        legend = axes.get_legend()
-        texts += [*axes.texts, *(legend.get_texts() if legend else [])]
-    written = " ".join(text.get_text() for text in texts)
-    for name in ("learned rule", "sgd", "adam"):
-        assert name in written
+@pytest.mark.parametrize("value", [float("nan"), "a", None, [0.5]])
+def test_damaged_numbers_are_an_input_error(comparison: Comparison, value: Any) -> None:
+    content = comparison.to_json()
+    content["contestants"][0]["accuracies"][0] = value
+    with pytest.raises(InputError, match=r"^comparison: "):
+        Comparison.from_json(content)
 
 
-@pytest.fixture
-def run(tmp_path: Path, comparison: Comparison) -> Path:
-    train(small(tmp_path, "meta.generations=3"), tmp_path / "run")
-    content = {"comparisons": [comparison.to_json()]}
-    (tmp_path / "run/comparison.json").write_text(json.dumps(content))
-    return tmp_path / "run"
+@pytest.mark.parametrize("content", [None, [], "text", {}])
+def test_other_json_is_an_input_error(content: Any) -> None:
+    with pytest.raises(InputError, match="not one that blur_es wrote"):
+        Comparison.from_json(content)
 
 
-def test_the_report_needs_nothing_else(run: Path) -> None:
-    page = write_report(run).read_text()
-    assert not re.search(r"""(?:src|href)\s*=\s*["']?(?!data:|#)[a-z]""", page)
-    assert "@import" not in page
-    assert Genome.load(run / "genome.npz").sha256 in page
-    assert "All generations are done." in page
-    pictures = {path.suffix for path in (run / "figures").iterdir()}
-    assert pictures == {".png", ".svg"}
+def test_the_table_marks_the_rule_and_the_edge() -> None:
+    def contestant(method: str, normalized: bool, *options: Any) -> Contestant:
+        curves = np.array([[0.1, 0.83], [0.2, 0.85]]) + 0.01 * len(method)
+        return Contestant.from_curves(method, normalized, curves, *options)
+
+    table = Comparison(
+        task="digits",
+        genome_sha256="0" * 64,
+        sizes=(64, 8, 10),
+        steps=2,
+        tuning_episodes=1,
+        test_episodes=2,
+        contestants=(
+            contestant(LEARNED_RULE, True),
+            contestant("sgd", True, 0.1, False),
+            contestant("sgd", False, 10.0, True),
+        ),
+    ).table()
+    assert table.splitlines() == [
+        "digits: accuracy on test data after 2 steps, mean ± deviation over 2 episodes; "
+        "learning rates chosen on 1 other episode",
+        "   contestant    normalised  test accuracy  learning rate",
+        ">  learned rule  yes         0.960 ± 0.010  -",
+        "   sgd           yes         0.870 ± 0.010  0.1",
+        "   sgd           no          0.870 ± 0.010  10 *",
+        "* the smallest or the largest rate tried: a better one may lie outside",
+    ]
 
 
-def test_hostile_names_are_escaped(run: Path) -> None:
-    hostile = "<script>alert(1)</script>"
-    result = json.loads((run / "result.json").read_text())
-    (run / "result.json").write_text(json.dumps(result | {"stopped": hostile, "name": hostile}))
-    content = json.loads((run / "comparison.json").read_text())
-    content["comparisons"][0]["task"] = hostile
-    (run / "comparison.json").write_text(json.dumps(content))
-    page = write_report(run).read_text()
-    assert hostile not in page
-    assert "<script" not in page
-    assert "&lt;script&gt;" in page
+def test_every_optimizer_has_a_grid_of_rates_that_rise() -> None:
+    assert list(LEARNING_RATES) == list(OPTIMIZERS)
+    for rates in LEARNING_RATES.values():
+        assert len(rates) == 13
+        assert rates[-1] / rates[0] == pytest.approx(1e4)
+        assert list(rates) == sorted(rates)
 
 
-@pytest.mark.parametrize("name", ["comparison.json", "result.json"])
-def test_a_report_without_the_optional_files(run: Path, name: str) -> None:
-    (run / name).unlink()
-    assert write_report(run).exists()
+def test_without_episodes_nothing_can_be_compared() -> None:
+    with pytest.raises(InputError, match="0 tuning and 1 test episodes"):
+        compare(make_genome(), NumpyInnerLoop(RULE), [], make_episodes(Phase.TEST, 1), "digits")
 
 
-@pytest.mark.parametrize("name", ["comparison.json", "result.json", "metrics.jsonl", "genome.npz"])
-def test_damaged_files_are_named(run: Path, name: str) -> None:
-    (run / name).write_bytes(b'{"half": \n{"generation": 1}\n')
-    with pytest.raises(InputError, match=name):
-        write_report(run)
+def test_tasks_are_compared_one_by_one_on_the_episodes_of_evaluate() -> None:
+    problem = Problem(
+        rule=RULE,
+        hidden=(8,),
+        tasks=({"name": "digits"}, {"name": "digits", "classes": [0, 1, 2]}),
+        spec=EpisodeSpec(unroll=2, batch_size=16, query_batches=1),
+        measure="accuracy",
+        temperature=1.0,
+        seed=0,
+        backend="numpy",
+    )
+    evaluator = LocalEvaluator(problem)
+    comparisons = compare_on_tasks(make_genome(), evaluator, 2)
+    assert [comparison.sizes for comparison in comparisons] == [(64, 8, 10), (64, 8, 3)]
+    for comparison, score in zip(
+        comparisons, evaluate_genome(make_genome(), evaluator, 2), strict=True
+    ):
+        learned = next(c for c in comparison.contestants if c.is_learned)
+        assert comparison.task == score.task
+        assert learned.mean == pytest.approx(score.test_accuracy)
+        assert learned.std == pytest.approx(score.test_accuracy_std)
+        assert len(comparison.contestants) == 7

@@ -167,7 +167,7 @@ class Comparison:
                     for entry in content["contestants"]
                 ),
             )
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise InputError(
                 f"comparison: not one that blur_es wrote: {type(error).__name__}: {error}"
             ) from error
@@ -344,7 +344,7 @@ def _optional_number(value: Any) -> float | None:
 
 def _numbers(values: Sequence[Any], expected: int) -> tuple[float, ...]:
     numbers = tuple(float(value) for value in values)
-    if len(numbers) != expected:
+    if len(numbers) != expected or not numbers:
         raise ValueError(f"{len(numbers)} values, expected {expected}")
     if not all(np.isfinite(numbers)):
         raise ValueError("a value is not finite")

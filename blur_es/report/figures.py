@@ -144,7 +144,7 @@ def curves_figure(comparison: Comparison) -> Figure:
         if comparison.steps == 1:
             axes.set_xlim(0.5, 1.5)
         handles, labels = axes.get_legend_handles_labels()
-        axes.legend(
+        legend = axes.legend(
             handles[::-1],
             labels[::-1],
             loc="upper center",
@@ -153,6 +153,8 @@ def curves_figure(comparison: Comparison) -> Figure:
             handlelength=4.5,
             fontsize=9,
         )
+        for text in legend.get_texts():
+            text.set_parse_math(False)
     return figure
 
 

@@ -185,7 +185,8 @@ th, td { padding: .25rem 1rem .25rem 0; text-align: left; border-bottom: 1px sol
 table.facts td { white-space: normal; overflow-wrap: anywhere; }
 tr.learned { font-weight: 700; }
 figure { margin: 1rem 0; }
-figure .scroll { background: #ffffff; border: 1px solid var(--line); border-radius: .3rem; }
+figure .scroll { padding: .5rem; background: #ffffff; border: 1px solid var(--line);
+  border-radius: .3rem; }
 figure img { display: block; max-width: 100%; height: auto; margin: 0 auto; }
 figcaption { margin-top: .4rem; color: var(--soft); font-size: .9rem; }
 pre { margin: 0; padding: .75rem; background: var(--panel); border-radius: .3rem;
@@ -298,7 +299,7 @@ def _verdict(comparison: Comparison) -> str:
             continue
         best = max(of_kind, key=lambda contestant: contestant.mean)
         who = "the learned rule" if is_learned else f"The best opponent, {best.name},"
-        sentences.append(f"{who} reaches {best.mean:.3f} ± {best.std:.3f}.")
+        sentences.append(f"{who} reaches a test accuracy of {best.mean:.3f} ± {best.std:.3f}.")
     return f"In a network of {sizes} neurons, {' '.join(sentences)}"
 
 

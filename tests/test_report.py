@@ -1,0 +1,430 @@
+from __future__ import annotations
+
+import dataclasses
+import html.parser
+import io
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+
+from blur_es.analysis.compare import LEARNED_RULE, Comparison, Contestant
+from blur_es.errors import InputError
+from blur_es.genome import Genome, neutral_genome, random_genome
+from blur_es.report.figures import curves_figure, fitness_figure, genome_figure
+from blur_es.report.html import write_report
+from blur_es.report.words import rule_in_words
+from blur_es.rule import RuleSpec
+
+HOSTILE = "<script>alert('1')</script>\"&$\\frac$"
+
+
+def make_metrics(generations: int, spread: float = 1.0) -> list[dict[str, Any]]:
+    lines = []
+    for generation in range(1, generations + 1):
+        centre = -2.0 / generation
+        values = {"best": 2.0, "mean": -0.1, "q10": -1.0, "q25": -0.5, "median": 0.0}
+        values |= {"q75": 0.5, "q90": 1.0}
+        lines.append(
+            {"generation": generation, "evaluations": 40 * generation, "diverged": 0}
+            | {name: centre + spread * value for name, value in values.items()}
+            | {"evaluations_per_second": 500.0, "head_seconds": 0.01, "seconds": 0.1}
+        )
+    return lines
+
+
+def make_comparison(
+    steps: int = 15, normalized: tuple[bool, ...] = (False, True), task: str = "digits"
+) -> Comparison:
+    generator = np.random.default_rng(0)
+
+    def contestant(method: str, norm: bool, *options: Any) -> Contestant:
+        rising = 1.0 - np.exp(-np.arange(1.0, steps + 1.0) / 4.0)
+        noise = 0.02 * generator.standard_normal((5, steps))
+        return Contestant.from_curves(method, norm, np.clip(rising + noise, 0.0, 1.0), *options)
+
+    contestants = [contestant(LEARNED_RULE, True)] + [
+        contestant(method, norm, 0.1, method == "sgd")
+        for norm in normalized
+        for method in ("sgd", "sgd + momentum", "adam")
+    ]
+    return Comparison(
+        task=task,
+        genome_sha256="0" * 64,
+        sizes=(64, 32, 10),
+        steps=steps,
+        tuning_episodes=4,
+        test_episodes=5,
+        contestants=tuple(sorted(contestants, key=lambda each: -each.mean)),
+    )
+
+
+def make_genome(rule: RuleSpec | None = None, layers: int | None = None) -> Genome:
+    return random_genome(rule or RuleSpec(normalize="both"), np.random.default_rng(0), layers)
+
+
+def make_run(folder: Path, name: str = "digits") -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    provenance = {"experiment": {"name": name}, "generations": 3, "note": name}
+    dataclasses.replace(make_genome(), provenance=provenance).save(folder / "genome.npz")
+    (folder / "config.yaml").write_text(f"name: {json.dumps(name)}\nseed: 0\n")
+    write_lines(folder, make_metrics(3))
+    write_json(folder, "comparison.json", {"comparisons": [make_comparison(task=name).to_json()]})
+    result = {
+        "name": name,
+        "stopped": f"All generations are done. {name}",
+        "fitness": -0.25,
+        "evaluations": 120_000,
+        "seconds": 1234.5,
+        "evaluations_per_second": 97.2,
+        "generations": 3,
+        "reproducible": True,
+        "versions": {"python": "3.11.7", "packages": {"numpy": name}},
+    }
+    write_json(folder, "result.json", result)
+    return folder
+
+
+def write_lines(folder: Path, lines: list[dict[str, Any]]) -> None:
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+
+def write_json(folder: Path, name: str, content: Any) -> None:
+    (folder / name).write_text(json.dumps(content))
+
+
+def draw(figure: Figure) -> bytes:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=50)
+    return buffer.getvalue()
+
+
+# Pictures
+
+
+@pytest.mark.parametrize("generations", [1, 2, 40])
+@pytest.mark.parametrize("spread", [1.0, 0.0])
+def test_fitness_is_drawn(generations: int, spread: float) -> None:
+    assert draw(fitness_figure(make_metrics(generations, spread)))
+
+
+def test_diverged_genomes_do_not_squeeze_the_fitness_flat() -> None:
+    metrics = make_metrics(20)
+    for line in metrics[:10]:
+        line["q10"], line["mean"] = -20.0, -5.0
+    axes = fitness_figure(metrics).axes[0]
+    assert -6.0 < axes.get_ylim()[0] < -2.5
+    assert [text.get_text() for text in axes.texts] == ["the lowest reach −20, below this picture"]
+    unharmed = fitness_figure(make_metrics(20)).axes[0]
+    assert not unharmed.texts
+
+
+def test_values_that_are_not_finite_are_gaps() -> None:
+    metrics = make_metrics(3)
+    metrics[1] |= {"q10": float("-inf"), "mean": float("nan")}
+    assert draw(fitness_figure(metrics))
+
+
+@pytest.mark.parametrize("steps", [1, 2, 15, 100])
+def test_curves_are_drawn(steps: int) -> None:
+    figure = curves_figure(make_comparison(steps))
+    assert draw(figure)
+    assert [axes.get_title() for axes in figure.axes] == [
+        "plain opponents",
+        "opponents, normalised",
+    ]
+
+
+@pytest.mark.parametrize(("normalized", "sides"), [((False,), 1), ((True,), 1), ((), 1)])
+def test_curves_without_some_opponents(normalized: tuple[bool, ...], sides: int) -> None:
+    figure = curves_figure(make_comparison(normalized=normalized))
+    assert draw(figure)
+    assert len(figure.axes) == sides
+
+
+def test_lines_differ_without_colour() -> None:
+    for axes in curves_figure(make_comparison()).axes:
+        lines = [line for line in axes.lines if not str(line.get_label()).startswith("_")]
+        assert len(lines) == 4
+        assert len({line.get_marker() for line in lines}) == 4
+        assert len({str(line._unscaled_dash_pattern) for line in lines}) == 4  # type: ignore[attr-defined]
+
+
+def test_names_with_dollars_and_braces_are_drawn_as_they_are() -> None:
+    comparison = make_comparison(task=HOSTILE)
+    hostile = dataclasses.replace(comparison.contestants[-1], method=HOSTILE)
+    assert draw(
+        curves_figure(
+            dataclasses.replace(comparison, contestants=(*comparison.contestants[:-1], hostile))
+        )
+    )
+
+
+@pytest.mark.parametrize(
+    ("rule", "layers", "panels"),
+    [
+        (RuleSpec(states=1, feedback="replace"), None, 4),
+        (RuleSpec(states=2, normalize="both"), None, 4),
+        (RuleSpec(states=4, normalize="forward"), None, 4),
+        (RuleSpec(states=3, normalize="both", per_layer=True), 3, 12),
+        (RuleSpec(forward_synapse_update=True, saturation="exp_update"), None, 6),
+        (RuleSpec(forward_synapse_update=True, per_layer=True), 2, 12),
+        (RuleSpec(states=16, normalize="both"), None, 4),
+    ],
+)
+def test_genomes_are_drawn_whole(rule: RuleSpec, layers: int | None, panels: int) -> None:
+    figure = genome_figure(make_genome(rule, layers))
+    assert draw(figure)
+    # One more for the colours' scale.
+    assert len(figure.axes) == panels + 1
+    width, height = figure.get_size_inches() * figure.dpi
+    boxes = [axes.get_tightbbox() for axes in figure.axes]
+    boxes += [text.get_window_extent() for text in figure.texts]
+    for index, box in enumerate(boxes):
+        assert box is not None
+        assert box.x0 >= 0
+        assert box.y0 >= 0
+        assert box.x1 <= width
+        assert box.y1 <= height
+        for other in boxes[:index]:
+            assert other is not None
+            assert not box.overlaps(other)
+
+
+def test_every_number_of_the_matrices_is_in_its_cell() -> None:
+    genome = neutral_genome(RuleSpec()).replace(
+        {"neuron.forward": [[1.25, -0.001], [-15.26, 123456.0]]}
+    )
+    cells = [text.get_text() for text in genome_figure(genome).axes[0].texts]
+    assert cells == ["+1.25", "0.00", "−15.3", "+1e5"]
+
+
+def test_a_genome_of_zeros_is_drawn() -> None:
+    fields = ("neuron.forward", "neuron.backward", "synapse.pre", "synapse.post")
+    assert draw(genome_figure(neutral_genome(RuleSpec()).replace(dict.fromkeys(fields, 0.0))))
+
+
+# Words
+
+
+def test_a_rule_in_words() -> None:
+    text = " ".join(rule_in_words(RuleSpec(symmetric=True, normalize="both")))
+    assert "holds 2 values" in text
+    assert "same synapses" in text
+    assert "last four batches" in text
+    assert "normalised over the batch" in text
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"states": 1, "feedback": "replace"}, "holds one value"),
+        ({"supervised_every": 3}, "one step in 3"),
+        ({"per_layer": True}, "a genome of its own"),
+        ({"reset_neurons": False}, "keep their values"),
+        ({"forward_synapse_update": True}, "before any label is seen"),
+        ({"oja": "weights", "oja_multiplier": True}, "times a learned factor"),
+        ({"oja": "activations"}, "activity squared"),
+        ({"saturation": "exp_update"}, "the less it changes"),
+        ({"normalize_synapses": "stored", "rescale_synapses": True}, "unit length"),
+        ({"normalize_synapses": "effective"}, "The passes see"),
+        ({"normalize_synapses": "both"}, "once more"),
+        ({"normalize": "forward", "query_statistics": "batch"}, "the other rows"),
+        ({"batch_reduction": "sum"}, "summed over the batch"),
+        ({"single_state": True}, "All states of a synapse are equal"),
+        ({"synapse_activation": "tanh"}, "Then it goes through tanh"),
+        ({"last_activation": "identity"}, "in the last layer, it is left as it is"),
+        ({"forward_pre_states": True}, "before the backward pass"),
+        ({"backward_update": "replace"}, "takes the place"),
+        ({"backward_update": "multiplicative"}, "multiplied"),
+    ],
+)
+def test_every_option_has_its_words(options: dict[str, Any], words: str) -> None:
+    sentences = rule_in_words(RuleSpec(**options))
+    assert words in " ".join(sentences)
+    assert all(sentence.endswith((".", ").")) for sentence in sentences)
+    assert words not in " ".join(rule_in_words(RuleSpec()))
+
+
+# The page
+
+
+class Page(html.parser.HTMLParser):
+    """Collects the tags and addresses of a page, and checks that its tags are balanced."""
+
+    VOID = ("meta", "img", "br")
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.addresses: list[str] = []
+        self.text = ""
+        self._open: list[str] = []
+        self.feed(text)
+        self.close()
+        assert not self._open
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        assert not any(name.startswith("on") for name, _ in attrs)
+        self.addresses += [value or "" for name, value in attrs if name in ("src", "href", "data")]
+        if tag not in self.VOID:
+            self._open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self._open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def test_a_report_holds_everything_and_needs_nothing(tmp_path: Path) -> None:
+    folder = make_run(tmp_path / "run")
+    path = write_report(folder)
+    assert path == folder / "report.html"
+    text = path.read_text(encoding="utf-8")
+    page = Page(text)
+    assert len(page.addresses) == 3
+    assert all(address.startswith("data:image/svg+xml;base64,") for address in page.addresses)
+    assert not {"script", "link", "iframe", "object", "embed", "base"} & set(page.tags)
+    assert "http:" not in text
+    assert "https:" not in text
+    assert "url(" not in text
+    assert "@import" not in text
+    assert "default-src &#x27;none&#x27;" in text
+    for expected in (
+        "All generations are done.",
+        "120,000",
+        "1,234",
+        "97.2",
+        Genome.load(folder / "genome.npz").sha256,
+        "sgd + momentum",
+        "seed: 0",
+        "packages.numpy",
+        "last four batches",
+        "a better one may lie outside",
+    ):
+        assert expected in page.text
+    names = {file.name for file in (folder / "figures").iterdir()}
+    stems = ("curves-1", "fitness", "genome")
+    assert names == {f"{stem}.{kind}" for stem in stems for kind in ("png", "svg")}
+
+
+def test_pictures_ask_for_nothing(tmp_path: Path) -> None:
+    folder = make_run(tmp_path / "run", HOSTILE)
+    write_report(folder)
+    for svg in (folder / "figures").glob("*.svg"):
+        text = svg.read_text(encoding="utf-8")
+        assert "<script" not in text
+        assert all(address.startswith("#") for address in re.findall(r'href="([^"]*)"', text))
+        assert all(target.startswith("#") for target in re.findall(r"url\(([^)]*)\)", text))
+        assert "<metadata" not in text
+
+
+def test_a_report_written_twice_is_the_same(tmp_path: Path) -> None:
+    folder = make_run(tmp_path / "run")
+
+    def written() -> dict[str, bytes]:
+        write_report(folder)
+        files = [folder / "report.html", *(folder / "figures").iterdir()]
+        return {file.name: file.read_bytes() for file in files}
+
+    assert written() == written()
+
+
+def test_hostile_names_are_shown_and_not_run(tmp_path: Path) -> None:
+    folder = make_run(tmp_path / "run", HOSTILE)
+    text = write_report(folder).read_text(encoding="utf-8")
+    assert "<script" not in text
+    page = Page(text)
+    assert "script" not in page.tags
+    assert page.text.count("<script>alert('1')</script>") >= 5
+
+
+@pytest.mark.parametrize(
+    ("missing", "sentence"),
+    [
+        ("comparison.json", "the rule has not been compared"),
+        ("result.json", "the training has not ended"),
+    ],
+)
+def test_without_an_optional_file_a_sentence_says_so(
+    tmp_path: Path, missing: str, sentence: str
+) -> None:
+    folder = make_run(tmp_path / "run")
+    (folder / missing).unlink()
+    assert sentence in Page(write_report(folder).read_text(encoding="utf-8")).text
+
+
+def test_empty_optional_contents(tmp_path: Path) -> None:
+    folder = make_run(tmp_path / "run")
+    write_json(folder, "comparison.json", {"comparisons": []})
+    write_json(folder, "result.json", {})
+    write_lines(folder, [])
+    text = Page(write_report(folder).read_text(encoding="utf-8")).text
+    assert "asked for no comparison" in text
+    assert "holds no generation" in text
+    assert "was not written down" in text
+
+
+def test_several_tasks_have_a_picture_each(tmp_path: Path) -> None:
+    folder = make_run(tmp_path / "run")
+    comparisons = [make_comparison(task=task).to_json() for task in ("one", "two")]
+    write_json(folder, "comparison.json", {"comparisons": comparisons})
+    page = Page(write_report(folder).read_text(encoding="utf-8"))
+    assert len(page.addresses) == 4
+    assert (folder / "figures" / "curves-2.svg").exists()
+
+
+@pytest.mark.parametrize("missing", ["config.yaml", "metrics.jsonl", "genome.npz"])
+def test_a_missing_file_is_named(tmp_path: Path, missing: str) -> None:
+    folder = make_run(tmp_path / "run")
+    (folder / missing).unlink()
+    with pytest.raises(InputError, match=missing):
+        write_report(folder)
+    assert not (folder / "report.html").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("config.yaml", b"name: [unclosed"),
+        ("config.yaml", b"- a list"),
+        ("config.yaml", b"\xff\xfe\x00"),
+        ("config.yaml", b"seed: 0"),
+        ("metrics.jsonl", b'not json\n{"generation": 2}\n'),
+        ("metrics.jsonl", b'{"generation": 1, "best": 0.5}\n'),
+        ("metrics.jsonl", json.dumps(make_metrics(1)[0] | {"mean": "<b>"}).encode()),
+        ("genome.npz", b"PK damaged"),
+        ("comparison.json", b"{"),
+        ("comparison.json", b"[]"),
+        ("comparison.json", b'{"comparisons": {}}'),
+        ("comparison.json", b'{"comparisons": [{"task": "digits"}]}'),
+        ("result.json", b"[1]"),
+        ("result.json", b"{"),
+    ],
+)
+def test_a_damaged_file_is_named(tmp_path: Path, name: str, content: bytes) -> None:
+    folder = make_run(tmp_path / "run")
+    (folder / name).write_bytes(content)
+    with pytest.raises(InputError, match=name):
+        write_report(folder)
+
+
+@pytest.mark.parametrize(
+    "result",
+    [
+        {"fitness": "<b>", "versions": [HOSTILE], "stopped": None, "seconds": [1]},
+        {"fitness": None, "versions": HOSTILE, "evaluations": {"<b>": 1}, "fitness_measure": 1},
+        {"versions": {"<b>": {"<i>": None}}, "seconds": float("nan")},
+    ],
+)
+def test_odd_results_are_shown_as_they_are(tmp_path: Path, result: dict[str, Any]) -> None:
+    folder = make_run(tmp_path / "run")
+    write_json(folder, "result.json", result)
+    tags = Page(write_report(folder).read_text(encoding="utf-8")).tags
+    assert not {"b", "i", "script"} & set(tags)
