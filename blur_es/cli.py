@@ -114,7 +114,7 @@ def _evaluate(options: argparse.Namespace) -> int:
     from blur_es.analysis.evaluate import evaluate_genome
     from blur_es.config import load_config, override_config
     from blur_es.experiment import load_subject
-    from blur_es.fleet.evaluator import LocalEvaluator, Problem
+    from blur_es.fleet.evaluator import LocalEvaluator
 
     genome, config = load_subject(options.subject)
     if options.experiment is not None:
@@ -132,7 +132,7 @@ def _evaluate(options: argparse.Namespace) -> int:
         config = config.model_copy(update={"seed": options.seed})
     episodes = options.episodes or config.meta.test_episodes
     with config.located():
-        evaluator = LocalEvaluator(Problem.of(config), options.data_dir)
+        evaluator = LocalEvaluator(config.problem(), options.data_dir)
         scores = evaluate_genome(genome, evaluator, episodes)
     if options.json:
         content = {

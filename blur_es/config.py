@@ -19,17 +19,16 @@ from pydantic import BeforeValidator, Field
 from blur_es.episode import EpisodeSpec
 from blur_es.errors import InputError, nearest
 from blur_es.fitness import make_measure
+from blur_es.fleet.evaluator import Problem
 from blur_es.genome import PRESETS, SearchSpace, neutral_genome
 from blur_es.options import from_options
 from blur_es.rule import RuleSpec
+from blur_es.run.store import identity
 from blur_es.tasks import check_task_options
 
 # An experiment file is short; more than this is an alias bomb or no experiment at all.
 MAXIMUM_NODES = 10_000
 MAXIMUM_BYTES = 2**20
-
-# What may differ when a run is continued: how long it runs, where and on what.
-NOT_IDENTITY = ("meta.generations", "meta.stop", "fleet", "run")
 
 Whole = Annotated[int, Field(strict=True)]
 
@@ -169,14 +168,20 @@ class ExperimentConfig(_Section):
 
     def identity(self) -> dict[str, Any]:
         """What a continued run must share with the one that it continues."""
-        values = self.to_dict()
-        for path in NOT_IDENTITY:
-            section, _, key = path.partition(".")
-            if key:
-                del values[section][key]
-            else:
-                del values[section]
-        return values
+        return identity(self.to_dict())
+
+    def problem(self) -> Problem:
+        """What evaluators need to know of the experiment."""
+        return Problem(
+            rule=self.rule,
+            hidden=tuple(self.network.hidden),
+            tasks=tuple(self.tasks),
+            spec=self.episode,
+            measure=self.fitness.measure,
+            temperature=self.fitness.temperature,
+            seed=self.seed,
+            backend=self.backend,
+        )
 
     @contextlib.contextmanager
     def located(self) -> Iterator[None]:

@@ -8,15 +8,22 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from blur_es.analysis.compare import Comparison, compare_on_tasks
-from blur_es.config import ExperimentConfig
+from blur_es.config import ExperimentConfig, build_config, load_config
 from blur_es.errors import InputError
-from blur_es.fleet.evaluator import Evaluator, LocalEvaluator, Problem
+from blur_es.fleet.evaluator import Evaluator, LocalEvaluator
 from blur_es.genome import Genome
 from blur_es.meta.stop import StopReason
 from blur_es.meta.trainer import Trainer, TrainingResult, search_space
 from blur_es.report.html import write_report
 from blur_es.run.interrupt import Interrupted, InterruptGuard
-from blur_es.run.store import COMPARISON, RunFolder, choose_folder, write_or_stop
+from blur_es.run.store import (
+    COMPARISON,
+    CONFIG,
+    RunFolder,
+    choose_folder,
+    open_run,
+    write_or_stop,
+)
 
 Say = Callable[[str], None]
 
@@ -64,16 +71,16 @@ def run_experiment(
     `InputError` for that, `RunError` if the work cannot go on, and `Interrupted` if a signal
     came before anything was begun.
     """
-    path = choose_folder(config, options.run_dir, options.resume)
+    path = choose_folder(config.name, config.seed, options.run_dir, options.resume)
     run = RunFolder(path, config.run.keep)
     guard = InterruptGuard()
     with config.located():
         # Data are read here once, also where workers will read their own: a missing data
         # set is the user's to mend, and nothing should have been started by then.
-        local = LocalEvaluator(Problem.of(config), options.data_dir)
+        local = LocalEvaluator(config.problem(), options.data_dir)
         search_space(config)
     with guard.installed(), run.locked():
-        run.check(config, options.resume)
+        run.check(config.to_dict(), options.resume)
         # Ray forks, which JAX's threads do not survive: the fleet is up before the trainer
         # imports JAX.
         with _evaluator(config, options, local, guard, say) as evaluator, config.located():
@@ -86,7 +93,7 @@ def run_experiment(
                 quiet=options.quiet,
                 mixed_hardware=options.mixed_hardware,
             )
-            run.begin(config)
+            run.begin(config.to_yaml())
             say(f"run folder: {path}")
             training = trainer.train()
         comparisons: list[Comparison] = []
@@ -124,7 +131,7 @@ def _evaluator(
         workers = config.fleet.workers
     say("starting Ray workers (the first start on a machine compiles for some 20 s)")
     with guard.interruptible():
-        fleet = RayFleet(Problem.of(config), workers, options.address, options.data_dir)
+        fleet = RayFleet(config.problem(), workers, options.address, options.data_dir)
     try:
         say(f"{fleet.workers} workers")
         yield fleet
@@ -147,18 +154,14 @@ def load_subject(path: Path) -> tuple[Genome, ExperimentConfig | None]:
     Raises `InputError` if there is none at the path.
     """
     if path.is_dir():
-        from blur_es.run.store import open_run
-
         run = open_run(path)
         if not run.genome.exists():
             raise InputError(
                 f"{path}: this run has not ended and has no genome yet; continue it with --resume"
             )
-        return Genome.load(run.genome), run.config()
+        return Genome.load(run.genome), load_config(path / CONFIG)
     if not path.exists():
         raise InputError(f"{path}: no such genome file or run folder")
-    from blur_es.config import build_config
-
     genome = Genome.load(path)
     experiment = genome.provenance.get("experiment")
     if not isinstance(experiment, dict):

@@ -7,7 +7,7 @@ from typing import Any
 
 from blur_es.config import ExperimentConfig, load_config
 from blur_es.errors import InputError
-from blur_es.fleet.evaluator import Evaluator, LocalEvaluator, Problem
+from blur_es.fleet.evaluator import Evaluator, LocalEvaluator
 from blur_es.meta.trainer import Trainer, TrainingResult
 from blur_es.run.store import RunFolder
 
@@ -39,11 +39,11 @@ def small(folder: Path, *overrides: str) -> ExperimentConfig:
 def train(config: ExperimentConfig, run_dir: Path, **options: Any) -> TrainingResult:
     """Begin or continue a run in this process, or on a given evaluator."""
     run = RunFolder(run_dir, config.run.keep)
-    evaluator: Evaluator = options.pop("evaluator", None) or LocalEvaluator(Problem.of(config))
+    evaluator: Evaluator = options.pop("evaluator", None) or LocalEvaluator(config.problem())
     with run.locked():
-        run.check(config, resume=options.pop("resume", False))
+        run.check(config.to_dict(), resume=options.pop("resume", False))
         trainer = Trainer(config, run, evaluator, **options)
-        run.begin(config)
+        run.begin(config.to_yaml())
         return trainer.train()
 
 

@@ -15,7 +15,7 @@ from blur_es.config import ExperimentConfig
 from blur_es.episode import Phase
 from blur_es.errors import RunError
 from blur_es.fleet.dispatch import RayFleet
-from blur_es.fleet.evaluator import EpisodeRange, LocalEvaluator, Problem
+from blur_es.fleet.evaluator import EpisodeRange, LocalEvaluator
 from blur_es.genome import random_genome
 from tests.conftest import running
 from tests.experiments import genome_hash, small, train
@@ -44,7 +44,7 @@ def test_the_genome_does_not_depend_on_the_workers(
 ) -> None:
     config = small(tmp_path)
     local = train(config, tmp_path / "local")
-    fleet = RayFleet(Problem.of(config), workers, ray_address)
+    fleet = RayFleet(config.problem(), workers, ray_address)
     try:
         assert fleet.workers == workers
         spread = train(config, tmp_path / "spread", evaluator=fleet)
@@ -59,8 +59,8 @@ def test_the_genome_does_not_depend_on_the_workers(
 def test_results_are_in_the_order_of_the_genomes(tmp_path: Path, ray_address: str) -> None:
     config = small(tmp_path)
     population = genomes(config, 23)
-    expected = LocalEvaluator(Problem.of(config)).evaluate(population, TRAINING)
-    fleet = RayFleet(Problem.of(config), 2, ray_address)
+    expected = LocalEvaluator(config.problem()).evaluate(population, TRAINING)
+    fleet = RayFleet(config.problem(), 2, ray_address)
     try:
         for _ in range(3):
             found = fleet.evaluate(population, TRAINING)
@@ -75,7 +75,7 @@ def test_killed_workers_are_replaced_and_their_work_done_again(
 ) -> None:
     config = small(tmp_path, "meta.generations=30", "episode.unroll=30")
     undisturbed = train(config, tmp_path / "undisturbed")
-    fleet = RayFleet(Problem.of(config), 2, ray_address)
+    fleet = RayFleet(config.problem(), 2, ray_address)
     stop = threading.Event()
     killed = 0
 
@@ -108,7 +108,7 @@ def test_an_error_in_a_users_measure_stops_with_its_traceback(
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.chdir(tmp_path)
     config = small(tmp_path, "fitness.measure='own_measure:broken'")
-    fleet = RayFleet(Problem.of(config), 1, ray_address)
+    fleet = RayFleet(config.problem(), 1, ray_address)
     try:
         with pytest.raises(RunError, match="the measure is broken"):
             fleet.evaluate(genomes(config, 2), TRAINING)
@@ -122,5 +122,5 @@ def test_no_cluster_at_the_address_is_a_clear_error(
     monkeypatch.setenv("RAY_gcs_rpc_server_reconnect_timeout_s", "1")
     began = time.monotonic()
     with pytest.raises(RunError, match="cannot reach the Ray cluster at"):
-        RayFleet(Problem.of(small(tmp_path)), 1, "127.0.0.1:1")
+        RayFleet(small(tmp_path).problem(), 1, "127.0.0.1:1")
     assert time.monotonic() - began < 60

@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from blur_es.config import ExperimentConfig
+from blur_es.config import ExperimentConfig, load_config
 from blur_es.errors import InputError, RunError
 from blur_es.fitness import FloatArray
-from blur_es.fleet.evaluator import EpisodeRange, LocalEvaluator, Problem
+from blur_es.fleet.evaluator import EpisodeRange, LocalEvaluator
 from blur_es.genome import Genome
 from blur_es.inner import Evaluation
 from blur_es.meta.stop import StopReason
@@ -25,7 +25,7 @@ class InterruptedEvaluator(LocalEvaluator):
     """Raises, as a signal would, when a generation is asked for the first time."""
 
     def __init__(self, config: ExperimentConfig, generation: int) -> None:
-        super().__init__(Problem.of(config))
+        super().__init__(config.problem())
         self.at = generation
 
     def evaluate(self, genomes: FloatArray, episodes: EpisodeRange) -> Evaluation:
@@ -60,7 +60,7 @@ def test_a_run_folder_tells_its_story(undisturbed: Path) -> None:
     assert result["genome_sha256"] == hash_of(undisturbed)
     assert result["evaluations"] == 96
     assert result["reproducible"] is True
-    assert run.config().to_dict()["name"] == "small"
+    assert load_config(undisturbed / "config.yaml").name == "small"
     assert "numpy" in run.read_json("versions.json")["packages"]
 
 
@@ -275,7 +275,7 @@ def checkpoints_of_another(run: Path) -> None:
     ("damage", "message"),
     [
         (delete_pointer, "no checkpoint.json"),
-        (empty_config, "config.yaml: the file is empty"),
+        (empty_config, "config.yaml: this file is damaged"),
         (delete_config, "config.yaml: cannot read"),
         (spoil_metrics, "metrics.jsonl:2"),
         (metrics_folder, "metrics.jsonl: cannot read"),

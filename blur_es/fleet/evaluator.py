@@ -10,7 +10,6 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from blur_es.config import ExperimentConfig
 from blur_es.episode import (
     Episode,
     EpisodeKey,
@@ -72,20 +71,6 @@ class Problem:
     temperature: float
     seed: int
     backend: str
-
-    @classmethod
-    def of(cls, config: ExperimentConfig) -> Problem:
-        """The problem of an experiment."""
-        return cls(
-            rule=config.rule,
-            hidden=tuple(config.network.hidden),
-            tasks=tuple(config.tasks),
-            spec=config.episode,
-            measure=config.fitness.measure,
-            temperature=config.fitness.temperature,
-            seed=config.seed,
-            backend=config.backend,
-        )
 
 
 class LocalEvaluator:

@@ -12,7 +12,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from blur_es.config import ExperimentConfig, load_config
+import yaml
+
 from blur_es.errors import InputError, RunError
 from blur_es.files import write_atomically
 from blur_es.run.checkpoint import POINTER, CheckpointStore
@@ -22,6 +23,22 @@ CONFIG, METRICS, GENOME, RESULT = "config.yaml", "metrics.jsonl", "genome.npz", 
 VERSIONS, COMPARISON, REPORT = "versions.json", "comparison.json", "report.html"
 
 _PACKAGES = ("blur_es", "numpy", "scipy", "numba", "llvmlite", "jax", "jaxlib", "evosax", "ray")
+
+
+# What may differ when a run is continued: how long it runs, where and on what.
+_NOT_IDENTITY = ("meta.generations", "meta.stop", "fleet", "run")
+
+
+def identity(experiment: Mapping[str, Any]) -> dict[str, Any]:
+    """The values of a resolved experiment that a run and its continuation must share."""
+    values = {**experiment}
+    for path in _NOT_IDENTITY:
+        section, _, key = path.partition(".")
+        if key:
+            values[section] = {k: v for k, v in values[section].items() if k != key}
+        else:
+            del values[section]
+    return values
 
 
 class RunFolder:
@@ -47,8 +64,8 @@ class RunFolder:
         """Whether a run has begun here."""
         return (self.path / CONFIG).exists() or (self.path / POINTER).exists()
 
-    def check(self, config: ExperimentConfig, resume: bool) -> None:
-        """Find out whether this experiment may begin or, if `resume`, continue here.
+    def check(self, experiment: Mapping[str, Any], resume: bool) -> None:
+        """Find out whether a resolved experiment may begin or, if `resume`, continue here.
 
         Raises `InputError` if the folder holds a run and `resume` is not asked for, holds
         another experiment's, or holds something that is no run.
@@ -59,17 +76,20 @@ class RunFolder:
                     f"{self.path}: this folder holds a run already; continue it with --resume, "
                     "or choose another with --run-dir"
                 )
-            self._check_same(config)
+            self._check_same(experiment)
         elif any(self.path.iterdir()):
             raise InputError(
                 f"{self.path}: this folder holds other things and no run; choose an empty or a "
                 "new one with --run-dir"
             )
 
-    def begin(self, config: ExperimentConfig) -> None:
-        """Write down the experiment. Raises `InputError` if the folder cannot be written."""
+    def begin(self, experiment: str) -> None:
+        """Write down the resolved experiment, as YAML.
+
+        Raises `InputError` if the folder cannot be written.
+        """
         try:
-            write_atomically(self.path / CONFIG, config.to_yaml().encode())
+            write_atomically(self.path / CONFIG, experiment.encode())
             self.write_json(VERSIONS, versions())
         except OSError as error:
             raise InputError(
@@ -77,9 +97,18 @@ class RunFolder:
                 "room or choose another with --run-dir"
             ) from error
 
-    def _check_same(self, config: ExperimentConfig) -> None:
-        stored = flatten(self.config().identity())
-        given = flatten(config.identity())
+    def _check_same(self, experiment: Mapping[str, Any]) -> None:
+        path = self.path / CONFIG
+        try:
+            stored = flatten(identity(yaml.safe_load(path.read_bytes())))
+        except OSError as error:
+            raise InputError(f"{path}: cannot read it: {error.strerror or error}") from error
+        except (yaml.YAMLError, UnicodeDecodeError, TypeError, KeyError, AttributeError) as error:
+            raise InputError(
+                f"{path}: this file is damaged ({type(error).__name__}); expected the resolved "
+                "experiment of the run in this folder"
+            ) from error
+        given = flatten(identity(experiment))
         missing = "(nothing)"
         different = [
             f"  {key}: {stored.get(key, missing)!r} there, {given.get(key, missing)!r} now"
@@ -93,10 +122,6 @@ class RunFolder:
                 + "\nChoose another folder with --run-dir, or use the experiment that it was "
                 "begun with (only meta.generations, meta.stop, fleet and run may differ)"
             )
-
-    def config(self) -> ExperimentConfig:
-        """The experiment of this folder. Raises `InputError` if it is missing or damaged."""
-        return load_config(self.path / CONFIG)
 
     def read_json(self, name: str) -> dict[str, Any]:
         """A JSON file of the folder. Raises `InputError` if it is missing or damaged."""
@@ -156,11 +181,11 @@ def open_run(path: Path) -> RunFolder:
     return run
 
 
-def choose_folder(config: ExperimentConfig, wanted: Path | None, resume: bool) -> Path:
+def choose_folder(name: str, seed: int, wanted: Path | None, resume: bool) -> Path:
     """The folder of a run: the one asked for, else the next, or the last, of `runs/NAME-SEED`."""
     if wanted is not None:
         return wanted
-    base = f"{config.name}-seed{config.seed}"
+    base = f"{name}-seed{seed}"
     number = 1
     latest: Path | None = None
     while (path := Path("runs") / (base if number == 1 else f"{base}-{number}")).exists():
@@ -168,7 +193,7 @@ def choose_folder(config: ExperimentConfig, wanted: Path | None, resume: bool) -
         number += 1
     if resume:
         if latest is None:
-            raise InputError(f"--resume: there is no run of {config.name!r} in runs/ to continue")
+            raise InputError(f"--resume: there is no run of {name!r} in runs/ to continue")
         return latest
     return path
 
@@ -243,6 +268,7 @@ __all__ = [
     "RESULT",
     "RunFolder",
     "choose_folder",
+    "identity",
     "open_run",
     "versions",
     "write_or_stop",
