@@ -320,7 +320,9 @@ def test_pictures_ask_for_nothing(tmp_path: Path) -> None:
     for svg in (folder / "figures").glob("*.svg"):
         text = svg.read_text(encoding="utf-8")
         assert "<script" not in text
-        assert all(address.startswith("#") for address in re.findall(r'href="([^"]*)"', text))
+        addresses = re.findall(r'(?:href|src)="([^"]*)"', text)
+        # The scale of the genome's colours is an image inside the picture.
+        assert all(address.startswith(("#", "data:image/png;base64,")) for address in addresses)
         assert all(target.startswith("#") for target in re.findall(r"url\(([^)]*)\)", text))
         assert "<metadata" not in text
 
