@@ -15,6 +15,7 @@ import pytest
 
 from blur_es.cli import main
 from blur_es.genome import Genome
+from blur_es.run.store import RunFolder
 from tests.experiments import SMALL, write_small
 
 COMMAND = [sys.executable, "-m", "blur_es.cli"]
@@ -115,6 +116,28 @@ def test_a_stopped_head_resumes_to_the_same_genome(
         for line in (here / "run/metrics.jsonl").read_text().splitlines()
     ]
     assert generations == list(range(1, 151))
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_inside_a_users_code_is_no_error_of_it(here: Path, number: int) -> None:
+    (here / "mine.py").write_text(
+        "import os\n"
+        "calls = 0\n"
+        "def measure(predictions, labels):\n"
+        "    global calls\n"
+        "    calls += 1\n"
+        f"    if calls == 40: os.kill(os.getpid(), {int(number)})\n"
+        "    return float((predictions * labels).mean())\n"
+    )
+    options = ("--local", "--run-dir", "run", "--set", "fitness.measure='mine:measure'")
+    process = start("train", "small.yaml", *options, cwd=here)
+    _, messages = process.communicate(timeout=60)
+    assert process.returncode == 130, messages
+    assert "failed" not in messages
+    # 16 evaluations a generation: the signal came in the third.
+    checkpoint, _ = RunFolder(here / "run").checkpoints.latest()
+    assert checkpoint is not None
+    assert checkpoint.generation == 2
 
 
 def test_train_ends_with_table_paths_and_hash(

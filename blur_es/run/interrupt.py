@@ -9,8 +9,12 @@ from collections.abc import Iterator
 from types import FrameType
 
 
-class Interrupted(Exception):  # noqa: N818 (it is no error: the run goes on later)
-    """The user, or the machine's owner, asked the run to end."""
+class Interrupted(BaseException):  # noqa: N818 (it is no error: the run goes on later)
+    """The user, or the machine's owner, asked the run to end.
+
+    Like `KeyboardInterrupt` it is no `Exception`: it may come up in the middle of anything,
+    and code that handles its own errors must not take it for one of them.
+    """
 
 
 class InterruptGuard:
