@@ -26,6 +26,13 @@ MAXIMUM_NPZ_BYTES = 2**30
 _KINDS = "biufSU"
 
 
+def cache_directory() -> Path:
+    """What can be had again: `$XDG_CACHE_HOME/blur_es`, by default `~/.cache/blur_es`."""
+    # The XDG specification has relative paths ignored.
+    cache = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    return (cache if cache.is_absolute() else Path.home() / ".cache") / "blur_es"
+
+
 def write_atomically(path: Path, content: bytes) -> None:
     """Write a file beside `path`, sync it and rename it: a reader sees the old or the new one.
 

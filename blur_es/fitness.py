@@ -20,7 +20,7 @@ import numpy.typing as npt
 from blur_es.errors import InputError, RunError, nearest
 
 FloatArray = npt.NDArray[np.floating[Any]]
-MeasureFunction = Callable[[FloatArray, FloatArray], float]
+MeasureFunction = Callable[[Any, Any], Any]
 
 # Far below chance (log 62 is 4.1), yet near enough that a strategy which uses raw values
 # is not thrown off by one diverged genome.
@@ -29,11 +29,16 @@ WORST_LOSS = -20.0
 
 @dataclasses.dataclass(frozen=True)
 class Measure:
-    """A named quality: `function(predictions, labels)`, both (rows, n_L), and its floor."""
+    """A named quality: `function(predictions, labels)`, both (rows, n_L), and its floor.
+
+    `traceable` says that the function takes JAX arrays too, so that it can be compiled with
+    what it measures.
+    """
 
     name: str
     function: MeasureFunction
     worst: float
+    traceable: bool = False
 
     def __call__(self, predictions: FloatArray, labels: FloatArray) -> float:
         """The value, never below `worst` and never NaN or infinite.
@@ -48,30 +53,41 @@ class Measure:
         return max(value, self.worst) if math.isfinite(value) else self.worst
 
 
-def accuracy(predictions: FloatArray, labels: FloatArray) -> float:
+# The built-in measures are written against the array API that NumPy and JAX share.
+
+
+def accuracy(predictions: Any, labels: Any) -> Any:
     """Share of rows whose largest output is the label's; one output: whose sign is."""
+    xp = predictions.__array_namespace__()
     if labels.shape[-1] == 1:
-        return float(np.mean((predictions > 0) == (labels > 0)))
-    return float(np.mean(predictions.argmax(axis=-1) == labels.argmax(axis=-1)))
+        return xp.mean((predictions > 0) == (labels > 0))
+    return xp.mean(predictions.argmax(axis=-1) == labels.argmax(axis=-1))
 
 
-def cross_entropy(predictions: FloatArray, labels: FloatArray, temperature: float = 1.0) -> float:
+def cross_entropy(predictions: Any, labels: Any, temperature: float = 1.0) -> Any:
     """Negative softmax cross-entropy in nats, with predictions / temperature as logits.
 
     Paper, section 3.3. One output is the logit of the positive label.
     """
-    logits = predictions.astype(np.float64) / temperature
+    xp = predictions.__array_namespace__()
+    logits = _exact(predictions) / temperature
     if labels.shape[-1] == 1:
-        return float(-np.mean(np.logaddexp(0.0, -labels * logits)))
+        return -xp.mean(xp.logaddexp(0.0, -labels * logits))
     shifted = logits - logits.max(axis=-1, keepdims=True)
-    log_sum = np.log(np.exp(shifted).sum(axis=-1))
-    truth = np.take_along_axis(shifted, labels.argmax(axis=-1)[:, None], axis=-1)[:, 0]
-    return float(np.mean(truth - log_sum))
+    log_sum = xp.log(xp.exp(shifted).sum(axis=-1))
+    truth = xp.take_along_axis(shifted, labels.argmax(axis=-1)[:, None], axis=-1)[:, 0]
+    return xp.mean(truth - log_sum)
 
 
-def squared_error(predictions: FloatArray, labels: FloatArray) -> float:
+def squared_error(predictions: Any, labels: Any) -> Any:
     """Negative mean over rows and outputs of the squared distance to the labels."""
-    return float(-np.mean((predictions.astype(np.float64) - labels) ** 2))
+    xp = predictions.__array_namespace__()
+    return -xp.mean((_exact(predictions) - labels) ** 2)
+
+
+def _exact(values: Any) -> Any:
+    """In float64 where NumPy computes; JAX keeps the type that it was given."""
+    return values.astype(np.float64) if isinstance(values, np.ndarray) else values
 
 
 BUILT_IN = ("accuracy", "cross_entropy", "squared_error")
@@ -84,11 +100,12 @@ def make_measure(name: str, temperature: float = 1.0) -> Measure:
     for better; its optional attribute `worst` is its floor (else `WORST_LOSS`).
     """
     if name == "accuracy":
-        return Measure(name, accuracy, 0.0)
+        return Measure(name, accuracy, 0.0, traceable=True)
     if name == "cross_entropy":
-        return Measure(name, functools.partial(cross_entropy, temperature=temperature), WORST_LOSS)
+        function = functools.partial(cross_entropy, temperature=temperature)
+        return Measure(name, function, WORST_LOSS, traceable=True)
     if name == "squared_error":
-        return Measure(name, squared_error, WORST_LOSS)
+        return Measure(name, squared_error, WORST_LOSS, traceable=True)
     if ":" in name:
         function = import_object(name, "fitness.measure")
         worst = getattr(function, "worst", WORST_LOSS)

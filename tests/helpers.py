@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -106,28 +107,54 @@ def random_rules() -> st.SearchStrategy[RuleSpec]:
     drawn = st.fixed_dictionaries(
         {name: st.sampled_from(values) for name, values in OPTIONS.items()}
     )
+    return drawn.map(_fitting).map(lambda options: RuleSpec(**options))
 
-    def fitting(options: dict[str, Any]) -> dict[str, Any]:
-        # Options that need another one would make most draws useless: switch them off.
-        k = options["states"]
-        if k == 1:
-            options["feedback"] = "replace"
-        elif options["feedback"] == "replace" or k != 2:
-            options["feedback"] = "label"
-        if k != 2:
-            for name in ("forward_activation", "last_activation"):
-                if options[name] == "sigmoid_with_grad":
-                    options[name] = "tanh"
-        if k == 1 and options["backward_update"] == "multiplicative_second_state":
-            options["backward_update"] = "multiplicative"
-        if options["oja"] == "none":
-            options |= {"oja_extra": 1.0, "oja_multiplier": False}
-        if options["saturation"] == "none":
-            options["saturation_epsilon"] = 0.0
-        if options["normalize_synapses"] == "none":
-            options["rescale_synapses"] = False
-        if options["normalize"] in ("none", "backward"):
-            options["query_statistics"] = "support"
-        return options
 
-    return drawn.map(fitting).map(lambda options: RuleSpec(**options))
+def covering_rules(candidates: int = 600, seed: int = 0) -> list[RuleSpec]:
+    """A few rules in which every two values of options that can stand together do so.
+
+    Chosen one by one, each for the most pairs that none before it had.
+    """
+    generator = np.random.default_rng(seed)
+
+    def draw() -> dict[str, Any]:
+        return {name: values[generator.integers(len(values))] for name, values in OPTIONS.items()}
+
+    rules = [RuleSpec(**_fitting(draw())) for _ in range(candidates)]
+    pairs = [rule_pairs(rule) for rule in rules]
+    missing = set().union(*pairs)
+    chosen = []
+    while missing:
+        best = max(range(candidates), key=lambda number: len(pairs[number] & missing))
+        chosen.append(rules[best])
+        missing -= pairs[best]
+    return chosen
+
+
+def rule_pairs(rule: RuleSpec) -> set[tuple[tuple[str, Any], tuple[str, Any]]]:
+    """All pairs of (option, value) of a rule."""
+    return set(itertools.combinations(rule.to_dict().items(), 2))
+
+
+def _fitting(options: dict[str, Any]) -> dict[str, Any]:
+    """Options that need another one switched off where that one is not there."""
+    k = options["states"]
+    if k == 1:
+        options["feedback"] = "replace"
+    elif options["feedback"] == "replace" or k != 2:
+        options["feedback"] = "label"
+    if k != 2:
+        for name in ("forward_activation", "last_activation"):
+            if options[name] == "sigmoid_with_grad":
+                options[name] = "tanh"
+    if k == 1 and options["backward_update"] == "multiplicative_second_state":
+        options["backward_update"] = "multiplicative"
+    if options["oja"] == "none":
+        options |= {"oja_extra": 1.0, "oja_multiplier": False}
+    if options["saturation"] == "none":
+        options["saturation_epsilon"] = 0.0
+    if options["normalize_synapses"] == "none":
+        options["rescale_synapses"] = False
+    if options["normalize"] in ("none", "backward"):
+        options["query_statistics"] = "support"
+    return options

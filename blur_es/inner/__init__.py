@@ -9,7 +9,7 @@ from blur_es.rule import RuleSpec
 __all__ = ["BACKENDS", "Evaluation", "InnerLoop", "NetworkState", "make_inner_loop"]
 
 # Name of every backend, and the largest relative error that `blur-es conformance` lets pass.
-BACKENDS = {"numpy": 1e-10, "numba": 1e-5}
+BACKENDS = {"numpy": 1e-10, "numba": 1e-5, "jax": 1e-5}
 
 
 def make_inner_loop(backend: str, rule: RuleSpec) -> InnerLoop:
@@ -26,6 +26,10 @@ def make_inner_loop(backend: str, rule: RuleSpec) -> InnerLoop:
         from blur_es.inner.numba_loop import NumbaInnerLoop
 
         return NumbaInnerLoop(rule)
+    if backend == "jax":
+        from blur_es.inner.jax_loop import JaxInnerLoop
+
+        return JaxInnerLoop(rule)
     raise InputError(
         f"backend: unknown backend {backend!r}{nearest(backend, BACKENDS)}; expected one of "
         f"auto, {', '.join(BACKENDS)}"

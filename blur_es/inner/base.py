@@ -8,6 +8,7 @@ genomes share a call.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
@@ -15,9 +16,9 @@ import numpy as np
 import numpy.typing as npt
 
 from blur_es.episode import Episode
-from blur_es.errors import InputError
+from blur_es.errors import BlurError, InputError
 from blur_es.fitness import Measure
-from blur_es.genome import Genome
+from blur_es.genome import Genome, genome_shapes
 from blur_es.rule import RuleSpec
 
 FloatArray = npt.NDArray[np.floating[Any]]
@@ -60,6 +61,33 @@ class Evaluation:
 
     fitness: npt.NDArray[np.float64]
     diverged: BoolArray
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class GradientEvaluation:
+    """How well one genome did on R episodes, and which way is up.
+
+    Attributes:
+        fitness: (M, R) float64, as in `Evaluation`.
+        diverged: (R,), as in `Evaluation`.
+        gradients: (R, D) float64, of the first measure with respect to the genome's vector;
+            not finite where the way back overflowed.
+    """
+
+    fitness: npt.NDArray[np.float64]
+    diverged: BoolArray
+    gradients: npt.NDArray[np.float64]
+
+
+class PieceTooLargeError(BlurError):
+    """So many lives at a time do not fit into the memory of a device."""
+
+    def __init__(self, piece: int) -> None:
+        super().__init__(piece)
+        self.piece = piece
+
+    def __str__(self) -> str:
+        return f"{self.piece} lives at a time do not fit into the memory of the device"
 
 
 class InnerLoop(Protocol):
@@ -111,21 +139,36 @@ def initial_synapses(
 
 
 def _check_fit(rule: RuleSpec, genome: Genome, episode: Episode) -> None:
-    layers, states = len(episode.forward_noise), episode.forward_noise[0].shape[-1]
     if genome.rule != rule:
         raise InputError("genome: it is of another rule than the inner loop")
-    if states != rule.states:
-        raise InputError(f"episode: its synapses have {states} states, the rule {rule.states}")
+    layers = len(episode.forward_noise)
     if genome.layers not in (None, layers):
         raise InputError(
             f"genome: it is for {genome.layers} synapse layers, the network has {layers}"
         )
+    check_episode(rule, episode)
+
+
+def check_episode(rule: RuleSpec, episode: Episode) -> None:
+    """Raises `InputError` if an episode is for other states, or batches that do not fit."""
+    states = episode.forward_noise[0].shape[-1]
+    if states != rule.states:
+        raise InputError(f"episode: its synapses have {states} states, the rule {rule.states}")
     rows, query_rows = episode.support_inputs.shape[1], episode.query_inputs.shape[1]
     if not rule.reset_neurons and query_rows != rows:
         raise InputError(
             f"episode: neurons that are not reset need query batches of {rows} rows, as the "
             f"support batches have; found {query_rows}"
         )
+
+
+def check_vectors(rule: RuleSpec, length: int, episode: Episode) -> None:
+    """Raises `InputError` if genome vectors of that length are not for an episode's network."""
+    shapes = genome_shapes(rule, len(episode.forward_noise))
+    expected = sum(math.prod(shape) for _, shape in shapes)
+    if length != expected:
+        raise InputError(f"genome: a vector of {length} values, expected {expected}")
+    check_episode(rule, episode)
 
 
 def layer_field(genome: Genome, name: str, layer: int) -> FloatArray:

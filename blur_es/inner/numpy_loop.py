@@ -65,8 +65,9 @@ class NumpyInnerLoop:
                 # A diverging genome overflows on its way: that is its result, not a fault.
                 with np.errstate(all="ignore"):
                     finite = all(_is_finite(state) for state in run.steps())
-                    predictions = run.query()[..., 0].reshape(-1, episode.sizes[-1])
-                diverged[g, r] = not (finite and bool(np.all(np.isfinite(predictions))))
+                    last = run.query()
+                diverged[g, r] = not (finite and bool(np.all(np.isfinite(last))))
+                predictions = last[..., 0].reshape(-1, episode.sizes[-1])
                 labels = episode.query_labels.reshape(-1, episode.sizes[-1])
                 fitness[:, g, r] = score(measures, predictions, labels, diverged[g, r])
         return Evaluation(fitness, diverged)

@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from blur_es.episode import Phase, random_generator
 from blur_es.errors import InputError, nearest
+from blur_es.files import cache_directory
 from blur_es.tasks.base import Samples
 from blur_es.tasks.idx import read_idx
 
@@ -439,13 +440,6 @@ def _find_file(folder: Path, name: str) -> Path | None:
 
 
 def data_directory(option: str | Path | None = None) -> Path:
-    """Where data sets are kept: `option`, else the environment's BLUR_ES_DATA, else a cache.
-
-    The cache is `$XDG_CACHE_HOME/blur_es`, by default `~/.cache/blur_es`.
-    """
+    """Where data sets are kept: `option`, else the environment's BLUR_ES_DATA, else the cache."""
     chosen = option or os.environ.get("BLUR_ES_DATA")
-    if chosen:
-        return Path(chosen).expanduser()
-    # The XDG specification has relative paths ignored.
-    cache = Path(os.environ.get("XDG_CACHE_HOME", ""))
-    return (cache if cache.is_absolute() else Path.home() / ".cache") / "blur_es"
+    return Path(chosen).expanduser() if chosen else cache_directory()

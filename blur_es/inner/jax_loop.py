@@ -1,0 +1,411 @@
+"""The accelerator's inner loop: many genomes and episodes at once, compiled by XLA.
+
+The equations are in `blur_es.inner.jax_equations`. Here they are unrolled by a scan and
+batched: genomes are cut into pieces of one fixed, padded shape, because a batched product may
+round differently at another batch size and the bits of a result must not depend on which
+genomes share a call. Data and initial noise go to the device once and are shared by all
+genomes of a piece.
+
+Importing this module imports JAX: import it where it is used.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import math
+import operator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpy.typing as npt
+
+from blur_es.episode import Episode
+from blur_es.errors import InputError
+from blur_es.files import cache_directory
+from blur_es.fitness import Measure
+from blur_es.genome import Genome
+from blur_es.inner.base import (
+    Evaluation,
+    FloatArray,
+    GradientEvaluation,
+    NetworkState,
+    PieceTooLargeError,
+    check_vectors,
+    score,
+)
+from blur_es.inner.jax_equations import Data, Equations, Layers, Precision, Synapses
+from blur_es.rule import RuleSpec
+
+# On a processor, a life more at a time saves nothing: measured, batched products are slower.
+CPU_PIECE = 1
+
+# The share of a device's memory that a piece may take by the estimate of `life_bytes`.
+MEMORY_SHARE = 0.6
+LARGEST_PIECE = 4096
+
+
+class JaxInnerLoop:
+    """The JAX backend; see `blur_es.inner.base.InnerLoop`.
+
+    Args:
+        rule: of all genomes.
+        precision: of the large products, see `Equations`.
+        piece: lives (a genome in an episode) that are computed at a time; None for what
+            fits the device's memory, found at the first evaluation and then kept.
+        dtype: float32, or float64 where JAX has it switched on (`jax.enable_x64`).
+    """
+
+    def __init__(
+        self,
+        rule: RuleSpec,
+        precision: Precision = "float32",
+        piece: int | None = None,
+        dtype: npt.DTypeLike = np.float32,
+    ) -> None:
+        _use_compilation_cache()
+        self.rule = rule
+        self.piece = piece
+        self._equations = Equations(rule, precision)
+        self._dtype = np.dtype(dtype)
+        self._compiled: dict[tuple[Any, ...], Callable[..., Any]] = {}
+        self._held: tuple[list[Episode], Data] | None = None
+
+    def evaluate(
+        self, genomes: FloatArray, episodes: Sequence[Episode], measures: Sequence[Measure]
+    ) -> Evaluation:
+        """See `InnerLoop.evaluate`. Raises `PieceTooLargeError` if the device's memory is short."""
+        fitness = np.empty((len(measures), len(genomes), len(episodes)))
+        diverged = np.zeros((len(genomes), len(episodes)), dtype=bool)
+        traceable = all(measure.traceable for measure in measures)
+        run = self._function("lives", tuple(measures) if traceable else ())
+        for places in _alike(episodes):
+            together = min(len(places), self._piece(episodes[places[0]]))
+            count = max(1, self._piece(episodes[places[0]]) // together)
+            for columns in _pieces(places, together):
+                data = self._data([episodes[place] for place in columns])
+                check_vectors(self.rule, genomes.shape[1], episodes[columns[0]])
+                for rows in _pieces(range(len(genomes)), count):
+                    vectors = self._vectors(genomes[rows])
+                    values, finite, predictions = self._on_device(run, vectors, data)
+                    # What was padded repeats the last one: writing it twice does no harm.
+                    where = np.ix_(rows, columns)
+                    diverged[where] = ~finite
+                    if traceable:
+                        fitness[:, where[0], where[1]] = values
+                        continue
+                    for a, row in enumerate(rows):
+                        for b, column in enumerate(columns):
+                            labels = episodes[column].query_labels
+                            fitness[:, row, column] = score(
+                                measures,
+                                predictions[a, b].reshape(-1, labels.shape[-1]),
+                                labels.reshape(-1, labels.shape[-1]),
+                                bool(diverged[row, column]),
+                            )
+        return Evaluation(fitness, diverged)
+
+    def gradients(
+        self, genome: FloatArray, episodes: Sequence[Episode], measures: Sequence[Measure]
+    ) -> GradientEvaluation:
+        """Gradient of the first measure with respect to a genome (D,), episode by episode.
+
+        Through the whole unroll, whose intermediate values are computed again on the way
+        back where keeping them would cost memory. The first measure must be traceable.
+        Raises `PieceTooLargeError` if the device's memory is short.
+        """
+        fitness = np.empty((len(measures), len(episodes)))
+        gradients = np.empty((len(episodes), len(genome)))
+        diverged = np.zeros(len(episodes), dtype=bool)
+        for measure in measures:
+            if not measure.traceable:
+                raise InputError(
+                    f"fitness.measure: {measure.name!r} cannot be differentiated; expected a "
+                    "built-in measure"
+                )
+        run = self._function("gradients", tuple(measures))
+        vector = self._vectors(genome)
+        for places in _alike(episodes):
+            for columns in _pieces(places, min(len(places), self._piece(episodes[places[0]]))):
+                data = self._data([episodes[place] for place in columns])
+                check_vectors(self.rule, len(genome), episodes[columns[0]])
+                values, finite, gradient = self._on_device(run, vector, data)
+                fitness[:, columns] = values
+                gradients[columns] = gradient
+                diverged[columns] = ~finite
+        return GradientEvaluation(fitness, diverged, gradients)
+
+    def unroll(self, genome: Genome, episode: Episode) -> Iterator[NetworkState]:
+        """See `InnerLoop.unroll`."""
+        check_vectors(self.rule, len(genome.vector), episode)
+        data = self._one(episode)
+        vector = self._vectors(genome.vector)
+        begin, step = self._function("begin"), self._function("step")
+        synapses, neurons = begin(vector, data)
+        for number, (inputs, labels) in enumerate(
+            zip(data.support_inputs, data.support_labels, strict=True)
+        ):
+            supervised = number % self.rule.supervised_every == 0
+            neurons, prediction, synapses = step(
+                vector, synapses, neurons, inputs, labels, supervised
+            )
+            yield self._state(inputs, neurons, prediction, synapses)
+
+    def query(self, genome: Genome, episode: Episode) -> FloatArray:
+        """See `InnerLoop.query`."""
+        check_vectors(self.rule, len(genome.vector), episode)
+        vector = self._vectors(genome.vector)
+        last, _ = self._function("life")(vector, self._one(episode))
+        return np.asarray(last).transpose(0, 2, 3, 1).copy()
+
+    def _piece(self, episode: Episode) -> int:
+        if self.piece is None:
+            self.piece = suggested_piece(self.rule, episode)
+        return self.piece
+
+    def _on_device(self, run: Callable[..., Any], *arguments: Any) -> list[Any]:
+        try:
+            return [np.asarray(array) for array in run(*arguments)]
+        except jax.errors.JaxRuntimeError as error:
+            if "RESOURCE_EXHAUSTED" not in str(error):
+                raise
+            raise PieceTooLargeError(self.piece or 1) from error
+
+    def _data(self, episodes: list[Episode]) -> Data:
+        """Episodes of one shape on the device, stacked; the last ones are remembered."""
+        held = self._held
+        if held and len(held[0]) == len(episodes) and all(map(operator.is_, held[0], episodes)):
+            return held[1]
+
+        def stack(arrays: Iterable[Any]) -> jax.Array:
+            return jnp.asarray(np.stack(list(arrays)).astype(self._dtype))
+
+        forward = zip(*(e.forward_noise for e in episodes), strict=True)
+        backward = zip(*(e.backward_noise[1:] for e in episodes), strict=True)
+        data = Data(
+            stack(e.support_inputs for e in episodes),
+            stack(e.support_labels for e in episodes),
+            stack(e.query_inputs for e in episodes),
+            stack(e.query_labels for e in episodes),
+            tuple(map(stack, forward)),
+            tuple(map(stack, backward)),
+        )
+        self._held = (episodes, data)
+        return data
+
+    def _one(self, episode: Episode) -> Data:
+        data: Data = jax.tree.map(operator.itemgetter(0), self._data([episode]))
+        return data
+
+    def _function(self, name: str, measures: tuple[Measure, ...] = ()) -> Callable[..., Any]:
+        """A compiled function of this module, made once."""
+        key = (name, *measures)
+        if key not in self._compiled:
+            equations = self._equations
+            functions: dict[str, Callable[..., Any]] = {
+                "lives": _batched(functools.partial(_scored_life, equations, measures)),
+                "gradients": _differentiated(equations, measures),
+                "begin": functools.partial(_begin, equations),
+                "step": functools.partial(_step, equations),
+                "life": functools.partial(_life, equations),
+            }
+            self._compiled[key] = jax.jit(functions[name])
+        return self._compiled[key]
+
+    def _vectors(self, genomes: FloatArray) -> jax.Array:
+        # A value beyond float32 becomes infinite here and diverges, as it does in the products.
+        with np.errstate(over="ignore"):
+            return jnp.asarray(np.asarray(genomes).astype(self._dtype))
+
+    def _state(
+        self, inputs: Any, neurons: Layers, prediction: jax.Array, synapses: Synapses
+    ) -> NetworkState:
+        """In the layout of `NetworkState`: states last, and all of them."""
+        k = self.rule.states
+        first = np.zeros((*inputs.shape, k), self._dtype)
+        first[..., 0] = inputs
+
+        def states_last(array: jax.Array) -> FloatArray:
+            full = np.broadcast_to(np.asarray(array), (k, *array.shape[1:]))
+            return np.moveaxis(full, 0, -1).copy()
+
+        forward = tuple(states_last(weights) for weights in synapses.forward)
+        backward = (
+            [weights[:-1].transpose(1, 0, 2).copy() for weights in forward[1:]]
+            if self._equations.tied
+            else [states_last(weights) for weights in synapses.backward]
+        )
+        return NetworkState(
+            neurons=(first, *(states_last(layer) for layer in neurons)),
+            prediction=states_last(prediction),
+            forward=forward,
+            backward=(None, *backward),
+        )
+
+
+def life_bytes(rule: RuleSpec, episode: Episode) -> int:
+    """About how much device memory one life takes, for all that is there at a time."""
+    equations = Equations(rule)
+    sizes, rows = episode.sizes, episode.support_inputs.shape[1]
+    one_way = sum((a + 1) * b for a, b in itertools.pairwise(sizes))
+    synapses = equations.planes * one_way * (1 if equations.tied else 2)
+    neurons = rule.states * rows * sum(sizes[1:])
+    queries = rule.states * episode.query_labels.size
+    # Synapses old, new and their change; neurons of a pass, or of the pooled statistics.
+    return 4 * (3 * synapses + 10 * neurons + 2 * queries)
+
+
+def suggested_piece(rule: RuleSpec, episode: Episode) -> int:
+    """How many lives at a time fit this process's device: a power of two."""
+    device = jax.devices()[0]
+    if device.platform == "cpu":
+        return CPU_PIECE
+    limit = (device.memory_stats() or {}).get("bytes_limit", 2**33)
+    fitting = max(1, int(MEMORY_SHARE * limit / life_bytes(rule, episode)))
+    return min(LARGEST_PIECE, 2 ** int(math.log2(fitting)))
+
+
+class _Carry(NamedTuple):
+    """What a step hands to the next; neurons only where the rule keeps them."""
+
+    synapses: Synapses
+    neurons: Layers
+    finite: jax.Array
+
+
+def _begin(equations: Equations, vector: jax.Array, data: Data) -> tuple[Synapses, Layers]:
+    layers = len(data.forward_noise)
+    synapses = equations.initial_synapses(equations.fields(vector, layers), data)
+    sizes = [noise.shape[0] - 1 for noise in data.forward_noise]
+    sizes.append(data.forward_noise[-1].shape[1])
+    rows = data.support_inputs.shape[1]
+    return synapses, equations.resting_neurons(rows, sizes, vector.dtype)
+
+
+def _step(
+    equations: Equations, vector: jax.Array, synapses: Synapses, neurons: Layers, *batch: Any
+) -> tuple[Layers, jax.Array, Synapses]:
+    fields = equations.fields(vector, len(neurons))
+    return equations.step(fields, synapses, neurons, *batch)
+
+
+def _life(
+    equations: Equations, vector: jax.Array, data: Data, remember: bool = True
+) -> tuple[jax.Array, jax.Array]:
+    """A whole episode: the last layer on the queries (Q, k, B, n_L), and if all was finite.
+
+    Where it is differentiated and `remember` is false, it keeps the synapses at the edges
+    of about √N segments of the unroll and computes the rest again.
+    """
+    synapses, resting = _begin(equations, vector, data)
+    fields = equations.fields(vector, len(resting))
+    keeps = not equations.rule.reset_neurons
+
+    def step(carry: _Carry, batch: tuple[Any, ...]) -> tuple[_Carry, None]:
+        neurons = carry.neurons if keeps else resting
+        after, prediction, synapses = equations.step(fields, carry.synapses, neurons, *batch)
+        finite = carry.finite & _all_finite(prediction, *synapses.forward, *synapses.backward)
+        return _Carry(synapses, after if keeps else (), finite), None
+
+    steps = len(data.support_inputs)
+    supervised = jnp.arange(steps) % equations.rule.supervised_every == 0
+    batches = (data.support_inputs, data.support_labels, supervised)
+    carry = _Carry(synapses, resting if keeps else (), jnp.bool_(True))
+    if remember:
+        carry, _ = jax.lax.scan(step, carry, batches)
+    else:
+        carry = _scan_in_segments(step, carry, batches, steps)
+    last = equations.query(fields, carry.synapses, carry.neurons if keeps else resting, data)
+    return last, carry.finite & _all_finite(last)
+
+
+def _scan_in_segments(
+    step: Callable[..., Any], carry: _Carry, batches: tuple[jax.Array, ...], steps: int
+) -> _Carry:
+    """A scan that remembers its carry at the edges of segments and within one of them."""
+    length = math.isqrt(steps)
+    whole = steps // length * length
+    again = jax.checkpoint(step)
+
+    @jax.checkpoint
+    def segment(carry: _Carry, part: tuple[jax.Array, ...]) -> tuple[_Carry, None]:
+        return jax.lax.scan(again, carry, part)
+
+    parts = [array[:whole].reshape(whole // length, length, *array.shape[1:]) for array in batches]
+    carry, _ = jax.lax.scan(segment, carry, tuple(parts))
+    rest = tuple(array[whole:] for array in batches)
+    carry, _ = jax.lax.scan(again, carry, rest)
+    return carry
+
+
+def _scored_life(
+    equations: Equations,
+    measures: tuple[Measure, ...],
+    vector: jax.Array,
+    data: Data,
+    remember: bool = True,
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Values of the measures (M,), whether all was finite, predictions (Q, B, n_L)."""
+    last, finite = _life(equations, vector, data, remember)
+    predictions = last[:, 0]
+    if not measures:
+        return jnp.zeros(0), finite, predictions
+    rows = predictions.reshape(-1, predictions.shape[-1])
+    labels = data.query_labels.reshape(rows.shape)
+    values = []
+    for measure in measures:
+        value = measure.function(rows, labels)
+        sound = finite & jnp.isfinite(value)
+        values.append(jnp.where(sound, jnp.maximum(value, measure.worst), measure.worst))
+    # Predictions of a population are large, and nobody asks for them.
+    return jnp.stack(values), finite, jnp.zeros(0)
+
+
+def _batched(scored_life: Callable[..., Any]) -> Callable[..., Any]:
+    """Over genomes (G, D) and over stacked episodes (E, ..): values (M, G, E), finite (G, E)."""
+    over_episodes = jax.vmap(scored_life, in_axes=(None, 0), out_axes=(1, 0, 0))
+    return jax.vmap(over_episodes, in_axes=(0, None), out_axes=(1, 0, 0))
+
+
+def _differentiated(equations: Equations, measures: tuple[Measure, ...]) -> Callable[..., Any]:
+    """Over stacked episodes (E, ..): values (M, E), finite (E,), gradients (E, D)."""
+
+    def first(vector: jax.Array, data: Data) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+        values, finite, _ = _scored_life(equations, measures, vector, data, remember=False)
+        return values[0], (values, finite)
+
+    def one(vector: jax.Array, data: Data) -> tuple[jax.Array, jax.Array, jax.Array]:
+        (_, (values, finite)), gradient = jax.value_and_grad(first, has_aux=True)(vector, data)
+        return values, finite, gradient
+
+    return jax.vmap(one, in_axes=(None, 0), out_axes=(1, 0, 0))
+
+
+def _all_finite(*arrays: jax.Array) -> jax.Array:
+    return jnp.stack([jnp.all(jnp.isfinite(array)) for array in arrays]).all()
+
+
+def _alike(episodes: Sequence[Episode]) -> list[list[int]]:
+    """Places of the episodes, grouped by the shapes that a compiled function is for."""
+    groups: dict[tuple[Any, ...], list[int]] = {}
+    for place, episode in enumerate(episodes):
+        shape = (episode.sizes, episode.support_labels.shape, episode.query_labels.shape)
+        groups.setdefault(shape, []).append(place)
+    return list(groups.values())
+
+
+def _pieces(places: Sequence[int], size: int) -> list[list[int]]:
+    """Cut into pieces of one size; the last one is filled up with its own last place."""
+    pieces = [list(places[start : start + size]) for start in range(0, len(places), size)]
+    for piece in pieces:
+        piece += [piece[-1]] * (size - len(piece))
+    return pieces
+
+
+def _use_compilation_cache() -> None:
+    """Keep compiled programs on disk, unless the user has said where (or that not)."""
+    if jax.config.jax_compilation_cache_dir is None:  # type: ignore[attr-defined]
+        jax.config.update("jax_compilation_cache_dir", str(cache_directory() / "jax"))  # type: ignore[no-untyped-call]

@@ -1,0 +1,301 @@
+"""The JAX inner loop against the reference, against Numba and against finite differences."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import re
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from blur_es.episode import Episode
+from blur_es.errors import InputError
+from blur_es.fitness import Measure, make_measure
+from blur_es.genome import backprop_genome, random_genome
+from blur_es.inner import jax_loop
+from blur_es.inner.base import InnerLoop, PieceTooLargeError
+from blur_es.inner.jax_equations import Precision
+from blur_es.inner.jax_loop import JaxInnerLoop
+from blur_es.inner.numba_loop import NumbaInnerLoop
+from blur_es.inner.numpy_loop import NumpyInnerLoop
+from blur_es.rule import RuleSpec
+from tests.helpers import (
+    OPTIONS,
+    build_rule,
+    covering_rules,
+    make_random_episode,
+    moderate_genome,
+    rule_pairs,
+)
+from tests.test_inner_loops import trajectory
+
+MEASURES = [make_measure("cross_entropy", 0.5), make_measure("accuracy")]
+RULES = covering_rules()
+SIZES = (4, 5, 3, 2)
+Array = npt.NDArray[np.floating[Any]]
+
+
+@pytest.fixture
+def float64() -> Iterator[None]:
+    with jax.enable_x64(True):
+        yield
+
+
+def test_the_rules_cover_every_pair_of_options() -> None:
+    covered = set().union(*map(rule_pairs, RULES))
+    for first, second in itertools.combinations(OPTIONS, 2):
+        for a, b in itertools.product(OPTIONS[first], OPTIONS[second]):
+            if build_rule({first: a, second: b}) is not None:
+                assert ((first, a), (second, b)) in covered
+
+
+@pytest.mark.parametrize("number", range(len(RULES)))
+def test_follows_the_reference_to_the_last_digits(float64: None, number: int) -> None:
+    rule = RULES[number]
+    episode = make_random_episode(SIZES, rule.states, unroll=4, seed=number)
+    genome = moderate_genome(rule, len(SIZES) - 1, number)
+    expected = trajectory(NumpyInnerLoop(rule), genome, episode)
+    # Operation by operation: compiling each rule as a whole would take the most time.
+    with jax.disable_jit():
+        found = trajectory(JaxInnerLoop(rule, dtype=np.float64), genome, episode)
+    for a, b in zip(expected, found, strict=True):
+        np.testing.assert_allclose(b, a, rtol=0, atol=1e-10 * max(1e-6, np.abs(a).max()))
+
+
+@pytest.mark.parametrize("number", range(0, len(RULES), 6))
+def test_compiled_evaluation_follows_numba(number: int) -> None:
+    rule = RULES[number]
+    # Two tasks of other shapes, two replicas each.
+    episodes = [
+        make_random_episode(sizes, rule.states, unroll=5, batch=8, seed=seed)
+        for sizes in (SIZES, (3, 5, 4, 3))
+        for seed in range(2)
+    ]
+    vectors = np.stack([moderate_genome(rule, 3, seed).vector for seed in range(3)])
+    expected = NumbaInnerLoop(rule).evaluate(vectors, episodes, MEASURES)
+    found = JaxInnerLoop(rule, piece=4).evaluate(vectors, episodes, MEASURES)
+    np.testing.assert_array_equal(found.diverged, expected.diverged)
+    np.testing.assert_allclose(found.fitness[0], expected.fitness[0], atol=1e-4)
+
+
+def evaluation(piece: int, vectors: Array, episodes: Sequence[Episode]) -> Array:
+    rule = RuleSpec(normalize="both", symmetric=True)
+    return JaxInnerLoop(rule, piece=piece).evaluate(vectors, episodes, MEASURES).fitness
+
+
+def test_bits_do_not_depend_on_company() -> None:
+    rule = RuleSpec(normalize="both", symmetric=True)
+    episodes = [make_random_episode((9, 17, 3), 2, unroll=6, seed=seed) for seed in range(2)]
+    vectors = np.stack([random_genome(rule, np.random.default_rng(i)).vector for i in range(7)])
+    loop = JaxInnerLoop(rule, piece=8)
+    together = loop.evaluate(vectors, episodes, MEASURES).fitness
+    backwards = loop.evaluate(vectors[::-1], episodes, MEASURES).fitness[:, ::-1]
+    alone = np.concatenate(
+        [loop.evaluate(vectors[i : i + 1], episodes, MEASURES).fitness for i in range(7)], axis=1
+    )
+    np.testing.assert_array_equal(together, backwards)
+    np.testing.assert_array_equal(together, alone)
+
+
+@pytest.mark.parametrize("piece", [1, 2, 3, 64])
+def test_any_piece_evaluates_everybody(piece: int) -> None:
+    rule = RuleSpec(normalize="both", symmetric=True)
+    episodes = [make_random_episode((9, 17, 3), 2, unroll=6, seed=seed) for seed in range(3)]
+    vectors = np.stack([random_genome(rule, np.random.default_rng(i)).vector for i in range(5)])
+    expected = NumbaInnerLoop(rule).evaluate(vectors, episodes, MEASURES).fitness
+    found = evaluation(piece, vectors, episodes)
+    np.testing.assert_allclose(found[0], expected[0], atol=2e-5)
+
+
+def test_a_measure_of_ones_own_sees_the_predictions() -> None:
+    rule = RuleSpec()
+    measure = Measure("margin", lambda p, y: float(np.minimum(p * y, 1).mean()), -9.0)
+    episodes = [make_random_episode((3, 4, 2), 2, seed=seed) for seed in range(3)]
+    vectors = np.stack([moderate_genome(rule, 2, seed).vector for seed in range(3)])
+    expected = NumbaInnerLoop(rule).evaluate(vectors, episodes, [measure, *MEASURES])
+    found = JaxInnerLoop(rule, piece=2).evaluate(vectors, episodes, [measure, *MEASURES])
+    np.testing.assert_allclose(found.fitness, expected.fitness, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"synapse.update": 1e3, "synapse.keep": 1e4},
+        {"neuron.update": 1e30},
+        {"initial_scale": 1e39},
+        {"synapse.keep": 1e25},
+    ],
+)
+def test_divergence_is_seen_and_costs_the_worst(values: dict[str, float]) -> None:
+    linear: dict[str, Any] = dict.fromkeys(
+        ("forward_activation", "backward_activation", "last_activation"), "identity"
+    )
+    rule = RuleSpec(**linear)
+    episode = make_random_episode((4, 6, 2), 2, unroll=12)
+    vectors = np.stack([moderate_genome(rule, 2).replace(v).vector for v in ({}, values)])
+    found = JaxInnerLoop(rule).evaluate(vectors, [episode], MEASURES)
+    assert found.diverged.tolist() == [[False], [True]]
+    assert found.fitness[:, 1, 0].tolist() == [measure.worst for measure in MEASURES]
+
+
+@pytest.mark.parametrize(("precision", "bits"), [("tf32", 11), ("bfloat16", 8)])
+def test_lower_precision_costs_what_its_mantissa_says(precision: Precision, bits: int) -> None:
+    rule = RuleSpec(normalize="both", symmetric=True)
+    episode = make_random_episode((30, 40, 10), 2, unroll=1, batch=32)
+    genome = random_genome(rule, np.random.default_rng(1))
+    exact = JaxInnerLoop(rule).query(genome, episode)
+    rounded = JaxInnerLoop(rule, precision).query(genome, episode)
+    error = np.sqrt(np.mean((rounded - exact) ** 2))
+    assert 0.02 * 2.0**-bits < error < 8 * 2.0**-bits
+
+
+def test_the_compiled_program_copies_no_data_for_each_genome() -> None:
+    # Numbers that occur nowhere else tell the arrays apart in the program's text.
+    genomes, inputs, rows, steps, hidden = 11, 53, 31, 7, 13
+    rule = RuleSpec(normalize="both", symmetric=True)
+    episode = make_random_episode((inputs, hidden, 3), 2, unroll=steps, batch=rows)
+    loop = JaxInnerLoop(rule, piece=genomes)
+    vectors = np.stack([random_genome(rule, np.random.default_rng(i)).vector for i in range(11)])
+    run: Any = loop._function("lives", tuple(MEASURES))
+    data = loop._data([episode])
+    text = run.lower(jnp.asarray(vectors, jnp.float32), data).compile().as_text()
+    shapes = [set(map(int, found.split(","))) for found in re.findall(r"f32\[([\d,]+)\]", text)]
+    assert {genomes, inputs, hidden} <= set().union(*shapes)
+    copies = [shape for shape in shapes if {genomes, inputs, rows} <= shape]
+    assert not copies
+
+
+def test_a_short_memory_is_told_from_other_faults(monkeypatch: pytest.MonkeyPatch) -> None:
+    rule = RuleSpec()
+    loop = JaxInnerLoop(rule, piece=4)
+
+    def out_of_memory(*arguments: object) -> None:
+        raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: out of memory")
+
+    monkeypatch.setattr(loop, "_function", lambda *arguments: out_of_memory)
+    with pytest.raises(PieceTooLargeError, match="4 lives"):
+        loop.evaluate(
+            moderate_genome(rule, 1).vector[None], [make_random_episode((3, 2), 2)], MEASURES
+        )
+
+
+def test_pieces_are_estimated_from_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Device:
+        platform = "gpu"
+
+        def memory_stats(self) -> dict[str, int]:
+            return {"bytes_limit": 80 * 2**30}
+
+    rule = RuleSpec(symmetric=True, normalize="both")
+    episode = make_random_episode((196, 512, 10), 2, unroll=15, batch=128, queries=20)
+    assert jax_loop.suggested_piece(rule, episode) == jax_loop.CPU_PIECE
+    monkeypatch.setattr(jax, "devices", lambda: [Device()])
+    piece = jax_loop.suggested_piece(rule, episode)
+    assert 1024 <= piece <= 4096
+    assert piece * jax_loop.life_bytes(rule, episode) < 60 * 2**30
+
+
+def test_wrong_vectors_and_episodes_are_refused() -> None:
+    rule = RuleSpec(reset_neurons=False)
+    loop, genome = JaxInnerLoop(rule), moderate_genome(rule, 1)
+    episode = make_random_episode((3, 2), 2)
+    with pytest.raises(InputError, match="a vector of 3 values, expected"):
+        loop.evaluate(np.zeros((1, 3)), [episode], MEASURES)
+    with pytest.raises(InputError, match="3 states, the rule 2"):
+        loop.evaluate(genome.vector[None], [make_random_episode((3, 2), 3)], MEASURES)
+    fewer = dataclasses.replace(
+        episode,
+        query_inputs=episode.query_inputs[:, :2],
+        query_labels=episode.query_labels[:, :2],
+    )
+    with pytest.raises(InputError, match="query batches of 6 rows"):
+        list(loop.unroll(genome, fewer))
+
+
+# Gradients
+
+SMOOTH_RULES = [
+    RuleSpec(normalize="both", symmetric=True),
+    RuleSpec(states=3, normalize="both", query_statistics="batch", per_layer=True),
+    RuleSpec(oja="activations", oja_multiplier=True, saturation="exp_update"),
+    RuleSpec(normalize_synapses="both", rescale_synapses=True, oja="weights"),
+    RuleSpec(forward_synapse_update=True, reset_neurons=False, supervised_every=2),
+    RuleSpec(backward_update="multiplicative", single_state=True, forward_pre_states=True),
+    RuleSpec.backprop(),
+]
+
+
+@pytest.mark.parametrize("number", range(len(SMOOTH_RULES)))
+def test_gradients_are_those_of_finite_differences(float64: None, number: int) -> None:
+    rule = SMOOTH_RULES[number]
+    # Seven steps: whole segments and a rest.
+    episodes = [make_random_episode((4, 5, 3), rule.states, unroll=7, seed=s) for s in range(2)]
+    vector = moderate_genome(rule, 2, number).vector
+    loop = JaxInnerLoop(rule, dtype=np.float64, piece=2)
+    found = loop.gradients(vector, episodes, MEASURES)
+    assert found.fitness.shape == (2, 2)
+    assert not found.diverged.any()
+    reference = NumpyInnerLoop(rule)
+    step = 1e-5
+    around = np.concatenate(
+        [vector + step * np.eye(len(vector)), vector - step * np.eye(len(vector))]
+    )
+    values = reference.evaluate(around, episodes, MEASURES[:1]).fitness[0]
+    expected = (values[: len(vector)] - values[len(vector) :]).T / (2 * step)
+    np.testing.assert_allclose(found.gradients, expected, rtol=1e-6, atol=1e-7)
+    np.testing.assert_allclose(
+        found.fitness,
+        reference.evaluate(vector[None], episodes, MEASURES).fitness[:, 0],
+        atol=1e-12,
+    )
+
+
+def test_gradients_do_not_depend_on_the_company_of_replicas() -> None:
+    rule = RuleSpec(normalize="both", symmetric=True)
+    episodes = [make_random_episode((9, 17, 3), 2, unroll=6, seed=seed) for seed in range(5)]
+    vector = random_genome(rule, np.random.default_rng(0)).vector
+    loop = JaxInnerLoop(rule, piece=2)
+    together = loop.gradients(vector, episodes, MEASURES).gradients
+    apart = [loop.gradients(vector, [e, e], MEASURES).gradients[0] for e in episodes]
+    np.testing.assert_array_equal(together, np.stack(apart))
+
+
+def test_only_built_in_measures_are_differentiated() -> None:
+    rule = RuleSpec()
+    measure = Measure("own", lambda p, y: 0.0, -1.0)
+    with pytest.raises(InputError, match="'own' cannot be differentiated"):
+        JaxInnerLoop(rule).gradients(
+            moderate_genome(rule, 1).vector, [make_random_episode((3, 2), 2)], [measure]
+        )
+
+
+def descent_by_autodiff(episode: Episode, rate: float) -> list[Array]:
+    """A plain network of logistic units under SGD on half the summed squared error."""
+
+    def loss(weights: list[jax.Array], inputs: jax.Array, labels: jax.Array) -> jax.Array:
+        values = inputs
+        for w in weights:
+            values = jax.nn.sigmoid(values @ w[:-1] + w[-1])
+        return 0.5 * jnp.sum((values - labels) ** 2)
+
+    weights = [jnp.asarray(noise[..., 0], jnp.float64) for noise in episode.forward_noise]
+    for inputs, labels in zip(episode.support_inputs, episode.support_labels, strict=True):
+        gradient = jax.grad(loss)(weights, jnp.asarray(inputs, jnp.float64), jnp.asarray(labels))
+        weights = [w - rate * g for w, g in zip(weights, gradient, strict=True)]
+    return [np.asarray(w) for w in weights]
+
+
+@pytest.mark.parametrize("backend", [NumpyInnerLoop, JaxInnerLoop])
+def test_the_backprop_genome_is_gradient_descent_by_autodiff(float64: None, backend: Any) -> None:
+    rule = dataclasses.replace(RuleSpec.backprop(), batch_reduction="sum")
+    episode = make_random_episode((6, 8, 7, 3), 2, unroll=50, batch=10)
+    loop: InnerLoop = backend(rule, dtype=np.float64) if backend is JaxInnerLoop else backend(rule)
+    states = list(loop.unroll(backprop_genome(rule), episode))
+    for found, weights in zip(states[-1].forward, descent_by_autodiff(episode, 0.1), strict=True):
+        np.testing.assert_allclose(found[..., 0], weights, rtol=0, atol=1e-10)
