@@ -21,6 +21,9 @@ from blur_es.errors import InputError, nearest
 from blur_es.fitness import make_measure
 from blur_es.fleet.evaluator import Problem
 from blur_es.genome import PRESETS, SearchSpace, neutral_genome
+from blur_es.inner import Precision
+from blur_es.meta.gradient import OPTIMIZERS
+from blur_es.meta.schedule import UnrollSchedule
 from blur_es.options import from_options
 from blur_es.rule import RuleSpec
 from blur_es.run.store import identity
@@ -93,40 +96,102 @@ class StopConfig(_Section):
     hours: Annotated[float, Field(gt=0)] | None = None
 
 
+class CurriculumConfig(_Section):
+    """Unroll `start` at first, `step` more after every `every` generations, up to `stop`."""
+
+    start: Annotated[Whole, Field(ge=1)]
+    step: Annotated[Whole, Field(ge=1)]
+    every: Annotated[Whole, Field(ge=1)]
+    stop: Annotated[Whole, Field(ge=1)] | None = None
+
+
+class GradientConfig(_Section):
+    """Descent along meta-gradients (paper, section 3.3 and appendix).
+
+    Attributes:
+        optimizer: one of optax's.
+        learning_rate: its rate, in units of the genome's values times their scales.
+        clip: larger gradients are scaled down to this norm.
+    """
+
+    optimizer: Literal[OPTIMIZERS] = "adam"  # type: ignore[valid-type]
+    learning_rate: float = Field(default=5e-4, gt=0)
+    clip: float = Field(default=10.0, gt=0)
+
+
 class MetaConfig(_Section):
     """The outer loop.
 
     Attributes:
-        method: `es`, an evolution strategy.
+        method: `es`, an evolution strategy, or `gradient`, descent through the unroll.
         strategy: its name; `blur-es strategies` lists them.
-        population: genomes in a generation.
-        generations: how many.
+        population: genomes in a generation of a strategy.
+        generations: how many, or how many steps of a descent.
         replicas: episodes of every task that each genome faces in a generation.
+        runs: identical runs side by side, which differ in their random numbers alone; each
+            stage of a curriculum begins with the best of them, and so does the end.
+        curriculum: an unroll that grows in stages up to `stop`, by default that of the
+            episode; None for the episode's from the beginning.
         sigma: how far the strategy's first steps reach, in units of the genome's scales.
         options: values for the strategy's own parameters.
+        gradient: the descent.
         stop: reasons to end earlier.
         validation_episodes: fresh episodes of every task on which the genome is chosen.
         test_episodes: episodes of every task on the test split for the final table.
         compare: whether to end with a comparison with tuned optimisers.
     """
 
-    method: Literal["es"] = "es"
+    method: Literal["es", "gradient"] = "es"
     strategy: str = "cma_es"
     population: Annotated[Whole, Field(ge=1, le=1_000_000)] = 40
     generations: Annotated[Whole, Field(ge=1, le=1_000_000_000)] = 60
     replicas: Annotated[Whole, Field(ge=1, le=10_000)] = 1
+    runs: Annotated[Whole, Field(ge=1, le=1000)] = 1
+    curriculum: CurriculumConfig | None = None
     sigma: float = Field(default=0.3, gt=0)
     options: dict[str, float] = {}
+    gradient: GradientConfig = GradientConfig()
     stop: StopConfig = StopConfig()
     validation_episodes: Annotated[Whole, Field(ge=1, le=10_000)] = 8
     test_episodes: Annotated[Whole, Field(ge=1, le=10_000)] = 8
     compare: bool = True
 
 
+class JaxConfig(_Section):
+    """The JAX backend.
+
+    Attributes:
+        precision: of the large products; `tf32` and `bfloat16` round their operands.
+        piece: lives (a genome in an episode) that a device computes at a time; `auto` for
+            what fits its memory when the run begins.
+    """
+
+    precision: Precision = "float32"
+    piece: Literal["auto"] | Annotated[Whole, Field(ge=1, le=1_000_000)] = "auto"
+
+
+class SplitConfig(_Section):
+    """Shares of a generation's genomes for two backends."""
+
+    jax: float = Field(gt=0)
+    numba: float = Field(gt=0)
+
+
 class FleetConfig(_Section):
-    """Workers: `auto` for as many as the cluster has cores, or a number."""
+    """Who evaluates.
+
+    Attributes:
+        workers: `auto` for one a GPU or one a core of the cluster, or a number.
+        split: JAX workers on the GPUs and Numba workers on the cores at once: the shares of
+            the genomes, or `any` for whoever is free, which is not reproducible.
+    """
 
     workers: Literal["auto"] | Annotated[Whole, Field(ge=1, le=100_000)] = "auto"
+    split: Literal["any"] | SplitConfig | None = None
+
+    def shares(self) -> dict[str, float] | Literal["any"] | None:
+        """The split as plain values."""
+        return self.split.model_dump() if isinstance(self.split, SplitConfig) else self.split
 
 
 class RunConfig(_Section):
@@ -152,7 +217,8 @@ class ExperimentConfig(_Section):
     ]
     fitness: FitnessConfig = FitnessConfig()
     meta: MetaConfig = MetaConfig()
-    backend: Literal["auto", "numba", "numpy"] = "auto"
+    backend: Literal["auto", "numba", "numpy", "jax"] = "auto"
+    jax: JaxConfig = JaxConfig()
     fleet: FleetConfig = FleetConfig()
     run: RunConfig = RunConfig()
 
@@ -180,7 +246,20 @@ class ExperimentConfig(_Section):
             measure=self.fitness.measure,
             temperature=self.fitness.temperature,
             seed=self.seed,
-            backend=self.backend,
+            # Gradients are JAX's business, wherever there is one backend to choose.
+            backend="jax" if self.meta.method == "gradient" else self.backend,
+            precision=self.jax.precision,
+            piece=None if self.jax.piece == "auto" else self.jax.piece,
+            gradients=self.meta.method == "gradient",
+        )
+
+    def schedule(self) -> UnrollSchedule:
+        """How long the unroll is in each generation."""
+        curriculum, unroll = self.meta.curriculum, self.episode.unroll
+        if curriculum is None:
+            return UnrollSchedule.constant(unroll)
+        return UnrollSchedule(
+            curriculum.start, curriculum.step, curriculum.every, curriculum.stop or unroll
         )
 
     @contextlib.contextmanager
@@ -250,6 +329,8 @@ def _check_meaning(config: ExperimentConfig) -> None:
         except InputError as error:
             raise InputError(f"tasks.{index}: {error}") from error
     make_measure(config.fitness.measure)
+    config.schedule()
+    _check_method(config)
     layers = len(config.network.hidden) + 1
     if config.genome.init not in PRESETS and not Path(config.genome.init).exists():
         hint = nearest(config.genome.init, PRESETS)
@@ -265,6 +346,34 @@ def _check_meaning(config: ExperimentConfig) -> None:
     except InputError as error:
         raise InputError(f"genome.values: {error}") from error
     SearchSpace.create(neutral, config.genome.learn, config.genome.scales)
+
+
+def _check_method(config: ExperimentConfig) -> None:
+    """What a method and a fleet cannot have."""
+    differentiable = ("cross_entropy", "squared_error")
+    if config.meta.method == "gradient":
+        if config.backend not in ("auto", "jax"):
+            raise InputError(
+                f"backend: {config.backend} has no gradients; meta.method: gradient needs jax"
+            )
+        if config.fitness.measure not in differentiable:
+            raise InputError(
+                f"fitness.measure: {config.fitness.measure!r} has no gradient to follow; "
+                f"meta.method: gradient needs one of {', '.join(differentiable)}"
+            )
+        if config.fleet.split is not None:
+            raise InputError("fleet.split: meta.method: gradient is for JAX workers alone")
+    if config.fleet.split is not None:
+        if config.backend != "auto":
+            raise InputError(
+                f"fleet.split: two backends share the work, found backend: {config.backend}; "
+                "expected backend: auto"
+            )
+        if config.fleet.workers != "auto":
+            raise InputError(
+                "fleet.workers: fleet.split takes a worker for every GPU and for every core that "
+                "is left; expected auto"
+            )
 
 
 class _Loader(yaml.SafeLoader):

@@ -127,13 +127,19 @@ def _evaluator(
     from blur_es.fleet.dispatch import RayFleet
 
     workers = options.workers
+    if workers is not None and config.fleet.split is not None:
+        raise InputError(
+            "--workers: fleet.split takes a worker for every GPU and for every core that is left"
+        )
     if workers is None and config.fleet.workers != "auto":
         workers = config.fleet.workers
     say("starting Ray workers (the first start on a machine compiles for some 20 s)")
     with guard.interruptible():
-        fleet = RayFleet(config.problem(), workers, options.address, options.data_dir)
+        fleet = RayFleet(
+            config.problem(), workers, options.address, options.data_dir, config.fleet.shares()
+        )
     try:
-        say(f"{fleet.workers} workers")
+        say(f"{fleet.workers} workers ({', '.join(fleet.backends)})")
         yield fleet
     finally:
         fleet.close()

@@ -19,8 +19,7 @@ from blur_es.errors import InputError
 from blur_es.fitness import Measure, make_measure
 from blur_es.genome import backprop_genome, random_genome
 from blur_es.inner import jax_loop
-from blur_es.inner.base import InnerLoop, PieceTooLargeError
-from blur_es.inner.jax_equations import Precision
+from blur_es.inner.base import InnerLoop, PieceTooLargeError, Precision
 from blur_es.inner.jax_loop import JaxInnerLoop
 from blur_es.inner.numba_loop import NumbaInnerLoop
 from blur_es.inner.numpy_loop import NumpyInnerLoop
@@ -194,11 +193,13 @@ def test_pieces_are_estimated_from_the_memory(monkeypatch: pytest.MonkeyPatch) -
 
     rule = RuleSpec(symmetric=True, normalize="both")
     episode = make_random_episode((196, 512, 10), 2, unroll=15, batch=128, queries=20)
-    assert jax_loop.suggested_piece(rule, episode) == jax_loop.CPU_PIECE
+    loop = JaxInnerLoop(rule)
+    assert loop.suggest_piece([episode], gradients=False) == jax_loop.CPU_PIECE
     monkeypatch.setattr(jax, "devices", lambda: [Device()])
-    piece = jax_loop.suggested_piece(rule, episode)
-    assert 1024 <= piece <= 4096
-    assert piece * jax_loop.life_bytes(rule, episode) < 60 * 2**30
+    for gradients in (False, True):
+        piece = loop.suggest_piece([episode], gradients)
+        assert 256 <= piece <= 4096
+        assert piece * jax_loop.life_bytes(rule, episode, gradients) < 60 * 2**30
 
 
 def test_wrong_vectors_and_episodes_are_refused() -> None:

@@ -90,7 +90,7 @@ def test_wrong_input_is_named(
 
 def test_refuses_the_state_of_another_strategy() -> None:
     arrays = Strategy("cma_es", 8, 4, seed=0).state_arrays()
-    with pytest.raises(InputError, match="strategy state"):
+    with pytest.raises(InputError, match="checkpoint: "):
         Strategy("cma_es", 8, 5, seed=0).restore(arrays)
-    with pytest.raises(InputError, match="strategy state"):
+    with pytest.raises(InputError, match="checkpoint: "):
         Strategy("snes", 8, 4, seed=0).restore(arrays)

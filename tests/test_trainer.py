@@ -68,7 +68,7 @@ def test_the_genome_carries_where_it_is_from(undisturbed: Path) -> None:
     genome = Genome.load(undisturbed / "genome.npz")
     assert genome.provenance["experiment"]["seed"] == 3
     assert genome.provenance["generations"] == 6
-    assert "fleet" not in genome.provenance["experiment"]
+    assert genome.provenance["experiment"]["fleet"] == {"split": None}
     assert genome.rule.symmetric
 
 

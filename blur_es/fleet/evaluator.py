@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 from collections.abc import Mapping
 from typing import Any, NamedTuple, Protocol
@@ -19,9 +20,17 @@ from blur_es.episode import (
     make_episode,
     random_generator,
 )
+from blur_es.errors import InputError
 from blur_es.fitness import FloatArray, make_measure
 from blur_es.genome import Genome, random_genome
-from blur_es.inner import Evaluation, make_inner_loop
+from blur_es.inner import (
+    BatchedInnerLoop,
+    Evaluation,
+    GradientEvaluation,
+    InnerLoop,
+    Precision,
+    make_inner_loop,
+)
 from blur_es.rule import RuleSpec
 from blur_es.tasks import Task, make_task
 
@@ -30,11 +39,16 @@ ENDLESS_TEST_BATCHES = 20
 
 
 class EpisodeRange(NamedTuple):
-    """Which episodes: `replicas` of every task, for one phase and generation."""
+    """Which episodes: `replicas` of every task from the `first` on, of a phase and generation.
+
+    Their number of steps is `unroll`, or the experiment's where that is None.
+    """
 
     phase: Phase
     generation: int
     replicas: int
+    first: int = 0
+    unroll: int | None = None
 
 
 class Evaluator(Protocol):
@@ -42,6 +56,10 @@ class Evaluator(Protocol):
 
     def evaluate(self, genomes: FloatArray, episodes: EpisodeRange) -> Evaluation:
         """Run genomes (P, D); fitness (M, P, R), R episodes task by task, replica by replica."""
+        ...
+
+    def gradients(self, genome: FloatArray, episodes: EpisodeRange) -> GradientEvaluation:
+        """Run one genome (D,) on R episodes, and differentiate its fitness on each."""
         ...
 
     @property
@@ -54,6 +72,23 @@ class Evaluator(Protocol):
         """How many processes evaluate."""
         ...
 
+    @property
+    def reproducible(self) -> bool:
+        """Whether the bits of a result do not depend on who happens to compute it."""
+        ...
+
+    @property
+    def piece(self) -> int | None:
+        """Lives that a device computes at a time; None where the backend has no such thing.
+
+        Results may depend on it, so a run keeps to one.
+        """
+        ...
+
+    def use_piece(self, piece: int) -> None:
+        """Compute so many lives at a time from now on."""
+        ...
+
     def close(self) -> None:
         """Let go of what the evaluator holds."""
         ...
@@ -61,7 +96,11 @@ class Evaluator(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class Problem:
-    """What an evaluation needs to know of an experiment besides the genome: plain data."""
+    """What an evaluation needs to know of an experiment besides the genome: plain data.
+
+    `precision`, `piece` and `gradients` (whether these are asked for) are for the JAX
+    backend; a `piece` of None is what fits the device.
+    """
 
     rule: RuleSpec
     hidden: tuple[int, ...]
@@ -71,6 +110,9 @@ class Problem:
     temperature: float
     seed: int
     backend: str
+    precision: Precision = "float32"
+    piece: int | None = None
+    gradients: bool = False
 
 
 class LocalEvaluator:
@@ -89,10 +131,16 @@ class LocalEvaluator:
             make_measure("accuracy"),
         ]
         self.tasks: list[Task] = [make_task(options, data_dir) for options in problem.tasks]
-        self._loop = make_inner_loop(problem.backend, problem.rule)
+        self._piece = problem.piece
         # All chunks of a generation share their episodes; one generation is remembered.
         self._episodes: dict[EpisodeKey, Episode] = {}
         self._remembered: EpisodeRange | None = None
+
+    @functools.cached_property
+    def _loop(self) -> InnerLoop:
+        # Not before it is used: JAX may not be imported before Ray has forked.
+        problem = self.problem
+        return make_inner_loop(problem.backend, problem.rule, problem.precision)
 
     @property
     def workers(self) -> int:
@@ -100,13 +148,55 @@ class LocalEvaluator:
         return 1
 
     @property
+    def reproducible(self) -> bool:
+        """See `Evaluator.reproducible`."""
+        return True
+
+    @property
     def digest(self) -> str:
         """See `Evaluator.digest`."""
-        return canonical_digest(self.problem.backend)
+        return canonical_digest(self.problem.backend, self.problem.precision)
+
+    @property
+    def device(self) -> str:
+        """What the backend computes on, for people."""
+        if self.problem.backend != "jax":
+            return "processor"
+        import jax
+
+        return str(jax.devices()[0].device_kind)
+
+    @property
+    def piece(self) -> int | None:
+        """See `Evaluator.piece`."""
+        if self._piece is None and isinstance(self._loop, BatchedInnerLoop):
+            one_each = self.episodes(EpisodeRange(Phase.META_TRAINING, 1, 1))
+            self._piece = self._loop.suggest_piece(one_each, self.problem.gradients)
+        return self._piece
+
+    def use_piece(self, piece: int) -> None:
+        """See `Evaluator.use_piece`."""
+        self._piece = piece
 
     def evaluate(self, genomes: FloatArray, episodes: EpisodeRange) -> Evaluation:
         """See `Evaluator.evaluate`."""
-        return self._loop.evaluate(genomes, self.episodes(episodes), self.measures)
+        loop = self._loop
+        if isinstance(loop, BatchedInnerLoop):
+            loop.piece = self.piece
+        return loop.evaluate(genomes, self.episodes(episodes), self.measures)
+
+    def gradients(
+        self, genome: FloatArray, episodes: EpisodeRange, chosen: slice = slice(None)
+    ) -> GradientEvaluation:
+        """See `Evaluator.gradients`; only the `chosen` ones of the episodes."""
+        loop = self._loop
+        if not isinstance(loop, BatchedInnerLoop):
+            raise InputError(
+                f"backend: {self.problem.backend} has no gradients; meta.method: gradient needs "
+                "backend: jax"
+            )
+        loop.piece = self.piece
+        return loop.gradients(genome, self.episodes(episodes)[chosen], self.measures)
 
     def episodes(self, wanted: EpisodeRange) -> list[Episode]:
         """The episodes of a range, task by task, replica by replica."""
@@ -114,19 +204,22 @@ class LocalEvaluator:
             self._episodes.clear()
             self._remembered = wanted
         return [
-            self._episode(EpisodeKey(wanted.phase, wanted.generation, replica, task))
+            self._episode(
+                EpisodeKey(wanted.phase, wanted.generation, wanted.first + replica, task),
+                wanted.unroll,
+            )
             for task in range(len(self.tasks))
             for replica in range(wanted.replicas)
         ]
 
-    def _episode(self, key: EpisodeKey) -> Episode:
+    def _episode(self, key: EpisodeKey, unroll: int | None) -> Episode:
         if key not in self._episodes:
             task, problem = self.tasks[key.task], self.problem
             self._episodes[key] = make_episode(
                 task,
                 problem.hidden,
                 problem.rule.states,
-                phase_spec(problem.spec, task, key.phase),
+                phase_spec(problem.spec, task, key.phase, unroll),
                 problem.seed,
                 key,
             )
@@ -137,8 +230,11 @@ class LocalEvaluator:
         self._episodes.clear()
 
 
-def phase_spec(spec: EpisodeSpec, task: Task, phase: Phase) -> EpisodeSpec:
+def phase_spec(
+    spec: EpisodeSpec, task: Task, phase: Phase, unroll: int | None = None
+) -> EpisodeSpec:
     """Lengths of an episode in a phase: test episodes use all the whole batches there are."""
+    spec = dataclasses.replace(spec, unroll=unroll or spec.unroll)
     if phase is not Phase.TEST:
         return spec
     if task.test_size is None:
@@ -148,7 +244,7 @@ def phase_spec(spec: EpisodeSpec, task: Task, phase: Phase) -> EpisodeSpec:
     return dataclasses.replace(spec, query_batches=batches)
 
 
-def canonical_digest(backend: str) -> str:
+def canonical_digest(backend: str, precision: Precision = "float32") -> str:
     """SHA-256 of the predictions of one small fixed evaluation on this machine.
 
     Backends and kinds of processor whose arithmetic rounds alike give the same digest.
@@ -178,5 +274,5 @@ def canonical_digest(backend: str) -> str:
     )
     rule = RuleSpec(states=states, normalize="both")
     genome: Genome = random_genome(rule, random_generator(1))
-    predictions = make_inner_loop(backend, rule).query(genome, episode)
+    predictions = make_inner_loop(backend, rule, precision).query(genome, episode)
     return hashlib.sha256(np.ascontiguousarray(predictions).tobytes()).hexdigest()

@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Sequence
 from importlib import metadata
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -18,19 +18,24 @@ from blur_es.fleet.evaluator import EpisodeRange, LocalEvaluator, Problem
 
 
 class Description(NamedTuple):
-    """What a worker says of itself when it joins."""
+    """What a worker says of itself when it joins.
+
+    `device` is what its backend computes on, `piece` how many lives fit it at a time (None
+    where the backend has no such thing).
+    """
 
     host: str
     process: int
     version: str
     digest: str
+    device: str
+    piece: int | None
 
 
 class ChunkResult(NamedTuple):
-    """Fitness (M, p, R) and divergence (p, R) of a chunk of p genomes, and its seconds."""
+    """Arrays with one row for each item of a chunk, and the seconds that they took."""
 
-    fitness: npt.NDArray[np.float64]
-    diverged: npt.NDArray[np.bool_]
+    arrays: tuple[npt.NDArray[Any], ...]
     seconds: float
 
 
@@ -55,15 +60,42 @@ class EvaluationWorker:
     def describe(self) -> Description:
         """Compile, compute the canonical digest, and say who this is."""
         return Description(
-            socket.gethostname(), os.getpid(), metadata.version("blur_es"), self._evaluator.digest
+            socket.gethostname(),
+            os.getpid(),
+            metadata.version("blur_es"),
+            self._evaluator.digest,
+            self._evaluator.device,
+            self._evaluator.piece,
         )
 
-    def evaluate(self, genomes: FloatArray, episodes: EpisodeRange) -> ChunkResult:
-        """Run a chunk of genomes (p, D) on all episodes of the range."""
+    def evaluate(
+        self, genomes: FloatArray, episodes: EpisodeRange, piece: int | None
+    ) -> ChunkResult:
+        """Run a chunk of genomes (p, D) on all R episodes of the range.
+
+        The rows are fitness (M, R) and divergence (R,) of each genome.
+        """
         began = time.perf_counter()
-        evaluation = self._evaluator.evaluate(np.array(genomes), episodes)
-        return ChunkResult(evaluation.fitness, evaluation.diverged, time.perf_counter() - began)
+        if piece is not None:
+            self._evaluator.use_piece(piece)
+        found = self._evaluator.evaluate(np.array(genomes), episodes)
+        arrays = (found.fitness.swapaxes(0, 1), found.diverged)
+        return ChunkResult(arrays, time.perf_counter() - began)
+
+    def gradients(
+        self, genome: FloatArray, episodes: EpisodeRange, start: int, stop: int, piece: int | None
+    ) -> ChunkResult:
+        """Differentiate a genome (D,) on the episodes `start` to `stop` of the range.
+
+        The rows are fitness (M,), divergence and gradient (D,) of each episode.
+        """
+        began = time.perf_counter()
+        if piece is not None:
+            self._evaluator.use_piece(piece)
+        found = self._evaluator.gradients(np.array(genome), episodes, slice(start, stop))
+        arrays = (found.fitness.T, found.diverged, found.gradients)
+        return ChunkResult(arrays, time.perf_counter() - began)
 
     def __repr__(self) -> str:
         """How Ray's logs and dashboard name this worker."""
-        return f"blur_es worker on {socket.gethostname()}"
+        return f"blur_es {self._evaluator.problem.backend} worker on {socket.gethostname()}"

@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Iterator, Sequence
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +23,9 @@ from blur_es.rule import RuleSpec
 
 FloatArray = npt.NDArray[np.floating[Any]]
 BoolArray = npt.NDArray[np.bool_]
+
+# Of the large products of the JAX backend: see `blur_es.inner.jax_equations.Equations`.
+Precision = Literal["float32", "tf32", "bfloat16"]
 
 # ε of activation and of synapse normalisation (RULE sections 6 and 7).
 ACTIVATION_EPSILON = 1e-5
@@ -107,6 +110,27 @@ class InnerLoop(Protocol):
 
     def query(self, genome: Genome, episode: Episode) -> FloatArray:
         """Run one episode; the last layer's states on its query batches, (Q, B, n_L, k)."""
+        ...
+
+
+@runtime_checkable
+class BatchedInnerLoop(InnerLoop, Protocol):
+    """An inner loop that computes many lives at a time, and can be differentiated.
+
+    `piece` is how many at a time. Results may depend on it; with None the loop takes what
+    fits its device.
+    """
+
+    piece: int | None
+
+    def suggest_piece(self, episodes: Sequence[Episode], gradients: bool) -> int:
+        """How many lives of any of these episodes fit the device's memory at a time."""
+        ...
+
+    def gradients(
+        self, genome: FloatArray, episodes: Sequence[Episode], measures: Sequence[Measure]
+    ) -> GradientEvaluation:
+        """Run one genome (D,) on R episodes, and differentiate the first measure on each."""
         ...
 
 

@@ -13,16 +13,19 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from blur_es.genome import genome_shapes
-from blur_es.inner.base import ACTIVATION_EPSILON, STATISTICS_BATCHES, SYNAPSE_EPSILON
+from blur_es.inner.base import (
+    ACTIVATION_EPSILON,
+    STATISTICS_BATCHES,
+    SYNAPSE_EPSILON,
+    Precision,
+)
 from blur_es.rule import RuleSpec
-
-Precision = Literal["float32", "tf32", "bfloat16"]
 
 Fields = Mapping[str, jax.Array]
 Layers = tuple[jax.Array, ...]
@@ -186,7 +189,8 @@ class Equations:
             rows = pooled.reshape(-1, pooled.shape[-1])
             _, statistics = self.forward_pass(fields, forward, held, rows)
 
-        # Batch after batch, so that the memory is that of one.
+        # Batch after batch, so that the memory is that of one, on the way back too.
+        @jax.checkpoint
         def one_batch(inputs: jax.Array) -> jax.Array:
             return self.forward_pass(fields, forward, neurons, inputs, statistics)[0][-1]
 

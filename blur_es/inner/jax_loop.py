@@ -34,10 +34,11 @@ from blur_es.inner.base import (
     GradientEvaluation,
     NetworkState,
     PieceTooLargeError,
+    Precision,
     check_vectors,
     score,
 )
-from blur_es.inner.jax_equations import Data, Equations, Layers, Precision, Synapses
+from blur_es.inner.jax_equations import Data, Equations, Layers, Synapses
 from blur_es.rule import RuleSpec
 
 # On a processor, a life more at a time saves nothing: measured, batched products are slower.
@@ -161,9 +162,19 @@ class JaxInnerLoop:
         last, _ = self._function("life")(vector, self._one(episode))
         return np.asarray(last).transpose(0, 2, 3, 1).copy()
 
+    def suggest_piece(self, episodes: Sequence[Episode], gradients: bool) -> int:
+        """See `BatchedInnerLoop.suggest_piece`: a power of two."""
+        device = jax.devices()[0]
+        if device.platform == "cpu":
+            return CPU_PIECE
+        limit = (device.memory_stats() or {}).get("bytes_limit", 2**33)
+        largest = max(life_bytes(self.rule, episode, gradients) for episode in episodes)
+        fitting = max(1, int(MEMORY_SHARE * limit / largest))
+        return min(LARGEST_PIECE, 2 ** int(math.log2(fitting)))
+
     def _piece(self, episode: Episode) -> int:
         if self.piece is None:
-            self.piece = suggested_piece(self.rule, episode)
+            self.piece = self.suggest_piece([episode], gradients=True)
         return self.piece
 
     def _on_device(self, run: Callable[..., Any], *arguments: Any) -> list[Any]:
@@ -246,7 +257,7 @@ class JaxInnerLoop:
         )
 
 
-def life_bytes(rule: RuleSpec, episode: Episode) -> int:
+def life_bytes(rule: RuleSpec, episode: Episode, gradients: bool = False) -> int:
     """About how much device memory one life takes, for all that is there at a time."""
     equations = Equations(rule)
     sizes, rows = episode.sizes, episode.support_inputs.shape[1]
@@ -255,17 +266,12 @@ def life_bytes(rule: RuleSpec, episode: Episode) -> int:
     neurons = rule.states * rows * sum(sizes[1:])
     queries = rule.states * episode.query_labels.size
     # Synapses old, new and their change; neurons of a pass, or of the pooled statistics.
-    return 4 * (3 * synapses + 10 * neurons + 2 * queries)
-
-
-def suggested_piece(rule: RuleSpec, episode: Episode) -> int:
-    """How many lives at a time fit this process's device: a power of two."""
-    device = jax.devices()[0]
-    if device.platform == "cpu":
-        return CPU_PIECE
-    limit = (device.memory_stats() or {}).get("bytes_limit", 2**33)
-    fitting = max(1, int(MEMORY_SHARE * limit / life_bytes(rule, episode)))
-    return min(LARGEST_PIECE, 2 ** int(math.log2(fitting)))
+    values = 3 * synapses + 10 * neurons + 2 * queries
+    if gradients:
+        # Synapses at the edges of segments and in one; neurons of a step there and back.
+        edges = 2 * math.isqrt(len(episode.support_inputs)) + 2
+        values += edges * synapses + 30 * neurons + 2 * queries
+    return 4 * values
 
 
 class _Carry(NamedTuple):

@@ -8,7 +8,7 @@ fresh validation episodes; the best of those is the result.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -76,15 +76,20 @@ class Selection:
 
 
 def select(
-    mean: FloatArray, archive: Archive, space: SearchSpace, evaluator: Evaluator, episodes: int
+    centers: Sequence[FloatArray],
+    archives: Sequence[Archive],
+    space: SearchSpace,
+    evaluator: Evaluator,
+    episodes: int,
 ) -> Selection:
-    """Evaluate the strategy's mean and the archive on validation episodes; the best wins."""
-    points = np.concatenate([np.asarray(mean, np.float64)[None], archive.points])
+    """Evaluate the methods' centers and archives on validation episodes; the best wins."""
+    points = np.concatenate(
+        [np.stack(centers).astype(np.float64), *(archive.points for archive in archives)]
+    )
     evaluation = evaluator.evaluate(
         space.vectors(points), EpisodeRange(Phase.VALIDATION, 0, episodes)
     )
     fitness, accuracy = evaluation.fitness.mean(axis=2)
     best = int(np.argmax(fitness))
-    return Selection(
-        points[best], "mean" if best == 0 else "member", float(fitness[best]), float(accuracy[best])
-    )
+    source = "mean" if best < len(centers) else "member"
+    return Selection(points[best], source, float(fitness[best]), float(accuracy[best]))

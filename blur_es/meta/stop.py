@@ -47,6 +47,10 @@ class Progress:
         else:
             self.stagnant += 1
 
+    def forget_stagnation(self) -> None:
+        """Begin to count anew: what comes is not comparable with what was."""
+        self.highest_median, self.stagnant = None, 0
+
 
 def stop_reason(progress: Progress, meta: MetaConfig) -> StopReason | None:
     """The first reason to end now, if there is one."""

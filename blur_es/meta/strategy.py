@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from blur_es.errors import InputError, nearest
+from blur_es.meta.head import on_processor, restored_tree, tree_arrays
 
 FloatArray = npt.NDArray[np.floating[Any]]
 
@@ -67,8 +68,9 @@ class Strategy:
         name: a name of `strategy_names`.
         population_size: P, genomes in a generation.
         dimensions: d, the number of learned values.
-        seed: the experiment's seed; every random number is a function of it and of the
-            generation.
+        seed: the experiment's seed; every random number is a function of it, of the line
+            and of the generation.
+        line: which of several runs that differ in nothing else.
         options: values for the strategy's own parameters, by evosax's names, and
             `learning_rate` for those that follow an optimiser (Adam, with that rate).
 
@@ -76,6 +78,7 @@ class Strategy:
         InputError: unknown name or option, or a population that the strategy cannot have.
     """
 
+    @on_processor
     def __init__(
         self,
         name: str,
@@ -83,6 +86,7 @@ class Strategy:
         dimensions: int,
         seed: int,
         options: Mapping[str, float] | None = None,
+        line: int = 0,
     ) -> None:
         import jax
         import jax.numpy as jnp
@@ -100,6 +104,8 @@ class Strategy:
         self.population_size = population_size
         self._jax = jax
         self._key = jax.random.key(seed)
+        if line:
+            self._key = jax.random.fold_in(self._key, 2**32 - line)
         arguments: dict[str, Any] = {}
         if "learning_rate" in options:
             arguments["optimizer"] = self._adam(registry[name], options.pop("learning_rate"))
@@ -137,6 +143,7 @@ class Strategy:
             )
         return optax.adam(learning_rate)
 
+    @on_processor
     def ask(self, generation: int) -> FloatArray:
         """Points (P, d) float32 of a generation, counted from 1."""
         population, self._state = self._algorithm.ask(
@@ -144,6 +151,7 @@ class Strategy:
         )
         return np.asarray(population)
 
+    @on_processor
     def tell(self, generation: int, points: FloatArray, fitness: FloatArray) -> None:
         """Learn from the fitness (P,) of the points of this generation; larger is better."""
         self._state, _ = self._algorithm.tell(
@@ -165,23 +173,9 @@ class Strategy:
 
     def state_arrays(self) -> dict[str, npt.NDArray[Any]]:
         """The whole state as named arrays."""
-        leaves = self._jax.tree_util.tree_leaves_with_path(self._state)
-        return {self._jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in leaves}
+        return tree_arrays(self._state)
 
+    @on_processor
     def restore(self, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
         """Take up a state that `state_arrays` gave; raises `InputError` if it is another's."""
-        leaves, structure = self._jax.tree_util.tree_flatten(self._state)
-        expected = self.state_arrays()
-        for name, array in expected.items():
-            found = arrays.get(name)
-            if found is None or found.shape != array.shape or found.dtype != array.dtype:
-                description = "nothing" if found is None else f"{found.dtype} {found.shape}"
-                raise InputError(
-                    f"strategy state: {name} is {description}, {self.name} expects "
-                    f"{array.dtype} {array.shape}"
-                )
-        restored = [
-            self._jax.numpy.asarray(arrays[name], dtype=arrays[name].dtype) for name in expected
-        ]
-        assert len(restored) == len(leaves)
-        self._state = self._jax.tree_util.tree_unflatten(structure, restored)
+        self._state = restored_tree(self._state, arrays, self.name)

@@ -6,19 +6,21 @@ import contextlib
 import dataclasses
 import hashlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from blur_es.config import ExperimentConfig
 from blur_es.episode import Phase, Stream, random_generator
-from blur_es.errors import InputError
+from blur_es.errors import InputError, RunError
 from blur_es.fleet.evaluator import EpisodeRange, Evaluator
 from blur_es.genome import PRESETS, Genome, SearchSpace
+from blur_es.inner import PieceTooLargeError
+from blur_es.meta.method import Method, Outcome, make_method
 from blur_es.meta.selection import Archive, Selection, select
 from blur_es.meta.stop import Progress, StopReason, stop_reason
-from blur_es.meta.strategy import Strategy
 from blur_es.run.checkpoint import POINTER, Checkpoint
 from blur_es.run.interrupt import Interrupted, InterruptGuard
 from blur_es.run.metrics import fitness_summary
@@ -60,8 +62,42 @@ def search_space(config: ExperimentConfig) -> SearchSpace:
     space = SearchSpace.create(
         initial.replace(config.genome.values), config.genome.learn, config.genome.scales
     )
+    if config.meta.method == "gradient":
+        # A descent moves the values themselves, unless the experiment scales them.
+        given = [
+            np.full(initial.fields[name].size, config.genome.scales.get(name, 1.0))
+            for name in space.learned
+        ]
+        return dataclasses.replace(space, scale=np.concatenate(given))
     # Strategies begin with steps of about 1: how far that reaches is decided here.
     return dataclasses.replace(space, scale=config.meta.sigma * space.scale)
+
+
+@dataclasses.dataclass
+class Line:
+    """One of the runs side by side: its method, and the best points that it has seen."""
+
+    method: Method
+    archive: Archive
+
+    def arrays(self, number: int) -> dict[str, npt.NDArray[Any]]:
+        """For a checkpoint."""
+        state = {f"method{name}": array for name, array in self.method.state_arrays().items()}
+        prefix = f"line{number}."
+        return {prefix + name: array for name, array in {**self.archive.arrays(), **state}.items()}
+
+    def restore(self, number: int, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
+        """From a checkpoint. Raises `InputError` or `KeyError` if it is another's."""
+        prefix = f"line{number}."
+        own = {n.removeprefix(prefix): a for n, a in arrays.items() if n.startswith(prefix)}
+        self.archive = Archive.from_arrays(own)
+        self.method.restore(
+            {n.removeprefix("method"): a for n, a in own.items() if n.startswith("method")}
+        )
+
+    def copy(self, other: Line) -> None:
+        """Take up the state of another line."""
+        self.method.restore(other.method.state_arrays())
 
 
 class Trainer:
@@ -96,17 +132,16 @@ class Trainer:
         self.run = run
         self.evaluator = evaluator
         self.space = search_space(config)
-        self.strategy = Strategy(
-            config.meta.strategy,
-            config.meta.population,
-            self.space.dimensions,
-            config.seed,
-            config.meta.options,
-        )
+        self.schedule = config.schedule()
+        self.lines = [
+            Line(make_method(config, self.space, line), Archive.empty(self.space.dimensions))
+            for line in range(config.meta.runs)
+        ]
         self.progress = Progress()
-        self.archive = Archive.empty(self.space.dimensions)
-        self.reproducible = True
+        self.reproducible = evaluator.reproducible
         self._digest: dict[str, str] = {}
+        # Lives computed at a time, by the generation from which on; JSON has texts as keys.
+        self._pieces: dict[str, int] = {}
         self._guard = guard or InterruptGuard()
         self._say = say
         self._quiet = quiet
@@ -153,6 +188,7 @@ class Trainer:
             "seconds": progress.seconds,
             "evaluations_per_second": progress.evaluations / max(progress.seconds, 1e-9),
             "reproducible": self.reproducible,
+            "pieces": self._pieces,
             "versions": versions(),
         }
 
@@ -169,29 +205,26 @@ class Trainer:
                     "which it cannot be continued; put it back or choose another --run-dir"
                 )
             self._digest = digest
+            if self.evaluator.piece is not None:
+                self._pieces = {"1": self.evaluator.piece}
             self._checkpoint = self._make_checkpoint()
             self._keep_checkpoint()
             return
         try:
             facts = checkpoint.facts
             self.progress = Progress(**facts["progress"])
-            self.reproducible = bool(facts["reproducible"])
+            self.reproducible = self.reproducible and bool(facts["reproducible"])
             self._digest = dict(facts["digest"])
-            self.archive = Archive.from_arrays(checkpoint.arrays)
-            prefix = "strategy"
-            self.strategy.restore(
-                {
-                    name.removeprefix(prefix): array
-                    for name, array in checkpoint.arrays.items()
-                    if name.startswith(prefix)
-                }
-            )
+            self._pieces = dict(facts["pieces"])
+            self._restore_lines(checkpoint)
         except (KeyError, TypeError) as error:
             raise InputError(
                 f"{self.run.path}: the last checkpoint lacks what this run needs: {error!r}"
             ) from error
         if digest != self._digest:
             self._refuse_other_hardware(digest)
+        if self._pieces:
+            self.evaluator.use_piece(list(self._pieces.values())[-1])
         self.run.metrics.cut_after(checkpoint.generation)
         self._checkpoint, self._written = checkpoint, checkpoint.generation
         self._say(f"continuing after generation {checkpoint.generation}")
@@ -213,8 +246,12 @@ class Trainer:
         line = ProgressLine(meta.generations, self._quiet)
         with contextlib.closing(line):
             while (reason := stop_reason(self.progress, meta)) is None:
-                with self._guard.interruptible():
-                    metrics = self._generation()
+                try:
+                    with self._guard.interruptible():
+                        metrics = self._generation()
+                except PieceTooLargeError as error:
+                    self._halve_piece(error.piece)
+                    continue
                 write_or_stop(self.run.metrics.append, metrics)
                 due = self.progress.generation % self.config.run.checkpoint_every == 0
                 if due or stop_reason(self.progress, meta) is not None:
@@ -226,38 +263,106 @@ class Trainer:
         """One generation; leaves its checkpoint in `self._checkpoint` and returns metrics."""
         began = time.perf_counter()
         generation = self.progress.generation + 1
-        points = self.strategy.ask(generation)
-        vectors = self.space.vectors(points)
-        asked = time.perf_counter()
-        evaluation = self.evaluator.evaluate(
-            vectors, EpisodeRange(Phase.META_TRAINING, generation, self.config.meta.replicas)
+        chosen = self._begin_stage(generation)
+        outcomes = [self._advance(number, generation) for number in range(len(self.lines))]
+        evaluated = sum(outcome.seconds for outcome in outcomes)
+        evaluations = sum(outcome.evaluations for outcome in outcomes)
+        summary = fitness_summary(
+            np.concatenate([outcome.fitness for outcome in outcomes]),
+            np.concatenate([outcome.accuracy for outcome in outcomes]),
         )
-        evaluated = time.perf_counter()
-        fitness, accuracy = evaluation.fitness.mean(axis=2)
-        self.strategy.tell(generation, points, fitness)
-        self.archive.add(points, fitness)
-        summary = fitness_summary(fitness, accuracy)
         progress = dataclasses.replace(
             self.progress,
             generation=generation,
-            evaluations=self.progress.evaluations + evaluation.diverged.size,
+            evaluations=self.progress.evaluations + evaluations,
         )
+        if self.schedule.begins_stage(generation):
+            progress.forget_stagnation()
         progress.note(summary["best"], summary["median"])
         ended = time.perf_counter()
         progress.seconds += ended - began
         # Only now is the generation done: an interruption before this line undoes nothing.
         self.progress = progress
         self._checkpoint = self._make_checkpoint()
+        norms = [each.gradient_norm for each in outcomes if each.gradient_norm is not None]
         return {
             "generation": generation,
+            "unroll": self.schedule.unroll(generation),
             "evaluations": progress.evaluations,
             **summary,
-            "diverged": int(evaluation.diverged.sum()),
-            "evaluations_per_second": evaluation.diverged.size / (evaluated - asked),
-            "head_seconds": (asked - began) + (ended - evaluated),
+            "diverged": sum(outcome.diverged for outcome in outcomes),
+            **({"gradient_norm": float(np.mean(norms))} if norms else {}),
+            **({"synchronised_to": chosen} if chosen is not None else {}),
+            "evaluations_per_second": evaluations / evaluated,
+            "head_seconds": ended - began - evaluated,
             "seconds": ended - began,
             "workers": self.evaluator.workers,
         }
+
+    def _advance(self, number: int, generation: int) -> Outcome:
+        """One generation of one line, on episodes that no other line sees."""
+        line, replicas = self.lines[number], self.config.meta.replicas
+        episodes = EpisodeRange(
+            Phase.META_TRAINING,
+            generation,
+            replicas,
+            number * replicas,
+            self.schedule.unroll(generation),
+        )
+        outcome = line.method.advance(generation, self.space, self.evaluator, episodes)
+        line.archive.add(outcome.points, outcome.fitness)
+        return outcome
+
+    def _begin_stage(self, generation: int) -> int | None:
+        """Where the unroll grows, let all lines go on from the best; returns its number.
+
+        They are held against each other on validation episodes of the new length. What was
+        best at the old one is forgotten: fitness at another length is another fitness.
+        """
+        if not self.schedule.begins_stage(generation):
+            return None
+        for line in self.lines:
+            line.archive = Archive.empty(self.space.dimensions)
+        if len(self.lines) == 1:
+            return None
+        centers = np.stack([line.method.center for line in self.lines])
+        evaluation = self.evaluator.evaluate(
+            self.space.vectors(centers),
+            EpisodeRange(
+                Phase.VALIDATION,
+                generation,
+                self.config.meta.validation_episodes,
+                unroll=self.schedule.unroll(generation),
+            ),
+        )
+        best = int(np.argmax(evaluation.fitness[0].mean(axis=1)))
+        for line in self.lines:
+            if line is not self.lines[best]:
+                line.copy(self.lines[best])
+        return best
+
+    def _halve_piece(self, piece: int) -> None:
+        """Begin the generation in hand again with half as many lives at a time."""
+        if piece < 2 or self._checkpoint is None:
+            raise RunError(
+                "a single life does not fit into the memory of the device: lower "
+                "episode.batch_size, network.hidden or rule.states"
+            )
+        generation = self.progress.generation + 1
+        self._say(
+            f"warning: {piece} lives at a time do not fit the device; generation {generation} "
+            f"begins again with {piece // 2}"
+        )
+        self._restore_lines(self._checkpoint)
+        self._pieces[str(generation)] = piece // 2
+        self.evaluator.use_piece(piece // 2)
+        self._checkpoint = self._make_checkpoint()
+        self._written = -1
+        self._keep_checkpoint()
+
+    def _restore_lines(self, checkpoint: Checkpoint) -> None:
+        for number, line in enumerate(self.lines):
+            line.restore(number, checkpoint.arrays)
 
     def _make_checkpoint(self) -> Checkpoint:
         return Checkpoint(
@@ -266,10 +371,12 @@ class Trainer:
                 "progress": dataclasses.asdict(self.progress),
                 "reproducible": self.reproducible,
                 "digest": self._digest,
+                "pieces": self._pieces,
             },
             {
-                **self.archive.arrays(),
-                **{f"strategy{name}": a for name, a in self.strategy.state_arrays().items()},
+                name: array
+                for number, line in enumerate(self.lines)
+                for name, array in line.arrays(number).items()
             },
         )
 
@@ -281,8 +388,8 @@ class Trainer:
 
     def _select(self) -> Selection:
         return select(
-            self.strategy.mean,
-            self.archive,
+            [line.method.center for line in self.lines],
+            [line.archive for line in self.lines],
             self.space,
             self.evaluator,
             self.config.meta.validation_episodes,
@@ -303,8 +410,9 @@ class Trainer:
 
     def _progress_text(self, metrics: dict[str, Any]) -> str:
         diverged = f"  diverged {metrics['diverged']}" if metrics["diverged"] else ""
+        unroll = f"unroll {metrics['unroll']}  " if self.config.meta.curriculum else ""
         return (
-            f"generation {metrics['generation']}/{self.config.meta.generations}  "
+            f"generation {metrics['generation']}/{self.config.meta.generations}  {unroll}"
             f"best {metrics['best']:.4f}  median {metrics['median']:.4f}  "
             f"accuracy {metrics['best_accuracy']:.3f}{diverged}  "
             f"{metrics['evaluations_per_second']:.0f} evaluations/s  "

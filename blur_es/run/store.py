@@ -26,7 +26,7 @@ _PACKAGES = ("blur_es", "numpy", "scipy", "numba", "llvmlite", "jax", "jaxlib", 
 
 
 # What may differ when a run is continued: how long it runs, where and on what.
-_NOT_IDENTITY = ("meta.generations", "meta.stop", "fleet", "run")
+_NOT_IDENTITY = ("meta.generations", "meta.stop", "fleet.workers", "run")
 
 
 def identity(experiment: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,0 +1,82 @@
+"""Descent along meta-gradients, with an optimiser from optax.
+
+The gradients themselves come from the JAX inner loop: through the whole unroll, of the
+fitness on the query batches (paper, section 3.3). JAX and optax are imported when a descent
+is built, not with this module.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from blur_es.meta.head import on_processor, restored_tree, tree_arrays
+
+FloatArray = npt.NDArray[np.floating[Any]]
+
+OPTIMIZERS = ("adam", "adamw", "nadam", "rmsprop", "sgd")
+
+
+class GradientDescent:
+    """A point (d,) that starts at the origin and follows gradients.
+
+    Args:
+        optimizer: a name of `OPTIMIZERS`, with optax's own settings.
+        learning_rate: its rate.
+        clip: a mean gradient of a larger norm is scaled down to it.
+        dimensions: d.
+    """
+
+    @on_processor
+    def __init__(self, optimizer: str, learning_rate: float, clip: float, dimensions: int) -> None:
+        import jax
+        import optax
+
+        transformation = optax.chain(
+            optax.clip_by_global_norm(clip), getattr(optax, optimizer)(learning_rate)
+        )
+
+        def update(state: Any, gradient: Any) -> Any:
+            point, memory = state
+            change, memory = transformation.update(gradient, memory, point)
+            return optax.apply_updates(point, change), memory
+
+        self._update = jax.jit(update)
+        point = jax.numpy.zeros(dimensions)
+        self._state = (point, transformation.init(point))
+
+    @property
+    def point(self) -> FloatArray:
+        """Where it is (d,), float64."""
+        return np.asarray(self._state[0], np.float64)
+
+    @on_processor
+    def ascend(self, gradients: FloatArray) -> float:
+        """Take one step up the mean of gradients (R, d); returns the mean's norm.
+
+        Gradients that are not finite are left out; without any that is, nothing moves and the
+        norm is 0. They are summed in their order, so the bits do not depend on who computed
+        them.
+        """
+        sound = gradients[np.isfinite(gradients).all(axis=1)]
+        if not len(sound):
+            return 0.0
+        total = np.zeros(gradients.shape[1])
+        for gradient in sound:
+            total += gradient
+        mean = total / len(sound)
+        # optax descends.
+        self._state = self._update(self._state, (-mean).astype(np.float32))
+        return float(np.linalg.norm(mean))
+
+    def state_arrays(self) -> dict[str, npt.NDArray[Any]]:
+        """The whole state as named arrays."""
+        return tree_arrays(self._state)
+
+    @on_processor
+    def restore(self, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
+        """Take up a state that `state_arrays` gave; raises `InputError` if it is another's."""
+        self._state = restored_tree(self._state, arrays, "gradient descent")
