@@ -9,22 +9,20 @@ from __future__ import annotations
 import base64
 import dataclasses
 import html
-import io
 import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib as mpl
 import yaml
-from matplotlib.figure import Figure
 
 from blur_es.analysis.compare import Comparison
 from blur_es.errors import InputError
 from blur_es.files import write_atomically
 from blur_es.genome import Genome, genome_fields
 from blur_es.report.figures import METRICS_DRAWN, curves_figure, fitness_figure, genome_figure
+from blur_es.report.style import write_figure
 from blur_es.report.words import rule_in_words
 from blur_es.run.metrics import Metrics
 from blur_es.run.store import (
@@ -75,9 +73,7 @@ def write_report(run_dir: Path) -> Path:
         figures[_curves_name(number)] = curves_figure(comparison)
     pictures = {}
     for name, figure in figures.items():
-        pictures[name] = _render(figure, "svg")
-        write_atomically(run_dir / FIGURES / f"{name}.svg", pictures[name])
-        write_atomically(run_dir / FIGURES / f"{name}.png", _render(figure, "png"))
+        pictures[name] = write_figure(figure, run_dir / FIGURES, name)
     path = run_dir / REPORT
     write_atomically(path, _page(run, pictures).encode())
     return path
@@ -139,22 +135,6 @@ def _read_comparisons(folder: RunFolder) -> list[Comparison] | None:
         return [Comparison.from_json(entry) for entry in entries]
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
-
-
-# Pictures
-
-
-def _render(figure: Figure, kind: str) -> bytes:
-    """The figure as a file; the same figure always gives the same bytes."""
-    metadata: dict[str, Any] = (
-        {"Software": None}
-        if kind == "png"
-        else dict.fromkeys(("Creator", "Date", "Format", "Type"))
-    )
-    buffer = io.BytesIO()
-    with mpl.rc_context({"svg.hashsalt": "blur_es", "svg.fonttype": "path"}):
-        figure.savefig(buffer, format=kind, dpi=150, metadata=metadata)
-    return buffer.getvalue()
 
 
 # The page
