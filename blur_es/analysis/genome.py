@@ -176,7 +176,7 @@ def told_asymmetry(test: FieldTest) -> str:
 def variant(growth: NormGrowth, own: NormGrowth) -> str:
     """What was done to the rule whose growth this is, `own` being the one as it is."""
     if growth is own:
-        return "as it is"
+        return "the rule as it is"
     if growth.oja == "none":
         return f"without its Oja term (from {own.oja})"
     return f"with an Oja term (from {growth.oja})"
