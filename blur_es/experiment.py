@@ -15,7 +15,7 @@ from blur_es.fleet.evaluator import Evaluator, LocalEvaluator
 from blur_es.genome import Genome, backprop_genome
 from blur_es.meta.stop import StopReason
 from blur_es.meta.trainer import Trainer, TrainingResult, search_space
-from blur_es.report.analysis import check_folder, write_analysis
+from blur_es.report.analysis import ANALYSIS, check_folder, write_analysis
 from blur_es.report.html import write_report
 from blur_es.rule import RuleSpec
 from blur_es.run.interrupt import Interrupted, InterruptGuard
@@ -194,7 +194,7 @@ def analyze_subject(
     else:
         genome, config = load_subject(path)
     if output is None:
-        output = path / "analysis" if path.is_dir() else Path(f"{path.stem}-analysis")
+        output = path / ANALYSIS if path.is_dir() else Path(f"{path.stem}-analysis")
     check_folder(output, genome.sha256)
     with config.located() if config is not None else contextlib.nullcontext():
         problem = None if config is None else config.problem()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -25,25 +26,30 @@ from blur_es.files import write_atomically
 from blur_es.report.figures import genome_figure
 from blur_es.report.style import INK, SIGNED, new_axes, write_figure
 
-ANALYSIS = "analysis.json"
+# Where a run folder keeps the analysis of its genome.
+ANALYSIS = "analysis"
+
+NUMBERS, SUMMARY = "analysis.json", "summary.txt"
 
 
 def check_folder(folder: Path, sha256: str) -> None:
-    """Make sure that a folder can take the analysis of a genome, and make it.
+    """Make sure that a folder can take the analysis of a genome; nothing is left there.
 
     It may be new or empty, or hold an analysis of the same genome, which is then replaced.
     Raises `InputError` for anything else, and if the folder cannot be written.
     """
     try:
-        if folder.exists() and any(folder.iterdir()) and _analysed(folder) != sha256:
+        if folder.exists() and any(folder.iterdir()) and analysed_genome(folder) != sha256:
             raise InputError(
                 f"{folder}: this folder holds other things than an analysis of this genome; "
                 "choose an empty or a new one with --output"
             )
-        folder.mkdir(parents=True, exist_ok=True)
         # Whatever forbids writing is found now and not after the work.
-        write_atomically(folder / ".writable", b"")
-        (folder / ".writable").unlink()
+        made = [path for path in (folder, *folder.parents) if not path.exists()]
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+        for path in made:
+            path.rmdir()
     except OSError as error:
         raise InputError(
             f"{folder}: cannot write to this folder: {error.strerror or error}; choose another "
@@ -51,23 +57,24 @@ def check_folder(folder: Path, sha256: str) -> None:
         ) from error
 
 
-def _analysed(folder: Path) -> str | None:
+def analysed_genome(folder: Path) -> str | None:
     """SHA-256 of the genome whose analysis is in a folder; None if there is none."""
     try:
-        content = json.loads((folder / ANALYSIS).read_bytes())
+        content = json.loads((folder / NUMBERS).read_bytes())
     except (OSError, ValueError):
         return None
     return content.get("genome_sha256") if isinstance(content, dict) else None
 
 
 def write_analysis(analysis: GenomeAnalysis, folder: Path) -> list[Path]:
-    """Write `analysis.json` and the pictures as SVG and PNG; returns the PNGs' paths.
+    """Write the numbers, the summary, and pictures as SVG and PNG; returns the PNGs' paths.
 
     Raises `OSError` if the folder cannot be written.
     """
     # First, because it marks the folder as an analysis of this genome.
     text = json.dumps(analysis.to_json(), indent=1) + "\n"
-    write_atomically(folder / ANALYSIS, text.encode())
+    write_atomically(folder / NUMBERS, text.encode())
+    write_atomically(folder / SUMMARY, (analysis.summary() + "\n").encode())
     figures = {"genome": genome_figure(analysis.genome), "growth": growth_figure(analysis)}
     if any(test.jacobians for test in analysis.field):
         figures["jacobian"] = jacobian_figure(analysis.field)

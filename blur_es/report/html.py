@@ -21,6 +21,7 @@ from blur_es.analysis.compare import Comparison
 from blur_es.errors import InputError
 from blur_es.files import write_atomically
 from blur_es.genome import Genome, genome_fields
+from blur_es.report.analysis import ANALYSIS, SUMMARY, analysed_genome
 from blur_es.report.figures import METRICS_DRAWN, curves_figure, fitness_figure, genome_figure
 from blur_es.report.style import write_figure
 from blur_es.report.words import rule_in_words
@@ -49,6 +50,7 @@ class _Run:
         genome: the learned genome.
         comparisons: one for every task; None if there is no `comparison.json`.
         result: the content of `result.json`; None if there is none.
+        analysis: the folder of `blur-es analyze`; None if it holds none of this genome.
     """
 
     name: str
@@ -57,6 +59,7 @@ class _Run:
     genome: Genome
     comparisons: list[Comparison] | None
     result: dict[str, Any] | None
+    analysis: Path | None
 
 
 def write_report(run_dir: Path) -> Path:
@@ -98,13 +101,16 @@ def _read_run(run_dir: Path) -> _Run:
     if not isinstance(values, dict) or not isinstance(values.get("name"), str):
         raise InputError(f"{path}: this file has no 'name', expected an experiment")
     folder = RunFolder(run_dir)
+    genome = Genome.load(folder.genome)
+    analysis = run_dir / ANALYSIS
     return _Run(
         name=values["name"],
         config=config,
         metrics=_read_metrics(run_dir / METRICS),
-        genome=Genome.load(folder.genome),
+        genome=genome,
         comparisons=_read_comparisons(folder),
         result=folder.read_json(RESULT) if (run_dir / RESULT).exists() else None,
+        analysis=analysis if analysed_genome(analysis) == genome.sha256 else None,
     )
 
 
@@ -194,6 +200,7 @@ def _page(run: _Run, pictures: Mapping[str, bytes]) -> str:
         _fitness(run, pictures),
         "<h2>The learned rule</h2>",
         _rule(run.genome, pictures["genome"]),
+        *_analysis(run),
         "<h2>The experiment</h2>",
         f"<pre>{_text(run.config)}</pre>",
         "<h2>Where it is from</h2>",
@@ -330,6 +337,34 @@ def _rule(genome: Genome, picture: bytes) -> str:
     )
     meanings = [[field.name, field.meaning] for field in genome_fields(genome.rule)]
     return f"<ul>{sentences}</ul>\n{_picture(picture, caption)}\n{_facts(meanings)}"
+
+
+_ANALYSIS_CAPTIONS = {
+    "jacobian": "The Jacobian of a step on one batch, and its antisymmetric part, which is empty "
+    "where the update is a gradient. Dark cells are below 0, light orange ones above.",
+    "growth": "Norms of the synapses in lives longer than what was learned for, with and without "
+    "the Oja term, as mean and range over the lives; below, accuracy.",
+}
+
+
+def _analysis(run: _Run) -> list[str]:
+    """What `blur-es analyze` has found, if it has been asked."""
+    if run.analysis is None:
+        return []
+    try:
+        parts = [f"<pre>{_text((run.analysis / SUMMARY).read_text(encoding='utf-8'))}</pre>"]
+        parts += [
+            _picture(picture.read_bytes(), caption)
+            for name, caption in _ANALYSIS_CAPTIONS.items()
+            # A rule that diverges everywhere has no Jacobian to draw.
+            if (picture := run.analysis / f"{name}.svg").exists()
+        ]
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(
+            f"{run.analysis}: cannot read this analysis: {error}; write it again with "
+            "blur-es analyze, or delete it"
+        ) from error
+    return ["<h2>Gradient and growth</h2>", *parts]
 
 
 def _origin(run: _Run) -> str:
