@@ -193,9 +193,13 @@ def analyze_subject(
         genome, config = backprop_genome(RuleSpec.backprop()), None
     else:
         genome, config = load_subject(path)
-    if output is None:
-        output = path / ANALYSIS if path.is_dir() else Path(f"{path.stem}-analysis")
-    check_folder(output, genome.sha256)
+    if output is None and path.is_dir():
+        # A run that went on has another genome: its analysis is the run's own to replace.
+        output = path / ANALYSIS
+        check_folder(output, None)
+    else:
+        output = output or Path(f"{path.stem}-analysis")
+        check_folder(output, genome.sha256)
     with config.located() if config is not None else contextlib.nullcontext():
         problem = None if config is None else config.problem()
         analysis = analyze_genome(genome, problem, steps, data_dir, progress)

@@ -27,7 +27,6 @@ from blur_es.analysis.field import (
 from blur_es.analysis.genome import analyze_genome
 from blur_es.analysis.growth import measure_growth, milestones, toggle_oja
 from blur_es.cli import main
-from blur_es.errors import InputError
 from blur_es.genome import Genome, backprop_genome, genome_fields, neutral_genome, random_genome
 from blur_es.inner import make_inner_loop
 from blur_es.inner.base import initial_synapses
@@ -35,6 +34,7 @@ from blur_es.inner.numpy_loop import NumpyInnerLoop
 from blur_es.report.analysis import growth_figure
 from blur_es.report.html import write_report
 from blur_es.rule import RuleSpec
+from tests.experiments import small, train
 from tests.helpers import make_random_episode, moderate_genome
 from tests.test_report import make_run
 
@@ -382,8 +382,24 @@ def test_a_report_shows_the_analysis(here: Path) -> None:
     assert "Gradient and growth" in page
     assert "No, of no function at all" in page
     (run / "analysis/summary.txt").unlink()
-    with pytest.raises(InputError, match=r"analysis: cannot read this analysis"):
-        write_report(run)
+    write_report(run)
+    assert "analysis cannot be read" in (run / "report.html").read_text()
     # An analysis of another genome is none of this one.
     (run / "analysis/analysis.json").write_text('{"genome_sha256": "0"}')
     write_report(run)
+    assert "Gradient and growth" not in (run / "report.html").read_text()
+
+
+def test_a_run_that_went_on_is_analysed_again(here: Path) -> None:
+    run = train(small(here, "meta.generations=1", "tasks=[{name: xor}]"), here / "run")
+    assert run.genome is not None
+    analysis = here / "run/analysis"
+    analysis.mkdir()
+    (analysis / "analysis.json").write_text('{"genome_sha256": "0"}')
+    assert main(["analyze", "run", "--steps", "2"]) == 0
+    assert {path.name for path in analysis.iterdir()} == NAMES
+    assert json.loads((analysis / "analysis.json").read_text())["genome_sha256"] == (
+        run.genome.sha256
+    )
+    (analysis / "analysis.json").write_text("[]")
+    assert main(["analyze", "run"]) == 2

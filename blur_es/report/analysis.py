@@ -32,18 +32,21 @@ ANALYSIS = "analysis"
 NUMBERS, SUMMARY = "analysis.json", "summary.txt"
 
 
-def check_folder(folder: Path, sha256: str) -> None:
+def check_folder(folder: Path, sha256: str | None) -> None:
     """Make sure that a folder can take the analysis of a genome; nothing is left there.
 
-    It may be new or empty, or hold an analysis of the same genome, which is then replaced.
-    Raises `InputError` for anything else, and if the folder cannot be written.
+    It may be new or empty, or hold an analysis of the same genome, which is then replaced;
+    of any genome, if `sha256` is None. Raises `InputError` for anything else, and if the
+    folder cannot be written.
     """
     try:
-        if folder.exists() and any(folder.iterdir()) and analysed_genome(folder) != sha256:
-            raise InputError(
-                f"{folder}: this folder holds other things than an analysis of this genome; "
-                "choose an empty or a new one with --output"
-            )
+        if folder.exists() and any(folder.iterdir()):
+            found = analysed_genome(folder)
+            if found is None or sha256 not in (None, found):
+                raise InputError(
+                    f"{folder}: this folder holds other things than an analysis of this genome; "
+                    "choose an empty or a new one with --output"
+                )
         # Whatever forbids writing is found now and not after the work.
         made = [path for path in (folder, *folder.parents) if not path.exists()]
         folder.mkdir(parents=True, exist_ok=True)
@@ -63,7 +66,8 @@ def analysed_genome(folder: Path) -> str | None:
         content = json.loads((folder / NUMBERS).read_bytes())
     except (OSError, ValueError):
         return None
-    return content.get("genome_sha256") if isinstance(content, dict) else None
+    found = content.get("genome_sha256") if isinstance(content, dict) else None
+    return found if isinstance(found, str) else None
 
 
 def write_analysis(analysis: GenomeAnalysis, folder: Path) -> list[Path]:
@@ -78,6 +82,10 @@ def write_analysis(analysis: GenomeAnalysis, folder: Path) -> list[Path]:
     figures = {"genome": genome_figure(analysis.genome), "growth": growth_figure(analysis)}
     if any(test.jacobians for test in analysis.field):
         figures["jacobian"] = jacobian_figure(analysis.field)
+    else:
+        # One from before would be of another genome.
+        for kind in ("svg", "png"):
+            (folder / f"jacobian.{kind}").unlink(missing_ok=True)
     for name, figure in figures.items():
         write_figure(figure, folder, name)
     return [folder / f"{name}.png" for name in sorted(figures)]

@@ -359,11 +359,9 @@ def _analysis(run: _Run) -> list[str]:
             # A rule that diverges everywhere has no Jacobian to draw.
             if (picture := run.analysis / f"{name}.svg").exists()
         ]
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(
-            f"{run.analysis}: cannot read this analysis: {error}; write it again with "
-            "blur-es analyze, or delete it"
-        ) from error
+    except (OSError, UnicodeDecodeError):
+        # An addition to the run and no part of it: the report goes without.
+        parts = [f"<p>{ANALYSIS} cannot be read; write it again with blur-es analyze.</p>"]
     return ["<h2>Gradient and growth</h2>", *parts]
 
 
