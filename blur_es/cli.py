@@ -14,7 +14,8 @@ import argparse
 import json
 import logging
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -154,6 +155,22 @@ def _evaluate(options: argparse.Namespace) -> int:
     return 0
 
 
+def _analyze(options: argparse.Namespace) -> int:
+    from blur_es.experiment import analyze_subject
+
+    analysis, pictures = analyze_subject(
+        options.subject, options.output, options.steps, options.data_dir, _progress(patience=3.0)
+    )
+    if options.json:
+        print(json.dumps(analysis.to_json() | {"pictures": [str(path) for path in pictures]}))
+        return 0
+    print(analysis.summary())
+    print()
+    for path in pictures:
+        print(f"picture {path}")
+    return 0
+
+
 def _report(options: argparse.Namespace) -> int:
     from blur_es.report.html import write_report
     from blur_es.run.store import open_run, write_or_stop
@@ -202,20 +219,28 @@ def _fetch(options: argparse.Namespace) -> int:
     from blur_es.tasks.fetch import fetch
 
     folder = data_directory(options.data_dir)
-    for path in fetch(options.name, folder, progress=_fetch_progress(), mirror=options.mirror):
+    show = _progress(lambda done: f"  {done / 1e6:.1f} MB")
+    for path in fetch(options.name, folder, progress=show, mirror=options.mirror):
         print(path)
     return 0
 
 
-def _fetch_progress() -> Any:
+def _progress(amount: Callable[[int], str] = lambda done: "", patience: float = 0.0) -> Any:
+    """Shows a line for every name that it is called with, and how much of it is done.
+
+    In the first seconds, `patience`, it keeps quiet: nobody needs a line about a moment.
+    """
     from blur_es.run.progress import ProgressLine
 
     lines: dict[str, ProgressLine] = {}
+    began = time.monotonic()
 
     def show(name: str, done: int, total: int | None) -> None:
+        if time.monotonic() - began < patience:
+            return
         if name not in lines:
             lines[name] = ProgressLine(total or 0)
-        lines[name].update(done, f"{name}  {done / 1e6:.1f} MB")
+        lines[name].update(done, name + amount(done))
         if total and done >= total:
             lines[name].close()
 
@@ -357,6 +382,34 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--seed", type=_seed, metavar="SEED", help="seed of the episodes")
     data_dir(evaluate)
     as_json(evaluate, "the scores")
+
+    analyze = command(
+        "analyze",
+        _analyze,
+        "Measure whether a genome's update is a gradient, and how its synapses grow.",
+        epilog="Example: blur-es analyze backprop. Writes analysis.json and pictures of the "
+        "Jacobian, of the growth and of the genome, each as PNG and SVG.",
+    )
+    analyze.add_argument(
+        "subject",
+        metavar="GENOME",
+        type=Path,
+        help="a genome file, a run folder, or backprop for gradient descent",
+    )
+    analyze.add_argument(
+        "--output",
+        metavar="DIR",
+        type=Path,
+        help="where to (default: analysis in the run folder, else ./NAME-analysis)",
+    )
+    analyze.add_argument(
+        "--steps",
+        type=_positive,
+        metavar="N",
+        help="length of the long lives (default: ten times the unroll that it was learned for)",
+    )
+    data_dir(analyze)
+    as_json(analyze, "the numbers")
 
     report = command("report", _report, "Write report.html and its pictures for a run again.")
     report.add_argument("run_dir", metavar="RUN", type=Path, help="the run folder")

@@ -8,13 +8,16 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from blur_es.analysis.compare import Comparison, compare_on_tasks
+from blur_es.analysis.genome import GenomeAnalysis, Progress, analyze_genome
 from blur_es.config import ExperimentConfig, build_config, load_config
 from blur_es.errors import InputError
 from blur_es.fleet.evaluator import Evaluator, LocalEvaluator
-from blur_es.genome import Genome
+from blur_es.genome import Genome, backprop_genome
 from blur_es.meta.stop import StopReason
 from blur_es.meta.trainer import Trainer, TrainingResult, search_space
+from blur_es.report.analysis import ANALYSIS, check_folder, write_analysis
 from blur_es.report.html import write_report
+from blur_es.rule import RuleSpec
 from blur_es.run.interrupt import Interrupted, InterruptGuard
 from blur_es.run.store import (
     COMPARISON,
@@ -173,3 +176,37 @@ def load_subject(path: Path) -> tuple[Genome, ExperimentConfig | None]:
     if not isinstance(experiment, dict):
         return genome, None
     return genome, build_config(experiment)
+
+
+# What `blur-es analyze` knows by name: gradient descent itself, to hold others against.
+BACKPROP = "backprop"
+
+
+def analyze_subject(
+    path: Path,
+    output: Path | None,
+    steps: int | None,
+    data_dir: str | None,
+    progress: Progress,
+) -> tuple[GenomeAnalysis, list[Path]]:
+    """Analyse a genome file, a run folder or the preset `backprop`; numbers and pictures.
+
+    They are written to `output` or, where that is None, to `analysis` inside the run folder,
+    and to `NAME-analysis` in the current folder for anything else. Raises `InputError` for a
+    wrong subject, and for a folder that cannot be written or holds other things.
+    """
+    if str(path) == BACKPROP and not path.exists():
+        genome, config = backprop_genome(RuleSpec.backprop()), None
+    else:
+        genome, config = load_subject(path)
+    if output is None and path.is_dir():
+        # A run that went on has another genome: its analysis is the run's own to replace.
+        output = path / ANALYSIS
+        check_folder(output, None)
+    else:
+        output = output or Path(f"{path.stem}-analysis")
+        check_folder(output, genome.sha256)
+    with config.located() if config is not None else contextlib.nullcontext():
+        problem = None if config is None else config.problem()
+        analysis = analyze_genome(genome, problem, steps, data_dir, progress)
+    return analysis, write_analysis(analysis, output)

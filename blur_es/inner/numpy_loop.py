@@ -106,32 +106,16 @@ class _Run:
 
     def steps(self) -> Iterator[NetworkState]:
         """Every step in turn (RULE section 2)."""
-        rule, genome = self.rule, self.genome
         for step, (inputs, labels) in enumerate(
             zip(self.episode.support_inputs, self.episode.support_labels, strict=True)
         ):
-            if rule.reset_neurons:
-                self.neurons = [np.zeros_like(neurons) for neurons in self.neurons]
-            if rule.normalize_synapses in ("stored", "both"):
-                self.forward, self.backward = _normalize_synapses(
-                    genome, self.forward, self.backward
-                )
-            seen_forward, seen_backward = self._seen()
-            self.neurons = forward_pass(genome, seen_forward, self.neurons, inputs)
-            prediction = self.neurons[-1]
-            after_forward = self.neurons
-            if rule.forward_synapse_update:
-                self._update_synapses("forward_synapse", self.neurons, self.neurons)
-            if step % rule.supervised_every == 0:
-                if rule.forward_synapse_update:
-                    seen_forward, seen_backward = self._seen()
-                self.neurons = [*self.neurons[:-1], feedback(rule, prediction, labels)]
-                self.neurons = backward_pass(genome, seen_backward, self.neurons)
-                lower = after_forward if rule.forward_pre_states else self.neurons
-                self._update_synapses("synapse", lower, self.neurons)
-            yield NetworkState(
-                tuple(self.neurons), prediction, tuple(self.forward), tuple(self.backward)
+            supervised = step % self.rule.supervised_every == 0
+            state = inner_step(
+                self.genome, self.forward, self.backward, self.neurons, inputs, labels, supervised
             )
+            self.neurons = list(state.neurons)
+            self.forward, self.backward = list(state.forward), list(state.backward)
+            yield state
 
     def query(self) -> FloatArray:
         """Forward-only passes of the finished network on the query batches (RULE section 3)."""
@@ -164,19 +148,70 @@ class _Run:
         held = [np.concatenate([neurons] * batches) for neurons in self.neurons]
         return [np.zeros_like(neurons) for neurons in held] if self.rule.reset_neurons else held
 
-    def _seen(self) -> tuple[list[FloatArray], list[FloatArray | None]]:
-        """The synapses as the neuron passes see them (`effective` normalisation)."""
-        if self.rule.normalize_synapses in ("effective", "both"):
-            return _normalize_synapses(self.genome, self.forward, self.backward)
-        return self.forward, self.backward
 
-    def _update_synapses(
-        self, part: str, lower: Sequence[FloatArray], upper: Sequence[FloatArray]
-    ) -> None:
-        for i in range(len(self.forward)):
-            self.forward[i], self.backward[i] = synapse_update(
-                self.genome, part, i, self.forward[i], self.backward[i], lower[i], upper[i + 1]
-            )
+def inner_step(
+    genome: Genome,
+    forward: Sequence[FloatArray],
+    backward: Sequence[FloatArray | None],
+    neurons: Sequence[FloatArray],
+    inputs: FloatArray,
+    labels: FloatArray,
+    supervised: bool = True,
+) -> NetworkState:
+    """One step of learning (RULE section 2); its arguments are left as they are.
+
+    Args:
+        genome: the genome, with its rule.
+        forward: synapses before the step, as in `NetworkState`.
+        backward: likewise.
+        neurons: what the neurons hold before the step, for every layer (B, n_l, k).
+        inputs: (B, n_0).
+        labels: (B, n_L).
+        supervised: whether this step sees the labels.
+    """
+    rule = genome.rule
+    if rule.reset_neurons:
+        neurons = [np.zeros_like(values) for values in neurons]
+    if rule.normalize_synapses in ("stored", "both"):
+        forward, backward = _normalize_synapses(genome, forward, backward)
+    neurons = forward_pass(genome, _seen(genome, forward, backward)[0], neurons, inputs)
+    prediction = neurons[-1]
+    after_forward = neurons
+    if rule.forward_synapse_update:
+        forward, backward = _update_synapses(
+            genome, "forward_synapse", forward, backward, neurons, neurons
+        )
+    if supervised:
+        neurons = [*neurons[:-1], feedback(rule, prediction, labels)]
+        neurons = backward_pass(genome, _seen(genome, forward, backward)[1], neurons)
+        lower = after_forward if rule.forward_pre_states else neurons
+        forward, backward = _update_synapses(genome, "synapse", forward, backward, lower, neurons)
+    return NetworkState(tuple(neurons), prediction, tuple(forward), tuple(backward))
+
+
+def _seen(
+    genome: Genome, forward: Sequence[FloatArray], backward: Sequence[FloatArray | None]
+) -> tuple[Sequence[FloatArray], Sequence[FloatArray | None]]:
+    """The synapses as the neuron passes see them (`effective` normalisation)."""
+    if genome.rule.normalize_synapses in ("effective", "both"):
+        return _normalize_synapses(genome, forward, backward)
+    return forward, backward
+
+
+def _update_synapses(
+    genome: Genome,
+    part: str,
+    forward: Sequence[FloatArray],
+    backward: Sequence[FloatArray | None],
+    lower: Sequence[FloatArray],
+    upper: Sequence[FloatArray],
+) -> tuple[list[FloatArray], list[FloatArray | None]]:
+    """The synapse update of every layer."""
+    updated = [
+        synapse_update(genome, part, i, forward[i], backward[i], lower[i], upper[i + 1])
+        for i in range(len(forward))
+    ]
+    return [ahead for ahead, _ in updated], [back for _, back in updated]
 
 
 def forward_pass(

@@ -14,16 +14,15 @@ import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
-from matplotlib.colors import LinearSegmentedColormap, Normalize
+from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from blur_es.analysis.compare import Comparison, Contestant
 from blur_es.genome import Genome
+from blur_es.report.style import INK, SIGNED, new_axes
 
 FloatArray = npt.NDArray[np.floating[Any]]
-
-_INK, _GRID = "#222222", "#dddddd"
 
 # The values of a line of `metrics.jsonl` that `fitness_figure` draws.
 METRICS_DRAWN = ("best", "mean", "q10", "q25", "median", "q75", "q90")
@@ -46,7 +45,7 @@ def fitness_figure(metrics: Sequence[Mapping[str, Any]]) -> Figure:
         values = {name: np.repeat(array, 2) for name, array in values.items()}
 
     figure = Figure(figsize=(7.2, 4.4), layout="constrained")
-    axes = _axes(figure, "generation", "fitness")
+    axes = new_axes(figure, "generation", "fitness")
     axes.fill_between(
         generations, values["q10"], values["q90"], color="#d3e3f0", lw=0, label="10 % to 90 %"
     )
@@ -91,7 +90,7 @@ def _cut_off_failures(axes: Axes, values: Mapping[str, FloatArray]) -> None:
         ha="right",
         va="bottom",
         fontsize=8,
-        color=_INK,
+        color=INK,
         bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.85, "pad": 2},
     )
 
@@ -131,7 +130,7 @@ def curves_figure(comparison: Comparison) -> Figure:
     # The same optimiser is drawn alike on both sides.
     methods = sorted({c.method for c in comparison.contestants if not c.is_learned})
     for index, (title, opponents) in enumerate(sides):
-        axes = _axes(figure, "step", "accuracy", position=(1, len(sides), index + 1))
+        axes = new_axes(figure, "step", "accuracy", position=(1, len(sides), index + 1))
         axes.set_title(title, fontsize=10)
         for contestant in opponents:
             order = methods.index(contestant.method)
@@ -233,18 +232,6 @@ def _draw_band(axes: Axes, contestant: Contestant, every: int) -> None:
     )
 
 
-def _axes(
-    figure: Figure, xlabel: str, ylabel: str, position: tuple[int, int, int] = (1, 1, 1)
-) -> Axes:
-    axes = figure.add_subplot(*position)
-    axes.set_xlabel(xlabel)
-    axes.set_ylabel(ylabel)
-    axes.grid(color=_GRID, lw=0.6)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
-    return axes
-
-
 # The genome is laid out in inches: matrices of any size, tables of any length, and nothing
 # that a layout engine would have to squeeze.
 _WIDTH = 12.5
@@ -252,9 +239,6 @@ _LEFT, _RIGHT, _ABOVE, _BELOW = 0.65, 0.35, 0.4, 0.55
 _TITLE_LINE, _LAYER_TITLE, _ROW, _COLORBAR = 0.17, 0.3, 0.24, 0.75
 _NAME_COLUMN, _VALUE_COLUMN = 2.9, 0.75
 _SIDE = 1.24
-
-# Below zero dark, above zero light: the sign survives a grey print.
-_SIGNED = LinearSegmentedColormap.from_list("signed", ["#173f6b", "#f7f5f0", "#f2a23a"])
 
 _SYMBOLS = {
     "neuron.forward": r"$\nu$",
@@ -321,7 +305,7 @@ def genome_figure(genome: Genome) -> Figure:
                 fontsize=10,
                 weight="bold",
                 va="center",
-                color=_INK,
+                color=INK,
             )
         for index, (name, array) in enumerate(matrices.items()):
             row, column = divmod(index, columns)
@@ -347,10 +331,10 @@ def genome_figure(genome: Genome) -> Figure:
 def _draw_matrix(axes: Axes, name: str, matrix: FloatArray, norm: Normalize, cell: float) -> None:
     part, _, kind = name.rpartition(".")
     k = len(matrix)
-    axes.imshow(matrix, cmap=_SIGNED, norm=norm, aspect="equal")
+    axes.imshow(matrix, cmap=SIGNED, norm=norm, aspect="equal")
     size = min(9.0, 17.0 * cell)
     for (row, column), value in np.ndenumerate(matrix):
-        red, green, blue, _ = _SIGNED(norm(value))
+        red, green, blue, _ = SIGNED(norm(value))
         dark = 0.299 * red + 0.587 * green + 0.114 * blue < 0.5
         axes.text(
             column,
@@ -359,7 +343,7 @@ def _draw_matrix(axes: Axes, name: str, matrix: FloatArray, norm: Normalize, cel
             ha="center",
             va="center",
             fontsize=size,
-            color="white" if dark else _INK,
+            color="white" if dark else INK,
         )
     sources, targets = _STATES.get(kind, ("source state", "target state"))
     axes.set_ylabel(sources, fontsize=8)
@@ -380,7 +364,7 @@ def _draw_colorbar(
 ) -> None:
     width, height = figure.get_size_inches()
     axes = figure.add_axes((left / width, bottom / height, 0.14 / width, length / height))
-    bar = figure.colorbar(ScalarMappable(norm, _SIGNED), cax=axes)
+    bar = figure.colorbar(ScalarMappable(norm, SIGNED), cax=axes)
     bar.set_ticks([norm.vmin or 0.0, 0.0, norm.vmax or 0.0])
     bar.ax.set_yticklabels([_number(norm.vmin or 0.0), "0", _number(norm.vmax or 0.0)], fontsize=8)
     bar.outline.set_visible(False)
@@ -409,10 +393,10 @@ def _draw_table(figure: Figure, table: Sequence[Sequence[str]], top: float) -> N
     for index, row in enumerate(table):
         y = (top - (index + 0.5) * _ROW) / height
         weight = "bold" if index == 0 else "normal"
-        figure.text(_LEFT / width, y, row[0], fontsize=9, va="center", weight=weight, color=_INK)
+        figure.text(_LEFT / width, y, row[0], fontsize=9, va="center", weight=weight, color=INK)
         for column, text in enumerate(row[1:], start=1):
             x = (_LEFT + _NAME_COLUMN + (column - 1) * _VALUE_COLUMN + 0.5) / width
-            figure.text(x, y, text, fontsize=9, va="center", ha="right", weight=weight, color=_INK)
+            figure.text(x, y, text, fontsize=9, va="center", ha="right", weight=weight, color=INK)
 
 
 def _symbol(name: str) -> str:

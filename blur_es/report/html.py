@@ -9,22 +9,21 @@ from __future__ import annotations
 import base64
 import dataclasses
 import html
-import io
 import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib as mpl
 import yaml
-from matplotlib.figure import Figure
 
 from blur_es.analysis.compare import Comparison
 from blur_es.errors import InputError
 from blur_es.files import write_atomically
 from blur_es.genome import Genome, genome_fields
+from blur_es.report.analysis import ANALYSIS, SUMMARY, analysed_genome
 from blur_es.report.figures import METRICS_DRAWN, curves_figure, fitness_figure, genome_figure
+from blur_es.report.style import write_figure
 from blur_es.report.words import rule_in_words
 from blur_es.run.metrics import Metrics
 from blur_es.run.store import (
@@ -51,6 +50,7 @@ class _Run:
         genome: the learned genome.
         comparisons: one for every task; None if there is no `comparison.json`.
         result: the content of `result.json`; None if there is none.
+        analysis: the folder of `blur-es analyze`; None if it holds none of this genome.
     """
 
     name: str
@@ -59,6 +59,7 @@ class _Run:
     genome: Genome
     comparisons: list[Comparison] | None
     result: dict[str, Any] | None
+    analysis: Path | None
 
 
 def write_report(run_dir: Path) -> Path:
@@ -75,9 +76,7 @@ def write_report(run_dir: Path) -> Path:
         figures[_curves_name(number)] = curves_figure(comparison)
     pictures = {}
     for name, figure in figures.items():
-        pictures[name] = _render(figure, "svg")
-        write_atomically(run_dir / FIGURES / f"{name}.svg", pictures[name])
-        write_atomically(run_dir / FIGURES / f"{name}.png", _render(figure, "png"))
+        pictures[name] = write_figure(figure, run_dir / FIGURES, name)
     path = run_dir / REPORT
     write_atomically(path, _page(run, pictures).encode())
     return path
@@ -102,13 +101,16 @@ def _read_run(run_dir: Path) -> _Run:
     if not isinstance(values, dict) or not isinstance(values.get("name"), str):
         raise InputError(f"{path}: this file has no 'name', expected an experiment")
     folder = RunFolder(run_dir)
+    genome = Genome.load(folder.genome)
+    analysis = run_dir / ANALYSIS
     return _Run(
         name=values["name"],
         config=config,
         metrics=_read_metrics(run_dir / METRICS),
-        genome=Genome.load(folder.genome),
+        genome=genome,
         comparisons=_read_comparisons(folder),
         result=folder.read_json(RESULT) if (run_dir / RESULT).exists() else None,
+        analysis=analysis if analysed_genome(analysis) == genome.sha256 else None,
     )
 
 
@@ -139,22 +141,6 @@ def _read_comparisons(folder: RunFolder) -> list[Comparison] | None:
         return [Comparison.from_json(entry) for entry in entries]
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
-
-
-# Pictures
-
-
-def _render(figure: Figure, kind: str) -> bytes:
-    """The figure as a file; the same figure always gives the same bytes."""
-    metadata: dict[str, Any] = (
-        {"Software": None}
-        if kind == "png"
-        else dict.fromkeys(("Creator", "Date", "Format", "Type"))
-    )
-    buffer = io.BytesIO()
-    with mpl.rc_context({"svg.hashsalt": "blur_es", "svg.fonttype": "path"}):
-        figure.savefig(buffer, format=kind, dpi=150, metadata=metadata)
-    return buffer.getvalue()
 
 
 # The page
@@ -214,6 +200,7 @@ def _page(run: _Run, pictures: Mapping[str, bytes]) -> str:
         _fitness(run, pictures),
         "<h2>The learned rule</h2>",
         _rule(run.genome, pictures["genome"]),
+        *_analysis(run),
         "<h2>The experiment</h2>",
         f"<pre>{_text(run.config)}</pre>",
         "<h2>Where it is from</h2>",
@@ -350,6 +337,32 @@ def _rule(genome: Genome, picture: bytes) -> str:
     )
     meanings = [[field.name, field.meaning] for field in genome_fields(genome.rule)]
     return f"<ul>{sentences}</ul>\n{_picture(picture, caption)}\n{_facts(meanings)}"
+
+
+_ANALYSIS_CAPTIONS = {
+    "jacobian": "The Jacobian of a step on one batch, and its antisymmetric part, which is empty "
+    "where the update is a gradient. Dark cells are below 0, light orange ones above.",
+    "growth": "Norms of the synapses in lives longer than what was learned for, with and without "
+    "the Oja term, as mean and range over the lives; below, accuracy.",
+}
+
+
+def _analysis(run: _Run) -> list[str]:
+    """What `blur-es analyze` has found, if it has been asked."""
+    if run.analysis is None:
+        return []
+    try:
+        parts = [f"<pre>{_text((run.analysis / SUMMARY).read_text(encoding='utf-8'))}</pre>"]
+        parts += [
+            _picture(picture.read_bytes(), caption)
+            for name, caption in _ANALYSIS_CAPTIONS.items()
+            # A rule that diverges everywhere has no Jacobian to draw.
+            if (picture := run.analysis / f"{name}.svg").exists()
+        ]
+    except (OSError, UnicodeDecodeError):
+        # An addition to the run and no part of it: the report goes without.
+        parts = [f"<p>{ANALYSIS} cannot be read; write it again with blur-es analyze.</p>"]
+    return ["<h2>Gradient and growth</h2>", *parts]
 
 
 def _origin(run: _Run) -> str:

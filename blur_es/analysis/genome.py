@@ -1,0 +1,283 @@
+"""What a genome does, in numbers: is its update a gradient, and do its synapses stay bounded.
+
+Paper, section 3.5 with figure 2, and figure 15 of the appendix. The measurements are in
+`blur_es.analysis.field` and `blur_es.analysis.growth`; here they get their episodes and are
+put into words.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from blur_es.analysis.field import FieldTest, Verdict, measure_field, overall_verdict
+from blur_es.analysis.growth import NormGrowth, measure_growth, milestones, toggle_oja
+from blur_es.episode import Episode, EpisodeKey, EpisodeSpec, Phase, make_episode
+from blur_es.fleet.evaluator import EpisodeRange, LocalEvaluator, Problem
+from blur_es.genome import Genome
+from blur_es.inner import make_inner_loop
+from blur_es.tasks import make_task
+
+# Two numbers for each pair of synapses: the Jacobian needs a network that is small. Three
+# digits seen through 2 x 2 pixels are real data for one.
+FIELD_TASK = {"name": "digits", "size": 2, "classes": [0, 1, 2]}
+FIELD_HIDDEN = 5
+FIELD_STEPS = 15
+FIELD_EPISODES = 8
+
+# Lives for the growth of norms, and how many times longer they are than what was learned for.
+LIVES = 4
+LONGER = 10
+
+Progress = Callable[[str, int, int], None]
+
+_VERDICTS: dict[Verdict, str] = {
+    "gradient": "Yes: its Jacobian is symmetric, up to rounding, wherever it was measured.",
+    "no gradient": "No, of no function at all: its Jacobian is not symmetric.",
+    "undecided": "Undecided: its Jacobian is too close to zero, or not finite.",
+}
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class GenomeAnalysis:
+    """The results.
+
+    Attributes:
+        genome: what was analysed.
+        field_sizes: layer sizes of the small network of the Jacobians.
+        field: Jacobians at fresh synapses, and after some steps of learning.
+        task: the task of the long lives.
+        sizes: layer sizes of their network.
+        told: the steps after which growth is told in numbers.
+        growth: of the rule as it is.
+        toggled: with the Oja term that it lacks, or without the one that it has.
+    """
+
+    genome: Genome
+    field_sizes: tuple[int, ...]
+    field: tuple[FieldTest, ...]
+    task: str
+    sizes: tuple[int, ...]
+    told: tuple[int, ...]
+    growth: NormGrowth
+    toggled: NormGrowth
+
+    @property
+    def verdict(self) -> Verdict:
+        """Whether the update is a gradient."""
+        return overall_verdict(self.field)
+
+    def to_json(self) -> dict[str, Any]:
+        """The numbers as a plain dictionary, the Jacobians left out."""
+        return {
+            "genome_sha256": self.genome.sha256,
+            "field": {
+                "verdict": self.verdict,
+                "sizes": list(self.field_sizes),
+                "task": FIELD_TASK,
+                "moments": [
+                    {
+                        "steps": test.steps,
+                        "asymmetry": test.mean,
+                        "asymmetry_std": test.std,
+                        "asymmetries": list(test.asymmetries),
+                        "diverged": test.diverged,
+                        "groups": list(test.groups),
+                        "blocks": test.blocks.tolist(),
+                    }
+                    for test in self.field
+                ],
+            },
+            "growth": {
+                "task": self.task,
+                "sizes": list(self.sizes),
+                "episodes": len(self.growth.norms),
+                "as_it_is": self.growth.to_json(),
+                "oja_toggled": self.toggled.to_json(),
+            },
+        }
+
+    def summary(self) -> str:
+        """The numbers for people."""
+        return "\n".join(
+            [
+                f"genome {self.genome.sha256}",
+                "",
+                "Is the update the gradient of some function?",
+                *self._field_lines(),
+                "",
+                f"How the synapses grow over {self.growth.steps} steps",
+                *self._growth_lines(),
+            ]
+        )
+
+    def _field_lines(self) -> list[str]:
+        episodes = len(self.field[0].asymmetries) + self.field[0].diverged
+        lines = [
+            f"  {_VERDICTS[self.verdict]}",
+            "  Asymmetry of the Jacobian: 0 for a gradient, 0.71 for unrelated numbers, 1 at most;",
+            f"  mean ± deviation over {episodes} episodes, {_dashed(self.field_sizes)} neurons:",
+        ]
+        lines += [f"    {moment(test.steps):16}  {told_asymmetry(test)}" for test in self.field]
+        last = self.field[-1]
+        if len(last.groups) > 1:
+            rows = [["", *last.groups]]
+            rows += [
+                [name, *(f"{value:.2g}" for value in row)]
+                for name, row in zip(last.groups, last.blocks, strict=True)
+            ]
+            lines += [f"  Between groups of synapses, {moment(last.steps)}:", *_table(rows)]
+        return lines
+
+    def _growth_lines(self) -> list[str]:
+        lives = len(self.growth.norms)
+        lines = [
+            f"  Norm over norm at the start, mean over {lives} test episodes of {self.task}, "
+            f"{_dashed(self.sizes)} neurons:"
+        ]
+        rows = [["", *(f"step {step}" for step in self.told)]]
+        for growth in (self.growth, self.toggled):
+            rows += [
+                [group, *(_significant(growth.growth[step, index]) for step in self.told)]
+                for index, group in enumerate(growth.groups)
+            ]
+            accuracy = np.mean(growth.accuracies, axis=0)
+            at = [accuracy[growth.accuracy_steps.index(step)] for step in self.told]
+            rows.append(["accuracy", *("-" if np.isnan(a) else f"{a:.3f}" for a in at)])
+        head, *table = _table(rows)
+        lines.append(head)
+        for growth in (self.growth, self.toggled):
+            lines.append(f"  {variant(growth, self.growth)}")
+            own, table = table[: len(growth.groups) + 1], table[len(growth.groups) + 1 :]
+            lines += own
+            if failed := [step for step in growth.diverged_at if step is not None]:
+                count = f"{len(failed)} of {lives} episodes"
+                lines.append(f"    diverged in {count}, first at step {min(failed)}")
+        return lines
+
+
+def moment(steps: int) -> str:
+    """When a Jacobian was taken."""
+    return f"after {steps} steps" if steps else "fresh synapses"
+
+
+def told_asymmetry(test: FieldTest) -> str:
+    """Mean ± deviation, and what diverged."""
+    if test.mean is None:
+        return f"diverged in all {test.diverged} episodes"
+    note = f"  (diverged in {test.diverged} more)" if test.diverged else ""
+    digits = ".3f" if test.mean >= 1e-3 else ".1e"
+    return f"{test.mean:{digits}} ± {test.std:{digits}}{note}"
+
+
+def variant(growth: NormGrowth, own: NormGrowth) -> str:
+    """What was done to the rule whose growth this is, `own` being the one as it is."""
+    if growth is own:
+        return "the rule as it is"
+    if growth.oja == "none":
+        return f"without its Oja term (from {own.oja})"
+    return f"with an Oja term (from {growth.oja})"
+
+
+def analyze_genome(
+    genome: Genome,
+    problem: Problem | None,
+    steps: int | None = None,
+    data_dir: str | None = None,
+    progress: Progress = lambda what, done, total: None,
+) -> GenomeAnalysis:
+    """Measure whether a genome's update is a gradient, and how its synapses grow.
+
+    Args:
+        genome: what to analyse.
+        problem: what it was learned for; None for digits. Long lives are of its first task.
+        steps: their length; None for ten times the problem's unroll.
+        data_dir: folder of data sets; None for the usual ones.
+        progress: called with what is under way, how much is done and of how much.
+
+    Raises:
+        InputError: data are missing, or the genome is for another number of layers.
+    """
+    problem = dataclasses.replace(problem or _default_problem(genome), rule=genome.rule)
+    unroll = problem.spec.unroll
+    steps = steps or LONGER * unroll
+    long = dataclasses.replace(
+        problem, tasks=problem.tasks[:1], spec=dataclasses.replace(problem.spec, unroll=steps)
+    )
+    evaluator = LocalEvaluator(long, data_dir)
+    lives = evaluator.episodes(EpisodeRange(Phase.TEST, 0, LIVES))
+    told = milestones(unroll, steps)
+
+    episodes = _field_episodes(genome, problem.spec.batch_size, problem.seed)
+    field = []
+    for moment_steps in (0, FIELD_STEPS):
+        what = f"Jacobians, {moment(moment_steps)}"
+        field.append(
+            measure_field(genome, episodes, moment_steps, lambda *at, w=what: progress(w, *at))
+        )
+    growth = []
+    for variant_genome in (genome, toggle_oja(genome)):
+        what = f"{steps} steps, Oja term: {variant_genome.rule.oja}"
+        loop = make_inner_loop(problem.backend, variant_genome.rule)
+        growth.append(
+            measure_growth(variant_genome, loop, lives, told, lambda *at, w=what: progress(w, *at))
+        )
+    return GenomeAnalysis(
+        genome=genome,
+        field_sizes=episodes[0].sizes,
+        field=tuple(field),
+        task=evaluator.tasks[0].name,
+        sizes=lives[0].sizes,
+        told=told,
+        growth=growth[0],
+        toggled=growth[1],
+    )
+
+
+def _default_problem(genome: Genome) -> Problem:
+    """The demo's network and episodes, for a genome that does not say what it is for."""
+    return Problem(
+        rule=genome.rule,
+        hidden=(64,) * ((genome.layers or 2) - 1),
+        tasks=({"name": "digits"},),
+        spec=EpisodeSpec(unroll=15, batch_size=32, query_batches=8),
+        measure="accuracy",
+        temperature=1.0,
+        seed=0,
+        backend="auto",
+    )
+
+
+def _field_episodes(genome: Genome, batch_size: int, seed: int) -> list[Episode]:
+    """Episodes of the small network, with as many layers as a per-layer genome is for."""
+    spec = EpisodeSpec(unroll=FIELD_STEPS + 1, batch_size=batch_size, query_batches=1)
+    hidden = [FIELD_HIDDEN] * ((genome.layers or 2) - 1)
+    task = make_task(FIELD_TASK)
+    return [
+        make_episode(
+            task, hidden, genome.rule.states, spec, seed, EpisodeKey(Phase.TEST, 0, replica, 0)
+        )
+        for replica in range(FIELD_EPISODES)
+    ]
+
+
+def _dashed(sizes: Sequence[int]) -> str:
+    return "-".join(map(str, sizes))
+
+
+def _significant(value: float) -> str:
+    return "-" if np.isnan(value) else f"{value:.3g}"
+
+
+def _table(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Lines of a table, indented: names to the left and numbers to the right."""
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    return [
+        "    "
+        + row[0].ljust(widths[0])
+        + "".join(f"  {cell:>{width}}" for cell, width in zip(row[1:], widths[1:], strict=True))
+        for row in rows
+    ]

@@ -1,0 +1,252 @@
+"""The analysis of a genome on disk: its numbers and its pictures, in a folder of their own."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullLocator
+
+from blur_es.analysis.field import FieldTest, Group
+from blur_es.analysis.genome import GenomeAnalysis, moment, told_asymmetry, variant
+from blur_es.analysis.growth import NormGrowth
+from blur_es.errors import InputError
+from blur_es.files import write_atomically
+from blur_es.report.figures import genome_figure
+from blur_es.report.style import INK, SIGNED, new_axes, write_figure
+
+# Where a run folder keeps the analysis of its genome.
+ANALYSIS = "analysis"
+
+NUMBERS, SUMMARY = "analysis.json", "summary.txt"
+
+
+def check_folder(folder: Path, sha256: str | None) -> None:
+    """Make sure that a folder can take the analysis of a genome; nothing is left there.
+
+    It may be new or empty, or hold an analysis of the same genome, which is then replaced;
+    of any genome, if `sha256` is None. Raises `InputError` for anything else, and if the
+    folder cannot be written.
+    """
+    try:
+        if folder.exists() and any(folder.iterdir()):
+            found = analysed_genome(folder)
+            if found is None or sha256 not in (None, found):
+                raise InputError(
+                    f"{folder}: this folder holds other things than an analysis of this genome; "
+                    "choose an empty or a new one with --output"
+                )
+        # Whatever forbids writing is found now and not after the work.
+        made = [path for path in (folder, *folder.parents) if not path.exists()]
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+        for path in made:
+            path.rmdir()
+    except OSError as error:
+        raise InputError(
+            f"{folder}: cannot write to this folder: {error.strerror or error}; choose another "
+            "with --output"
+        ) from error
+
+
+def analysed_genome(folder: Path) -> str | None:
+    """SHA-256 of the genome whose analysis is in a folder; None if there is none."""
+    try:
+        content = json.loads((folder / NUMBERS).read_bytes())
+    except (OSError, ValueError):
+        return None
+    found = content.get("genome_sha256") if isinstance(content, dict) else None
+    return found if isinstance(found, str) else None
+
+
+def write_analysis(analysis: GenomeAnalysis, folder: Path) -> list[Path]:
+    """Write the numbers, the summary, and pictures as SVG and PNG; returns the PNGs' paths.
+
+    Raises `OSError` if the folder cannot be written.
+    """
+    # First, because it marks the folder as an analysis of this genome.
+    text = json.dumps(analysis.to_json(), indent=1) + "\n"
+    write_atomically(folder / NUMBERS, text.encode())
+    write_atomically(folder / SUMMARY, (analysis.summary() + "\n").encode())
+    figures = {"genome": genome_figure(analysis.genome), "growth": growth_figure(analysis)}
+    if any(test.jacobians for test in analysis.field):
+        figures["jacobian"] = jacobian_figure(analysis.field)
+    else:
+        # One from before would be of another genome.
+        for kind in ("svg", "png"):
+            (folder / f"jacobian.{kind}").unlink(missing_ok=True)
+    for name, figure in figures.items():
+        write_figure(figure, folder, name)
+    return [folder / f"{name}.png" for name in sorted(figures)]
+
+
+def jacobian_figure(field: tuple[FieldTest, ...]) -> Figure:
+    """The Jacobian in the first episode, and its antisymmetric part (paper, figure 2).
+
+    One row for each moment of learning at which it is finite. Both pictures of a row have one
+    scale; values beyond it, a hundredth of all, have its end's colour.
+    """
+    shown = [test for test in field if test.jacobians]
+    figure = Figure(figsize=(9.6, 4.5 * len(shown)), layout="constrained")
+    for row, test in enumerate(shown):
+        jacobian = test.jacobians[0]
+        matrix = jacobian.matrix
+        limit = float(np.quantile(np.abs(matrix), 0.99)) or float(np.abs(matrix).max()) or 1.0
+        norm = Normalize(-limit, limit)
+        parts = (
+            (matrix, f"Jacobian J, {moment(test.steps)}"),
+            (
+                (matrix - matrix.T) / 2.0,
+                f"(J − Jᵀ) / 2: asymmetry {told_asymmetry(test)}",
+            ),
+        )
+        drawn = []
+        for column, (values, title) in enumerate(parts):
+            axes = figure.add_subplot(len(shown), 2, 2 * row + column + 1)
+            axes.imshow(values, cmap=SIGNED, norm=norm, interpolation="nearest")
+            axes.set_title(title, fontsize=10)
+            _name_groups(axes, jacobian.groups)
+            drawn.append(axes)
+        bar = figure.colorbar(
+            ScalarMappable(norm, SIGNED), ax=drawn, shrink=0.75, aspect=30, extend="both"
+        )
+        bar.set_label("change of the update per change of a synapse", fontsize=9)
+        bar.ax.tick_params(labelsize=8)
+        bar.ax.ticklabel_format(axis="y", scilimits=(-2, 3))
+    return figure
+
+
+def _name_groups(axes: Axes, groups: tuple[Group, ...]) -> None:
+    """Lines between groups of synapses, and their names along both sides."""
+    middles = [(group.part.start + group.part.stop - 1) / 2.0 for group in groups]
+    # In two lines where many stand side by side.
+    names = [group.name.replace(" ", "\n") if len(groups) > 3 else group.name for group in groups]
+    axes.set_xticks(middles, names, fontsize=8)
+    axes.set_yticks(middles, names, fontsize=8, rotation=90, va="center")
+    axes.tick_params(length=0)
+    axes.set_xlabel("synapse that is moved", fontsize=9)
+    axes.set_ylabel("synapse whose update changes", fontsize=9)
+    for group in groups[1:]:
+        axes.axhline(group.part.start - 0.5, color=INK, lw=0.8)
+        axes.axvline(group.part.start - 0.5, color=INK, lw=0.8)
+
+
+class _Line(NamedTuple):
+    """How a group of synapses is drawn; dashes and marker alone tell it from the others."""
+
+    color: str
+    dashes: tuple[int, tuple[float, ...]]
+    marker: str
+
+
+_LINES = (
+    _Line("#b34700", (0, ()), "o"),
+    _Line("#0b3c5d", (0, (5, 1.5)), "s"),
+    _Line("#007a5a", (0, (1.2, 1.2)), "^"),
+    _Line("#7a3b8f", (0, (5, 1.5, 1.2, 1.5)), "D"),
+    _Line("#555555", (0, (8, 2)), "v"),
+)
+
+
+def growth_figure(analysis: GenomeAnalysis) -> Figure:
+    """Norms of synapses over long lives, with and without the Oja term (paper, figure 15).
+
+    Above, norms over those at the start on a logarithmic scale, as mean and range of the
+    lives; below, accuracy. Left is the rule as it is.
+    """
+    figure = Figure(figsize=(9.6, 6.4), layout="constrained")
+    figure.suptitle(f"long lives on {analysis.task}", fontsize=11, parse_math=False)
+    names = dict.fromkeys([*analysis.growth.groups, *analysis.toggled.groups])
+    lines = dict(zip(names, itertools.cycle(_LINES), strict=False))
+    tops, bottoms = [], []
+    for column, growth in enumerate((analysis.growth, analysis.toggled)):
+        top = new_axes(figure, "step", "norm / norm at the start", (2, 2, column + 1))
+        top.set_title(variant(growth, analysis.growth), fontsize=10)
+        top.set_yscale("log")
+        _draw_norms(top, growth, lines)
+        bottom = new_axes(figure, "step", "test accuracy", (2, 2, column + 3))
+        _draw_accuracy(bottom, growth)
+        tops.append(top)
+        bottoms.append(bottom)
+    lowest = min(axes.get_ylim()[0] for axes in tops)
+    highest = max(axes.get_ylim()[1] for axes in tops)
+    for top, bottom in zip(tops, bottoms, strict=True):
+        # At least from half to double, so that what hardly changes looks like it.
+        top.set_ylim(min(lowest, 0.5), max(highest, 2.0))
+        bottom.set_ylim(-0.02, 1.02)
+        for axes in (top, bottom):
+            # A little beyond the end, so that what stands there is seen whole.
+            axes.set_xlim(0.0, 1.02 * analysis.growth.steps)
+        few_decades = np.log10(top.get_ylim()[1] / top.get_ylim()[0]) < 3.0
+        if few_decades:
+            top.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+            top.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+        top.yaxis.set_minor_locator(NullLocator())
+    handles: dict[str, Artist] = {}
+    for axes in tops:
+        found, labels = axes.get_legend_handles_labels()
+        handles |= dict(zip(labels, found, strict=True))
+    figure.legend(
+        list(handles.values()),
+        list(handles),
+        loc="outside lower center",
+        ncols=min(len(handles), 6),
+        frameon=False,
+        handlelength=4.5,
+    )
+    return figure
+
+
+def _draw_norms(axes: Axes, growth: NormGrowth, lines: Mapping[str, _Line]) -> None:
+    with np.errstate(all="ignore"):
+        ratios = growth.norms / growth.norms[:, :1]
+    # Zero has no logarithm.
+    ratios = np.where(np.isfinite(ratios) & (ratios > 0.0), ratios, np.nan)
+    steps = np.arange(growth.steps + 1)
+    every = max(1, growth.steps // 8)
+    for index, name in enumerate(growth.groups):
+        line = lines[name]
+        values: npt.NDArray[np.float64] = ratios[:, :, index]
+        # Where one life has diverged, the band and the mean end.
+        low, mean, high = values.min(axis=0), values.mean(axis=0), values.max(axis=0)
+        axes.fill_between(steps, low, high, color=line.color, alpha=0.18, lw=0)
+        axes.plot(
+            steps,
+            mean,
+            color=line.color,
+            ls=line.dashes,
+            lw=1.6,
+            marker=line.marker,
+            ms=4.5,
+            markevery=(index * every // 4, every),
+            label=name,
+        )
+    if failed := [step for step in growth.diverged_at if step is not None]:
+        axes.axvline(min(failed), color=INK, lw=1.0, ls=":")
+        axes.annotate(
+            f"diverges at step {min(failed)}",
+            (0.98, 0.03),
+            xycoords="axes fraction",
+            ha="right",
+            fontsize=8,
+            color=INK,
+            bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.85, "pad": 2},
+        )
+
+
+def _draw_accuracy(axes: Axes, growth: NormGrowth) -> None:
+    mean, std = growth.accuracies.mean(axis=0), growth.accuracies.std(axis=0)
+    axes.errorbar(
+        growth.accuracy_steps, mean, yerr=std, color=INK, lw=1.4, marker="o", ms=3, capsize=2.0
+    )
