@@ -133,7 +133,7 @@ def _evaluate(options: argparse.Namespace) -> int:
         config = config.model_copy(update={"seed": options.seed})
     episodes = options.episodes or config.meta.test_episodes
     with config.located():
-        evaluator = LocalEvaluator(config.problem(), options.data_dir)
+        evaluator = LocalEvaluator(config.problem(training=False), options.data_dir)
         scores = evaluate_genome(genome, evaluator, episodes)
     if options.json:
         content = {

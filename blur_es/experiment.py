@@ -154,7 +154,9 @@ def _compare(
     if not config.meta.compare:
         return []
     say("comparing with tuned optimisers on test episodes")
-    return compare_on_tasks(genome, local, config.meta.test_episodes)
+    # One life at a time, of many lengths: compiling each for an accelerator would not pay.
+    backend = "numpy" if config.backend == "numpy" else "numba"
+    return compare_on_tasks(genome, local, config.meta.test_episodes, backend)
 
 
 def load_subject(path: Path) -> tuple[Genome, ExperimentConfig | None]:
@@ -207,6 +209,6 @@ def analyze_subject(
         output = output or Path(f"{path.stem}-analysis")
         check_folder(output, genome.sha256)
     with config.located() if config is not None else contextlib.nullcontext():
-        problem = None if config is None else config.problem()
+        problem = None if config is None else config.problem(training=False)
         analysis = analyze_genome(genome, problem, steps, data_dir, progress)
     return analysis, write_analysis(analysis, output)

@@ -8,6 +8,7 @@ from blur_es.threads import use_one_thread
 use_one_thread()
 
 import contextlib
+import json
 import os
 import subprocess
 import sys
@@ -47,8 +48,9 @@ _OURS = ("ray::EvaluationWorker", "ray::blur_es", "raylet/raylet", "blur_es.cli"
 @pytest.fixture(autouse=True)
 def nothing_left_running(request: pytest.FixtureRequest) -> Iterator[None]:
     """Fail a test that leaves a worker, a cluster or a command behind."""
-    if "ray_address" in request.fixturenames:
-        request.getfixturevalue("ray_address")
+    for cluster in ("ray_address", "gpu_ray_address"):
+        if cluster in request.fixturenames:
+            request.getfixturevalue(cluster)
     before = running(*_OURS)
     yield
     deadline = time.monotonic() + 20
@@ -58,26 +60,25 @@ def nothing_left_running(request: pytest.FixtureRequest) -> Iterator[None]:
 
 
 _CLUSTER = """
-import sys
+import json, sys
 from ray.cluster_utils import Cluster
 
 node = {"num_cpus": 2, "object_store_memory": 100 * 2**20, "include_dashboard": False}
-cluster = Cluster(initialize_head=True, head_node_args=node)
+cluster = Cluster(initialize_head=True, head_node_args=node | json.loads(sys.argv[1]))
 print("address", cluster.address, flush=True)
 sys.stdin.read()
 cluster.shutdown()
 """
 
 
-@pytest.fixture(scope="session")
-def ray_address() -> Iterator[str]:
-    """The address of a cluster of two cores that all tests share.
+@contextlib.contextmanager
+def _cluster(**resources: int) -> Iterator[str]:
+    """The address of a cluster in a process of its own.
 
-    It is started by a process of its own: starting one forks, which the threads of JAX in
-    this process do not survive.
+    Starting one forks, which the threads of JAX in this process do not survive.
     """
     process = subprocess.Popen(
-        [sys.executable, "-c", _CLUSTER],
+        [sys.executable, "-c", _CLUSTER, json.dumps(resources)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
@@ -94,3 +95,17 @@ def ray_address() -> Iterator[str]:
     process.stdin.close()
     process.wait(timeout=60)
     process.stdout.close()
+
+
+@pytest.fixture(scope="session")
+def ray_address() -> Iterator[str]:
+    """The address of a cluster of two cores that all tests share."""
+    with _cluster() as address:
+        yield address
+
+
+@pytest.fixture(scope="module")
+def gpu_ray_address() -> Iterator[str]:
+    """The address of a cluster of two cores and, by its own word, a GPU."""
+    with _cluster(num_gpus=1) as address:
+        yield address

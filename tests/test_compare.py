@@ -211,7 +211,7 @@ def test_tasks_are_compared_one_by_one_on_the_episodes_of_evaluate() -> None:
         backend="numpy",
     )
     evaluator = LocalEvaluator(problem)
-    comparisons = compare_on_tasks(make_genome(), evaluator, 2)
+    comparisons = compare_on_tasks(make_genome(), evaluator, 2, "numba")
     assert [comparison.sizes for comparison in comparisons] == [(64, 8, 10), (64, 8, 3)]
     for comparison, score in zip(
         comparisons, evaluate_genome(make_genome(), evaluator, 2), strict=True

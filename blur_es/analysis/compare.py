@@ -215,14 +215,14 @@ class Comparison:
 
 
 def compare_on_tasks(
-    genome: Genome, evaluator: LocalEvaluator, test_episodes: int
+    genome: Genome, evaluator: LocalEvaluator, test_episodes: int, backend: str
 ) -> list[Comparison]:
     """One comparison for each of an evaluator's tasks, on `test_episodes` episodes of each.
 
-    The test episodes are those of `evaluate_genome`. Raises `InputError` as the evaluator's
-    tasks do.
+    The genome learns on a backend, whichever the evaluator's is. The test episodes are those
+    of `evaluate_genome`. Raises `InputError` as the evaluator's tasks do.
     """
-    loop = make_inner_loop(evaluator.problem.backend, genome.rule)
+    loop = make_inner_loop(backend, genome.rule)
     comparisons = []
     for index, task in enumerate(evaluator.tasks):
         tuning, test = (

@@ -414,4 +414,9 @@ def _pieces(places: Sequence[int], size: int) -> list[list[int]]:
 def _use_compilation_cache() -> None:
     """Keep compiled programs on disk, unless the user has said where (or that not)."""
     if jax.config.jax_compilation_cache_dir is None:  # type: ignore[attr-defined]
-        jax.config.update("jax_compilation_cache_dir", str(cache_directory() / "jax"))  # type: ignore[no-untyped-call]
+        for option, value in (
+            ("jax_compilation_cache_dir", str(cache_directory() / "jax")),
+            # Workers of one machine compile the same programs at the same time.
+            ("jax_persistent_cache_min_compile_time_secs", 0.1),
+        ):
+            jax.config.update(option, value)  # type: ignore[no-untyped-call]

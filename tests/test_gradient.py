@@ -1,0 +1,296 @@
+"""Meta-training by gradients, with curricula, in one process and on a fleet."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from blur_es.config import ExperimentConfig
+from blur_es.episode import Phase
+from blur_es.errors import InputError
+from blur_es.fleet.dispatch import RayFleet
+from blur_es.fleet.evaluator import EpisodeRange, LocalEvaluator
+from blur_es.genome import Genome, random_genome
+from blur_es.inner import Evaluation, GradientEvaluation, PieceTooLargeError
+from blur_es.meta.gradient import OPTIMIZERS, GradientDescent
+from blur_es.meta.stop import StopReason
+from blur_es.run.interrupt import Interrupted
+from blur_es.run.store import RunFolder
+from tests.experiments import genome_hash, small, train
+from tests.test_fleet import pytestmark as pytestmark
+from tests.test_inner_loops import Array
+
+GRADIENT = (
+    "meta.method=gradient",
+    "meta.replicas=3",
+    "meta.gradient.learning_rate=0.02",
+    "meta.generations=5",
+    "tasks=[{name: two_moons}]",
+)
+CURRICULUM = ("meta.curriculum={start: 2, step: 2, every: 3, stop: 4}", "meta.runs=2")
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_every_optimiser_climbs_and_restores(name: str) -> None:
+    target = np.array([0.5, -0.3, 0.2])
+
+    def ascend(descent: GradientDescent, steps: int) -> None:
+        for _ in range(steps):
+            point = descent.point
+            descent.ascend(np.stack([target - point + noise for noise in (0.1, -0.1)]))
+
+    descent = GradientDescent(name, 0.02, 10.0, 3)
+    ascend(descent, 100)
+    assert np.linalg.norm(descent.point - target) < 0.5 * np.linalg.norm(target)
+    other = GradientDescent(name, 0.02, 10.0, 3)
+    other.restore(descent.state_arrays())
+    ascend(descent, 3)
+    ascend(other, 3)
+    np.testing.assert_array_equal(descent.point, other.point)
+
+
+def test_a_step_is_clipped_and_what_is_not_finite_left_out() -> None:
+    descent = GradientDescent("sgd", 1.0, 2.0, 2)
+    norm = descent.ascend(np.array([[30.0, 40.0], [np.nan, 1.0], [np.inf, 0.0]]))
+    assert norm == 50.0
+    np.testing.assert_allclose(descent.point, [1.2, 1.6], rtol=1e-6)
+    before = descent.point
+    assert descent.ascend(np.full((2, 2), np.nan)) == 0.0
+    np.testing.assert_array_equal(descent.point, before)
+
+
+def test_another_descents_state_is_refused() -> None:
+    descent = GradientDescent("adam", 0.1, 1.0, 2)
+    with pytest.raises(InputError, match=r"checkpoint: .* gradient descent expects float32 \(3,\)"):
+        GradientDescent("adam", 0.1, 1.0, 3).restore(descent.state_arrays())
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("gradient")
+    train(small(folder, *GRADIENT, *CURRICULUM), folder / "run")
+    return folder / "run"
+
+
+def hash_of(run: Path) -> str:
+    return Genome.load(run / "genome.npz").sha256
+
+
+def test_gradients_improve_the_fitness(tmp_path: Path) -> None:
+    config = small(tmp_path, *GRADIENT, "meta.generations=60")
+    train(config, tmp_path / "run")
+    lines = RunFolder(tmp_path / "run").metrics.read()
+    first, last = (np.mean([line["best"] for line in part]) for part in (lines[:10], lines[-10:]))
+    assert last > first + 0.05
+    assert all(line["gradient_norm"] > 0 for line in lines)
+    # Three episodes of one task in each step.
+    assert lines[-1]["evaluations"] == 60 * 3
+
+
+def test_the_curriculum_is_followed(undisturbed: Path) -> None:
+    lines = RunFolder(undisturbed).metrics.read()
+    assert [line["unroll"] for line in lines] == [2, 2, 2, 4, 4]
+    assert [line["generation"] for line in lines if "synchronised_to" in line] == [4]
+    # Two runs on three episodes.
+    assert lines[0]["evaluations"] == 6
+
+
+class InterruptedEvaluator(LocalEvaluator):
+    """Raises, as a signal would, in the second run of a generation."""
+
+    def __init__(self, config: ExperimentConfig, generation: int) -> None:
+        super().__init__(config.problem())
+        self.at = generation
+
+    def gradients(
+        self, genome: Array, episodes: EpisodeRange, chosen: slice = slice(None)
+    ) -> GradientEvaluation:
+        training = episodes.phase is Phase.META_TRAINING
+        if training and episodes.generation == self.at and episodes.first:
+            raise Interrupted
+        return super().gradients(genome, episodes, chosen)
+
+
+@pytest.mark.parametrize("generation", [2, 4, 5])
+def test_interrupted_and_resumed_equals_undisturbed(
+    tmp_path: Path, undisturbed: Path, generation: int
+) -> None:
+    config = small(tmp_path, *GRADIENT, *CURRICULUM)
+    stopped = train(config, tmp_path / "run", evaluator=InterruptedEvaluator(config, generation))
+    assert stopped.reason is StopReason.INTERRUPTED
+    assert genome_hash(train(config, tmp_path / "run", resume=True)) == hash_of(undisturbed)
+
+
+def test_a_curriculum_of_strategies_resumes_too(tmp_path: Path) -> None:
+    config = small(tmp_path, *CURRICULUM, "meta.generations=5")
+    whole = train(config, tmp_path / "whole")
+    train(small(tmp_path, *CURRICULUM, "meta.generations=3"), tmp_path / "run")
+    assert genome_hash(train(config, tmp_path / "run", resume=True)) == genome_hash(whole)
+    lines = RunFolder(tmp_path / "whole").metrics.read()
+    assert [line["unroll"] for line in lines] == [2, 2, 2, 4, 4]
+
+
+def test_a_stage_begins_with_the_best_run(tmp_path: Path) -> None:
+    """Of two runs, the second is better on the validation episodes: both go on from it."""
+
+    class Favours(LocalEvaluator):
+        def evaluate(self, genomes: Array, episodes: EpisodeRange) -> Evaluation:
+            found = super().evaluate(genomes, episodes)
+            if episodes.phase is Phase.VALIDATION and episodes.generation:
+                assert episodes.unroll == 4
+                centers.append(genomes.copy())
+                found.fitness[0, 1] += 100.0
+            elif episodes.phase is Phase.META_TRAINING:
+                seen.setdefault(episodes.generation, []).append(genomes.copy())
+            return found
+
+    centers: list[Array] = []
+    seen: dict[int, list[Array]] = {}
+    config = small(
+        tmp_path,
+        "meta.curriculum={start: 2, step: 2, every: 3, stop: 4}",
+        "meta.runs=2",
+        "meta.generations=4",
+        "meta.strategy=snes",
+    )
+    train(config, tmp_path / "run", evaluator=Favours(config.problem()))
+    assert [line.get("synchronised_to") for line in RunFolder(tmp_path / "run").metrics.read()] == [
+        None,
+        None,
+        None,
+        1,
+    ]
+    # Runs differ before, and their next populations are around the chosen center.
+    assert not np.array_equal(seen[1][0], seen[1][1])
+    for population in seen[4]:
+        distance = np.linalg.norm(population.mean(axis=0) - centers[0], axis=1)
+        assert distance[1] < distance[0]
+
+
+class SmallDevice(LocalEvaluator):
+    """A device whose memory holds two lives at a time, asked for eight at first."""
+
+    largest = 2
+
+    def evaluate(self, genomes: Array, episodes: EpisodeRange) -> Evaluation:
+        piece = self.piece or 0
+        if piece > self.largest and episodes.generation > 1:
+            raise PieceTooLargeError(piece)
+        return super().evaluate(genomes, episodes)
+
+
+def test_a_piece_that_does_not_fit_is_halved_and_written_down(tmp_path: Path) -> None:
+    config = small(tmp_path, "backend=jax", "jax.piece=8", "meta.generations=3")
+    said: list[str] = []
+    evaluator = SmallDevice(config.problem())
+    whole = train(config, tmp_path / "whole", evaluator=evaluator, say=said.append)
+    assert RunFolder(tmp_path / "whole").read_json("result.json")["pieces"] == {"1": 8, "2": 2}
+    assert sum("begins again" in message for message in said) == 2
+    # A resumed run computes pieces of the size that was found.
+    train(
+        small(tmp_path, "backend=jax", "jax.piece=8", "meta.generations=2"),
+        tmp_path / "run",
+        evaluator=SmallDevice(config.problem()),
+    )
+    resumed = LocalEvaluator(config.problem())
+    result = train(config, tmp_path / "run", evaluator=resumed, resume=True)
+    assert resumed.piece == 2
+    assert genome_hash(result) == genome_hash(whole)
+
+
+def test_a_device_too_small_for_one_life_ends_the_run(tmp_path: Path) -> None:
+    from blur_es.errors import RunError
+
+    config = small(tmp_path, "backend=jax", "jax.piece=4")
+    evaluator = SmallDevice(config.problem())
+    evaluator.largest = 0
+    with pytest.raises(RunError, match="a single life does not fit"):
+        train(config, tmp_path / "run", evaluator=evaluator)
+
+
+# On a fleet
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_gradients_do_not_depend_on_the_workers(
+    tmp_path: Path, undisturbed: Path, ray_address: str, workers: int
+) -> None:
+    config = small(tmp_path, *GRADIENT, *CURRICULUM)
+    fleet = RayFleet(config.problem(), workers, ray_address)
+    try:
+        assert fleet.backends == ("jax",)
+        spread = train(config, tmp_path / "run", evaluator=fleet)
+    finally:
+        fleet.close()
+    assert genome_hash(spread) == hash_of(undisturbed)
+
+
+def test_a_split_gives_each_backend_its_share(tmp_path: Path, gpu_ray_address: str) -> None:
+    config = small(tmp_path, "fleet.split={jax: 1, numba: 3}")
+    population = np.stack(
+        [random_genome(config.rule, np.random.default_rng(i)).vector for i in range(12)]
+    )
+    episodes = EpisodeRange(Phase.META_TRAINING, 1, 2)
+    by_backend = {
+        backend: LocalEvaluator(small(tmp_path, f"backend={backend}").problem()).evaluate(
+            population, episodes
+        )
+        for backend in ("jax", "numba")
+    }
+    assert not np.array_equal(by_backend["jax"].fitness, by_backend["numba"].fitness)
+    fleet = RayFleet(config.problem(), None, gpu_ray_address, split=config.fleet.shares())
+    try:
+        assert fleet.reproducible
+        for _ in range(2):
+            found = fleet.evaluate(population, episodes).fitness
+            np.testing.assert_array_equal(found[:, :3], by_backend["jax"].fitness[:, :3])
+            np.testing.assert_array_equal(found[:, 3:], by_backend["numba"].fitness[:, 3:])
+    finally:
+        fleet.close()
+
+
+def test_whoever_is_free_is_not_reproducible(tmp_path: Path, gpu_ray_address: str) -> None:
+    config = small(tmp_path, "fleet.split=any", "meta.generations=2")
+    fleet = RayFleet(config.problem(), None, gpu_ray_address, split="any")
+    try:
+        train(config, tmp_path / "run", evaluator=fleet)
+    finally:
+        fleet.close()
+    result = json.loads((tmp_path / "run/result.json").read_text())
+    assert result["reproducible"] is False
+
+
+def test_auto_is_jax_where_there_is_a_gpu(tmp_path: Path, gpu_ray_address: str) -> None:
+    fleet = RayFleet(small(tmp_path).problem(), None, gpu_ray_address)
+    try:
+        assert fleet.backends == ("jax",)
+        assert fleet.workers == 1
+        assert fleet.piece == 1
+    finally:
+        fleet.close()
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (("meta.method=gradient", "backend=numba"), "numba has no gradients"),
+        (("meta.method=gradient", "fitness.measure=accuracy"), "'accuracy' has no gradient"),
+        (("meta.method=gradient", "fleet.split=any"), "for JAX workers alone"),
+        (("fleet.split=any", "backend=jax"), "expected backend: auto"),
+        (("fleet.split={jax: 1, numba: 1}", "fleet.workers=2"), "fleet.workers"),
+        (("fleet.split={jax: 1}",), "fleet.split"),
+        (("meta.curriculum={start: 9, step: 1, every: 2}",), "meta.curriculum.stop: found 4"),
+        (("meta.curriculum={start: 9, step: 1, evry: 2}",), "did you mean 'every'"),
+        (("meta.gradient.optimizer=adamm",), "meta.gradient.optimizer"),
+        (("jax.precision=float16",), "jax.precision"),
+        (("jax.piece=0",), "jax.piece"),
+    ],
+)
+def test_impossible_combinations_are_refused(
+    tmp_path: Path, overrides: tuple[str, ...], message: str
+) -> None:
+    with pytest.raises(InputError, match=message):
+        small(tmp_path, *overrides)
