@@ -7,6 +7,7 @@ opens a window or is shared between calls.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -31,6 +32,9 @@ METRICS_DRAWN = ("best", "mean", "q10", "q25", "median", "q75", "q90")
 def fitness_figure(metrics: Sequence[Mapping[str, Any]]) -> Figure:
     """The population's fitness in every generation: best, mean, median and quantiles.
 
+    A population of one has no quantiles; its fitness is drawn with a moving average instead.
+    Where the unroll grows there is a line with its new length.
+
     Args:
         metrics: lines of `metrics.jsonl`, one or more; a value that is not finite is a gap.
     """
@@ -46,6 +50,18 @@ def fitness_figure(metrics: Sequence[Mapping[str, Any]]) -> Figure:
 
     figure = Figure(figsize=(7.2, 4.4), layout="constrained")
     axes = new_axes(figure, "generation", "fitness")
+    if np.array_equal(values["q10"], values["best"], equal_nan=True):
+        _draw_one(axes, generations, values["best"])
+    else:
+        _draw_population(axes, generations, values)
+    _draw_stages(axes, metrics)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    _cut_off_failures(axes, values)
+    figure.legend(loc="outside lower center", ncols=5, frameon=False)
+    return figure
+
+
+def _draw_population(axes: Axes, generations: FloatArray, values: Mapping[str, FloatArray]) -> None:
     axes.fill_between(
         generations, values["q10"], values["q90"], color="#d3e3f0", lw=0, label="10 % to 90 %"
     )
@@ -60,14 +76,39 @@ def fitness_figure(metrics: Sequence[Mapping[str, Any]]) -> Figure:
         color="#b34700",
         lw=1.4,
         marker="o",
-        markevery=max(1, len(metrics) // 20),
+        markevery=max(1, len(generations) // 20),
         ms=3.5,
         label="best",
     )
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-    _cut_off_failures(axes, values)
-    figure.legend(loc="outside lower center", ncols=5, frameon=False)
-    return figure
+
+
+def _draw_one(axes: Axes, generations: FloatArray, fitness: FloatArray) -> None:
+    width = max(1, len(generations) // 50)
+    smooth = np.convolve(fitness, np.ones(width) / width, mode="valid")
+    axes.plot(generations, fitness, color="#94bbda", lw=0.8, label="each generation")
+    axes.plot(
+        generations[width // 2 : width // 2 + len(smooth)],
+        smooth,
+        color="#0b3c5d",
+        lw=1.8,
+        label=f"moving mean over {width}",
+    )
+
+
+def _draw_stages(axes: Axes, metrics: Sequence[Mapping[str, Any]]) -> None:
+    for before, line in itertools.pairwise(metrics):
+        if line.get("unroll") != before.get("unroll"):
+            axes.axvline(line["generation"], color=INK, lw=0.8, ls=(0, (1, 3)))
+            axes.annotate(
+                f"unroll {line['unroll']}",
+                (line["generation"], 0.02),
+                xycoords=("data", "axes fraction"),
+                rotation=90,
+                ha="right",
+                va="bottom",
+                fontsize=8,
+                color=INK,
+            )
 
 
 def _cut_off_failures(axes: Axes, values: Mapping[str, FloatArray]) -> None:

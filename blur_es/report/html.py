@@ -318,9 +318,9 @@ def _fitness(run: _Run, pictures: Mapping[str, bytes]) -> str:
         return f"<p>{METRICS} holds no generation: there is nothing to draw.</p>"
     measure = (run.result or {}).get("fitness_measure")
     caption = (
-        f"Fitness{f' ({measure})' if measure else ''} of the population in every generation; more "
-        "is better. Every generation faces new episodes, so the best of one is not always better "
-        "than the best of the one before."
+        f"Fitness{f' ({measure})' if measure else ''} in every generation; more is better. "
+        "Every generation faces new episodes, so the best of one is not always better than the "
+        "best of the one before."
     )
     diverged = sum(line.get("diverged", 0) for line in run.metrics)
     if diverged:
