@@ -17,6 +17,10 @@ from blur_es.meta.head import on_processor, restored_tree, tree_arrays
 
 FloatArray = npt.NDArray[np.floating[Any]]
 
+# The average of the points forgets over about this many steps: long against the noise of single
+# episodes, short against a run.
+AVERAGED_STEPS = 100
+
 OPTIMIZERS = ("adam", "adamw", "nadam", "rmsprop", "sgd")
 
 
@@ -40,18 +44,27 @@ class GradientDescent:
         )
 
         def update(state: Any, gradient: Any) -> Any:
-            point, memory = state
+            point, average, steps, memory = state
             change, memory = transformation.update(gradient, memory, point)
-            return optax.apply_updates(point, change), memory
+            point = optax.apply_updates(point, change)
+            # At first a plain mean of all points so far.
+            weight = jax.numpy.maximum(1.0 / (steps + 1.0), 1.0 / AVERAGED_STEPS)
+            average = optax.incremental_update(point, average, weight)
+            return point, average, steps + 1.0, memory
 
         self._update = jax.jit(update)
         point = jax.numpy.zeros(dimensions)
-        self._state = (point, transformation.init(point))
+        self._state = (point, point, jax.numpy.zeros(()), transformation.init(point))
 
     @property
     def point(self) -> FloatArray:
         """Where it is (d,), float64."""
         return np.asarray(self._state[0], np.float64)
+
+    @property
+    def average(self) -> FloatArray:
+        """The mean (d,) of the last points, float64: less noisy than where it is."""
+        return np.asarray(self._state[1], np.float64)
 
     @on_processor
     def ascend(self, gradients: FloatArray) -> float:

@@ -120,8 +120,8 @@ class GradientMethod:
 
     @property
     def center(self) -> FloatArray:
-        """Where the descent is."""
-        return self._descent.point
+        """The average of the last points of the descent."""
+        return self._descent.average
 
     def advance(
         self, generation: int, space: SearchSpace, evaluator: Evaluator, episodes: EpisodeRange

@@ -1,0 +1,152 @@
+"""The JAX inner loop on a GPU: its compiled program inspected, and its speed from bytes and flops.
+
+    python -m benchmarks.accelerator
+
+writes `docs/results/accelerator.json` and its part of `docs/performance.md`. Where JAX finds a
+GPU it measures as well; elsewhere it derives what an H100 can do from the arrays that a life
+reads and writes and from the products that it needs, and inspects the program compiled for
+the processor for copies of data per genome.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import time
+from typing import Any
+
+import jax
+import numpy as np
+
+from benchmarks.report import write_results
+from blur_es.analysis.bench import WORKLOADS, Workload, machine, random_episode
+from blur_es.analysis.products import total_flops, useful_products
+from blur_es.episode import random_generator
+from blur_es.fitness import make_measure
+from blur_es.genome import random_genome
+from blur_es.inner.base import STATISTICS_BATCHES, Precision
+from blur_es.inner.jax_loop import JaxInnerLoop
+
+MEASURES = [make_measure("cross_entropy", 0.5), make_measure("accuracy")]
+POPULATION = 1024
+REPEATS = 5
+
+# NVIDIA's data sheet of the H100 SXM: bytes a second, and flops a second of dense products.
+BANDWIDTH = 3.35e12
+FLOPS: dict[Precision, float] = {"float32": 66.9e12, "tf32": 494.7e12}
+# What large products and streaming kernels reach of these in practice (cuBLAS, STREAM).
+REACHED = 0.8
+
+
+def traffic(workload: Workload) -> float:
+    """Bytes that one life reads and writes in device memory, each array each time.
+
+    Elementwise work is fused with what reads it; a product reads its operands and writes its
+    result; moments read what they are of once more.
+    """
+    rule, sizes, spec = workload.rule, workload.sizes, workload.spec
+    k, rows = rule.states, spec.batch_size
+    tied = rule.symmetric
+    forward = k * sum((a + 1) * b for a, b in zip(sizes[:-1], sizes[1:], strict=True))
+    backward = 0 if tied else k * sum(a * b for a, b in zip(sizes[1:-1], sizes[2:], strict=True))
+    neurons = k * rows * sum(sizes[1:])
+    hidden = k * rows * sum(sizes[1:-1])
+    # Product out, moments in, normalised in and out, mixed in and out.
+    one_pass = forward + 6 * neurons
+    back = (forward if tied else backward) + 6 * hidden
+    # Mixed sources and targets out and in; the change out; old and change in, new out.
+    update = 2 * (neurons + hidden) + 4 * (forward + backward)
+    queries = (STATISTICS_BATCHES + spec.query_batches) * one_pass
+    return 4.0 * (spec.unroll * (one_pass + back + update) + queries)
+
+
+def expected(workload: Workload, precision: Precision) -> dict[str, Any]:
+    """Evaluations a second of an H100, if it computes and moves one after the other."""
+    flops = total_flops(useful_products(workload.rule, workload.sizes, workload.spec))
+    arithmetic = flops / (REACHED * FLOPS[precision])
+    memory = traffic(workload) / (REACHED * BANDWIDTH)
+    return {
+        "config": workload.name,
+        "precision": precision,
+        "gigaflops_per_evaluation": flops / 1e9,
+        "megabytes_per_evaluation": traffic(workload) / 1e6,
+        "arithmetic_limit": 1.0 / arithmetic,
+        "bandwidth_limit": 1.0 / memory,
+        "evaluations_per_second": 1.0 / (arithmetic + memory),
+    }
+
+
+def inspect(workload: Workload, genomes: int = 11) -> dict[str, Any]:
+    """Arrays of the compiled program that hold an episode's data once for every genome."""
+    # A number of genomes that is no size of these networks tells such arrays by their shapes.
+    loop = JaxInnerLoop(workload.rule, piece=genomes)
+    vectors = np.stack(
+        [random_genome(workload.rule, random_generator(1, n)).vector for n in range(genomes)]
+    )
+    run: Any = loop._function("lives", tuple(MEASURES))
+    data = loop._data([random_episode(workload)])
+    compiled = run.lower(loop._vectors(vectors), data).compile()
+    shapes = {
+        tuple(map(int, found.split(",")))
+        for found in re.findall(r"f32\[([\d,]+)\]", compiled.as_text())
+    }
+    inputs, rows = workload.sizes[0], workload.spec.batch_size
+    copies = [shape for shape in shapes if {genomes, inputs, rows} <= set(shape)]
+    analysis = compiled.memory_analysis()
+    return {
+        "config": workload.name,
+        "genomes": genomes,
+        "arrays_with_data_per_genome": sorted(copies),
+        "argument_megabytes": analysis.argument_size_in_bytes / 1e6,
+        "temporary_megabytes_per_genome": analysis.temp_size_in_bytes / 1e6 / genomes,
+    }
+
+
+def measure(workload: Workload, precision: Precision) -> dict[str, Any]:
+    """Evaluations a second of this machine's GPU."""
+    vectors = np.stack(
+        [random_genome(workload.rule, random_generator(1, n)).vector for n in range(POPULATION)]
+    )
+    episodes = [random_episode(workload)]
+    loop = JaxInnerLoop(workload.rule, precision)
+    loop.piece = min(POPULATION, loop.suggest_piece(episodes, gradients=False))
+    began = time.perf_counter()
+    loop.evaluate(vectors, episodes, MEASURES)
+    first = time.perf_counter() - began
+    times = []
+    for _ in range(REPEATS):
+        began = time.perf_counter()
+        loop.evaluate(vectors, episodes, MEASURES)
+        times.append(time.perf_counter() - began)
+    return {
+        "config": workload.name,
+        "precision": precision,
+        "population": POPULATION,
+        "piece": loop.piece,
+        "first_call_seconds": first,
+        "evaluations_per_second": POPULATION / float(np.median(times)),
+    }
+
+
+def main() -> None:
+    """Inspect, derive and, on a GPU, measure."""
+    argparse.ArgumentParser(description=__doc__).parse_args()
+    workloads = [WORKLOADS["P1"], WORKLOADS["P2"]]
+    precisions: tuple[Precision, ...] = ("float32", "tf32")
+    on_gpu = jax.default_backend() == "gpu"
+    content = {
+        "machine": machine() | {"device": jax.devices()[0].device_kind},
+        "bandwidth": BANDWIDTH,
+        "flops": FLOPS,
+        "reached": REACHED,
+        "inspected": [inspect(workload) for workload in workloads],
+        "expected": [expected(w, precision) for w in workloads for precision in precisions],
+        "measured": [measure(w, precision) for w in workloads for precision in precisions]
+        if on_gpu
+        else [],
+    }
+    write_results("accelerator", content, "python -m benchmarks.accelerator")
+
+
+if __name__ == "__main__":
+    main()
