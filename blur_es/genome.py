@@ -297,6 +297,19 @@ def _header(path: Path, arrays: Mapping[str, npt.NDArray[Any]]) -> dict[str, Any
     return dict(header)
 
 
+def field_slices(
+    rule: RuleSpec, layers: int
+) -> tuple[dict[str, slice], dict[str, tuple[int, ...]], int]:
+    """Where every field stands in the vector of a genome, its shape, and the vector's length."""
+    slices: dict[str, slice] = {}
+    start = 0
+    shapes = _shapes(rule, layers)
+    for name, shape in shapes:
+        slices[name] = slice(start, start + math.prod(shape))
+        start = slices[name].stop
+    return slices, dict(shapes), start
+
+
 def _shapes(rule: RuleSpec, layers: int | None) -> list[tuple[str, tuple[int, ...]]]:
     if rule.per_layer and not layers:
         raise InputError("genome: a per-layer rule needs to know the number of synapse layers")

@@ -87,19 +87,33 @@ def initial_synapses(
 ) -> tuple[list[FloatArray], list[FloatArray | None]]:
     """Initial forward and backward synapses in float64, symmetric where the rule is.
 
-    The order is that of the synapse update: transpose first, then state 0 for all states.
     Raises `InputError` if the genome or the episode is for other states, layers or batches.
     """
-    _check_fit(rule, genome, episode)
+    check_fit(rule, genome, episode)
+    forward, backward = arranged_noise(rule, episode)
+    with np.errstate(all="ignore"):
+        scales = [layer_field(genome, "initial_scale", layer) for layer in range(len(forward))]
+        return (
+            [scale * noise for scale, noise in zip(scales, forward, strict=True)],
+            [
+                None if noise is None else scale * noise
+                for scale, noise in zip(scales, backward, strict=True)
+            ],
+        )
+
+
+def arranged_noise(
+    rule: RuleSpec, episode: Episode
+) -> tuple[list[FloatArray], list[FloatArray | None]]:
+    """An episode's noise in float64 as the rule has it, before a genome scales it.
+
+    The order is that of the synapse update: transpose first, then state 0 for all states.
+    """
     forward: list[FloatArray] = []
     backward: list[FloatArray | None] = []
-    for layer, (ahead, back) in enumerate(
-        zip(episode.forward_noise, episode.backward_noise, strict=True)
-    ):
-        scale = layer_field(genome, "initial_scale", layer)
-        with np.errstate(all="ignore"):
-            weights = scale * ahead.astype(np.float64)
-            returns = None if back is None else scale * back.astype(np.float64)
+    for ahead, back in zip(episode.forward_noise, episode.backward_noise, strict=True):
+        weights = ahead.astype(np.float64)
+        returns = None if back is None else back.astype(np.float64)
         if rule.symmetric and returns is not None:
             returns = weights[:-1].transpose(1, 0, 2).copy()
         if rule.single_state:
@@ -110,13 +124,17 @@ def initial_synapses(
     return forward, backward
 
 
-def _check_fit(rule: RuleSpec, genome: Genome, episode: Episode) -> None:
+def check_fit(rule: RuleSpec, genome: Genome | None, episode: Episode) -> None:
+    """Whether an inner loop of this rule can run the episode, with the genome if there is one.
+
+    Raises `InputError` if one of them is for other states, layers or batches.
+    """
     layers, states = len(episode.forward_noise), episode.forward_noise[0].shape[-1]
-    if genome.rule != rule:
+    if genome is not None and genome.rule != rule:
         raise InputError("genome: it is of another rule than the inner loop")
     if states != rule.states:
         raise InputError(f"episode: its synapses have {states} states, the rule {rule.states}")
-    if genome.layers not in (None, layers):
+    if genome is not None and genome.layers not in (None, layers):
         raise InputError(
             f"genome: it is for {genome.layers} synapse layers, the network has {layers}"
         )
