@@ -33,6 +33,20 @@ compiled = njit(
 
 
 @compiled
+def copy(source, target):
+    """Copy a block. Assigning to a slice would do, but brings its error messages' code along."""
+    for n in range(len(source)):
+        target[n] = source[n]
+
+
+@compiled
+def fill(target, value):
+    """Set all values of a block, for the same reason as `copy`."""
+    for n in range(len(target)):
+        target[n] = value
+
+
+@compiled
 def tanh(x):
     """Rational approximation of tanh, relative error below 4e-7 in float32; NaN stays NaN.
 
@@ -102,7 +116,7 @@ def sum_columns(matrix, rows, size, sums, squared):
     """sums[n] = Σ_b matrix[b, n], or the sum of squares; `sums` has room for COLUMNS."""
     together = rows_together(rows, size)
     width = together * size
-    sums[:width] = np.float32(0.0)
+    fill(sums[:width], np.float32(0.0))
     for b in range(rows // together):
         row = matrix[b * width : (b + 1) * width]
         if squared:
@@ -132,9 +146,9 @@ def moments(matrix, rows, size, mean, variance, columns):
     width = together * size
     origin, sums, squares = columns[0], columns[1], columns[2]
     for r in range(together):
-        origin[r * size : (r + 1) * size] = matrix[:size]
-    sums[:width] = np.float32(0.0)
-    squares[:width] = np.float32(0.0)
+        copy(matrix[:size], origin[r * size : (r + 1) * size])
+    fill(sums[:width], np.float32(0.0))
+    fill(squares[:width], np.float32(0.0))
     for b in range(rows // together):
         row = matrix[b * width : (b + 1) * width]
         for n in range(width):
@@ -162,9 +176,9 @@ def shift_scale_activate(matrix, rows, size, mean, factor, offset, code, columns
     width = together * size
     means, factors, offsets = columns[0], columns[1], columns[2]
     for r in range(together):
-        means[r * size : (r + 1) * size] = mean[:size]
-        factors[r * size : (r + 1) * size] = factor[:size]
-        offsets[r * size : (r + 1) * size] = offset[:size]
+        copy(mean[:size], means[r * size : (r + 1) * size])
+        copy(factor[:size], factors[r * size : (r + 1) * size])
+        copy(offset[:size], offsets[r * size : (r + 1) * size])
     for b in range(rows // together):
         row = matrix[b * width : (b + 1) * width]
         for n in range(width):

@@ -8,6 +8,7 @@ What is compiled is arranged in `layout`, and computed in `activations`, `passes
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -15,9 +16,9 @@ from numba import njit
 
 from blur_es.episode import Episode
 from blur_es.fitness import Measure
-from blur_es.genome import Genome
+from blur_es.genome import Genome, neutral_genome
 from blur_es.inner import layout as at
-from blur_es.inner.activations import all_finite, compiled
+from blur_es.inner.activations import all_finite, compiled, copy, fill
 from blur_es.inner.base import (
     STATISTICS_BATCHES,
     Evaluation,
@@ -27,10 +28,15 @@ from blur_es.inner.base import (
     check_fit,
     score,
 )
+from blur_es.inner.compile_lock import compile_lock
 from blur_es.inner.layout import Float32Array, IntArray, Parameters
 from blur_es.inner.passes import GIVEN, OWN, backward_pass, forward_pass, give_feedback
 from blur_es.inner.synapses import normalize_synapses, update_synapses
 from blur_es.rule import RuleSpec
+
+
+# What Python calls; two of them, because a function is compiled again inside its caller.
+_entry = njit(error_model="numpy", nogil=True, cache=True, no_cfunc_wrapper=True)
 
 
 @compiled
@@ -45,61 +51,67 @@ def _begin(shape, parameters, buffers, data):
             scale = scalars[i, at.INITIAL_SCALE]
             for n in range(starts[i], starts[i + 1]):
                 weights[n] = scale * noise[n]
-    buffers[0][:] = np.float32(0.0)
+    fill(buffers[0], np.float32(0.0))
 
 
-@compiled
-def _step(options, shape, parameters, buffers, data, step, rows):
-    """One inner step (RULE section 2); False if it left a value that is not finite."""
+@_entry
+def _steps(options, shape, parameters, buffers, data, rows, first_step, steps):
+    """Inner steps (RULE section 2); False, at once, if one leaves a value that is not finite."""
     sizes, offsets, forward_starts, backward_starts, forward_shapes, backward_shapes = shape
     scalars = parameters[1]
     neurons, before, forward, backward = buffers[0], buffers[1], buffers[2], buffers[3]
     seen_forward, seen_backward, columns = buffers[4], buffers[5], buffers[9]
-    inputs = data[0][step * rows * sizes[0] : (step + 1) * rows * sizes[0]]
-    if options[at.STORED]:
-        normalize_synapses(
-            options, scalars, forward_shapes, forward, forward_starts, columns, forward
+    if first_step == 0:
+        _begin(shape, parameters, buffers, data)
+    own = np.int64(OWN)
+    for step in range(first_step, steps):
+        inputs = data[0][step * rows * sizes[0] : (step + 1) * rows * sizes[0]]
+        if options[at.STORED]:
+            normalize_synapses(
+                options, scalars, forward_shapes, forward, forward_starts, columns, forward
+            )
+            normalize_synapses(
+                options, scalars, backward_shapes, backward, backward_starts, columns, backward
+            )
+        ahead, back = forward, backward
+        if options[at.EFFECTIVE]:
+            normalize_synapses(
+                options, scalars, forward_shapes, forward, forward_starts, columns, seen_forward
+            )
+            ahead, back = seen_forward, seen_backward
+        common = np.int64(step == 0 and not options[at.STORED] and not options[at.EFFECTIVE])
+        forward_pass(
+            options, shape, parameters, buffers, inputs, rows, neurons, ahead, data[5], common, own
         )
-        normalize_synapses(
-            options, scalars, backward_shapes, backward, backward_starts, columns, backward
-        )
-    ahead, back = forward, backward
-    if options[at.EFFECTIVE]:
-        normalize_synapses(
-            options, scalars, forward_shapes, forward, forward_starts, columns, seen_forward
-        )
-        ahead, back = seen_forward, seen_backward
-    common = step == 0 and not options[at.STORED] and not options[at.EFFECTIVE]
-    forward_pass(
-        options, shape, parameters, buffers, inputs, rows, neurons, ahead, data[5], common, OWN
-    )
-    last = offsets[len(sizes) - 2] * rows
-    # The update may want the forward values; a caller, those of the last layer.
-    kept = 0 if options[at.FORWARD_PRE] or options[at.FORWARD_UPDATE] else last
-    before[kept:] = neurons[kept:]
-    finite = all_finite(neurons[last:])
-    supervised = step % options[at.SUPERVISED_EVERY] == 0
-    for part in (at.FORWARD_SYNAPSE, at.SYNAPSE):
-        lower, upper = before, before
-        if part == at.FORWARD_SYNAPSE and not options[at.FORWARD_UPDATE]:
-            continue
-        if part == at.SYNAPSE:
-            if not supervised:
+        last = offsets[len(sizes) - 2] * rows
+        # The update may want the forward values; a caller, those of the last layer.
+        kept = 0 if options[at.FORWARD_PRE] or options[at.FORWARD_UPDATE] else last
+        copy(neurons[kept:], before[kept:])
+        finite = all_finite(neurons[last:])
+        supervised = step % options[at.SUPERVISED_EVERY] == 0
+        for part in (at.FORWARD_SYNAPSE, at.SYNAPSE):
+            lower, upper = before, before
+            if part == at.FORWARD_SYNAPSE and not options[at.FORWARD_UPDATE]:
                 continue
-            size = rows * sizes[len(sizes) - 1]
-            give_feedback(options, data[1][step * size : (step + 1) * size], neurons[last:])
-            if options[at.EFFECTIVE]:
-                normalize_synapses(
-                    *(options, scalars, backward_shapes, backward, backward_starts),
-                    *(columns, seen_backward),
-                )
-            backward_pass(options, shape, parameters, buffers, rows, back)
-            lower, upper = before if options[at.FORWARD_PRE] else neurons, neurons
-        update_synapses(options, shape, parameters, buffers, part, inputs, rows, lower, upper)
-    return finite and all_finite(forward) and all_finite(backward)
+            if part == at.SYNAPSE:
+                if not supervised:
+                    continue
+                size = rows * sizes[len(sizes) - 1]
+                give_feedback(options, data[1][step * size : (step + 1) * size], neurons[last:])
+                if options[at.EFFECTIVE]:
+                    normalize_synapses(
+                        *(options, scalars, backward_shapes, backward, backward_starts),
+                        *(columns, seen_backward),
+                    )
+                backward_pass(options, shape, parameters, buffers, rows, back)
+                lower, upper = before if options[at.FORWARD_PRE] else neurons, neurons
+            update_synapses(options, shape, parameters, buffers, part, inputs, rows, lower, upper)
+        if not (finite and all_finite(forward) and all_finite(backward)):
+            return False
+    return True
 
 
-@compiled
+@_entry
 def _query(options, shape, parameters, buffers, data, rows, block, predictions):
     """Forward-only passes of the finished network; `predictions` (k, all query rows, n_L).
 
@@ -125,7 +137,7 @@ def _query(options, shape, parameters, buffers, data, rows, block, predictions):
     pooled = options[at.POOLED] * rows
     total = len(data[2]) // sizes[0]
     # The support batches that give the statistics go first.
-    start = -pooled
+    start, common = -pooled, np.int64(0)
     while start < total:
         if start < 0:
             count, mode = pooled, OWN
@@ -136,14 +148,15 @@ def _query(options, shape, parameters, buffers, data, rows, block, predictions):
         if not options[at.RESET]:
             _hold(options[at.STATES], sizes, offsets, neurons, rows, query, count // rows)
         forward_pass(
-            options, shape, parameters, buffers, inputs, count, query, ahead, data[5], False, mode
+            options, shape, parameters, buffers, inputs, count, query, ahead, data[5], common, mode
         )
         if start >= 0:
             for o in range(options[at.STATES]):
                 place = (offsets[layers - 1] + o * outputs) * count
                 to = (o * total + start) * outputs
-                predictions[to : to + count * outputs] = query[place : place + count * outputs]
+                copy(query[place : place + count * outputs], predictions[to:])
         start += count
+    return all_finite(predictions)
 
 
 @compiled
@@ -155,25 +168,7 @@ def _hold(k, sizes, offsets, neurons, rows, query, batches):
             held = neurons[offsets[i] * rows + o * size : offsets[i] * rows + (o + 1) * size]
             for n in range(batches):
                 place = (offsets[i] * rows + o * size) * batches + n * size
-                query[place : place + size] = held
-
-
-@njit(error_model="numpy", nogil=True, cache=True)
-def _run(
-    options, shape, parameters, buffers, data, rows, block, first_step, steps, query, predictions
-):
-    """Steps `first_step` to `steps` of an episode, then its queries; False if it diverged."""
-    if first_step == 0:
-        _begin(shape, parameters, buffers, data)
-    for step in range(first_step, steps):
-        if not _step(options, shape, parameters, buffers, data, step, rows):
-            if query:
-                predictions[:] = np.nan
-            return False
-    if query:
-        _query(options, shape, parameters, buffers, data, rows, block, predictions)
-        return all_finite(predictions)
-    return True
+                copy(held, query[place:])
 
 
 class NumbaInnerLoop:
@@ -189,7 +184,7 @@ class NumbaInnerLoop:
         fitness = np.empty((len(measures), len(genomes), len(episodes)))
         diverged = np.zeros((len(genomes), len(episodes)), dtype=bool)
         for r, episode in enumerate(episodes):
-            network = _Network(self.rule, episode)
+            network = self._network(episode)
             layers = len(episode.sizes) - 1
             parameters = at.genome_parameters(self.rule, np.asarray(genomes), layers)
             labels = episode.query_labels.reshape(-1, episode.sizes[-1])
@@ -212,11 +207,27 @@ class NumbaInnerLoop:
         shape = (self.rule.states, queries, rows, outputs)
         return network.predictions.reshape(shape).transpose(1, 2, 3, 0).copy()
 
+    def _network(self, episode: Episode) -> _Network:
+        _compile()
+        return _Network(self.rule, episode)
+
     def _one(self, genome: Genome, episode: Episode) -> tuple[_Network, Parameters]:
         check_fit(self.rule, genome, episode)
         layers = len(episode.sizes) - 1
         parameters = at.genome_parameters(self.rule, genome.vector[None], layers)
-        return _Network(self.rule, episode), Parameters(*(array[0] for array in parameters))
+        return self._network(episode), Parameters(*(array[0] for array in parameters))
+
+
+@functools.cache
+def _compile() -> None:
+    """Compile everything, or load it from the cache, by running the smallest episode."""
+    one = np.zeros((1, 1, 1), np.float32)
+    rule = RuleSpec(states=1, feedback="replace")
+    episode = Episode(one, one, one, one, (np.zeros((2, 1, 1), np.float32),), (None,))
+    vector = neutral_genome(rule).vector[None]
+    parameters = at.genome_parameters(rule, vector, 1)
+    with compile_lock(_steps.stats.cache_path):
+        _Network(rule, episode).run(Parameters(*(array[0] for array in parameters)))
 
 
 class _Network:
@@ -245,22 +256,20 @@ class _Network:
 
     def run(self, parameters: Parameters) -> bool:
         """Run the whole episode; whether it stayed finite."""
-        return bool(self._run(parameters, 0, self.unroll, True))
+        arguments = (self.options, self.shape, parameters, self.buffers, self.data, self.rows)
+        predictions = self.predictions.reshape(-1)
+        finite = bool(_steps(*arguments, 0, self.unroll))
+        if finite:
+            return bool(_query(*arguments, self.block, predictions))
+        predictions[:] = np.nan
+        return False
 
     def steps(self, parameters: Parameters) -> Iterator[NetworkState]:
         """Run the episode step by step."""
+        arguments = (self.options, self.shape, parameters, self.buffers, self.data, self.rows)
         for step in range(self.unroll):
-            self._run(parameters, step, step + 1, False)
+            _steps(*arguments, step, step + 1)
             yield self._state(self.episode.support_inputs[step])
-
-    def _run(self, parameters: Parameters, first_step: int, steps: int, query: bool) -> bool:
-        return bool(
-            _run(
-                *(self.options, self.shape, parameters, self.buffers, self.data),
-                *(self.rows, self.block, first_step, steps, query),
-                self.predictions.reshape(-1),
-            )
-        )
 
     def _data(self) -> at.Data:
         episode, planes = self.episode, self.planes

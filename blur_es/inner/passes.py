@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 
 from blur_es.inner import layout as at
-from blur_es.inner.activations import compiled, moments, shift_scale_activate, state_activation
+from blur_es.inner.activations import compiled, copy, fill, moments, shift_scale_activate, state_activation
 from blur_es.inner.base import ACTIVATION_EPSILON
 from blur_es.inner.blas import gemm
 
@@ -129,8 +129,8 @@ def forward_pass(
                     weight += u[c, o]
                 weight *= update
                 bias = synapses[weights + source * size : weights + (source + 1) * size]
-                mean[:] = np.float32(0.0)
-                factor[:size] = np.float32(1.0)
+                fill(mean, np.float32(0.0))
+                fill(factor[:size], np.float32(1.0))
                 for n in range(size):
                     offset[n] = weight * bias[n]
             shift_scale_activate(
@@ -152,15 +152,13 @@ def _normalization(variance, size, vectors, scale, state, factor, offset):
 def give_feedback(options, labels, last):
     """Write the labels (rows, n_L) into the last layer (k, rows, n_L)."""
     size = len(labels)
-    if options[at.FEEDBACK] == at.REPLACE_LABEL:
-        last[:size] = labels
-    elif options[at.FEEDBACK] == at.LABEL:
-        last[size : 2 * size] = labels
-    else:
+    written = last if options[at.FEEDBACK] == at.REPLACE_LABEL else last[size:]
+    if options[at.FEEDBACK] == at.SQUARED_ERROR_GRADIENT:
         for n in range(size):
-            last[size + n] = (last[n] - labels[n]) * last[size + n]
-    for n in range(2 * size, len(last)):
-        last[n] = np.float32(0.0)
+            written[n] = (last[n] - labels[n]) * written[n]
+    else:
+        copy(labels, written)
+    fill(last[2 * size :], np.float32(0.0))
 
 
 @compiled
@@ -200,7 +198,7 @@ def backward_pass(options, shape, parameters, buffers, rows, back):
                 *(target, 0, rows, size, source, alpha, beta),
             )
             if kind == at.REPLACE:
-                z[:] = product[:block]
+                copy(product[:block], z)
             elif kind == at.MULTIPLICATIVE_SECOND_STATE and o == 0:
                 for n in range(block):
                     z[n] = keep * z[n]
@@ -213,7 +211,9 @@ def backward_pass(options, shape, parameters, buffers, rows, back):
                 moments(z, rows, size, mean, variance, columns)
                 _normalization(variance, size, vectors[i], at.BACKWARD_SCALE, o, factor, offset)
             else:
-                mean[:], factor[:size], offset[:size] = zero, one, zero
+                fill(mean, zero)
+                fill(factor[:size], one)
+                fill(offset[:size], zero)
             shift_scale_activate(
                 z, rows, size, mean, factor, offset, options[at.BACKWARD_ACTIVATION], columns
             )
