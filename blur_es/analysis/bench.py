@@ -268,8 +268,9 @@ def _pieces(workload: Workload) -> dict[str, Callable[[], object]]:
     def mix() -> None:
         for layer in range(1, layers + 1):
             hidden = layer < layers
-            # Forward; back and both updates' two sides of the layer above and below.
-            passes = (forward if hidden else 0) + spec.unroll * (3 if hidden else 3)
+            # Forward, and as lower side of two updates; as upper side of one more update, and
+            # where there is a way back, for it and for the update of its synapses.
+            passes = (forward + 2 * spec.unroll) * hidden + spec.unroll * (3 if layer > 1 else 1)
             repeat_mixing(values, rows * sizes[layer], states, matrix, other, passes)
 
     return {"normalization_and_activations": normalize, "mixing": mix}
@@ -304,6 +305,7 @@ def _first_call_seconds(backend: str) -> dict[str, float]:
 
 def machine() -> dict[str, Any]:
     """The machine in words."""
+    import scipy.linalg.blas  # noqa: F401 (so that its BLAS is loaded)
     import threadpoolctl
 
     libraries = [

@@ -6,8 +6,8 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
+from blur_es.inner.compiling import compiled
 from blur_es.inner.layout import (
     COLUMNS,
     RELU,
@@ -16,19 +16,6 @@ from blur_es.inner.layout import (
     SIGMOID_GRADIENT,
     SIGMOID_WITH_GRAD,
     TANH,
-)
-
-# `nnan` and `ninf` must stay off: with them, a comparison may not notice a NaN and a
-# diverged genome would pass for a sound one. The NumPy error model lets divisions vectorise.
-_MATH = {"contract", "reassoc", "nsz"}
-# Nobody calls these from Python, and wrappers for it take longer to compile than they do.
-compiled = njit(
-    error_model="numpy",
-    fastmath=_MATH,
-    nogil=True,
-    cache=True,
-    no_cpython_wrapper=True,
-    no_cfunc_wrapper=True,
 )
 
 

@@ -5,7 +5,7 @@ blocks of flat arrays in place. The routine is known to the compiled code by a s
 its address, so that Numba can keep the code on disk.
 """
 
-# mypy: disable-error-code="no-untyped-def, no-untyped-call, misc"
+# mypy: disable-error-code="no-untyped-def, no-untyped-call, misc, call-arg, unreachable"
 
 from __future__ import annotations
 
@@ -13,9 +13,11 @@ from typing import Any
 
 import llvmlite.binding
 from llvmlite import ir
-from numba import njit, types
+from numba import types
 from numba.core import cgutils
 from numba.extending import get_cython_function_address, intrinsic
+
+from blur_es.inner.compiling import compiled
 
 _SYMBOL = "blur_es_sgemm"
 llvmlite.binding.add_symbol(
@@ -55,7 +57,7 @@ def _sgemm(typing_context, a_letter, b_letter, m, n, k, alpha, a, a_lead, b, b_l
     return signature, generate
 
 
-@njit(error_model="numpy", nogil=True, cache=True, no_cpython_wrapper=True, no_cfunc_wrapper=True)
+@compiled
 def gemm(
     a,
     a_start,

@@ -238,8 +238,11 @@ def network_shape(sizes: Sequence[int], options: IntArray) -> Shape:
 
 
 def query_block(sizes: Sequence[int], options: IntArray, rows: int, total: int) -> int:
-    """Rows of a forward-only pass: a query batch where its rows see each other or follow
-    on what the network holds, else as many of the `total` as caches like."""
+    """Rows of a forward-only pass.
+
+    A query batch where its rows see each other or follow on what the network holds, else
+    as many of the `total` as caches like.
+    """
     own_statistics = bool(options[NORMALIZE_FORWARD]) and not options[POOLED]
     if own_statistics or not options[RESET]:
         return rows

@@ -12,13 +12,12 @@ import functools
 from collections.abc import Iterator, Sequence
 
 import numpy as np
-from numba import njit
 
 from blur_es.episode import Episode
 from blur_es.fitness import Measure
 from blur_es.genome import Genome, neutral_genome
 from blur_es.inner import layout as at
-from blur_es.inner.activations import all_finite, compiled, copy, fill
+from blur_es.inner.activations import all_finite, copy, fill
 from blur_es.inner.base import (
     STATISTICS_BATCHES,
     Evaluation,
@@ -28,15 +27,11 @@ from blur_es.inner.base import (
     check_fit,
     score,
 )
-from blur_es.inner.compile_lock import compile_lock
+from blur_es.inner.compiling import compile_lock, compiled, entry
 from blur_es.inner.layout import Float32Array, IntArray, Parameters
 from blur_es.inner.passes import GIVEN, OWN, backward_pass, forward_pass, give_feedback
 from blur_es.inner.synapses import normalize_synapses, update_synapses
 from blur_es.rule import RuleSpec
-
-
-# What Python calls; two of them, because a function is compiled again inside its caller.
-_entry = njit(error_model="numpy", nogil=True, cache=True, no_cfunc_wrapper=True)
 
 
 @compiled
@@ -54,7 +49,7 @@ def _begin(shape, parameters, buffers, data):
     fill(buffers[0], np.float32(0.0))
 
 
-@_entry
+@entry
 def _steps(options, shape, parameters, buffers, data, rows, first_step, steps):
     """Inner steps (RULE section 2); False, at once, if one leaves a value that is not finite."""
     sizes, offsets, forward_starts, backward_starts, forward_shapes, backward_shapes = shape
@@ -111,7 +106,7 @@ def _steps(options, shape, parameters, buffers, data, rows, first_step, steps):
     return True
 
 
-@_entry
+@entry
 def _query(options, shape, parameters, buffers, data, rows, block, predictions):
     """Forward-only passes of the finished network; `predictions` (k, all query rows, n_L).
 

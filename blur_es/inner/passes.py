@@ -11,9 +11,10 @@ from __future__ import annotations
 import numpy as np
 
 from blur_es.inner import layout as at
-from blur_es.inner.activations import compiled, copy, fill, moments, shift_scale_activate, state_activation
+from blur_es.inner.activations import copy, fill, moments, shift_scale_activate, state_activation
 from blur_es.inner.base import ACTIVATION_EPSILON
 from blur_es.inner.blas import gemm
+from blur_es.inner.compiling import compiled
 
 # Where a pass takes mean and variance from: the rows themselves, or what is given.
 OWN, GIVEN = 0, 1

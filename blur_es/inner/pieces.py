@@ -5,16 +5,14 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
 from blur_es.inner import layout as at
 from blur_es.inner.activations import moments, shift_scale_activate
+from blur_es.inner.compiling import entry
 from blur_es.inner.passes import mix
 
-_timed = njit(error_model="numpy", nogil=True, cache=True)
 
-
-@_timed
+@entry
 def repeat_normalization(values, rows, size, times):
     """Normalise and activate (rows, size) values; the result is that of the last time."""
     columns = np.zeros((at.SQUARES, max(at.COLUMNS, size)), np.float32)
@@ -26,7 +24,7 @@ def repeat_normalization(values, rows, size, times):
         shift_scale_activate(values, rows, size, mean, factor, offset, at.TANH, columns)
 
 
-@_timed
+@entry
 def repeat_mixing(values, size, states, matrix, target, times):
     """Mix the states of (states, size) values."""
     for _ in range(times):

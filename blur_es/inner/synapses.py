@@ -7,9 +7,10 @@ from __future__ import annotations
 import numpy as np
 
 from blur_es.inner import layout as at
-from blur_es.inner.activations import activate, compiled, sum_columns
+from blur_es.inner.activations import activate, sum_columns
 from blur_es.inner.base import SYNAPSE_EPSILON
 from blur_es.inner.blas import gemm
+from blur_es.inner.compiling import compiled
 from blur_es.inner.passes import mix
 
 

@@ -1,0 +1,1 @@
+"""Benchmarks: documented commands that write result files; see docs/performance.md."""
