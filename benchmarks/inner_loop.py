@@ -12,6 +12,7 @@ from blur_es.threads import use_one_thread
 use_one_thread()
 
 import argparse
+import functools
 import json
 import subprocess
 import sys
@@ -20,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.plain import evaluate_numpy, make_jax
+from benchmarks.plain import evaluate_numpy, make_jax, single_precision
 from benchmarks.report import write_results
 from blur_es.analysis.bench import WORKLOADS, machine, random_episode, seconds_each
 from blur_es.episode import random_generator
@@ -41,9 +42,7 @@ def compare(name: str) -> dict[str, Any]:
     episode = random_episode(workload)
     genomes = [random_genome(workload.rule, random_generator(1, n)) for n in range(POPULATION)]
     vectors = np.stack([genome.vector for genome in genomes])
-    single = [
-        {name: np.float32(array) for name, array in genome.fields.items()} for genome in genomes
-    ]
+    single = [single_precision(genome) for genome in genomes]
     stacked = {name: np.stack([fields[name] for fields in single]) for name in single[0]}
     in_jax = make_jax(episode)
     predicted = {
@@ -57,7 +56,7 @@ def compare(name: str) -> dict[str, Any]:
     }
     for backend in BACKENDS:
         loop = make_inner_loop(backend, workload.rule)
-        work[f"blur_es {backend}"] = lambda loop=loop: loop.evaluate(vectors, [episode], measures)
+        work[f"blur_es {backend}"] = functools.partial(loop.evaluate, vectors, [episode], measures)
         predicted[f"blur_es {backend}"] = np.stack(
             [_predictions(loop, genome, episode) for genome in genomes]
         )

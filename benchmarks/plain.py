@@ -17,9 +17,15 @@ import numpy as np
 import numpy.typing as npt
 
 from blur_es.episode import Episode
+from blur_es.genome import Genome
 
 Array = Any
 EPSILON = 1e-5
+
+
+def single_precision(genome: Genome) -> dict[str, npt.NDArray[np.float32]]:
+    """The fields of a genome in float32."""
+    return {name: np.asarray(array, np.float32) for name, array in genome.fields.items()}
 
 
 def _mixed(states: Array, transform: Array) -> Array:

@@ -126,7 +126,7 @@ def _head(results: dict[str, Any]) -> list[str]:
         lines += [
             "",
             f"P1, population {share['population']}, {share['workers']} workers, "
-            f"{share['generations']} generations: a generation takes "
+            f"{share['generations']} generations, after those that compile: one takes "
             f"{share['seconds_per_generation']:.2f} s, of which ask, tell and bookkeeping are "
             f"{share['head_share']:.2%}; all that the head's process computes, dispatch and "
             f"checkpoints included, is {share['head_cpu_share']:.2%}.",

@@ -1,11 +1,9 @@
 """How the Numba inner loop is compiled, kept on disk, and by one process of a machine only."""
 
-# mypy: disable-error-code="no-untyped-def, no-untyped-call"
-
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,17 +17,17 @@ _MATH = {"contract", "reassoc", "nsz"}
 _OPTIONS: dict[str, Any] = {"error_model": "numpy", "fastmath": _MATH, "nogil": True}
 
 
-def compiled(function):
+def compiled(function: Callable[..., Any]) -> Any:
     """A function that compiled functions call: no wrappers for Python, which compile slowly."""
     return _kept(function, no_cpython_wrapper=True, no_cfunc_wrapper=True)
 
 
-def entry(function):
+def entry(function: Callable[..., Any]) -> Any:
     """A function that Python calls."""
     return _kept(function, no_cfunc_wrapper=True)
 
 
-def _kept(function, **options):
+def _kept(function: Callable[..., Any], **options: bool) -> Any:
     try:
         return njit(cache=True, **_OPTIONS, **options)(function)
     except RuntimeError:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from types import FrameType
 
 
-class Interrupted(BaseException):  # noqa: N818 (it is no error: the run goes on later)
+class Interrupted(BaseException):
     """The user, or the machine's owner, asked the run to end.
 
     Like `KeyboardInterrupt` it is no `Exception`: it may come up in the middle of anything,
