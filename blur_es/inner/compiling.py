@@ -7,9 +7,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from numba import njit
+import numba
 
 LOCK = "blur_es.lock"
+
+# Numba's type stubs lack the options about wrappers.
+_njit: Any = numba.njit
 
 # `nnan` and `ninf` must stay off: with them, a comparison may not notice a NaN and a
 # diverged genome would pass for a sound one. The NumPy error model lets divisions vectorise.
@@ -29,10 +32,10 @@ def entry(function: Callable[..., Any]) -> Any:
 
 def _kept(function: Callable[..., Any], **options: bool) -> Any:
     try:
-        return njit(cache=True, **_OPTIONS, **options)(function)
+        return _njit(cache=True, **_OPTIONS, **options)(function)
     except RuntimeError:
         # Numba finds no folder that it may write to: every process compiles for itself.
-        return njit(**_OPTIONS, **options)(function)
+        return _njit(**_OPTIONS, **options)(function)
 
 
 @contextlib.contextmanager
