@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 
-.PHONY: demo test test-slow lint types format lock clean
+.PHONY: demo bench test test-slow lint types format lock clean
 
 demo: $(STAMP)
 	$(BIN)/blur-es train experiments/digits.yaml
@@ -14,6 +14,12 @@ test: $(STAMP)
 
 test-slow: $(STAMP)
 	$(BIN)/python -m pytest -m slow
+
+# Writes docs/results/*.json and from them docs/performance.md: minutes, and the head's
+# memory over 10,000 generations takes longest.
+bench: $(STAMP)
+	$(BIN)/python -m benchmarks.inner_loop
+	$(BIN)/python -m benchmarks.head
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -1,1 +1,1 @@
-"""Measurements: each module is a command that writes a results file and a page from it."""
+"""Benchmarks: documented commands that write result files; see docs/performance.md."""

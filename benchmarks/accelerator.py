@@ -11,6 +11,7 @@ the processor for copies of data per genome.
 from __future__ import annotations
 
 import argparse
+import itertools
 import re
 import time
 from typing import Any
@@ -47,8 +48,8 @@ def traffic(workload: Workload) -> float:
     rule, sizes, spec = workload.rule, workload.sizes, workload.spec
     k, rows = rule.states, spec.batch_size
     tied = rule.symmetric
-    forward = k * sum((a + 1) * b for a, b in zip(sizes[:-1], sizes[1:], strict=True))
-    backward = 0 if tied else k * sum(a * b for a, b in zip(sizes[1:-1], sizes[2:], strict=True))
+    forward = k * sum((a + 1) * b for a, b in itertools.pairwise(sizes))
+    backward = 0 if tied else k * sum(a * b for a, b in itertools.pairwise(sizes[1:]))
     neurons = k * rows * sum(sizes[1:])
     hidden = k * rows * sum(sizes[1:-1])
     # Product out, moments in, normalised in and out, mixed in and out.

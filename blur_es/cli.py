@@ -276,6 +276,14 @@ def _conformance(options: argparse.Namespace) -> int:
     return FAILED if failed else 0
 
 
+def _bench(options: argparse.Namespace) -> int:
+    from blur_es.analysis.bench import run_bench, table
+
+    result = run_bench(options.backend, options.config, options.population, options.data_dir)
+    print(json.dumps(result) if options.json else table(result))
+    return 0
+
+
 def _positive(text: str) -> int:
     number = int(text)
     if number < 1:
@@ -433,6 +441,27 @@ def _parser() -> argparse.ArgumentParser:
     conformance.add_argument("folder", metavar="DIR", type=Path, help="folder of .npz cases")
     conformance.add_argument("--backend", metavar="NAME", help="one backend (default: all)")
     as_json(conformance, "the results")
+
+    bench = command(
+        "bench",
+        _bench,
+        "Measure evaluations a second beside the rate of plain matrix products.",
+        epilog="One process, one thread, data in memory; takes about a minute.",
+    )
+    bench.add_argument(
+        "--backend", default="auto", metavar="NAME", help="a backend (default: auto)"
+    )
+    bench.add_argument(
+        "--config",
+        default="P1",
+        metavar="P0|P1|P2|FILE",
+        help="a fixed configuration, or an experiment file (default: P1)",
+    )
+    bench.add_argument(
+        "--population", type=_positive, metavar="N", help="genomes of a call (default: 8)"
+    )
+    data_dir(bench)
+    as_json(bench, "the result")
     return parser
 
 

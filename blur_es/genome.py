@@ -160,7 +160,7 @@ class Genome:
     @classmethod
     def from_vector(cls, rule: RuleSpec, vector: FloatArray, layers: int | None = None) -> Genome:
         """The genome of a vector (D,); `layers` is needed for per-layer rules only."""
-        shapes = genome_shapes(rule, layers)
+        shapes = _shapes(rule, layers)
         sizes = [math.prod(shape) for _, shape in shapes]
         if len(vector) != sum(sizes):
             raise InputError(f"genome: a vector of {len(vector)} values, expected {sum(sizes)}")
@@ -297,11 +297,20 @@ def _header(path: Path, arrays: Mapping[str, npt.NDArray[Any]]) -> dict[str, Any
     return dict(header)
 
 
-def genome_shapes(rule: RuleSpec, layers: int | None) -> list[tuple[str, tuple[int, ...]]]:
-    """Name and whole shape of every field in the order of the vector.
+def field_slices(
+    rule: RuleSpec, layers: int
+) -> tuple[dict[str, slice], dict[str, tuple[int, ...]], int]:
+    """Where every field stands in the vector of a genome, its shape, and the vector's length."""
+    slices: dict[str, slice] = {}
+    start = 0
+    shapes = _shapes(rule, layers)
+    for name, shape in shapes:
+        slices[name] = slice(start, start + math.prod(shape))
+        start = slices[name].stop
+    return slices, dict(shapes), start
 
-    Raises `InputError` for a per-layer rule without a number of synapse layers.
-    """
+
+def _shapes(rule: RuleSpec, layers: int | None) -> list[tuple[str, tuple[int, ...]]]:
     if rule.per_layer and not layers:
         raise InputError("genome: a per-layer rule needs to know the number of synapse layers")
     lead = (layers,) if rule.per_layer and layers else ()
@@ -310,7 +319,7 @@ def genome_shapes(rule: RuleSpec, layers: int | None) -> list[tuple[str, tuple[i
 
 def neutral_genome(rule: RuleSpec, layers: int | None = None) -> Genome:
     """Identity transforms, everything kept, nothing learned (η̃ = 0)."""
-    shapes = dict(genome_shapes(rule, layers))
+    shapes = dict(_shapes(rule, layers))
     return Genome(
         rule,
         {

@@ -30,3 +30,12 @@ def limit_loaded_libraries() -> None:
     import threadpoolctl
 
     threadpoolctl.threadpool_limits(limits=1)
+
+
+def peak_memory() -> int:
+    """The most memory that this process has held, in bytes."""
+    import resource
+    import sys
+
+    unit = 1 if sys.platform == "darwin" else 1024
+    return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -8,7 +8,6 @@ genomes share a call.
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Iterator, Sequence
 from typing import Any, Literal, Protocol, runtime_checkable
 
@@ -18,7 +17,7 @@ import numpy.typing as npt
 from blur_es.episode import Episode
 from blur_es.errors import BlurError, InputError
 from blur_es.fitness import Measure
-from blur_es.genome import Genome, genome_shapes
+from blur_es.genome import Genome
 from blur_es.rule import RuleSpec
 
 FloatArray = npt.NDArray[np.floating[Any]]
@@ -139,19 +138,33 @@ def initial_synapses(
 ) -> tuple[list[FloatArray], list[FloatArray | None]]:
     """Initial forward and backward synapses in float64, symmetric where the rule is.
 
-    The order is that of the synapse update: transpose first, then state 0 for all states.
     Raises `InputError` if the genome or the episode is for other states, layers or batches.
     """
-    _check_fit(rule, genome, episode)
+    check_fit(rule, genome, episode)
+    forward, backward = arranged_noise(rule, episode)
+    with np.errstate(all="ignore"):
+        scales = [layer_field(genome, "initial_scale", layer) for layer in range(len(forward))]
+        return (
+            [scale * noise for scale, noise in zip(scales, forward, strict=True)],
+            [
+                None if noise is None else scale * noise
+                for scale, noise in zip(scales, backward, strict=True)
+            ],
+        )
+
+
+def arranged_noise(
+    rule: RuleSpec, episode: Episode
+) -> tuple[list[FloatArray], list[FloatArray | None]]:
+    """An episode's noise in float64 as the rule has it, before a genome scales it.
+
+    The order is that of the synapse update: transpose first, then state 0 for all states.
+    """
     forward: list[FloatArray] = []
     backward: list[FloatArray | None] = []
-    for layer, (ahead, back) in enumerate(
-        zip(episode.forward_noise, episode.backward_noise, strict=True)
-    ):
-        scale = layer_field(genome, "initial_scale", layer)
-        with np.errstate(all="ignore"):
-            weights = scale * ahead.astype(np.float64)
-            returns = None if back is None else scale * back.astype(np.float64)
+    for ahead, back in zip(episode.forward_noise, episode.backward_noise, strict=True):
+        weights = ahead.astype(np.float64)
+        returns = None if back is None else back.astype(np.float64)
         if rule.symmetric and returns is not None:
             returns = weights[:-1].transpose(1, 0, 2).copy()
         if rule.single_state:
@@ -162,37 +175,26 @@ def initial_synapses(
     return forward, backward
 
 
-def _check_fit(rule: RuleSpec, genome: Genome, episode: Episode) -> None:
-    if genome.rule != rule:
+def check_fit(rule: RuleSpec, genome: Genome | None, episode: Episode) -> None:
+    """Whether an inner loop of this rule can run the episode, with the genome if there is one.
+
+    Raises `InputError` if one of them is for other states, layers or batches.
+    """
+    layers, states = len(episode.forward_noise), episode.forward_noise[0].shape[-1]
+    if genome is not None and genome.rule != rule:
         raise InputError("genome: it is of another rule than the inner loop")
-    layers = len(episode.forward_noise)
-    if genome.layers not in (None, layers):
+    if states != rule.states:
+        raise InputError(f"episode: its synapses have {states} states, the rule {rule.states}")
+    if genome is not None and genome.layers not in (None, layers):
         raise InputError(
             f"genome: it is for {genome.layers} synapse layers, the network has {layers}"
         )
-    check_episode(rule, episode)
-
-
-def check_episode(rule: RuleSpec, episode: Episode) -> None:
-    """Raises `InputError` if an episode is for other states, or batches that do not fit."""
-    states = episode.forward_noise[0].shape[-1]
-    if states != rule.states:
-        raise InputError(f"episode: its synapses have {states} states, the rule {rule.states}")
     rows, query_rows = episode.support_inputs.shape[1], episode.query_inputs.shape[1]
     if not rule.reset_neurons and query_rows != rows:
         raise InputError(
             f"episode: neurons that are not reset need query batches of {rows} rows, as the "
             f"support batches have; found {query_rows}"
         )
-
-
-def check_vectors(rule: RuleSpec, length: int, episode: Episode) -> None:
-    """Raises `InputError` if genome vectors of that length are not for an episode's network."""
-    shapes = genome_shapes(rule, len(episode.forward_noise))
-    expected = sum(math.prod(shape) for _, shape in shapes)
-    if length != expected:
-        raise InputError(f"genome: a vector of {length} values, expected {expected}")
-    check_episode(rule, episode)
 
 
 def layer_field(genome: Genome, name: str, layer: int) -> FloatArray:

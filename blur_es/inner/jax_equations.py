@@ -18,7 +18,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from blur_es.genome import genome_shapes
+from blur_es.genome import field_slices
 from blur_es.inner.base import (
     ACTIVATION_EPSILON,
     STATISTICS_BATCHES,
@@ -97,14 +97,8 @@ class Equations:
 
     def fields(self, vector: jax.Array, layers: int) -> Fields:
         """A genome's fields by name, from its vector (D,)."""
-        fields, start = {}, 0
-        for name, shape in genome_shapes(self.rule, layers):
-            size = 1
-            for length in shape:
-                size *= length
-            fields[name] = vector[start : start + size].reshape(shape)
-            start += size
-        return fields
+        slices, shapes, _ = field_slices(self.rule, layers)
+        return {name: vector[place].reshape(shapes[name]) for name, place in slices.items()}
 
     def initial_synapses(self, fields: Fields, data: Data) -> Synapses:
         """What an episode starts from (RULE section 7b); see `base.initial_synapses`."""

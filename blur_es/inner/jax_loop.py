@@ -27,7 +27,7 @@ from blur_es.episode import Episode
 from blur_es.errors import InputError
 from blur_es.files import cache_directory
 from blur_es.fitness import Measure
-from blur_es.genome import Genome
+from blur_es.genome import Genome, field_slices
 from blur_es.inner.base import (
     Evaluation,
     FloatArray,
@@ -35,7 +35,7 @@ from blur_es.inner.base import (
     NetworkState,
     PieceTooLargeError,
     Precision,
-    check_vectors,
+    check_fit,
     score,
 )
 from blur_es.inner.jax_equations import Data, Equations, Layers, Synapses
@@ -88,7 +88,7 @@ class JaxInnerLoop:
             count = max(1, self._piece(episodes[places[0]]) // together)
             for columns in _pieces(places, together):
                 data = self._data([episodes[place] for place in columns])
-                check_vectors(self.rule, genomes.shape[1], episodes[columns[0]])
+                self._check(genomes.shape[1], episodes[columns[0]])
                 for rows in _pieces(range(len(genomes)), count):
                     vectors = self._vectors(genomes[rows])
                     values, finite, predictions = self._on_device(run, vectors, data)
@@ -132,7 +132,7 @@ class JaxInnerLoop:
         for places in _alike(episodes):
             for columns in _pieces(places, min(len(places), self._piece(episodes[places[0]]))):
                 data = self._data([episodes[place] for place in columns])
-                check_vectors(self.rule, len(genome), episodes[columns[0]])
+                self._check(len(genome), episodes[columns[0]])
                 values, finite, gradient = self._on_device(run, vector, data)
                 fitness[:, columns] = values
                 gradients[columns] = gradient
@@ -141,7 +141,7 @@ class JaxInnerLoop:
 
     def unroll(self, genome: Genome, episode: Episode) -> Iterator[NetworkState]:
         """See `InnerLoop.unroll`."""
-        check_vectors(self.rule, len(genome.vector), episode)
+        check_fit(self.rule, genome, episode)
         data = self._one(episode)
         vector = self._vectors(genome.vector)
         begin, step = self._function("begin"), self._function("step")
@@ -157,7 +157,7 @@ class JaxInnerLoop:
 
     def query(self, genome: Genome, episode: Episode) -> FloatArray:
         """See `InnerLoop.query`."""
-        check_vectors(self.rule, len(genome.vector), episode)
+        check_fit(self.rule, genome, episode)
         vector = self._vectors(genome.vector)
         last, _ = self._function("life")(vector, self._one(episode))
         return np.asarray(last).transpose(0, 2, 3, 1).copy()
@@ -176,6 +176,13 @@ class JaxInnerLoop:
         if self.piece is None:
             self.piece = self.suggest_piece([episode], gradients=True)
         return self.piece
+
+    def _check(self, length: int, episode: Episode) -> None:
+        """Raises `InputError` if vectors of a length are not for an episode's network."""
+        expected = field_slices(self.rule, len(episode.forward_noise))[2]
+        if length != expected:
+            raise InputError(f"genome: a vector of {length} values, expected {expected}")
+        check_fit(self.rule, None, episode)
 
     def _on_device(self, run: Callable[..., Any], *arguments: Any) -> list[Any]:
         try:

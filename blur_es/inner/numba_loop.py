@@ -1,306 +1,169 @@
-"""The CPU inner loop: compiled by Numba, float32, products by BLAS."""
+"""The CPU inner loop: compiled by Numba, float32, products by BLAS.
+
+What is compiled is arranged in `layout`, and computed in `activations`, `passes` and
+`synapses`; here they are put together to steps and episodes.
+"""
 
 # mypy: disable-error-code="no-untyped-def, no-untyped-call"
 
 from __future__ import annotations
 
-import itertools
+import functools
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from blur_es.episode import Episode
 from blur_es.fitness import Measure
-from blur_es.genome import Genome
-from blur_es.inner import kernels as kernel
+from blur_es.genome import Genome, neutral_genome
+from blur_es.inner import layout as at
+from blur_es.inner.activations import all_finite, copy, fill
 from blur_es.inner.base import (
     STATISTICS_BATCHES,
     Evaluation,
     FloatArray,
     NetworkState,
-    initial_synapses,
-    layer_field,
+    arranged_noise,
+    check_fit,
     score,
 )
-from blur_es.inner.kernels import compiled
+from blur_es.inner.compiling import compile_lock, compiled, entry
+from blur_es.inner.layout import Float32Array, IntArray, Parameters
+from blur_es.inner.passes import GIVEN, OWN, backward_pass, forward_pass, give_feedback
+from blur_es.inner.synapses import normalize_synapses, update_synapses
 from blur_es.rule import RuleSpec
 
-Float32Array = npt.NDArray[np.float32]
-IntArray = npt.NDArray[np.int64]
-
-_ACTIVATIONS = {
-    "identity": kernel.IDENTITY,
-    "tanh": kernel.TANH,
-    "relu": kernel.RELU,
-    "relu_tanh": kernel.RELU_TANH,
-    "sigmoid": kernel.SIGMOID,
-    "sigmoid_with_grad": kernel.SIGMOID_WITH_GRAD,
-}
-_BACKWARD_UPDATES = {
-    "additive": kernel.ADDITIVE,
-    "multiplicative": kernel.MULTIPLICATIVE,
-    "multiplicative_second_state": kernel.MULTIPLICATIVE_SECOND_STATE,
-    "replace": kernel.REPLACE,
-}
-_FEEDBACKS = {
-    "label": kernel.LABEL,
-    "squared_error_gradient": kernel.SQUARED_ERROR_GRADIENT,
-    "replace": kernel.REPLACE_LABEL,
-}
-_OJAS = {
-    "none": kernel.NO_OJA,
-    "activations": kernel.OJA_ACTIVATIONS,
-    "weights": kernel.OJA_WEIGHTS,
-}
-
-
-class _Parameters(NamedTuple):
-    """A genome as the kernels read it, one row for every synapse layer."""
-
-    matrices: Float32Array
-    scalars: Float32Array
-    vectors: Float32Array
-
-
-class _Shape(NamedTuple):
-    """Where things lie in the flat arrays of a network."""
-
-    sizes: IntArray
-    offsets: IntArray  # of layers 1 .. L in neurons, per row
-    forward_starts: IntArray  # of every synapse layer, and the end
-    backward_starts: IntArray
-    forward_shapes: IntArray  # (sources, targets) of every synapse layer, for normalisation
-    backward_shapes: IntArray
-
-
-class _Buffers(NamedTuple):
-    """Memory of one network, used again for every genome."""
-
-    neurons: Float32Array
-    before: Float32Array  # neurons after the forward pass
-    forward: Float32Array
-    backward: Float32Array
-    seen_forward: Float32Array  # as normalised for the passes
-    seen_backward: Float32Array
-    scratch: Float32Array
-    product: Float32Array
-    change: Float32Array
-    squares: Float32Array
-    query: Float32Array  # neurons of forward-only passes
-    means: Float32Array
-    variances: Float32Array
-
 
 @compiled
-def _step(options, shape, parameters, buffers, inputs, labels, rows, supervised):
-    """One inner step (RULE section 2); False if it left a value that is not finite."""
+def _begin(shape, parameters, buffers, data):
+    """Initial synapses of a genome, neurons at 0."""
+    scalars = parameters[1]
+    for starts, weights, noise in (
+        (shape[2], buffers[2], data[3]),
+        (shape[3], buffers[3], data[4]),
+    ):
+        for i in range(len(starts) - 1):
+            scale = scalars[i, at.INITIAL_SCALE]
+            for n in range(starts[i], starts[i + 1]):
+                weights[n] = scale * noise[n]
+    fill(buffers[0], np.float32(0.0))
+
+
+@entry
+def _steps(options, shape, parameters, buffers, data, rows, first_step, steps):
+    """Inner steps (RULE section 2); False, at once, if one leaves a value that is not finite."""
     sizes, offsets, forward_starts, backward_starts, forward_shapes, backward_shapes = shape
-    matrices, scalars, vectors = parameters
+    scalars = parameters[1]
     neurons, before, forward, backward = buffers[0], buffers[1], buffers[2], buffers[3]
-    seen_forward, seen_backward, scratch, product = buffers[4], buffers[5], buffers[6], buffers[7]
-    change, squares = buffers[8], buffers[9]
-    unused = np.zeros(1, np.float32)
-    if options[kernel.STORED]:
-        kernel.normalize_synapses(
-            options, scalars, forward_shapes, forward, forward_starts, forward
-        )
-        kernel.normalize_synapses(
-            options, scalars, backward_shapes, backward, backward_starts, backward
-        )
-    ahead, back = forward, backward
-    if options[kernel.EFFECTIVE]:
-        kernel.normalize_synapses(
-            options, scalars, forward_shapes, forward, forward_starts, seen_forward
-        )
-        ahead = seen_forward
-    kernel.forward_pass(
-        options,
-        sizes,
-        matrices,
-        scalars,
-        vectors,
-        inputs,
-        rows,
-        neurons,
-        ahead,
-        forward_starts,
-        scratch,
-        kernel.OWN,
-        unused,
-        unused,
-    )
-    last = offsets[len(sizes) - 2] * rows
-    finite = kernel.all_finite(neurons[last:])
-    before[:] = neurons
-    if options[kernel.FORWARD_UPDATE]:
-        kernel.update_synapses(
-            options,
-            sizes,
-            matrices,
-            scalars,
-            kernel.FORWARD_SYNAPSE,
-            kernel.FORWARD_PRE_MATRIX,
-            inputs,
-            rows,
-            before,
-            before,
-            offsets,
-            forward,
-            forward_starts,
-            backward,
-            backward_starts,
-            scratch,
-            product,
-            change,
-            squares,
-        )
-    if supervised:
-        kernel.give_feedback(options, labels, rows, sizes[len(sizes) - 1], neurons, last)
-        if options[kernel.EFFECTIVE]:
-            kernel.normalize_synapses(
-                options, scalars, backward_shapes, backward, backward_starts, seen_backward
+    seen_forward, seen_backward, columns = buffers[4], buffers[5], buffers[9]
+    if first_step == 0:
+        _begin(shape, parameters, buffers, data)
+    own = np.int64(OWN)
+    for step in range(first_step, steps):
+        inputs = data[0][step * rows * sizes[0] : (step + 1) * rows * sizes[0]]
+        if options[at.STORED]:
+            normalize_synapses(
+                options, scalars, forward_shapes, forward, forward_starts, columns, forward
             )
-            back = seen_backward
-        kernel.backward_pass(
-            options,
-            sizes,
-            matrices,
-            scalars,
-            vectors,
-            rows,
-            neurons,
-            offsets,
-            forward,
-            forward_starts,
-            back,
-            backward_starts,
-            scratch,
-            product,
+            normalize_synapses(
+                options, scalars, backward_shapes, backward, backward_starts, columns, backward
+            )
+        ahead, back = forward, backward
+        if options[at.EFFECTIVE]:
+            normalize_synapses(
+                options, scalars, forward_shapes, forward, forward_starts, columns, seen_forward
+            )
+            ahead, back = seen_forward, seen_backward
+        common = np.int64(step == 0 and not options[at.STORED] and not options[at.EFFECTIVE])
+        forward_pass(
+            options, shape, parameters, buffers, inputs, rows, neurons, ahead, data[5], common, own
         )
-        lower = before if options[kernel.FORWARD_PRE] else neurons
-        kernel.update_synapses(
-            options,
-            sizes,
-            matrices,
-            scalars,
-            kernel.SYNAPSE,
-            kernel.PRE,
-            inputs,
-            rows,
-            lower,
-            neurons,
-            offsets,
-            forward,
-            forward_starts,
-            backward,
-            backward_starts,
-            scratch,
-            product,
-            change,
-            squares,
-        )
-    return finite and kernel.all_finite(forward) and kernel.all_finite(backward)
-
-
-@compiled
-def _query(options, shape, parameters, buffers, support, queries, rows, pooled, predictions):
-    """Forward-only passes of the finished network; `predictions` (Q, B, k, n_L), all states."""
-    sizes, offsets, forward_starts, _, forward_shapes, _ = shape
-    matrices, scalars, vectors = parameters
-    neurons, forward, seen, scratch = buffers[0], buffers[2], buffers[4], buffers[6]
-    query, means, variances = buffers[10], buffers[11], buffers[12]
-    layers = len(sizes) - 1
-    states = options[kernel.STATES]
-    ahead = forward
-    if options[kernel.STORED]:
-        kernel.normalize_synapses(options, scalars, forward_shapes, ahead, forward_starts, seen)
-        ahead = seen
-    if options[kernel.EFFECTIVE]:
-        kernel.normalize_synapses(options, scalars, forward_shapes, ahead, forward_starts, seen)
-        ahead = seen
-    mode = kernel.OWN
-    if pooled > 0:
-        _hold(options, sizes, offsets, neurons, rows, query, pooled)
-        kernel.forward_pass(
-            options,
-            sizes,
-            matrices,
-            scalars,
-            vectors,
-            support[len(support) - pooled * rows * sizes[0] :],
-            rows * pooled,
-            query,
-            ahead,
-            forward_starts,
-            scratch,
-            kernel.RECORD,
-            means,
-            variances,
-        )
-        mode = kernel.GIVEN
-    size = rows * states * sizes[layers]
-    last = offsets[layers - 1] * rows
-    width = rows * sizes[0]
-    for q in range(len(queries) // width):
-        _hold(options, sizes, offsets, neurons, rows, query, 1)
-        kernel.forward_pass(
-            options,
-            sizes,
-            matrices,
-            scalars,
-            vectors,
-            queries[q * width : (q + 1) * width],
-            rows,
-            query,
-            ahead,
-            forward_starts,
-            scratch,
-            mode,
-            means,
-            variances,
-        )
-        predictions[q * size : (q + 1) * size] = query[last : last + size]
-
-
-@compiled
-def _hold(options, sizes, offsets, neurons, rows, query, batches):
-    """Where neurons are not reset, give each of some batches what the network holds."""
-    if options[kernel.RESET]:
-        return
-    for i in range(len(sizes) - 1):
-        size = rows * options[kernel.STATES] * sizes[i + 1]
-        start = offsets[i] * rows
-        for n in range(batches):
-            query[start * batches + n * size : start * batches + (n + 1) * size] = neurons[
-                start : start + size
-            ]
-
-
-@compiled
-def _run(options, shape, parameters, buffers, support, labels, queries, rows, pooled, predictions):
-    """One whole episode; False if it diverged."""
-    sizes = shape[0]
-    inputs, outputs = rows * sizes[0], rows * sizes[len(sizes) - 1]
-    finite = True
-    for step in range(len(support) // inputs):
-        supervised = step % options[kernel.SUPERVISED_EVERY] == 0
-        finite = _step(
-            options,
-            shape,
-            parameters,
-            buffers,
-            support[step * inputs : (step + 1) * inputs],
-            labels[step * outputs : (step + 1) * outputs],
-            rows,
-            supervised,
-        )
-        if not finite:
-            predictions[:] = np.nan
+        last = offsets[len(sizes) - 2] * rows
+        # The update may want the forward values; a caller, those of the last layer.
+        kept = 0 if options[at.FORWARD_PRE] or options[at.FORWARD_UPDATE] else last
+        copy(neurons[kept:], before[kept:])
+        finite = all_finite(neurons[last:])
+        supervised = step % options[at.SUPERVISED_EVERY] == 0
+        for part in (at.FORWARD_SYNAPSE, at.SYNAPSE):
+            lower, upper = before, before
+            if part == at.FORWARD_SYNAPSE and not options[at.FORWARD_UPDATE]:
+                continue
+            if part == at.SYNAPSE:
+                if not supervised:
+                    continue
+                size = rows * sizes[len(sizes) - 1]
+                give_feedback(options, data[1][step * size : (step + 1) * size], neurons[last:])
+                if options[at.EFFECTIVE]:
+                    normalize_synapses(
+                        *(options, scalars, backward_shapes, backward, backward_starts),
+                        *(columns, seen_backward),
+                    )
+                backward_pass(options, shape, parameters, buffers, rows, back)
+                lower, upper = before if options[at.FORWARD_PRE] else neurons, neurons
+            update_synapses(options, shape, parameters, buffers, part, inputs, rows, lower, upper)
+        if not (finite and all_finite(forward) and all_finite(backward)):
             return False
-    _query(options, shape, parameters, buffers, support, queries, rows, pooled, predictions)
-    return kernel.all_finite(predictions)
+    return True
+
+
+@entry
+def _query(options, shape, parameters, buffers, data, rows, block, predictions):
+    """Forward-only passes of the finished network; `predictions` (k, all query rows, n_L).
+
+    `rows` are those of a support batch, `block` those of a query pass.
+    """
+    sizes, offsets, forward_starts, _, forward_shapes, _ = shape
+    scalars = parameters[1]
+    neurons, ahead, seen, columns, query = (
+        buffers[0],
+        buffers[2],
+        buffers[4],
+        buffers[9],
+        buffers[10],
+    )
+    for kind in (at.STORED, at.EFFECTIVE):
+        if options[kind]:
+            normalize_synapses(
+                options, scalars, forward_shapes, ahead, forward_starts, columns, seen
+            )
+            ahead = seen
+    layers = len(sizes) - 1
+    outputs = sizes[layers]
+    pooled = options[at.POOLED] * rows
+    total = len(data[2]) // sizes[0]
+    # The support batches that give the statistics go first.
+    start, common = -pooled, np.int64(0)
+    while start < total:
+        if start < 0:
+            count, mode = pooled, OWN
+            inputs = data[0][len(data[0]) - pooled * sizes[0] :]
+        else:
+            count, mode = min(block, total - start), GIVEN if pooled > 0 else OWN
+            inputs = data[2][start * sizes[0] : (start + count) * sizes[0]]
+        if not options[at.RESET]:
+            _hold(options[at.STATES], sizes, offsets, neurons, rows, query, count // rows)
+        forward_pass(
+            options, shape, parameters, buffers, inputs, count, query, ahead, data[5], common, mode
+        )
+        if start >= 0:
+            for o in range(options[at.STATES]):
+                place = (offsets[layers - 1] + o * outputs) * count
+                to = (o * total + start) * outputs
+                copy(query[place : place + count * outputs], predictions[to:])
+        start += count
+    return all_finite(predictions)
+
+
+@compiled
+def _hold(k, sizes, offsets, neurons, rows, query, batches):
+    """Give each of some batches what the neurons hold: they are not reset."""
+    for i in range(len(sizes) - 1):
+        size = rows * sizes[i + 1]
+        for o in range(k):
+            held = neurons[offsets[i] * rows + o * size : offsets[i] * rows + (o + 1) * size]
+            for n in range(batches):
+                place = (offsets[i] * rows + o * size) * batches + n * size
+                copy(held, query[place:])
 
 
 class NumbaInnerLoop:
@@ -308,7 +171,6 @@ class NumbaInnerLoop:
 
     def __init__(self, rule: RuleSpec) -> None:
         self.rule = rule
-        self._options = _options(rule)
 
     def evaluate(
         self, genomes: FloatArray, episodes: Sequence[Episode], measures: Sequence[Measure]
@@ -317,123 +179,114 @@ class NumbaInnerLoop:
         fitness = np.empty((len(measures), len(genomes), len(episodes)))
         diverged = np.zeros((len(genomes), len(episodes)), dtype=bool)
         for r, episode in enumerate(episodes):
-            network = _Network(self.rule, self._options, episode)
+            network = self._network(episode)
+            layers = len(episode.sizes) - 1
+            parameters = at.genome_parameters(self.rule, np.asarray(genomes), layers)
             labels = episode.query_labels.reshape(-1, episode.sizes[-1])
-            for g, vector in enumerate(genomes):
-                genome = Genome.from_vector(self.rule, vector, len(episode.sizes) - 1)
-                finite, states = network.run(genome)
+            for g in range(len(genomes)):
+                finite = network.run(Parameters(*(array[g] for array in parameters)))
                 diverged[g, r] = not finite
-                predictions = states[:, :, 0].reshape(-1, episode.sizes[-1])
-                fitness[:, g, r] = score(measures, predictions, labels, not finite)
+                fitness[:, g, r] = score(measures, network.predictions[0], labels, not finite)
         return Evaluation(fitness, diverged)
 
     def unroll(self, genome: Genome, episode: Episode) -> Iterator[NetworkState]:
         """See `InnerLoop.unroll`."""
-        network = _Network(self.rule, self._options, episode)
-        yield from network.steps(genome)
+        network, parameters = self._one(genome, episode)
+        yield from network.steps(parameters)
 
     def query(self, genome: Genome, episode: Episode) -> FloatArray:
         """See `InnerLoop.query`."""
-        _, states = _Network(self.rule, self._options, episode).run(genome)
-        return states.transpose(0, 1, 3, 2).copy()
+        network, parameters = self._one(genome, episode)
+        network.run(parameters)
+        queries, rows, outputs = episode.query_labels.shape
+        shape = (self.rule.states, queries, rows, outputs)
+        return network.predictions.reshape(shape).transpose(1, 2, 3, 0).copy()
+
+    def _network(self, episode: Episode) -> _Network:
+        _compile()
+        return _Network(self.rule, episode)
+
+    def _one(self, genome: Genome, episode: Episode) -> tuple[_Network, Parameters]:
+        check_fit(self.rule, genome, episode)
+        layers = len(episode.sizes) - 1
+        parameters = at.genome_parameters(self.rule, genome.vector[None], layers)
+        return self._network(episode), Parameters(*(array[0] for array in parameters))
+
+
+@functools.cache
+def _compile() -> None:
+    """Compile everything, or load it from the cache, by running the smallest episode."""
+    one = np.zeros((1, 1, 1), np.float32)
+    rule = RuleSpec(states=1, feedback="replace")
+    episode = Episode(one, one, one, one, (np.zeros((2, 1, 1), np.float32),), (None,))
+    vector = neutral_genome(rule).vector[None]
+    parameters = at.genome_parameters(rule, vector, 1)
+    with compile_lock(_steps.stats.cache_path):
+        _Network(rule, episode).run(Parameters(*(array[0] for array in parameters)))
 
 
 class _Network:
-    """Memory and data of one episode, ready to be run with one genome after another."""
+    """Memory and data of one episode, ready to be run with one genome after another.
 
-    def __init__(self, rule: RuleSpec, options: IntArray, episode: Episode) -> None:
+    Attributes:
+        predictions: (k, rows of all query batches, n_L), what the last run predicted.
+    """
+
+    def __init__(self, rule: RuleSpec, episode: Episode) -> None:
+        check_fit(rule, None, episode)
         self.rule = rule
-        self.options = options
         self.episode = episode
-        self.rows = episode.support_inputs.shape[1]
-        self.support = _flat(episode.support_inputs)
-        self.labels = _flat(episode.support_labels)
-        self.queries = _flat(episode.query_inputs)
+        self.unroll, self.rows, _ = episode.support_inputs.shape
+        queries, query_rows, outputs = episode.query_labels.shape
         statistics = rule.normalizes_forward and rule.query_statistics == "support"
-        self.pooled = min(STATISTICS_BATCHES, len(episode.support_inputs)) if statistics else 0
-        self.planes = int(options[kernel.PLANES])
-        self.shape = _shape(rule, episode.sizes, self.planes, bool(options[kernel.TIED]))
-        self.buffers = self._buffers()
-        self.predictions = np.zeros(episode.query_labels.size * rule.states, dtype=np.float32)
+        pooled = min(STATISTICS_BATCHES, self.unroll) if statistics else 0
+        self.options = at.rule_options(rule, pooled)
+        self.planes = int(self.options[at.PLANES])
+        sizes = episode.sizes
+        self.shape = at.network_shape(sizes, self.options)
+        self.block = at.query_block(sizes, self.options, query_rows, queries * query_rows)
+        self.buffers = at.make_buffers(rule, self.shape, self.options, self.rows, self.block)
+        self.data = self._data()
+        self.predictions = np.zeros((rule.states, queries * query_rows, outputs), np.float32)
 
-    def run(self, genome: Genome) -> tuple[bool, Float32Array]:
-        """Run the episode: whether it stayed finite, and the last layer (Q, B, k, n_L)."""
-        self._reset(genome)
-        finite = _run(
-            self.options,
-            self.shape,
-            _parameters(genome, len(self.episode.sizes) - 1),
-            self.buffers,
-            self.support,
-            self.labels,
-            self.queries,
-            self.rows,
-            self.pooled,
-            self.predictions,
-        )
-        queries, rows, outputs = self.episode.query_labels.shape
-        return bool(finite), self.predictions.reshape(queries, rows, self.rule.states, outputs)
+    def run(self, parameters: Parameters) -> bool:
+        """Run the whole episode; whether it stayed finite."""
+        arguments = (self.options, self.shape, parameters, self.buffers, self.data, self.rows)
+        predictions = self.predictions.reshape(-1)
+        finite = bool(_steps(*arguments, 0, self.unroll))
+        if finite:
+            return bool(_query(*arguments, self.block, predictions))
+        predictions[:] = np.nan
+        return False
 
-    def steps(self, genome: Genome) -> Iterator[NetworkState]:
+    def steps(self, parameters: Parameters) -> Iterator[NetworkState]:
         """Run the episode step by step."""
-        self._reset(genome)
-        parameters = _parameters(genome, len(self.episode.sizes) - 1)
-        for step, (inputs, labels) in enumerate(
-            zip(self.episode.support_inputs, self.episode.support_labels, strict=True)
-        ):
-            supervised = step % self.rule.supervised_every == 0
-            _step(
-                self.options,
-                self.shape,
-                parameters,
-                self.buffers,
-                _flat(inputs),
-                _flat(labels),
-                self.rows,
-                supervised,
-            )
-            yield self._state(inputs)
+        arguments = (self.options, self.shape, parameters, self.buffers, self.data, self.rows)
+        for step in range(self.unroll):
+            _steps(*arguments, step, step + 1)
+            yield self._state(self.episode.support_inputs[step])
 
-    def _reset(self, genome: Genome) -> None:
-        """Initial synapses of a genome, neurons at 0."""
-        forward, backward = initial_synapses(self.rule, genome, self.episode)
-        for i, weights in enumerate(forward):
-            start, end = self.shape.forward_starts[i : i + 2]
-            self.buffers.forward[start:end] = _flat(weights.transpose(0, 2, 1)[:, : self.planes])
-        if not self.options[kernel.TIED]:
-            for i, returns in enumerate(backward):
-                if returns is not None:
-                    start, end = self.shape.backward_starts[i : i + 2]
-                    self.buffers.backward[start:end] = _flat(
-                        returns.transpose(0, 2, 1)[:, : self.planes]
-                    )
-        self.buffers.neurons[:] = 0.0
+    def _data(self) -> at.Data:
+        episode, planes = self.episode, self.planes
+        forward, backward = arranged_noise(self.rule, episode)
+        first_layer = at.flat(forward[0].transpose(2, 0, 1)[:planes]).reshape(
+            planes, *forward[0].shape[:2]
+        )
+        with np.errstate(all="ignore"):
+            first = np.asarray(episode.support_inputs[0], np.float32) @ first_layer[:, :-1]
+        behind = [] if self.options[at.TIED] else [noise for noise in backward if noise is not None]
 
-    def _buffers(self) -> _Buffers:
-        sizes, k, rows = self.episode.sizes, self.rule.states, self.rows
-        forward, backward = int(self.shape.forward_starts[-1]), int(self.shape.backward_starts[-1])
-        widest, neurons = max(sizes[1:]), sum(sizes[1:])
-        effective = self.rule.normalize_synapses != "none"
-        largest = max((a + 1) * b for a, b in itertools.pairwise(sizes))
-        plain = self.rule.oja == "none" and self.rule.saturation == "none"
+        def synapses(noise: Sequence[FloatArray]) -> Float32Array:
+            pieces = [at.flat(array.transpose(2, 0, 1)[:planes]) for array in noise]
+            return np.concatenate([np.zeros(0, np.float32), *pieces])
 
-        def zeros(size: int) -> Float32Array:
-            return np.zeros(size, dtype=np.float32)
-
-        return _Buffers(
-            neurons=zeros(rows * k * neurons),
-            before=zeros(rows * k * neurons),
-            forward=zeros(forward),
-            backward=zeros(backward),
-            seen_forward=zeros(forward if effective else 0),
-            seen_backward=zeros(backward if effective else 0),
-            scratch=zeros(max(1, self.pooled) * rows * k * widest),
-            product=zeros(rows * k * widest),
-            change=zeros(0 if plain else self.planes * largest),
-            squares=zeros(self.planes * widest),
-            query=zeros(max(1, self.pooled) * rows * k * neurons),
-            means=zeros(k * neurons),
-            variances=zeros(k * neurons),
+        return at.Data(
+            support=at.flat(episode.support_inputs),
+            labels=at.flat(episode.support_labels),
+            queries=at.flat(episode.query_inputs),
+            forward_noise=synapses(forward),
+            backward_noise=synapses(behind),
+            first=at.flat(first),
         )
 
     def _state(self, inputs: Float32Array) -> NetworkState:
@@ -444,13 +297,13 @@ class _Network:
         def layer(neurons: Float32Array, index: int) -> Float32Array:
             start = int(self.shape.offsets[index - 1]) * rows
             block = neurons[start : start + rows * k * sizes[index]]
-            return block.reshape(rows, k, sizes[index]).transpose(0, 2, 1).copy()
+            return block.reshape(k, rows, sizes[index]).transpose(1, 2, 0).copy()
 
         def synapses(flat: Float32Array, starts: IntArray, i: int, targets: int) -> Float32Array:
-            block = flat[starts[i] : starts[i + 1]].reshape(-1, self.planes, targets)
+            block = flat[starts[i] : starts[i + 1]].reshape(self.planes, -1, targets)
             if self.planes < k:
-                block = np.repeat(block, k, axis=1)
-            return block.transpose(0, 2, 1).copy()
+                block = np.repeat(block, k, axis=0)
+            return block.transpose(1, 2, 0).copy()
 
         layers = len(sizes) - 1
         forward = tuple(
@@ -459,7 +312,7 @@ class _Network:
         )
         backward: list[Float32Array | None] = [None]
         for i in range(1, layers):
-            if self.options[kernel.TIED]:
+            if self.options[at.TIED]:
                 backward.append(forward[i][:-1].transpose(1, 0, 2).copy())
             else:
                 backward.append(
@@ -471,109 +324,3 @@ class _Network:
             forward=forward,
             backward=tuple(backward),
         )
-
-
-def _options(rule: RuleSpec) -> IntArray:
-    """The rule as numbers, at the positions that the kernels name."""
-    # Without Oja's term all states of a single-state synapse stay equal, and one is kept.
-    shared = rule.single_state and rule.oja == "none"
-    tied = rule.symmetric and rule.oja == "none" and rule.normalize_synapses == "none"
-    options = np.zeros(kernel.OPTIONS, dtype=np.int64)
-    for position, value in (
-        (kernel.STATES, rule.states),
-        (kernel.PLANES, 1 if shared else rule.states),
-        (kernel.FORWARD_ACTIVATION, _ACTIVATIONS[rule.forward_activation]),
-        (kernel.BACKWARD_ACTIVATION, _ACTIVATIONS[rule.backward_activation]),
-        (kernel.LAST_ACTIVATION, _ACTIVATIONS[rule.last_activation]),
-        (kernel.SYNAPSE_ACTIVATION, _ACTIVATIONS[rule.synapse_activation]),
-        (kernel.BACKWARD_UPDATE, _BACKWARD_UPDATES[rule.backward_update]),
-        (kernel.SYMMETRIC, rule.symmetric),
-        (kernel.TIED, tied),
-        (kernel.RESET, rule.reset_neurons),
-        (kernel.SUPERVISED_EVERY, rule.supervised_every),
-        (kernel.FEEDBACK, _FEEDBACKS[rule.feedback]),
-        (kernel.FORWARD_UPDATE, rule.forward_synapse_update),
-        (kernel.FORWARD_PRE, rule.forward_pre_states),
-        (kernel.OJA, _OJAS[rule.oja]),
-        (kernel.OJA_MULTIPLIER, rule.oja_multiplier),
-        (kernel.SATURATION, rule.saturation != "none"),
-        (kernel.NORMALIZE_FORWARD, rule.normalizes_forward),
-        (kernel.NORMALIZE_BACKWARD, rule.normalizes_backward),
-        (kernel.STORED, rule.normalize_synapses in ("stored", "both")),
-        (kernel.EFFECTIVE, rule.normalize_synapses in ("effective", "both")),
-        (kernel.RESCALE, rule.rescale_synapses),
-        (kernel.MEAN, rule.batch_reduction == "mean"),
-        (kernel.SINGLE_STATE, rule.single_state),
-    ):
-        options[position] = value
-    return options
-
-
-def _parameters(genome: Genome, layers: int) -> _Parameters:
-    """The genome's fields, layer by layer, at the positions that the kernels name."""
-    k, rule = genome.rule.states, genome.rule
-    parameters = _Parameters(
-        matrices=np.zeros((layers, kernel.MATRICES, k, k), np.float32),
-        scalars=np.zeros((layers, kernel.SCALARS), np.float32),
-        vectors=np.zeros((layers, kernel.VECTORS, k), np.float32),
-    )
-    places: dict[str, tuple[Float32Array, int]] = {
-        "neuron.forward": (parameters.matrices, kernel.U),
-        "neuron.backward": (parameters.matrices, kernel.V),
-        "neuron.keep": (parameters.scalars, kernel.NEURON_KEEP),
-        "neuron.update": (parameters.scalars, kernel.NEURON_UPDATE),
-        "synapse.rescale": (parameters.scalars, kernel.RESCALE_TO),
-        "normalization.forward_scale": (parameters.vectors, kernel.FORWARD_SCALE),
-        "normalization.forward_shift": (parameters.vectors, kernel.FORWARD_SHIFT),
-        "normalization.backward_scale": (parameters.vectors, kernel.BACKWARD_SCALE),
-        "normalization.backward_shift": (parameters.vectors, kernel.BACKWARD_SHIFT),
-    }
-    for part, scalar, matrix in (
-        ("synapse", kernel.SYNAPSE, kernel.PRE),
-        ("forward_synapse", kernel.FORWARD_SYNAPSE, kernel.FORWARD_PRE_MATRIX),
-    ):
-        places[f"{part}.pre"] = (parameters.matrices, matrix)
-        places[f"{part}.post"] = (parameters.matrices, matrix + 1)
-        places[f"{part}.keep"] = (parameters.scalars, scalar + kernel.KEEP)
-        places[f"{part}.update"] = (parameters.scalars, scalar + kernel.UPDATE)
-        places[f"{part}.oja_multiplier"] = (parameters.scalars, scalar + kernel.MULTIPLIER)
-        places[f"{part}.saturation"] = (parameters.scalars, scalar + kernel.SATURATION_SCALE)
-    # A value beyond float32 becomes infinite here and diverges, as it does in the products.
-    with np.errstate(over="ignore"):
-        for name in genome.fields:
-            if name in places:
-                array, position = places[name]
-                for layer in range(layers):
-                    array[layer, position] = layer_field(genome, name, layer)
-        parameters.scalars[:, kernel.OJA_EXTRA] = rule.oja_extra
-        parameters.scalars[:, kernel.SATURATION_EPSILON] = rule.saturation_epsilon
-    return parameters
-
-
-def _shape(rule: RuleSpec, sizes: tuple[int, ...], planes: int, tied: bool) -> _Shape:
-    """Lay out the flat arrays of a network."""
-    layers = len(sizes) - 1
-    forward_shapes = np.array([(sizes[i] + 1, sizes[i + 1]) for i in range(layers)], np.int64)
-    # The first layer's backward synapses feed nothing, and tied ones are the forward ones.
-    backward_shapes = np.array(
-        [(sizes[i + 1], sizes[i]) if i and not tied else (0, 0) for i in range(layers)], np.int64
-    )
-
-    def starts(shapes: IntArray) -> IntArray:
-        return np.concatenate([[0], np.cumsum(shapes.prod(axis=1) * planes)]).astype(np.int64)
-
-    return _Shape(
-        sizes=np.array(sizes, np.int64),
-        offsets=np.concatenate([[0], np.cumsum(np.array(sizes[1:]) * rule.states)]).astype(
-            np.int64
-        ),
-        forward_starts=starts(forward_shapes),
-        backward_starts=starts(backward_shapes),
-        forward_shapes=forward_shapes,
-        backward_shapes=backward_shapes,
-    )
-
-
-def _flat(array: npt.NDArray[Any]) -> Float32Array:
-    with np.errstate(over="ignore"):
-        return np.ascontiguousarray(array, dtype=np.float32).reshape(-1)

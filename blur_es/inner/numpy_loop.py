@@ -127,26 +127,21 @@ class _Run:
             forward, _ = _normalize_synapses(genome, forward, self.backward)
         statistics: Statistics | None = None
         if rule.normalizes_forward and rule.query_statistics == "support":
-            pooled = episode.support_inputs[-STATISTICS_BATCHES:]
+            pooled = episode.support_inputs[-STATISTICS_BATCHES:].reshape(-1, episode.sizes[0])
             statistics = []
-            forward_pass(
-                genome,
-                forward,
-                self._start(len(pooled)),
-                pooled.reshape(-1, pooled.shape[-1]),
-                record=statistics,
-            )
+            forward_pass(genome, forward, self._start(len(pooled)), pooled, record=statistics)
         return np.stack(
             [
-                forward_pass(genome, forward, self._start(1), inputs, statistics)[-1]
+                forward_pass(genome, forward, self._start(len(inputs)), inputs, statistics)[-1]
                 for inputs in episode.query_inputs
             ]
         )
 
-    def _start(self, batches: int) -> list[FloatArray]:
-        """What the neurons hold before a forward-only pass on some batches."""
-        held = [np.concatenate([neurons] * batches) for neurons in self.neurons]
-        return [np.zeros_like(neurons) for neurons in held] if self.rule.reset_neurons else held
+    def _start(self, rows: int) -> list[FloatArray]:
+        """What the neurons hold before a forward-only pass of some rows, in whole batches."""
+        if self.rule.reset_neurons:
+            return [np.zeros((rows, *neurons.shape[1:])) for neurons in self.neurons]
+        return [np.concatenate([neurons] * (rows // len(neurons))) for neurons in self.neurons]
 
 
 def inner_step(

@@ -1,0 +1,211 @@
+"""What the outer loop costs: `python -m benchmarks.head [share] [dispatch] [memory]`.
+
+Two Ray workers. `share` trains P1 with population 80; `dispatch` evaluates genomes that
+take a millisecond each; `memory` trains a toy function for 10,000 generations (an hour or
+less) and notes what the head and the workers hold. Writes `docs/results/head.json`.
+"""
+
+from __future__ import annotations
+
+# Before NumPy and JAX: they read these once.
+from blur_es.threads import use_one_thread
+
+use_one_thread()
+
+import argparse
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.report import RESULTS, write_results
+from blur_es.analysis.bench import machine
+from blur_es.config import ExperimentConfig, build_config
+from blur_es.episode import Phase
+from blur_es.fitness import FloatArray
+from blur_es.fleet.dispatch import RayFleet
+from blur_es.fleet.evaluator import EpisodeRange, LocalEvaluator
+from blur_es.inner import Evaluation
+from blur_es.meta.trainer import Trainer, search_space
+from blur_es.run.store import RunFolder
+
+WORKERS = 2
+
+
+def _config(**sections: Any) -> ExperimentConfig:
+    common: dict[str, Any] = {
+        "name": "head",
+        "seed": 0,
+        "rule": {"states": 2, "normalize": "both"},
+        "fitness": {"measure": "cross_entropy"},
+    }
+    return build_config(common | sections)
+
+
+def _toy(population: int, generations: int, **more: Any) -> ExperimentConfig:
+    return _config(
+        network={"hidden": [4]},
+        tasks=[{"name": "xor"}],
+        episode={"unroll": 2, "batch_size": 8, "query_batches": 1},
+        meta={
+            "method": "es",
+            "strategy": "cma_es",
+            "population": population,
+            "generations": generations,
+            "validation_episodes": 1,
+        },
+        **more,
+    )
+
+
+class Watched(RayFleet):
+    """A fleet that tells after each generation of meta-training."""
+
+    tell: Callable[[int], None] | None = None
+
+    def evaluate(self, genomes: FloatArray, episodes: EpisodeRange) -> Evaluation:
+        """See `Evaluator.evaluate`."""
+        found = super().evaluate(genomes, episodes)
+        if episodes.phase is Phase.META_TRAINING and self.tell is not None:
+            self.tell(episodes.generation)
+        return found
+
+
+def _train(config: ExperimentConfig, tell: Callable[[int], None], fleet: Watched) -> list[Any]:
+    fleet.tell = tell
+    with tempfile.TemporaryDirectory() as folder:
+        run = RunFolder(Path(folder) / "run")
+        run.path.mkdir()
+        run.begin(config.to_yaml())
+        Trainer(config, run, fleet).train()
+        return list(run.metrics.read())
+
+
+def share() -> dict[str, Any]:
+    """The head's share of P1 generations, once the first two have compiled everything."""
+    generations, population = 8, 80
+    config = _config(
+        network={"hidden": [512]},
+        tasks=[{"name": "benchmarks.stubs:RandomImages"}],
+        episode={"unroll": 15, "batch_size": 128, "query_batches": 20},
+        meta={
+            "method": "es",
+            "strategy": "cma_es",
+            "population": population,
+            "generations": generations,
+            "validation_episodes": 1,
+        },
+    )
+    clock: list[tuple[float, float]] = []
+    fleet = Watched(config.problem(), workers=WORKERS)
+    try:
+        metrics = _train(
+            config, lambda _: clock.append((time.perf_counter(), time.process_time())), fleet
+        )
+    finally:
+        fleet.close()
+    wall, computed = (last - first for first, last in zip(clock[2], clock[-1], strict=True))
+    later = metrics[3:]
+    return {
+        "workers": WORKERS,
+        "population": population,
+        "generations": generations,
+        "seconds_per_generation": wall / (len(clock) - 3),
+        "head_share": sum(m["head_seconds"] for m in later) / sum(m["seconds"] for m in later),
+        "head_cpu_share": computed / wall,
+    }
+
+
+def dispatch() -> dict[str, Any]:
+    """Time against all work divided by the workers, for evaluations of a millisecond."""
+    population, repeats = 400, 9
+    config = _toy(population, 1, fitness={"measure": "benchmarks.stubs:sleeping"})
+    genomes = np.stack([search_space(config).initial.vector] * population)
+    problem = config.problem()
+    alone = LocalEvaluator(problem)
+    fleet = Watched(problem, workers=WORKERS)
+    times: dict[str, list[float]] = {"alone": [], "fleet": []}
+    try:
+        for generation in range(repeats + 2):
+            wanted = EpisodeRange(Phase.META_TRAINING, generation, 1)
+            for name, evaluator, some in (("alone", alone, 100), ("fleet", fleet, population)):
+                began = time.perf_counter()
+                evaluator.evaluate(genomes[:some], wanted)
+                times[name].append((time.perf_counter() - began) / some)
+    finally:
+        fleet.close()
+    # The first two find out how long an evaluation takes.
+    one, shared = (float(np.median(times[name][2:])) for name in ("alone", "fleet"))
+    return {
+        "workers": WORKERS,
+        "population": population,
+        "seconds_per_evaluation": one,
+        "times_ideal": shared * WORKERS / one,
+    }
+
+
+def memory(generations: int) -> dict[str, Any]:
+    """What the head and the workers hold, from an early generation to the last."""
+    import ray
+
+    config = _toy(8, generations)
+    fleet = Watched(config.problem(), workers=WORKERS)
+    samples: list[dict[str, Any]] = []
+    descriptions = ray.get([w.actor.describe.remote() for w in fleet._workers.values()])
+
+    def note(generation: int) -> None:
+        if generation % max(1, generations // 20) == 0:
+            samples.append(
+                {
+                    "generation": generation,
+                    "head_bytes": _resident("self"),
+                    "worker_bytes": [_resident(process) for _, process, _, _ in descriptions],
+                }
+            )
+
+    try:
+        _train(config, note, fleet)
+    finally:
+        fleet.close()
+    return {"generations": generations, "samples": samples}
+
+
+def _resident(process: int | str) -> int:
+    """Resident bytes of a process, from Linux's /proc."""
+    for line in Path(f"/proc/{process}/status").read_text().splitlines():
+        if line.startswith("VmRSS:"):
+            return 1024 * int(line.split()[1])
+    raise RuntimeError(f"process {process} does not tell its memory")
+
+
+def main() -> None:
+    """Measure what is asked for, and keep the rest of an earlier file."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument(
+        "parts", nargs="*", metavar="PART", help="share, dispatch, memory (default: all)"
+    )
+    parser.add_argument("--generations", type=int, default=10_000, help="of the memory part")
+    options = parser.parse_args()
+    sys.path.insert(0, str(Path.cwd()))
+    parts = options.parts or ["share", "dispatch", "memory"]
+    path = RESULTS / "head.json"
+    content = json.loads(path.read_text()) if path.exists() else {}
+    content["machine"] = machine()
+    if "share" in parts:
+        content["share"] = share()
+    if "dispatch" in parts:
+        content["dispatch"] = dispatch()
+    if "memory" in parts:
+        content["memory"] = memory(options.generations)
+    for name in ("command", "date"):
+        content.pop(name, None)
+    write_results("head", content, "python -m benchmarks.head")
+
+
+if __name__ == "__main__":
+    main()

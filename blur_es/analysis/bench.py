@@ -1,0 +1,362 @@
+"""How fast a backend evaluates, beside the matrix products that the same process can do.
+
+An evaluation is almost all matrix products, so its speed is told as a share of the rate at
+which BLAS multiplies matrices of the same shapes (`ratio`). Everything runs in one process
+with one thread on data in memory. Machines are noisy: evaluations and products take turns,
+and medians are told.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from blur_es.analysis.products import Product, total_flops, useful_products
+from blur_es.config import load_config
+from blur_es.episode import Episode, EpisodeKey, EpisodeSpec, Phase, make_episode, random_generator
+from blur_es.episode import initial_noise as make_noise
+from blur_es.errors import InputError
+from blur_es.fitness import make_measure
+from blur_es.genome import random_genome
+from blur_es.inner import BACKENDS, make_inner_loop
+from blur_es.rule import RuleSpec
+from blur_es.tasks import make_task
+from blur_es.threads import limit_loaded_libraries, peak_memory
+
+Float32Array = npt.NDArray[np.float32]
+
+# What is timed is repeated until it takes about this long, so many times.
+SECONDS = 0.15
+REPEATS = 7
+LARGE = Product(2048, 2048, 2048)
+
+
+@dataclasses.dataclass(frozen=True)
+class Workload:
+    """What is evaluated: a rule, a network and the lengths of an episode."""
+
+    name: str
+    rule: RuleSpec
+    sizes: tuple[int, ...]
+    spec: EpisodeSpec
+
+
+def _fixed(name: str, sizes: tuple[int, ...], states: int, spec: EpisodeSpec) -> Workload:
+    return Workload(name, RuleSpec(states=states, normalize="both"), sizes, spec)
+
+
+# Fixed configurations: toy functions, the paper's evolution experiment, a deeper network.
+WORKLOADS = {
+    workload.name: workload
+    for workload in (
+        _fixed("P0", (2, 20, 1), 2, EpisodeSpec(unroll=50, batch_size=64, query_batches=10)),
+        _fixed("P1", (196, 512, 10), 2, EpisodeSpec(unroll=15, batch_size=128, query_batches=20)),
+        _fixed(
+            "P2", (784, 256, 128, 10), 4, EpisodeSpec(unroll=10, batch_size=128, query_batches=20)
+        ),
+    )
+}
+
+
+def load_workload(name: str, data_dir: str | None = None) -> tuple[Workload, Episode]:
+    """A fixed configuration with random data, or an experiment file with its first task's.
+
+    Raises `InputError` for a name that is neither, or for a file with something wrong in it.
+    """
+    if name in WORKLOADS:
+        return WORKLOADS[name], random_episode(WORKLOADS[name])
+    if not Path(name).exists():
+        raise InputError(
+            f"--config: found {name!r}, expected one of {', '.join(WORKLOADS)} or an experiment "
+            "file"
+        )
+    config = load_config(name)
+    with config.located():
+        task = make_task(config.problem().tasks[0], data_dir)
+        workload = Workload(
+            config.name,
+            config.rule,
+            (task.inputs, *config.network.hidden, task.outputs),
+            config.episode,
+        )
+        episode = make_episode(
+            task,
+            config.network.hidden,
+            config.rule.states,
+            config.episode,
+            config.seed,
+            EpisodeKey(Phase.META_TRAINING, 1, 0, 0),
+        )
+    return workload, episode
+
+
+def random_episode(workload: Workload) -> Episode:
+    """An episode of normal inputs and random labels."""
+    generator = random_generator(0)
+    sizes, spec = workload.sizes, workload.spec
+
+    def inputs(batches: int) -> Float32Array:
+        return generator.standard_normal((batches, spec.batch_size, sizes[0]), dtype=np.float32)
+
+    def labels(batches: int) -> Float32Array:
+        chosen = generator.random((batches, spec.batch_size, sizes[-1])) < 0.5
+        return np.where(chosen, -1.0, 1.0).astype(np.float32)
+
+    noise = [
+        make_noise(sizes, layer, workload.rule.states, generator) for layer in range(len(sizes) - 1)
+    ]
+    return Episode(
+        support_inputs=inputs(spec.unroll),
+        support_labels=labels(spec.unroll),
+        query_inputs=inputs(spec.query_batches),
+        query_labels=labels(spec.query_batches),
+        forward_noise=tuple(forward for forward, _ in noise),
+        backward_noise=tuple(backward for _, backward in noise),
+    )
+
+
+def run_bench(
+    backend: str, config: str, population: int | None = None, data_dir: str | None = None
+) -> dict[str, Any]:
+    """Measure a backend on a configuration; the content of `blur-es bench --json`.
+
+    Rates are per second, `gflops` are 1e9 floating point operations a second, times are
+    seconds, memory is bytes. Where the time goes is told in shares of an evaluation:
+    `products` is what the useful products take at the rate of their shapes, the next two
+    what the same number of values takes in NumPy-free compiled pieces of the Numba backend
+    (null for other backends), `rest` is what remains.
+    """
+    if backend not in BACKENDS and backend != "auto":
+        raise InputError(
+            f"--backend: found {backend!r}, expected one of auto, {', '.join(BACKENDS)}"
+        )
+    workload, episode = load_workload(config, data_dir)
+    limit_loaded_libraries()
+    products = useful_products(workload.rule, workload.sizes, workload.spec)
+    flops = total_flops(products)
+    loop = make_inner_loop(backend, workload.rule)
+    limit_loaded_libraries()
+    measures = [make_measure("cross_entropy", 0.5), make_measure("accuracy")]
+    layers = len(workload.sizes) - 1
+    count = population or 8
+    genomes = np.stack(
+        [
+            random_genome(workload.rule, random_generator(1, number), layers).vector
+            for number in range(count)
+        ]
+    )
+
+    def evaluate() -> None:
+        loop.evaluate(genomes, [episode], measures)
+
+    evaluate()
+    multiply = {product: multiplication(product) for product in [*products, LARGE]}
+    pieces = _pieces(workload) if type(loop).__name__ == "NumbaInnerLoop" else {}
+    timings: dict[str, list[float]] = {"evaluation": [], "products": [], "large": []}
+    timings |= {name: [] for name in pieces}
+    for _ in range(REPEATS):
+        timings["evaluation"].append(seconds_each(evaluate) / count)
+        timings["products"].append(
+            sum(
+                number * seconds_each(multiply[product], SECONDS / len(products))
+                for product, number in products.items()
+            )
+        )
+        timings["large"].append(seconds_each(multiply[LARGE]))
+        for name, piece in pieces.items():
+            timings[name].append(seconds_each(piece, SECONDS / 4))
+    median = {name: float(np.median(values)) for name, values in timings.items()}
+    useful = flops / median["evaluation"] / 1e9
+    same_shapes = flops / median["products"] / 1e9
+    shares: dict[str, float | None] = {
+        "products": median["products"] / median["evaluation"],
+        "normalization_and_activations": None,
+        "mixing": None,
+        "rest": None,
+    }
+    if pieces:
+        shares |= {name: median[name] / median["evaluation"] for name in pieces}
+        shares["rest"] = 1.0 - sum(share for share in shares.values() if share)
+    return {
+        "config": workload.name,
+        "backend": backend,
+        "sizes": list(workload.sizes),
+        "states": workload.rule.states,
+        **dataclasses.asdict(workload.spec),
+        "population": count,
+        "evaluations_per_second": 1.0 / median["evaluation"],
+        "seconds_per_evaluation": median["evaluation"],
+        "seconds_per_evaluation_quartiles": np.quantile(
+            timings["evaluation"], [0.25, 0.75]
+        ).tolist(),
+        "useful_flops_per_evaluation": flops,
+        "useful_gflops": useful,
+        "sgemm_gflops_same_shapes": same_shapes,
+        "sgemm_gflops_2048": LARGE.flops / median["large"] / 1e9,
+        # Of neighbours in time, so that a slow minute of the machine hits both.
+        "ratio": float(np.median(np.divide(timings["products"], timings["evaluation"]))),
+        "time_shares": shares,
+        "products": [
+            {**product._asdict(), "count": number} for product, number in products.items()
+        ],
+        "peak_memory_bytes": peak_memory(),
+        **_first_call_seconds(backend),
+        "machine": machine(),
+    }
+
+
+def seconds_each(work: Callable[[], object], at_least: float = SECONDS) -> float:
+    """Seconds that a piece of work takes, over as many calls as take long enough."""
+    calls = 1
+    while True:
+        began = time.perf_counter()
+        for _ in range(calls):
+            work()
+        spent = time.perf_counter() - began
+        if spent >= at_least or calls >= 1_000_000:
+            return spent / calls
+        calls = max(calls + 1, int(1.2 * calls * at_least / max(spent, 1e-7)))
+
+
+def multiplication(product: Product) -> Callable[[], object]:
+    """One sgemm of SciPy's BLAS on matrices of a shape, adding to its target."""
+    from scipy.linalg.blas import sgemm
+
+    generator = random_generator(2)
+
+    def matrix(rows: int, columns: int) -> Float32Array:
+        return np.asfortranarray(generator.standard_normal((rows, columns), dtype=np.float32))
+
+    # Fortran's matrices are column by column, so it computes the transposed product.
+    left = matrix(product.columns, product.depth)
+    right = matrix(product.depth, product.rows)
+    target = matrix(product.columns, product.rows)
+    return lambda: sgemm(1.0, left, right, 0.5, target, overwrite_c=True)
+
+
+def _pieces(workload: Workload) -> dict[str, Callable[[], object]]:
+    """The Numba backend's own passes over activations, as many as an evaluation needs."""
+    from blur_es.inner.pieces import repeat_mixing, repeat_normalization
+
+    rule, sizes, spec = workload.rule, workload.sizes, workload.spec
+    rows, states = spec.batch_size, rule.states
+    layers = len(sizes) - 1
+    forward = spec.unroll + 4 + spec.query_batches
+    generator = random_generator(3)
+    widest = max(sizes[1:])
+    values = generator.standard_normal(states * rows * widest, dtype=np.float32)
+    other = np.zeros_like(values)
+    matrix = (np.eye(states) + 0.1).astype(np.float32)
+
+    def normalize() -> None:
+        for layer in range(1, layers + 1):
+            passes = forward + (spec.unroll if layer < layers else 0)
+            repeat_normalization(values, rows, sizes[layer], passes * states)
+
+    def mix() -> None:
+        for layer in range(1, layers + 1):
+            hidden = layer < layers
+            # Forward, and as lower side of two updates; as upper side of one more update, and
+            # where there is a way back, for it and for the update of its synapses.
+            passes = (forward + 2 * spec.unroll) * hidden + spec.unroll * (3 if layer > 1 else 1)
+            repeat_mixing(values, rows * sizes[layer], states, matrix, other, passes)
+
+    return {"normalization_and_activations": normalize, "mixing": mix}
+
+
+def _first_call_seconds(backend: str) -> dict[str, float]:
+    """Import and first evaluation in fresh processes: nothing compiled before, then cached."""
+    program = (
+        "import time; began = time.perf_counter()\n"
+        "from blur_es.threads import use_one_thread\n"
+        "use_one_thread()\n"
+        "from blur_es.fleet.evaluator import canonical_digest\n"
+        f"canonical_digest({backend!r})\n"
+        "print(time.perf_counter() - began)"
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        environment = os.environ | {"NUMBA_CACHE_DIR": folder}
+        found = [
+            float(
+                subprocess.run(
+                    [sys.executable, "-c", program],
+                    env=environment,
+                    capture_output=True,
+                    text=True,
+                    check=True,
+                ).stdout
+            )
+            for _ in range(2)
+        ]
+    return {"first_call_seconds_cold": found[0], "first_call_seconds_cached": found[1]}
+
+
+def machine() -> dict[str, Any]:
+    """The machine in words."""
+    import scipy.linalg.blas  # noqa: F401 (so that its BLAS is loaded)
+    import threadpoolctl
+
+    libraries = [
+        f"{library['internal_api']} {library['version']} ({library.get('architecture')} kernels)"
+        for library in threadpoolctl.threadpool_info()
+        if library["user_api"] == "blas" and "scipy.libs" in library["filepath"]
+    ]
+    return {
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "threads_used": 1,
+        "system": f"{platform.system()} {platform.machine()}",
+        "python": platform.python_version(),
+        "blas": ", ".join(libraries) or "unknown",
+    }
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or "unknown"
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else "unknown"
+
+
+def table(result: dict[str, Any]) -> str:
+    """The result for people."""
+    shares = result["time_shares"]
+    lines = [
+        ("evaluations a second", f"{result['evaluations_per_second']:.1f}"),
+        ("useful GFLOP/s", f"{result['useful_gflops']:.1f}"),
+        ("sgemm GFLOP/s at the same shapes", f"{result['sgemm_gflops_same_shapes']:.1f}"),
+        ("sgemm GFLOP/s at 2048 cubed", f"{result['sgemm_gflops_2048']:.1f}"),
+        ("useful rate over sgemm at the same shapes", f"{result['ratio']:.2f}"),
+        *(
+            (f"share of {name.replace('_', ' ')}", "-" if share is None else f"{share:.2f}")
+            for name, share in shares.items()
+        ),
+        ("peak memory, MB", f"{result['peak_memory_bytes'] / 1e6:.0f}"),
+        ("import and first call, cold, s", f"{result['first_call_seconds_cold']:.2f}"),
+        ("import and first call, from cache, s", f"{result['first_call_seconds_cached']:.2f}"),
+    ]
+    head = (
+        f"{result['config']}: {'-'.join(map(str, result['sizes']))}, {result['states']} states, "
+        f"{result['backend']}, {result['population']} genomes a call, one thread"
+    )
+    width = max(len(name) for name, _ in lines)
+    return "\n".join([head, *(f"  {name:{width}}  {value}" for name, value in lines)])
+
+
+def to_json(result: dict[str, Any]) -> str:
+    """One line of JSON."""
+    return json.dumps(result)

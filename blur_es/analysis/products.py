@@ -1,0 +1,95 @@
+"""The matrix products that an evaluation needs, counted: a pure function of its shapes.
+
+Counted is what the two-block form of the rule needs and reads: no backward synapses where
+nothing reads them (those of the input layer, and any after the last backward pass), tied
+backward synapses once, the input layer's products with state 0 alone, of the last layer
+only the states that are used.
+"""
+
+from __future__ import annotations
+
+import collections
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from blur_es.episode import EpisodeSpec
+from blur_es.inner.base import STATISTICS_BATCHES
+from blur_es.rule import RuleSpec
+
+
+class Product(NamedTuple):
+    """(rows, depth) times (depth, columns)."""
+
+    rows: int
+    columns: int
+    depth: int
+
+    @property
+    def flops(self) -> int:
+        """Multiplications and additions."""
+        return 2 * self.rows * self.columns * self.depth
+
+
+def useful_products(rule: RuleSpec, sizes: Sequence[int], spec: EpisodeSpec) -> dict[Product, int]:
+    """Every product of one evaluation (one genome, one episode), and how often it is needed.
+
+    Args:
+        rule: the rule.
+        sizes: layer sizes n_0 .. n_L.
+        spec: the lengths of the episode.
+    """
+    found: collections.Counter[Product] = collections.Counter()
+    states, batch, layers = rule.states, spec.batch_size, len(sizes) - 1
+    shared = rule.single_state and rule.oja == "none"
+    planes = 1 if shared else states
+    tied = rule.symmetric and rule.oja == "none" and rule.normalize_synapses == "none"
+    # Feedback overwrites all but state 0 of the last layer, if nothing looked at it before.
+    overwritten = (
+        rule.feedback != "squared_error_gradient"
+        and rule.reset_neurons
+        and not rule.forward_synapse_update
+    )
+    last_states = 1 if overwritten else states
+    # Synapses of the last layer's other states then feed nothing, unless the way back uses them.
+    last_planes = 1 if overwritten and not tied else planes
+
+    def forward(times: int, outputs: int) -> None:
+        for i in range(layers):
+            wanted = outputs if i == layers - 1 else states
+            if i == 0:
+                found[Product(batch, min(wanted, planes) * sizes[1], sizes[0])] += times
+            else:
+                found[Product(batch, sizes[i + 1], sizes[i])] += times * wanted
+
+    def backward() -> None:
+        for i in range(1, layers):
+            found[Product(batch, sizes[i], sizes[i + 1])] += states
+
+    def update(read_on_the_way_back: bool) -> None:
+        for i in range(layers):
+            wanted = last_planes if i == layers - 1 else planes
+            if i == 0:
+                found[Product(sizes[0], wanted * sizes[1], batch)] += 1
+            else:
+                found[Product(sizes[i], sizes[i + 1], batch)] += wanted
+                if read_on_the_way_back and not tied:
+                    found[Product(sizes[i + 1], sizes[i], batch)] += planes
+
+    last_backward = (spec.unroll - 1) // rule.supervised_every * rule.supervised_every
+    for step in range(spec.unroll):
+        supervised = step % rule.supervised_every == 0
+        if supervised or rule.forward_synapse_update or not rule.reset_neurons:
+            forward(1, last_states)
+        if rule.forward_synapse_update:
+            update(step <= last_backward)
+        if supervised:
+            backward()
+            update(step < last_backward)
+    pooled = rule.normalizes_forward and rule.query_statistics == "support"
+    forward((min(STATISTICS_BATCHES, spec.unroll) if pooled else 0) + spec.query_batches, 1)
+    return {product: count for product, count in found.items() if count}
+
+
+def total_flops(products: dict[Product, int]) -> int:
+    """Multiplications and additions of all products."""
+    return sum(product.flops * count for product, count in products.items())

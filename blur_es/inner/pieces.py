@@ -1,0 +1,31 @@
+"""Pieces of the Numba inner loop alone, repeated, for the benchmark to time."""
+
+# mypy: disable-error-code="no-untyped-def, no-untyped-call"
+
+from __future__ import annotations
+
+import numpy as np
+
+from blur_es.inner import layout as at
+from blur_es.inner.activations import moments, shift_scale_activate
+from blur_es.inner.compiling import entry
+from blur_es.inner.passes import mix
+
+
+@entry
+def repeat_normalization(values, rows, size, times):
+    """Normalise and activate (rows, size) values; the result is that of the last time."""
+    columns = np.zeros((at.SQUARES, max(at.COLUMNS, size)), np.float32)
+    mean, variance = np.zeros(size, np.float32), np.zeros(size, np.float32)
+    for _ in range(times):
+        moments(values, rows, size, mean, variance, columns)
+        factor, offset = columns[3], columns[4]
+        factor[:size] = np.float32(1.0) / np.sqrt(variance + np.float32(1e-5))
+        shift_scale_activate(values, rows, size, mean, factor, offset, at.TANH, columns)
+
+
+@entry
+def repeat_mixing(values, size, states, matrix, target, times):
+    """Mix the states of (states, size) values."""
+    for _ in range(times):
+        mix(values, size, states, matrix, states, target)
