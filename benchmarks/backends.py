@@ -2,7 +2,7 @@
 
     python -m benchmarks.backends
 
-writes `benchmarks/results/backends.json` and, from it alone, `docs/backends.md`.
+writes `docs/results/backends.json` and, from it alone, `docs/backends.md`.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ use_one_thread()
 import datetime
 import functools
 import json
-import platform
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 
+from blur_es.analysis.bench import machine
 from blur_es.config import ExperimentConfig, load_config
 from blur_es.episode import Episode, Phase, Stream, random_generator
 from blur_es.fitness import FloatArray, make_measure
@@ -31,7 +31,7 @@ from blur_es.inner.jax_loop import JaxInnerLoop
 from blur_es.run.store import versions
 
 TOP = Path(__file__).parents[1]
-RESULTS = TOP / "benchmarks" / "results" / "backends.json"
+RESULTS = TOP / "docs" / "results" / "backends.json"
 PAGE = TOP / "docs" / "backends.md"
 
 POPULATION = 64
@@ -109,7 +109,8 @@ def page(results: dict[str, Any]) -> str:
     lines = [
         "# Backends: agreement, precision, memory",
         "",
-        f"Made by `{results['command']}` on {results['date']}, on {results['machine']}, from "
+        f"Made by `{results['command']}` on {results['date']}, on "
+        f"{results['machine']['processor']} ({results['machine']['cores']} cores, {results['machine']['system']}), from "
         f"`{RESULTS.relative_to(TOP)}`; Python {results['versions']['python']}, "
         f"JAX {results['versions']['packages']['jax']}, "
         f"Numba {results['versions']['packages']['numba']}.",
@@ -162,7 +163,7 @@ def main() -> None:
     results = {
         "command": "python -m benchmarks.backends",
         "date": datetime.date.today().isoformat(),
-        "machine": f"{platform.machine()}, {jax.devices()[0].device_kind}",
+        "machine": machine(),
         "versions": versions(),
         "experiment": experiment,
         "population": POPULATION,

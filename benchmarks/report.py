@@ -13,7 +13,7 @@ from typing import Any
 DOCS = Path(__file__).parent.parent / "docs"
 RESULTS = DOCS / "results"
 PICTURE = DOCS / "pictures" / "performance.png"
-NAMES = ("inner_loop", "head")
+NAMES = ("inner_loop", "accelerator", "head")
 
 
 def write_results(name: str, content: dict[str, Any], command: str) -> None:
@@ -40,6 +40,8 @@ def write_page() -> None:
     if "inner_loop" in found:
         lines += _inner_loop(found["inner_loop"])
         _draw(found["inner_loop"])
+    if "accelerator" in found:
+        lines += _accelerator(found["accelerator"])
     if "head" in found:
         lines += _head(found["head"])
     (DOCS / "performance.md").write_text("\n".join(lines) + "\n")
@@ -117,6 +119,64 @@ def _inner_loop(results: dict[str, Any]) -> list[str]:
         ],
     )
     return [*lines, "", "![Evaluations a second](pictures/performance.png)"]
+
+
+def _accelerator(results: dict[str, Any]) -> list[str]:
+    lines = ["", "## JAX on a GPU", *_origin(results)]
+    lines += [
+        "",
+        "What an H100 (SXM) can do, derived: the bytes that a life reads and writes in device "
+        "memory (each operand and result of a product, elementwise work fused with what reads "
+        "it) and the products that it needs, one after the other, at "
+        f"{results['reached']:.0%} of the data sheet's {results['bandwidth'] / 1e12:.2f} TB/s and "
+        + " and ".join(
+            f"{flops / 1e12:.1f} TFLOP/s ({precision})"
+            for precision, flops in results["flops"].items()
+        )
+        + ". The limits are what either alone would allow.",
+    ]
+    lines += _table(
+        [
+            *("configuration", "precision", "GFLOP", "MB", "arithmetic limit"),
+            *("bandwidth limit", "expected evaluations/s"),
+        ],
+        [
+            [
+                row["config"],
+                row["precision"],
+                f"{row['gigaflops_per_evaluation']:.2f}",
+                f"{row['megabytes_per_evaluation']:.0f}",
+                f"{row['arithmetic_limit']:.0f}",
+                f"{row['bandwidth_limit']:.0f}",
+                f"{row['evaluations_per_second']:.0f}",
+            ]
+            for row in results["expected"]
+        ],
+    )
+    lines += ["", "Inspected, the program that XLA compiles for the machine named above:", ""]
+    lines += [
+        f"- {row['config']} with {row['genomes']} genomes: "
+        f"{len(row['arrays_with_data_per_genome'])} arrays with an episode's inputs once for "
+        f"every genome, {row['argument_megabytes']:.1f} MB of arguments in all, "
+        f"{row['temporary_megabytes_per_genome']:.1f} MB of temporary memory a genome"
+        for row in results["inspected"]
+    ]
+    if not results["measured"]:
+        return [*lines, "", "No GPU was at hand: nothing is measured here yet."]
+    return lines + _table(
+        ["configuration", "precision", "population", "piece", "evaluations/s", "of expected"],
+        [
+            [
+                row["config"],
+                row["precision"],
+                str(row["population"]),
+                str(row["piece"]),
+                f"{row['evaluations_per_second']:.0f}",
+                f"{row['evaluations_per_second'] / expected['evaluations_per_second']:.0%}",
+            ]
+            for row, expected in zip(results["measured"], results["expected"], strict=True)
+        ],
+    )
 
 
 def _head(results: dict[str, Any]) -> list[str]:
