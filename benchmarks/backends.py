@@ -110,7 +110,8 @@ def page(results: dict[str, Any]) -> str:
         "# Backends: agreement, precision, memory",
         "",
         f"Made by `{results['command']}` on {results['date']}, on "
-        f"{results['machine']['processor']} ({results['machine']['cores']} cores, {results['machine']['system']}), from "
+        f"{results['machine']['processor']} ({results['machine']['cores']} cores, "
+        f"{results['machine']['system']}), from "
         f"`{RESULTS.relative_to(TOP)}`; Python {results['versions']['python']}, "
         f"JAX {results['versions']['packages']['jax']}, "
         f"Numba {results['versions']['packages']['numba']}.",
