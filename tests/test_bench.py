@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -181,6 +184,30 @@ def test_compiled_tanh_is_as_near_as_it_says() -> None:
     apply(special)
     np.testing.assert_array_equal(special[1:], [1, -1])
     assert np.isnan(special[0])
+
+
+def test_compiled_code_is_kept_for_the_sources_it_is_of(tmp_path: Path) -> None:
+    program = (
+        "from blur_es.inner import compiling; import sys\n"
+        "if len(sys.argv) > 1: compiling.source_stamp = lambda: 'other sources'\n"
+        "import numpy as np\n"
+        "from blur_es.inner.pieces import repeat_mixing\n"
+        "one = np.ones(1, np.float32)\n"
+        "repeat_mixing(one, 1, 1, one.reshape(1, 1), one, 1)\n"
+        "print(sum(repeat_mixing.stats.cache_hits.values()))"
+    )
+
+    def hits(*arguments: str) -> int:
+        found = subprocess.run(
+            [sys.executable, "-c", program, *arguments],
+            env=os.environ | {"NUMBA_CACHE_DIR": str(tmp_path)},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        return int(found.stdout)
+
+    assert [hits(), hits(), hits("changed")] == [0, 1, 0]
 
 
 def test_where_no_lock_can_be_everybody_compiles(tmp_path: Path) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import functools
+import hashlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -32,10 +34,25 @@ def entry(function: Callable[..., Any]) -> Any:
 
 def _kept(function: Callable[..., Any], **options: bool) -> Any:
     try:
-        return _njit(cache=True, **_OPTIONS, **options)(function)
+        dispatcher = _njit(cache=True, **_OPTIONS, **options)(function)
     except RuntimeError:
         # Numba finds no folder that it may write to: every process compiles for itself.
         return _njit(**_OPTIONS, **options)(function)
+    dispatcher._cache._cache_file._source_stamp = source_stamp()
+    return dispatcher
+
+
+@functools.cache
+def source_stamp() -> str:
+    """Digest of all that is compiled.
+
+    Numba looks only at the file that a function stands in, and would go on using it
+    together with what it once called in the others.
+    """
+    digest = hashlib.sha256()
+    for path in sorted(Path(__file__).parent.glob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
 
 
 @contextlib.contextmanager
