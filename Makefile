@@ -15,11 +15,14 @@ test: $(STAMP)
 test-slow: $(STAMP)
 	$(BIN)/python -m pytest -m slow
 
-# Writes docs/results/*.json and from them docs/performance.md: minutes, and the head's
-# memory over 10,000 generations takes longest.
+# Writes docs/results/*.json and from them docs/performance.md and docs/backends.md: an hour,
+# of which the head's memory over 10,000 generations and the headline take most.
 bench: $(STAMP)
 	$(BIN)/python -m benchmarks.inner_loop
+	$(BIN)/python -m benchmarks.accelerator
+	$(BIN)/python -m benchmarks.backends
 	$(BIN)/python -m benchmarks.head
+	$(BIN)/python -m benchmarks.headline
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

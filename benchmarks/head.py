@@ -164,7 +164,7 @@ def memory(generations: int) -> dict[str, Any]:
                 {
                     "generation": generation,
                     "head_bytes": _resident("self"),
-                    "worker_bytes": [_resident(process) for _, process, _, _ in descriptions],
+                    "worker_bytes": [_resident(found.process) for found in descriptions],
                 }
             )
 

@@ -13,7 +13,7 @@ from typing import Any
 DOCS = Path(__file__).parent.parent / "docs"
 RESULTS = DOCS / "results"
 PICTURE = DOCS / "pictures" / "performance.png"
-NAMES = ("inner_loop", "accelerator", "head")
+NAMES = ("inner_loop", "headline", "accelerator", "head")
 
 
 def write_results(name: str, content: dict[str, Any], command: str) -> None:
@@ -40,6 +40,8 @@ def write_page() -> None:
     if "inner_loop" in found:
         lines += _inner_loop(found["inner_loop"])
         _draw(found["inner_loop"])
+    if "headline" in found:
+        lines += _headline(found["headline"])
     if "accelerator" in found:
         lines += _accelerator(found["accelerator"])
     if "head" in found:
@@ -119,6 +121,43 @@ def _inner_loop(results: dict[str, Any]) -> list[str]:
         ],
     )
     return [*lines, "", "![Evaluations a second](pictures/performance.png)"]
+
+
+def _headline(results: dict[str, Any]) -> list[str]:
+    stages = results["stages"]
+    last = stages[-1]
+    reached = [s for s in stages if s["test_accuracy"] >= results["paper_accuracy"]]
+    lines = ["", "## The paper's evolution experiment", *_origin(results)]
+    lines += [
+        "",
+        f"`experiments/mnist14_paper.yaml` on {results['workers']} workers: "
+        f"{last['generations']} generations, {last['evaluations']} evaluations, take "
+        f"{last['seconds_of_training'] / 60:.1f} minutes. "
+        + (
+            f"The paper's accuracy of {results['paper_accuracy']} is reached by generation "
+            f"{reached[0]['generations']}, after {reached[0]['evaluations']} evaluations and "
+            f"{reached[0]['seconds_of_training']:.0f} s (the first stop that is at or above it)."
+            if reached
+            else f"The paper's accuracy of {results['paper_accuracy']} is not reached."
+        ),
+    ]
+    return lines + _table(
+        [
+            "generations",
+            "evaluations",
+            "seconds",
+            f"test accuracy, {results['test_episodes']} episodes",
+        ],
+        [
+            [
+                str(stage["generations"]),
+                str(stage["evaluations"]),
+                f"{stage['seconds_of_training']:.0f}",
+                f"{stage['test_accuracy']:.3f} ± {stage['test_accuracy_std']:.3f}",
+            ]
+            for stage in stages
+        ],
+    )
 
 
 def _accelerator(results: dict[str, Any]) -> list[str]:

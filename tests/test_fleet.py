@@ -73,7 +73,7 @@ def test_results_are_in_the_order_of_the_genomes(tmp_path: Path, ray_address: st
 def test_killed_workers_are_replaced_and_their_work_done_again(
     tmp_path: Path, ray_address: str
 ) -> None:
-    config = small(tmp_path, "meta.generations=30", "episode.unroll=30")
+    config = small(tmp_path, "meta.generations=300", "episode.unroll=60")
     undisturbed = train(config, tmp_path / "undisturbed")
     fleet = RayFleet(config.problem(), 2, ray_address)
     stop = threading.Event()
@@ -81,7 +81,7 @@ def test_killed_workers_are_replaced_and_their_work_done_again(
 
     def kill_now_and_then() -> None:
         nonlocal killed
-        while not stop.wait(0.7) and killed < 4:
+        while not stop.wait(0.4) and killed < 4:
             for process in sorted(running("ray::EvaluationWorker", "ray::blur_es"))[:1]:
                 os.kill(process, signal.SIGKILL)
                 killed += 1

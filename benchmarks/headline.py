@@ -1,0 +1,85 @@
+"""The paper's evolution experiment (section 4.4) from beginning to end, with the clock running.
+
+    python -m benchmarks.headline [--data-dir DIR]
+
+trains `experiments/mnist14_paper.yaml` on all cores, stops now and then to choose a genome on
+validation episodes and to score it on test episodes, and writes `docs/results/headline.json`
+and its part of `docs/performance.md`. Needs MNIST.
+"""
+
+from __future__ import annotations
+
+from blur_es.threads import use_one_thread
+
+use_one_thread()
+
+import argparse
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from benchmarks.report import write_results
+from blur_es.analysis.bench import machine
+from blur_es.analysis.evaluate import evaluate_genome
+from blur_es.config import load_config
+from blur_es.fleet.dispatch import RayFleet
+from blur_es.fleet.evaluator import LocalEvaluator
+from blur_es.meta.trainer import Trainer
+from blur_es.run.store import RunFolder
+
+EXPERIMENT = Path(__file__).parents[1] / "experiments" / "mnist14_paper.yaml"
+STOPS = (5, 10, 15, 20, 25, 30, 40, 50, 60, 80, 100, 150, 200, 300, 400)
+TEST_EPISODES = 8
+PAPER_ACCURACY = 0.84
+
+
+def headline(data_dir: str | None) -> dict[str, Any]:
+    """Train in stages, each continuing the one before; what each came to."""
+    config = load_config(EXPERIMENT)
+    local = LocalEvaluator(config.problem(), data_dir)
+    fleet = RayFleet(config.problem(), data_dir=data_dir)
+    workers = fleet.workers
+    stages: list[dict[str, Any]] = []
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            run = RunFolder(Path(folder))
+            for generations in STOPS:
+                began = time.perf_counter()
+                stage = load_config(EXPERIMENT, [f"meta.generations={generations}"])
+                trained = Trainer(stage, run, fleet).train()
+                assert trained.genome is not None
+                seconds = time.perf_counter() - began
+                score = evaluate_genome(trained.genome, local, TEST_EPISODES)[0]
+                stages.append(
+                    {
+                        "generations": generations,
+                        "evaluations": trained.progress.evaluations,
+                        "seconds_of_stage": seconds,
+                        "seconds_of_training": trained.progress.seconds,
+                        "test_accuracy": score.test_accuracy,
+                        "test_accuracy_std": score.test_accuracy_std,
+                    }
+                )
+                print(stages[-1], flush=True)
+    finally:
+        fleet.close()
+    return {
+        "machine": machine(),
+        "workers": workers,
+        "test_episodes": TEST_EPISODES,
+        "paper_accuracy": PAPER_ACCURACY,
+        "stages": stages,
+    }
+
+
+def main() -> None:
+    """Measure and write."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data-dir", metavar="DIR", help="folder of data sets")
+    content = headline(parser.parse_args().data_dir)
+    write_results("headline", content, "python -m benchmarks.headline")
+
+
+if __name__ == "__main__":
+    main()
