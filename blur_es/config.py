@@ -21,7 +21,7 @@ from blur_es.episode import EpisodeSpec
 from blur_es.errors import InputError, nearest
 from blur_es.fitness import make_measure
 from blur_es.fleet.evaluator import Problem
-from blur_es.genome import PRESETS, SearchSpace, neutral_genome
+from blur_es.genome import SearchSpace, neutral_genome
 from blur_es.inner import Precision
 from blur_es.meta.gradient import OPTIMIZERS
 from blur_es.meta.schedule import UnrollSchedule
@@ -97,10 +97,10 @@ class StopConfig(_Section):
 class CurriculumConfig(_Section):
     """Unroll `start` at first, `step` more after every `every` generations, up to `stop`."""
 
-    start: Annotated[Whole, Field(ge=1)]
-    step: Annotated[Whole, Field(ge=1)]
-    every: Annotated[Whole, Field(ge=1)]
-    stop: Annotated[Whole, Field(ge=1)] | None = None
+    start: Whole
+    step: Whole
+    every: Whole
+    stop: Whole | None = None
 
 
 class GradientConfig(_Section):
@@ -131,7 +131,8 @@ class MetaConfig(_Section):
         runs: identical runs side by side, which differ in their random numbers alone; each
             stage of a curriculum begins with the best of them, and so does the end.
         curriculum: an unroll that grows in stages up to `stop`, by default that of the
-            episode; None for the episode's from the beginning.
+            episode; None for the episode's from the beginning. Validation and test episodes
+            are always as long as `episode.unroll` says.
         sigma: how far the strategy's first steps reach, in units of the genome's scales.
         options: values for the strategy's own parameters.
         gradient: the descent.
@@ -163,7 +164,8 @@ class JaxConfig(_Section):
     Attributes:
         precision: of the large products; `tf32` and `bfloat16` round their operands.
         piece: lives (a genome in an episode) that a device computes at a time; `auto` for
-            what fits its memory when the run begins.
+            what fits its memory when the run begins, but not so many that a generation would
+            not be work for eight devices.
     """
 
     precision: Precision = "float32"
@@ -254,6 +256,7 @@ class ExperimentConfig(_Section):
             precision=self.jax.precision,
             piece=None if self.jax.piece == "auto" else self.jax.piece,
             gradients=gradients,
+            lives=(1 if gradients else self.meta.population) * self.meta.replicas * len(self.tasks),
         )
 
     def schedule(self) -> UnrollSchedule:
@@ -321,12 +324,6 @@ def _check_meaning(config: ExperimentConfig) -> None:
     config.schedule()
     _check_method(config)
     layers = len(config.network.hidden) + 1
-    if config.genome.init not in PRESETS and not Path(config.genome.init).exists():
-        hint = nearest(config.genome.init, PRESETS)
-        raise InputError(
-            f"genome.init: {config.genome.init!r} is no preset{hint} and no such file is there; "
-            f"expected one of {', '.join(PRESETS)} or the path of a genome file"
-        )
     if config.genome.init == "backprop" and config.rule.states < 2:
         raise InputError("genome.init: the backprop preset needs at least 2 states, found 1")
     neutral = neutral_genome(config.rule, layers)
@@ -352,6 +349,14 @@ def _check_method(config: ExperimentConfig) -> None:
             )
         if config.fleet.split is not None:
             raise InputError("fleet.split: meta.method: gradient is for JAX workers alone")
+    shares = config.fleet.shares()
+    if isinstance(shares, dict):
+        population = config.meta.population
+        if round(population * shares["jax"] / sum(shares.values())) in (0, population):
+            raise InputError(
+                f"fleet.split: of a population of {population}, one of the backends would get no "
+                "genome; expected shares of one or more each"
+            )
     if config.fleet.split is not None:
         if config.backend != "auto":
             raise InputError(
@@ -385,12 +390,15 @@ def _describe(
             text = "this key is missing"
         else:
             expected = problem["msg"].removeprefix("Input should be ").removeprefix("a valid ")
+            expected = re.sub(r"^dictionary or instance of \w+$", "keys and values", expected)
             text = f"found {value!r}, expected {expected}"
             if path in lines and lines[path].split(", expected ")[-1] != expected:
                 lines[path] += f", or {expected}"
                 continue
         lines.setdefault(path, f"{where}: {dotted}: {text}")
-    return list(lines.values())
+    # Of a value that is nearly one thing, it is no news that it is not the other.
+    inner = {path[:length] for path in lines for length in range(len(path))}
+    return [line for path, line in lines.items() if path not in inner]
 
 
 def _walk(location: Sequence[int | str], tree: Any) -> tuple[tuple[str, ...], Any]:
@@ -398,6 +406,9 @@ def _walk(location: Sequence[int | str], tree: Any) -> tuple[tuple[str, ...], An
     path: list[str] = []
     for index, step in enumerate(location):
         last = index == len(location) - 1
+        # The names of a union's members; keys are in small letters.
+        if isinstance(step, str) and (step[0].isupper() or "[" in step):
+            continue
         if isinstance(tree, dict) and (step in tree or last):
             tree = tree.get(step)
         elif isinstance(tree, list) and isinstance(step, int) and step < len(tree):

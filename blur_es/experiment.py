@@ -124,6 +124,8 @@ def _evaluator(
     guard: InterruptGuard,
     say: Say,
 ) -> Iterator[Evaluator]:
+    if options.local and config.fleet.split is not None:
+        raise InputError("--local: fleet.split is for the two kinds of workers of a Ray cluster")
     if options.local:
         yield local
         return

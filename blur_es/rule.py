@@ -103,6 +103,16 @@ class RuleSpec:
         """Whether the backward pass normalises activations."""
         return self.normalize in ("backward", "both")
 
+    @property
+    def planes(self) -> int:
+        """Number of different states of a synapse: without Oja's term, equal ones stay equal."""
+        return 1 if self.single_state and self.oja == "none" else self.states
+
+    @property
+    def tied(self) -> bool:
+        """Whether backward synapses are the transposed forward ones at all times."""
+        return self.symmetric and self.oja == "none" and self.normalize_synapses == "none"
+
     def to_dict(self) -> dict[str, Any]:
         """Every option by its name, for JSON and YAML."""
         return dataclasses.asdict(self)

@@ -191,7 +191,7 @@ def test_compiled_code_is_kept_for_the_sources_it_is_of(tmp_path: Path) -> None:
         "from blur_es.inner import compiling; import sys\n"
         "if len(sys.argv) > 1: compiling.source_stamp = lambda: 'other sources'\n"
         "import numpy as np\n"
-        "from blur_es.inner.pieces import repeat_mixing\n"
+        "from blur_es.inner.repeated import repeat_mixing\n"
         "one = np.ones(1, np.float32)\n"
         "repeat_mixing(one, 1, 1, one.reshape(1, 1), one, 1)\n"
         "print(sum(repeat_mixing.stats.cache_hits.values()))"

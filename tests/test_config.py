@@ -120,7 +120,6 @@ BROKEN = [
     ("compare: false", "compare: maybe", "meta.compare: found 'maybe'"),
     ("compare: false}", "compare: false", "not valid YAML"),
     ("compare: false}", "compare: false}\nbackend: cuda", "backend: found 'cuda'"),
-    ("compare: false}", "compare: false}\ngenome: {init: backpropp}", "did you mean 'backprop'"),
     ("compare: false}", "compare: false}\ngenome: {learn: [neuron.kep]}", "did you mean"),
     ("compare: false}", "compare: false}\ngenome: {values: {neuron.keep: [1, 2]}}", "neuron.keep"),
     ("compare: false}", "compare: false}\nrun: {keep: 0}", ":9: run.keep: found 0"),

@@ -12,7 +12,7 @@ from blur_es.config import ExperimentConfig
 from blur_es.episode import Phase
 from blur_es.errors import InputError
 from blur_es.fleet.dispatch import RayFleet
-from blur_es.fleet.evaluator import EpisodeRange, LocalEvaluator
+from blur_es.fleet.evaluator import EpisodeRange, LocalEvaluator, largest_piece
 from blur_es.genome import Genome, random_genome
 from blur_es.inner import Evaluation, GradientEvaluation, PieceTooLargeError
 from blur_es.meta.gradient import OPTIMIZERS, GradientDescent
@@ -60,6 +60,13 @@ def test_a_step_is_clipped_and_what_is_not_finite_left_out() -> None:
     before = descent.point
     assert descent.ascend(np.full((2, 2), np.nan)) == 0.0
     np.testing.assert_array_equal(descent.point, before)
+
+
+@pytest.mark.parametrize("size", [1e18, 1e25, 1e200])
+def test_however_large_a_gradient_is_it_is_clipped(size: float) -> None:
+    descent = GradientDescent("sgd", 1.0, 2.0, 2)
+    descent.ascend(np.array([[size, 0.0]]))
+    np.testing.assert_allclose(descent.point, [2.0, 0.0], rtol=1e-6)
 
 
 def test_another_descents_state_is_refused() -> None:
@@ -201,6 +208,53 @@ def test_a_piece_that_does_not_fit_is_halved_and_written_down(tmp_path: Path) ->
     assert genome_hash(result) == genome_hash(whole)
 
 
+class ShrinkingDevice(LocalEvaluator):
+    """A device that loses memory in generations 3 and 12, and before the end."""
+
+    def evaluate(self, genomes: Array, episodes: EpisodeRange) -> Evaluation:
+        generation = episodes.generation if episodes.phase is Phase.META_TRAINING else 99
+        largest = 8 if generation < 3 else 4 if generation < 12 else 2 if generation < 99 else 1
+        if (self.piece or 0) > largest:
+            raise PieceTooLargeError(self.piece or 0)
+        return super().evaluate(genomes, episodes)
+
+
+def test_the_last_of_several_pieces_is_resumed(tmp_path: Path) -> None:
+    overrides = ("backend=jax", "jax.piece=8", "tasks=[{name: xor}]", "meta.population=4")
+    config = small(tmp_path, *overrides, "meta.generations=14")
+    whole = train(config, tmp_path / "whole", evaluator=ShrinkingDevice(config.problem()))
+    # JSON sorts the generations as texts: the last one is not the last of them.
+    found = RunFolder(tmp_path / "whole").read_json("result.json")["pieces"]
+    assert {int(generation): piece for generation, piece in found.items()} == {
+        1: 8,
+        3: 4,
+        12: 2,
+        15: 1,
+    }
+    train(
+        small(tmp_path, *overrides, "meta.generations=13"),
+        tmp_path / "run",
+        evaluator=InterruptedAtEnd(config.problem()),
+    )
+    resumed = ShrinkingDevice(config.problem())
+    assert genome_hash(train(config, tmp_path / "run", evaluator=resumed, resume=True)) == (
+        genome_hash(whole)
+    )
+
+
+class InterruptedAtEnd(ShrinkingDevice):
+    """Its run is stopped when the genome is to be chosen."""
+
+    def evaluate(self, genomes: Array, episodes: EpisodeRange) -> Evaluation:
+        if episodes.phase is Phase.VALIDATION:
+            raise Interrupted
+        return super().evaluate(genomes, episodes)
+
+
+def test_pieces_leave_work_for_several_devices() -> None:
+    assert [largest_piece(lives) for lives in (1, 64, 80, 1024, 10_000)] == [8, 8, 16, 128, 2048]
+
+
 def test_a_device_too_small_for_one_life_ends_the_run(tmp_path: Path) -> None:
     from blur_es.errors import RunError
 
@@ -214,18 +268,22 @@ def test_a_device_too_small_for_one_life_ends_the_run(tmp_path: Path) -> None:
 # On a fleet
 
 
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("piece", [1, 2])
 def test_gradients_do_not_depend_on_the_workers(
-    tmp_path: Path, undisturbed: Path, ray_address: str, workers: int
+    tmp_path: Path, undisturbed: Path, ray_address: str, piece: int
 ) -> None:
-    config = small(tmp_path, *GRADIENT, *CURRICULUM)
-    fleet = RayFleet(config.problem(), workers, ray_address)
+    """Nor on how the fleet cuts the replicas: three of them, for two workers."""
+    config = small(tmp_path, *GRADIENT, *CURRICULUM, f"jax.piece={piece}")
+    alone = hash_of(undisturbed)
+    if piece > 1:
+        alone = genome_hash(train(config, tmp_path / "alone"))
+    fleet = RayFleet(config.problem(), 2, ray_address)
     try:
         assert fleet.backends == ("jax",)
         spread = train(config, tmp_path / "run", evaluator=fleet)
     finally:
         fleet.close()
-    assert genome_hash(spread) == hash_of(undisturbed)
+    assert genome_hash(spread) == alone
 
 
 def test_a_split_gives_each_backend_its_share(tmp_path: Path, gpu_ray_address: str) -> None:
@@ -281,8 +339,12 @@ def test_auto_is_jax_where_there_is_a_gpu(tmp_path: Path, gpu_ray_address: str) 
         (("meta.method=gradient", "fleet.split=any"), "for JAX workers alone"),
         (("fleet.split=any", "backend=jax"), "expected backend: auto"),
         (("fleet.split={jax: 1, numba: 1}", "fleet.workers=2"), "fleet.workers"),
-        (("fleet.split={jax: 1}",), "fleet.split"),
+        (("fleet.split={jax: 1}",), "fleet.split.numba: this key is missing"),
+        (("fleet.split={jax: 1, numba: 1, cuda: 1}",), "fleet.split.cuda: unknown key"),
+        (("fleet.split={jax: 9, numba: 0.1}",), "of a population of 8"),
         (("meta.curriculum={start: 9, step: 1, every: 2}",), "meta.curriculum.stop: found 4"),
+        (("meta.curriculum={start: 1, step: 1, every: 2, stop: 1000001}",), "curriculum.stop: fo"),
+        (("meta.curriculum=5",), "meta.curriculum: found 5, expected keys and values"),
         (("meta.curriculum={start: 9, step: 1, evry: 2}",), "did you mean 'every'"),
         (("meta.gradient.optimizer=adamm",), "meta.gradient.optimizer"),
         (("jax.precision=float16",), "jax.precision"),

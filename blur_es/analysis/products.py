@@ -40,9 +40,7 @@ def useful_products(rule: RuleSpec, sizes: Sequence[int], spec: EpisodeSpec) -> 
     """
     found: collections.Counter[Product] = collections.Counter()
     states, batch, layers = rule.states, spec.batch_size, len(sizes) - 1
-    shared = rule.single_state and rule.oja == "none"
-    planes = 1 if shared else states
-    tied = rule.symmetric and rule.oja == "none" and rule.normalize_synapses == "none"
+    planes, tied = rule.planes, rule.tied
     # Feedback overwrites all but state 0 of the last layer, if nothing looked at it before.
     overwritten = (
         rule.feedback != "squared_error_gradient"

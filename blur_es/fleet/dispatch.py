@@ -222,7 +222,7 @@ class RayFleet:
             episodes.replicas * len(self._problem.tasks),
             lambda actor, start, stop: actor.gradients.remote(genome, episodes, start, stop, piece),
             f"episodes of generation {episodes.generation}",
-            piece or 1,
+            min(piece or 1, episodes.replicas),
         )
         return GradientEvaluation(fitness.T, diverged, gradients)
 
@@ -259,11 +259,12 @@ class RayFleet:
     ) -> tuple[npt.NDArray[Any], ...]:
         """Have all items computed; their arrays, stacked in the order of the items.
 
-        Chunks are whole multiples of `unit` items.
+        Chunks of JAX workers are whole multiples of `unit` items.
         """
         work = _Work(submit, [None] * count, collections.deque(), name)
         for start, stop, backends in self._shares(count):
-            size = self._chunk_size(stop - start, backends, unit, name)
+            whole = unit if backends == ("jax",) else 1
+            size = self._chunk_size(stop - start, backends, whole, name)
             work.waiting.extend(
                 _Chunk(first, min(first + size, stop), backends)
                 for first in range(start, stop, size)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import hashlib
+import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple, Protocol
 
@@ -33,6 +34,11 @@ from blur_es.inner import (
 )
 from blur_es.rule import RuleSpec
 from blur_es.tasks import Task, make_task
+
+# A generation is cut into about this many pieces, where a device could do more at a time...
+PIECES = 8
+# ...unless they became too small to be worth a device's while.
+SMALLEST_PIECE = 8
 
 # Test episodes of a task whose test split has no end score this many query batches.
 ENDLESS_TEST_BATCHES = 20
@@ -99,7 +105,8 @@ class Problem:
     """What an evaluation needs to know of an experiment besides the genome: plain data.
 
     `precision`, `piece` and `gradients` (whether these are asked for) are for the JAX
-    backend; a `piece` of None is what fits the device.
+    backend; a `piece` of None is what fits the device, but not so much that the `lives` of a
+    generation (genomes times episodes) would not be work for several.
     """
 
     rule: RuleSpec
@@ -113,6 +120,7 @@ class Problem:
     precision: Precision = "float32"
     piece: int | None = None
     gradients: bool = False
+    lives: int = 1
 
 
 class LocalEvaluator:
@@ -171,7 +179,8 @@ class LocalEvaluator:
         """See `Evaluator.piece`."""
         if self._piece is None and isinstance(self._loop, BatchedInnerLoop):
             one_each = self.episodes(EpisodeRange(Phase.META_TRAINING, 1, 1))
-            self._piece = self._loop.suggest_piece(one_each, self.problem.gradients)
+            fitting = self._loop.suggest_piece(one_each, self.problem.gradients)
+            self._piece = min(fitting, largest_piece(self.problem.lives))
         return self._piece
 
     def use_piece(self, piece: int) -> None:
@@ -195,22 +204,20 @@ class LocalEvaluator:
                 f"backend: {self.problem.backend} has no gradients; meta.method: gradient needs "
                 "backend: jax"
             )
-        loop.piece = self.piece
-        return loop.gradients(genome, self.episodes(episodes)[chosen], self.measures)
+        loop.piece = min(self.piece or 1, episodes.replicas)
+        return loop.gradients(genome, self.episodes(episodes, chosen), self.measures)
 
-    def episodes(self, wanted: EpisodeRange) -> list[Episode]:
-        """The episodes of a range, task by task, replica by replica."""
+    def episodes(self, wanted: EpisodeRange, chosen: slice = slice(None)) -> list[Episode]:
+        """The `chosen` episodes of a range, task by task, replica by replica."""
         if self._remembered != wanted:
             self._episodes.clear()
             self._remembered = wanted
-        return [
-            self._episode(
-                EpisodeKey(wanted.phase, wanted.generation, wanted.first + replica, task),
-                wanted.unroll,
-            )
+        keys = [
+            EpisodeKey(wanted.phase, wanted.generation, wanted.first + replica, task)
             for task in range(len(self.tasks))
             for replica in range(wanted.replicas)
         ]
+        return [self._episode(key, wanted.unroll) for key in keys[chosen]]
 
     def _episode(self, key: EpisodeKey, unroll: int | None) -> Episode:
         if key not in self._episodes:
@@ -228,6 +235,14 @@ class LocalEvaluator:
     def close(self) -> None:
         """Forget the remembered episodes."""
         self._episodes.clear()
+
+
+def largest_piece(lives: int) -> int:
+    """The largest piece that leaves work for `PIECES` workers: a power of two, 8 or more.
+
+    It may depend on the experiment, but not on how many workers there happen to be.
+    """
+    return max(SMALLEST_PIECE, 2 ** math.ceil(math.log2(max(1, lives / PIECES))))
 
 
 def phase_spec(

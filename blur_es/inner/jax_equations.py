@@ -84,17 +84,6 @@ class Equations:
     rule: RuleSpec
     precision: Precision = "float32"
 
-    @property
-    def planes(self) -> int:
-        """Number of different states of a synapse: Oja's term alone tells them apart."""
-        return 1 if self.rule.single_state and self.rule.oja == "none" else self.rule.states
-
-    @property
-    def tied(self) -> bool:
-        """Whether the backward synapses are the transposed forward ones at all times."""
-        rule = self.rule
-        return rule.symmetric and rule.oja == "none" and rule.normalize_synapses == "none"
-
     def fields(self, vector: jax.Array, layers: int) -> Fields:
         """A genome's fields by name, from its vector (D,)."""
         slices, shapes, _ = field_slices(self.rule, layers)
@@ -107,14 +96,14 @@ class Equations:
             # (sources, targets, k) as episodes have them, with all states or state 0 alone.
             first = jnp.moveaxis(noise, -1, 0)
             if self.rule.single_state:
-                first = jnp.broadcast_to(first[:1], (self.planes, *first.shape[1:]))
+                first = jnp.broadcast_to(first[:1], (self.rule.planes, *first.shape[1:]))
             return first
 
         def scale(layer: int) -> jax.Array:
             return self._field(fields, "initial_scale", layer)
 
         forward = tuple(scale(i) * of_state(noise) for i, noise in enumerate(data.forward_noise))
-        if self.tied:
+        if self.rule.tied:
             return Synapses(forward, ())
         if self.rule.symmetric:
             return Synapses(forward, tuple(_transposed(weights) for weights in forward[1:]))
@@ -246,7 +235,7 @@ class Equations:
         for i in range(len(neurons) - 1, 0, -1):
             # v = Σ_j Σ_c a_jc µ_cd w_jpd; layer i is at place i - 1.
             mixed = _mixed(result[i], self._field(fields, "neuron.backward", i))
-            if self.tied:
+            if self.rule.tied:
                 v = self._through("obj,opj->obp", mixed, synapses.forward[i][:, :-1])
             else:
                 v = self._through("obj,ojp->obp", mixed, synapses.backward[i - 1])
@@ -275,7 +264,7 @@ class Equations:
         upper: Layers,
     ) -> Synapses:
         """Equation 7 for every layer (RULE sections 4, 5), `part` naming its genome fields."""
-        rule, planes = self.rule, self.planes
+        rule, planes = self.rule, self.rule.planes
         # What `single_state` copies from state 0 need not be computed.
         computed = 1 if rule.single_state else planes
         reduction = 1.0 / len(inputs) if rule.batch_reduction == "mean" else 1.0
@@ -295,7 +284,7 @@ class Equations:
             bias = pre.sum(axis=0)[:computed, None, None] * z.sum(axis=1, keepdims=True)
             change = jnp.broadcast_to(jnp.concatenate([change, bias], axis=1), weights.shape)
             forward.append(self._new_value(fields, part, i, weights, change, reduction, target))
-            if i == 0 or self.tied:
+            if i == 0 or self.rule.tied:
                 continue
             returns = synapses.backward[i - 1]
             back_target = _mixed(lower[i - 1], post.T)
@@ -384,7 +373,7 @@ class Equations:
 
     def _through(self, subscripts: str, neurons: jax.Array, weights: jax.Array) -> jax.Array:
         """Neurons times synapses, which one plane of synapses does for all states."""
-        if self.planes < self.rule.states:
+        if self.rule.planes < self.rule.states:
             return self._product(subscripts.replace(",o", ","), neurons, weights[0])
         return self._product(subscripts, neurons, weights)
 

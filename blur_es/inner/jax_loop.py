@@ -44,6 +44,9 @@ from blur_es.rule import RuleSpec
 # On a processor, a life more at a time saves nothing: measured, batched products are slower.
 CPU_PIECE = 1
 
+# Groups of episodes that stay on the device: those of a generation, one for every shape.
+HELD = 8
+
 # The share of a device's memory that a piece may take by the estimate of `life_bytes`.
 MEMORY_SHARE = 0.6
 LARGEST_PIECE = 4096
@@ -73,7 +76,7 @@ class JaxInnerLoop:
         self._equations = Equations(rule, precision)
         self._dtype = np.dtype(dtype)
         self._compiled: dict[tuple[Any, ...], Callable[..., Any]] = {}
-        self._held: tuple[list[Episode], Data] | None = None
+        self._held: dict[tuple[int, ...], tuple[list[Episode], Data]] = {}
 
     def evaluate(
         self, genomes: FloatArray, episodes: Sequence[Episode], measures: Sequence[Measure]
@@ -130,7 +133,8 @@ class JaxInnerLoop:
         run = self._function("gradients", tuple(measures))
         vector = self._vectors(genome)
         for places in _alike(episodes):
-            for columns in _pieces(places, min(len(places), self._piece(episodes[places[0]]))):
+            # Always whole pieces: who calls may have cut the episodes in any way.
+            for columns in _pieces(places, self._piece(episodes[places[0]])):
                 data = self._data([episodes[place] for place in columns])
                 self._check(len(genome), episodes[columns[0]])
                 values, finite, gradient = self._on_device(run, vector, data)
@@ -193,10 +197,11 @@ class JaxInnerLoop:
             raise PieceTooLargeError(self.piece or 1) from error
 
     def _data(self, episodes: list[Episode]) -> Data:
-        """Episodes of one shape on the device, stacked; the last ones are remembered."""
-        held = self._held
-        if held and len(held[0]) == len(episodes) and all(map(operator.is_, held[0], episodes)):
-            return held[1]
+        """Episodes of one shape on the device, stacked; the last few are remembered."""
+        # An identity is an episode's as long as the episode is kept, which it is beside it.
+        key = tuple(map(id, episodes))
+        if key in self._held:
+            return self._held[key][1]
 
         def stack(arrays: Iterable[Any]) -> jax.Array:
             return jnp.asarray(np.stack(list(arrays)).astype(self._dtype))
@@ -211,7 +216,9 @@ class JaxInnerLoop:
             tuple(map(stack, forward)),
             tuple(map(stack, backward)),
         )
-        self._held = (episodes, data)
+        while len(self._held) >= HELD:
+            del self._held[next(iter(self._held))]
+        self._held[key] = (episodes, data)
         return data
 
     def _one(self, episode: Episode) -> Data:
@@ -253,7 +260,7 @@ class JaxInnerLoop:
         forward = tuple(states_last(weights) for weights in synapses.forward)
         backward = (
             [weights[:-1].transpose(1, 0, 2).copy() for weights in forward[1:]]
-            if self._equations.tied
+            if self.rule.tied
             else [states_last(weights) for weights in synapses.backward]
         )
         return NetworkState(
@@ -266,10 +273,9 @@ class JaxInnerLoop:
 
 def life_bytes(rule: RuleSpec, episode: Episode, gradients: bool = False) -> int:
     """About how much device memory one life takes, for all that is there at a time."""
-    equations = Equations(rule)
     sizes, rows = episode.sizes, episode.support_inputs.shape[1]
     one_way = sum((a + 1) * b for a, b in itertools.pairwise(sizes))
-    synapses = equations.planes * one_way * (1 if equations.tied else 2)
+    synapses = rule.planes * one_way * (1 if rule.tied else 2)
     neurons = rule.states * rows * sum(sizes[1:])
     queries = rule.states * episode.query_labels.size
     # Synapses old, new and their change; neurons of a pass, or of the pooled statistics.

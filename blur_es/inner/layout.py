@@ -131,20 +131,17 @@ class Buffers(NamedTuple):
 
 def rule_options(rule: RuleSpec, pooled: int) -> IntArray:
     """The rule as numbers; `pooled` support batches give statistics to query batches."""
-    # Without Oja's term all states of a single-state synapse stay equal, and one is kept.
-    shared = rule.single_state and rule.oja == "none"
-    tied = rule.symmetric and rule.oja == "none" and rule.normalize_synapses == "none"
     options = np.zeros(OPTIONS, dtype=np.int64)
     for position, value in (
         (STATES, rule.states),
-        (PLANES, 1 if shared else rule.states),
+        (PLANES, rule.planes),
         (FORWARD_ACTIVATION, _ACTIVATIONS[rule.forward_activation]),
         (BACKWARD_ACTIVATION, _ACTIVATIONS[rule.backward_activation]),
         (LAST_ACTIVATION, _ACTIVATIONS[rule.last_activation]),
         (SYNAPSE_ACTIVATION, _ACTIVATIONS[rule.synapse_activation]),
         (BACKWARD_UPDATE, _BACKWARD_UPDATES[rule.backward_update]),
         (SYMMETRIC, rule.symmetric),
-        (TIED, tied),
+        (TIED, rule.tied),
         (RESET, rule.reset_neurons),
         (SUPERVISED_EVERY, rule.supervised_every),
         (FEEDBACK, _FEEDBACKS[rule.feedback]),

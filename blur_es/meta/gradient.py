@@ -7,6 +7,7 @@ is built, not with this module.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -39,9 +40,7 @@ class GradientDescent:
         import jax
         import optax
 
-        transformation = optax.chain(
-            optax.clip_by_global_norm(clip), getattr(optax, optimizer)(learning_rate)
-        )
+        transformation = getattr(optax, optimizer)(learning_rate)
 
         def update(state: Any, gradient: Any) -> Any:
             point, average, steps, memory = state
@@ -52,6 +51,7 @@ class GradientDescent:
             average = optax.incremental_update(point, average, weight)
             return point, average, steps + 1.0, memory
 
+        self._clip = clip
         self._update = jax.jit(update)
         point = jax.numpy.zeros(dimensions)
         self._state = (point, point, jax.numpy.zeros(()), transformation.init(point))
@@ -81,9 +81,14 @@ class GradientDescent:
         for gradient in sound:
             total += gradient
         mean = total / len(sound)
+        # optax would clip as well, but in float32, where the square of 1e20 is infinite.
+        norm = math.hypot(*mean)
+        if not math.isfinite(norm):
+            return 0.0
         # optax descends.
-        self._state = self._update(self._state, (-mean).astype(np.float32))
-        return float(np.linalg.norm(mean))
+        descent = -mean * min(1.0, self._clip / max(norm, self._clip))
+        self._state = self._update(self._state, descent.astype(np.float32))
+        return norm
 
     def state_arrays(self) -> dict[str, npt.NDArray[Any]]:
         """The whole state as named arrays."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
+from blur_es.episode import MAXIMUM_LENGTH
 from blur_es.errors import InputError
 
 
@@ -23,10 +24,11 @@ class UnrollSchedule:
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            whole = isinstance(value, int) and not isinstance(value, bool)
+            if not whole or not 1 <= value <= MAXIMUM_LENGTH:
                 raise InputError(
                     f"meta.curriculum.{field.name}: found {value!r}, expected a whole number, "
-                    "1 or more"
+                    f"1 to {MAXIMUM_LENGTH}"
                 )
         if self.stop < self.start:
             raise InputError(

@@ -7,6 +7,7 @@ import dataclasses
 import hashlib
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ import numpy.typing as npt
 
 from blur_es.config import ExperimentConfig
 from blur_es.episode import Phase, Stream, random_generator
-from blur_es.errors import InputError, RunError
+from blur_es.errors import InputError, RunError, nearest
 from blur_es.fleet.evaluator import EpisodeRange, Evaluator
 from blur_es.genome import PRESETS, Genome, SearchSpace
 from blur_es.inner import PieceTooLargeError
@@ -47,6 +48,12 @@ def search_space(config: ExperimentConfig) -> SearchSpace:
         generator = random_generator(config.seed, Stream.GENOME)
         initial = PRESETS[config.genome.init](config.rule, generator, layers)
     else:
+        if not Path(config.genome.init).exists():
+            raise InputError(
+                f"genome.init: {config.genome.init!r} is no preset"
+                f"{nearest(config.genome.init, PRESETS)} and no such file is there; expected one "
+                f"of {', '.join(PRESETS)} or the path of a genome file"
+            )
         loaded = Genome.load(config.genome.init)
         if loaded.rule != config.rule:
             different = [
@@ -148,6 +155,7 @@ class Trainer:
         self._mixed_hardware = mixed_hardware
         self._checkpoint: Checkpoint | None = None
         self._written = -1
+        self._warned = False
 
     def train(self) -> TrainingResult:
         """Train to the end, or to an interruption, and choose the genome.
@@ -158,8 +166,7 @@ class Trainer:
         try:
             self._take_up()
             reason = self._generations()
-            with self._guard.interruptible():
-                selection = self._select()
+            selection = self._select()
         except Interrupted:
             self._keep_checkpoint()
             return TrainingResult(StopReason.INTERRUPTED, self.progress)
@@ -224,7 +231,7 @@ class Trainer:
         if digest != self._digest:
             self._refuse_other_hardware(digest)
         if self._pieces:
-            self.evaluator.use_piece(list(self._pieces.values())[-1])
+            self.evaluator.use_piece(self._pieces[max(self._pieces, key=int)])
         self.run.metrics.cut_after(checkpoint.generation)
         self._checkpoint, self._written = checkpoint, checkpoint.generation
         self._say(f"continuing after generation {checkpoint.generation}")
@@ -285,6 +292,13 @@ class Trainer:
         self.progress = progress
         self._checkpoint = self._make_checkpoint()
         norms = [each.gradient_norm for each in outcomes if each.gradient_norm is not None]
+        if norms and not all(norms) and not self._warned:
+            self._warned = True
+            self._say(
+                f"warning: no gradient of generation {generation} is finite, so a run did not "
+                "move; metrics show more of these as a gradient_norm of 0. Shorter unrolls at "
+                "first (meta.curriculum) or a lower learning rate may help"
+            )
         return {
             "generation": generation,
             "unroll": self.schedule.unroll(generation),
@@ -350,8 +364,8 @@ class Trainer:
             )
         generation = self.progress.generation + 1
         self._say(
-            f"warning: {piece} lives at a time do not fit the device; generation {generation} "
-            f"begins again with {piece // 2}"
+            f"warning: {piece} lives at a time do not fit the device; what comes after "
+            f"generation {generation - 1} begins again with {piece // 2}"
         )
         self._restore_lines(self._checkpoint)
         self._pieces[str(generation)] = piece // 2
@@ -387,6 +401,14 @@ class Trainer:
             self._written = self._checkpoint.generation
 
     def _select(self) -> Selection:
+        while True:
+            try:
+                with self._guard.interruptible():
+                    return self._select_once()
+            except PieceTooLargeError as error:
+                self._halve_piece(error.piece)
+
+    def _select_once(self) -> Selection:
         return select(
             [line.method.center for line in self.lines],
             [line.archive for line in self.lines],

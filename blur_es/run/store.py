@@ -120,7 +120,8 @@ class RunFolder:
                 f"{self.path}: this folder belongs to another experiment:\n"
                 + "\n".join(different)
                 + "\nChoose another folder with --run-dir, or use the experiment that it was "
-                "begun with (only meta.generations, meta.stop, fleet and run may differ)"
+                "begun with (only meta.generations, meta.stop, fleet.workers and run may "
+                "differ)"
             )
 
     def read_json(self, name: str) -> dict[str, Any]:
