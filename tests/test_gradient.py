@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -308,6 +310,28 @@ def test_a_split_gives_each_backend_its_share(tmp_path: Path, gpu_ray_address: s
             np.testing.assert_array_equal(found[:, 3:], by_backend["numba"].fitness[:, 3:])
     finally:
         fleet.close()
+
+
+def test_a_split_waits_for_a_lost_kind(tmp_path: Path, gpu_ray_address: str) -> None:
+    import ray
+
+    config = small(tmp_path, "fleet.split={jax: 1, numba: 1}")
+    population = np.stack(
+        [random_genome(config.rule, np.random.default_rng(i)).vector for i in range(6)]
+    )
+    episodes = EpisodeRange(Phase.META_TRAINING, 1, 2)
+    fleet = RayFleet(config.problem(), None, gpu_ray_address, split=config.fleet.shares())
+    try:
+        before = fleet.evaluate(population, episodes)
+        for worker in list(fleet._workers.values()):
+            if worker.kind.backend == "jax":
+                process = ray.get(worker.actor.describe.remote()).process
+                os.kill(process, signal.SIGKILL)
+        after = fleet.evaluate(population, episodes)
+    finally:
+        fleet.close()
+    assert fleet.lost_workers == 1
+    np.testing.assert_array_equal(after.fitness, before.fitness)
 
 
 def test_whoever_is_free_is_not_reproducible(tmp_path: Path, gpu_ray_address: str) -> None:
