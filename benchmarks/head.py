@@ -37,28 +37,30 @@ from blur_es.run.store import RunFolder
 WORKERS = 2
 
 
-def _config(**sections: Any) -> ExperimentConfig:
+def _config(population: int, generations: int, **sections: Any) -> ExperimentConfig:
     common: dict[str, Any] = {
         "name": "head",
         "seed": 0,
         "rule": {"states": 2, "normalize": "both"},
         "fitness": {"measure": "cross_entropy"},
-    }
-    return build_config(common | sections)
-
-
-def _toy(population: int, generations: int, **more: Any) -> ExperimentConfig:
-    return _config(
-        network={"hidden": [4]},
-        tasks=[{"name": "xor"}],
-        episode={"unroll": 2, "batch_size": 8, "query_batches": 1},
-        meta={
+        "meta": {
             "method": "es",
             "strategy": "cma_es",
             "population": population,
             "generations": generations,
             "validation_episodes": 1,
         },
+    }
+    return build_config(common | sections)
+
+
+def _toy(population: int, generations: int, **more: Any) -> ExperimentConfig:
+    return _config(
+        population,
+        generations,
+        network={"hidden": [4]},
+        tasks=[{"name": "xor"}],
+        episode={"unroll": 2, "batch_size": 8, "query_batches": 1},
         **more,
     )
 
@@ -90,16 +92,11 @@ def share() -> dict[str, Any]:
     """The head's share of P1 generations, once the first two have compiled everything."""
     generations, population = 8, 80
     config = _config(
+        population,
+        generations,
         network={"hidden": [512]},
         tasks=[{"name": "benchmarks.stubs:RandomImages"}],
         episode={"unroll": 15, "batch_size": 128, "query_batches": 20},
-        meta={
-            "method": "es",
-            "strategy": "cma_es",
-            "population": population,
-            "generations": generations,
-            "validation_episodes": 1,
-        },
     )
     clock: list[tuple[float, float]] = []
     fleet = Watched(config.problem(), workers=WORKERS)

@@ -19,6 +19,7 @@ from blur_es.fitness import make_measure
 from blur_es.genome import Genome, backprop_genome, random_genome
 from blur_es.inner import make_inner_loop
 from blur_es.inner.base import InnerLoop, NetworkState
+from blur_es.inner.jax_loop import JaxInnerLoop
 from blur_es.inner.numba_loop import NumbaInnerLoop
 from blur_es.inner.numpy_loop import NumpyInnerLoop
 from blur_es.rule import RuleSpec
@@ -242,7 +243,7 @@ def test_divergence_is_seen_alike_and_costs_the_worst(values: dict[str, float]) 
     )
     episode = make_random_episode((4, 6, 2), 2, unroll=12)
     vectors = np.stack([moderate_genome(rule, 2).replace(v).vector for v in ({}, values)])
-    for loop in LOOPS:
+    for loop in (*LOOPS, JaxInnerLoop):
         found = loop(rule).evaluate(vectors, [episode], MEASURES)
         assert found.diverged.tolist() == [[False], [True]]
         assert found.fitness[:, 1, 0].tolist() == [measure.worst for measure in MEASURES]

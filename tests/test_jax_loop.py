@@ -155,27 +155,6 @@ def test_a_measure_of_ones_own_sees_the_predictions() -> None:
     np.testing.assert_allclose(found.fitness, expected.fitness, atol=1e-5)
 
 
-@pytest.mark.parametrize(
-    "values",
-    [
-        {"synapse.update": 1e3, "synapse.keep": 1e4},
-        {"neuron.update": 1e30},
-        {"initial_scale": 1e39},
-        {"synapse.keep": 1e25},
-    ],
-)
-def test_divergence_is_seen_and_costs_the_worst(values: dict[str, float]) -> None:
-    linear: dict[str, Any] = dict.fromkeys(
-        ("forward_activation", "backward_activation", "last_activation"), "identity"
-    )
-    rule = RuleSpec(**linear)
-    episode = make_random_episode((4, 6, 2), 2, unroll=12)
-    vectors = np.stack([moderate_genome(rule, 2).replace(v).vector for v in ({}, values)])
-    found = JaxInnerLoop(rule).evaluate(vectors, [episode], MEASURES)
-    assert found.diverged.tolist() == [[False], [True]]
-    assert found.fitness[:, 1, 0].tolist() == [measure.worst for measure in MEASURES]
-
-
 @pytest.mark.parametrize(("precision", "bits"), [("tf32", 11), ("bfloat16", 8)])
 def test_lower_precision_costs_what_its_mantissa_says(precision: Precision, bits: int) -> None:
     rule = RuleSpec(normalize="both", symmetric=True)
