@@ -15,6 +15,7 @@ from blur_es.fitness import FloatArray
 from blur_es.fleet.evaluator import EpisodeRange, LocalEvaluator
 from blur_es.genome import Genome
 from blur_es.inner import Evaluation
+from blur_es.meta.selection import FITTEST, LATEST, Archive
 from blur_es.meta.stop import StopReason
 from blur_es.run.interrupt import Interrupted
 from blur_es.run.store import RunFolder
@@ -294,3 +295,16 @@ def test_damaged_run_folders_are_refused_and_left_alone(
     for path, content in before.items():
         if path.name not in ("config.yaml", "versions.json"):
             assert path.read_bytes() == content
+
+
+def test_the_archive_keeps_the_latest_and_the_fittest_one_of_each_generation() -> None:
+    archive = Archive.empty(1)
+    # Generation 3 had easy episodes: all its members look better than anything later.
+    for generation in range(20):
+        easy = 100.0 if generation == 3 else 0.0
+        fitness = easy + np.array([-1.0, generation % 7, -2.0])
+        archive.add(np.array([[-1.0], [generation], [-2.0]]), fitness)
+    generations = archive.points[:, 0].astype(int).tolist()
+    assert generations == [3, 6, 12, 13, 16, 17, 18, 19]
+    assert archive.fitness.tolist() == [103.0, 6.0, 5.0, 6.0, 2.0, 3.0, 4.0, 5.0]
+    assert archive.points.shape == (LATEST + FITTEST, 1)

@@ -248,6 +248,7 @@ def multiplication(product: Product) -> Callable[[], object]:
 
 def _pieces(workload: Workload) -> dict[str, Callable[[], object]]:
     """The Numba backend's own passes over activations, as many as an evaluation needs."""
+    from blur_es.inner.layout import COLUMNS, SQUARES
     from blur_es.inner.repeated import repeat_mixing, repeat_normalization
 
     rule, sizes, spec = workload.rule, workload.sizes, workload.spec
@@ -258,12 +259,16 @@ def _pieces(workload: Workload) -> dict[str, Callable[[], object]]:
     widest = max(sizes[1:])
     values = generator.standard_normal(states * rows * widest, dtype=np.float32)
     other = np.zeros_like(values)
+    mean, variance = np.zeros((2, widest), np.float32)
+    columns = np.zeros((SQUARES, max(COLUMNS, widest)), np.float32)
     matrix = (np.eye(states) + 0.1).astype(np.float32)
 
     def normalize() -> None:
         for layer in range(1, layers + 1):
             passes = forward + (spec.unroll if layer < layers else 0)
-            repeat_normalization(values, rows, sizes[layer], passes * states)
+            repeat_normalization(
+                values, rows, sizes[layer], passes * states, mean, variance, columns
+            )
 
     def mix() -> None:
         for layer in range(1, layers + 1):

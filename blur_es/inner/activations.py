@@ -117,9 +117,21 @@ def sum_columns(matrix, rows, size, sums, squared):
 
 @compiled
 def _fold(sums, together, size):
-    for r in range(1, together):
-        for n in range(size):
-            sums[n] += sums[r * size + n]
+    """Add up what the rows that were treated as one came to, half of them at a time."""
+    while together > 1:
+        together //= 2
+        for n in range(together * size):
+            sums[n] += sums[together * size + n]
+
+
+@compiled
+def _repeat(row, size, together, target):
+    """Write the first `size` values of a row `together` times, twice as many at a time."""
+    copy(row[:size], target)
+    have = size
+    while have < together * size:
+        copy(target[:have], target[have:])
+        have *= 2
 
 
 @compiled
@@ -132,8 +144,7 @@ def moments(matrix, rows, size, mean, variance, columns):
     together = rows_together(rows, size)
     width = together * size
     origin, sums, squares = columns[0], columns[1], columns[2]
-    for r in range(together):
-        copy(matrix[:size], origin[r * size : (r + 1) * size])
+    _repeat(matrix, size, together, origin)
     fill(sums[:width], np.float32(0.0))
     fill(squares[:width], np.float32(0.0))
     for b in range(rows // together):
@@ -162,10 +173,9 @@ def shift_scale_activate(matrix, rows, size, mean, factor, offset, code, columns
     together = rows_together(rows, size)
     width = together * size
     means, factors, offsets = columns[0], columns[1], columns[2]
-    for r in range(together):
-        copy(mean[:size], means[r * size : (r + 1) * size])
-        copy(factor[:size], factors[r * size : (r + 1) * size])
-        copy(offset[:size], offsets[r * size : (r + 1) * size])
+    _repeat(mean, size, together, means)
+    _repeat(factor, size, together, factors)
+    _repeat(offset, size, together, offsets)
     for b in range(rows // together):
         row = matrix[b * width : (b + 1) * width]
         for n in range(width):
@@ -175,11 +185,9 @@ def shift_scale_activate(matrix, rows, size, mean, factor, offset, code, columns
 
 @compiled
 def all_finite(values):
-    """Whether no value is NaN or infinite, by its bits: no arithmetic could hide one."""
-    exponents = np.int32(0x7F800000)
-    bits = values.view(np.int32)
-    largest = np.int32(0)
-    for n in range(len(bits)):
-        exponent = bits[n] & exponents
-        largest = max(largest, exponent)
-    return largest != exponents
+    """Whether no value is NaN or infinite: a NaN is not within any limits."""
+    largest = np.float32(3.4028235e38)
+    finite = 0
+    for n in range(len(values)):
+        finite += -largest <= values[n] <= largest
+    return finite == len(values)

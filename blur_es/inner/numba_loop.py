@@ -27,10 +27,10 @@ from blur_es.inner.base import (
     check_fit,
     score,
 )
-from blur_es.inner.compiling import compile_lock, compiled, entry
+from blur_es.inner.compiling import compile_lock, compiled, entry, lighter_optimization
 from blur_es.inner.layout import Float32Array, IntArray, Parameters
 from blur_es.inner.passes import GIVEN, OWN, backward_pass, forward_pass, give_feedback
-from blur_es.inner.synapses import normalize_synapses, update_synapses
+from blur_es.inner.synapses import normalize_all_synapses, update_synapses
 from blur_es.rule import RuleSpec
 
 
@@ -50,35 +50,63 @@ def _begin(shape, parameters, buffers, data):
 
 
 @entry
-def _steps(options, shape, parameters, buffers, data, rows, first_step, steps):
-    """Inner steps (RULE section 2); False, at once, if one leaves a value that is not finite."""
-    sizes, offsets, forward_starts, backward_starts, forward_shapes, backward_shapes = shape
+def _live(options, shape, parameters, buffers, data, rows, block, predictions, step, steps):
+    """Inner steps up to `steps` (RULE section 2), then forward-only passes for `predictions`.
+
+    `rows` are those of a support batch, `block` those of a query pass; the predictions are
+    (k, all query rows, n_L), or empty where there are to be none. False, at once, if a step
+    leaves a value that is not finite.
+
+    One loop goes over both kinds of passes: Numba compiles what it calls once more for every
+    place that it is called from.
+    """
+    sizes, offsets = shape[0], shape[1]
     scalars = parameters[1]
     neurons, before, forward, backward = buffers[0], buffers[1], buffers[2], buffers[3]
-    seen_forward, seen_backward, columns = buffers[4], buffers[5], buffers[9]
-    if first_step == 0:
+    query = buffers[10]
+    ahead, back = forward, backward
+    layers = len(sizes) - 1
+    outputs = sizes[layers]
+    last = offsets[layers - 1] * rows
+    total = len(predictions) // (options[at.STATES] * outputs)
+    # The support batches that give the statistics go before the query batches.
+    pooled = options[at.POOLED] * rows if total > 0 else 0
+    start = -pooled
+    if step == 0:
         _begin(shape, parameters, buffers, data)
-    own = np.int64(OWN)
-    for step in range(first_step, steps):
-        inputs = data[0][step * rows * sizes[0] : (step + 1) * rows * sizes[0]]
-        if options[at.STORED]:
-            normalize_synapses(
-                options, scalars, forward_shapes, forward, forward_starts, columns, forward
-            )
-            normalize_synapses(
-                options, scalars, backward_shapes, backward, backward_starts, columns, backward
-            )
-        ahead, back = forward, backward
-        if options[at.EFFECTIVE]:
-            normalize_synapses(
-                options, scalars, forward_shapes, forward, forward_starts, columns, seen_forward
-            )
-            ahead, back = seen_forward, seen_backward
-        common = np.int64(step == 0 and not options[at.STORED] and not options[at.EFFECTIVE])
+    while step < steps or start < total:
+        learning = step < steps
+        count, mode, target = rows, np.int64(OWN), neurons
+        if learning:
+            inputs = data[0][step * rows * sizes[0] : (step + 1) * rows * sizes[0]]
+        elif start < 0:
+            count, target = pooled, query
+            inputs = data[0][len(data[0]) - pooled * sizes[0] :]
+        else:
+            count, target = min(block, total - start), query
+            mode = np.int64(GIVEN if pooled > 0 else OWN)
+            inputs = data[2][start * sizes[0] : (start + count) * sizes[0]]
+        if learning or start == -pooled:
+            if options[at.STORED]:
+                normalize_all_synapses(options, shape, scalars, buffers, forward, backward)
+            ahead, back = forward, backward
+            if options[at.EFFECTIVE]:
+                ahead, back = buffers[4], buffers[5]
+                normalize_all_synapses(options, shape, scalars, buffers, ahead, back)
+        if not learning and not options[at.RESET]:
+            _hold(options[at.STATES], sizes, offsets, neurons, rows, query, count // rows)
+        unmixed = step == 0 and not options[at.STORED] and not options[at.EFFECTIVE]
+        common = np.int64(learning and unmixed)
         forward_pass(
-            options, shape, parameters, buffers, inputs, rows, neurons, ahead, data[5], common, own
+            options, shape, parameters, buffers, inputs, count, target, ahead, data[5], common, mode
         )
-        last = offsets[len(sizes) - 2] * rows
+        if not learning:
+            for o in range(options[at.STATES] if start >= 0 else 0):
+                place = (offsets[layers - 1] + o * outputs) * count
+                to = (o * total + start) * outputs
+                copy(query[place : place + count * outputs], predictions[to:])
+            start += count
+            continue
         # The update may want the forward values; a caller, those of the last layer.
         kept = 0 if options[at.FORWARD_PRE] or options[at.FORWARD_UPDATE] else last
         copy(neurons[kept:], before[kept:])
@@ -91,66 +119,16 @@ def _steps(options, shape, parameters, buffers, data, rows, first_step, steps):
             if part == at.SYNAPSE:
                 if not supervised:
                     continue
-                size = rows * sizes[len(sizes) - 1]
+                size = rows * outputs
                 give_feedback(options, data[1][step * size : (step + 1) * size], neurons[last:])
                 if options[at.EFFECTIVE]:
-                    normalize_synapses(
-                        *(options, scalars, backward_shapes, backward, backward_starts),
-                        *(columns, seen_backward),
-                    )
+                    normalize_all_synapses(options, shape, scalars, buffers, ahead, back)
                 backward_pass(options, shape, parameters, buffers, rows, back)
                 lower, upper = before if options[at.FORWARD_PRE] else neurons, neurons
             update_synapses(options, shape, parameters, buffers, part, inputs, rows, lower, upper)
         if not (finite and all_finite(forward) and all_finite(backward)):
             return False
-    return True
-
-
-@entry
-def _query(options, shape, parameters, buffers, data, rows, block, predictions):
-    """Forward-only passes of the finished network; `predictions` (k, all query rows, n_L).
-
-    `rows` are those of a support batch, `block` those of a query pass.
-    """
-    sizes, offsets, forward_starts, _, forward_shapes, _ = shape
-    scalars = parameters[1]
-    neurons, ahead, seen, columns, query = (
-        buffers[0],
-        buffers[2],
-        buffers[4],
-        buffers[9],
-        buffers[10],
-    )
-    for kind in (at.STORED, at.EFFECTIVE):
-        if options[kind]:
-            normalize_synapses(
-                options, scalars, forward_shapes, ahead, forward_starts, columns, seen
-            )
-            ahead = seen
-    layers = len(sizes) - 1
-    outputs = sizes[layers]
-    pooled = options[at.POOLED] * rows
-    total = len(data[2]) // sizes[0]
-    # The support batches that give the statistics go first.
-    start, common = -pooled, np.int64(0)
-    while start < total:
-        if start < 0:
-            count, mode = pooled, OWN
-            inputs = data[0][len(data[0]) - pooled * sizes[0] :]
-        else:
-            count, mode = min(block, total - start), GIVEN if pooled > 0 else OWN
-            inputs = data[2][start * sizes[0] : (start + count) * sizes[0]]
-        if not options[at.RESET]:
-            _hold(options[at.STATES], sizes, offsets, neurons, rows, query, count // rows)
-        forward_pass(
-            options, shape, parameters, buffers, inputs, count, query, ahead, data[5], common, mode
-        )
-        if start >= 0:
-            for o in range(options[at.STATES]):
-                place = (offsets[layers - 1] + o * outputs) * count
-                to = (o * total + start) * outputs
-                copy(query[place : place + count * outputs], predictions[to:])
-        start += count
+        step += 1
     return all_finite(predictions)
 
 
@@ -221,7 +199,7 @@ def _compile() -> None:
     episode = Episode(one, one, one, one, (np.zeros((2, 1, 1), np.float32),), (None,))
     vector = neutral_genome(rule).vector[None]
     parameters = at.genome_parameters(rule, vector, 1)
-    with compile_lock(_steps.stats.cache_path):
+    with compile_lock(_live.stats.cache_path), lighter_optimization():
         _Network(rule, episode).run(Parameters(*(array[0] for array in parameters)))
 
 
@@ -251,20 +229,23 @@ class _Network:
 
     def run(self, parameters: Parameters) -> bool:
         """Run the whole episode; whether it stayed finite."""
-        arguments = (self.options, self.shape, parameters, self.buffers, self.data, self.rows)
         predictions = self.predictions.reshape(-1)
-        finite = bool(_steps(*arguments, 0, self.unroll))
-        if finite:
-            return bool(_query(*arguments, self.block, predictions))
-        predictions[:] = np.nan
-        return False
+        finite = self._live(parameters, predictions, 0, self.unroll)
+        if not finite:
+            predictions[:] = np.nan
+        return finite
 
     def steps(self, parameters: Parameters) -> Iterator[NetworkState]:
         """Run the episode step by step."""
-        arguments = (self.options, self.shape, parameters, self.buffers, self.data, self.rows)
         for step in range(self.unroll):
-            _steps(*arguments, step, step + 1)
+            self._live(parameters, np.zeros(0, np.float32), step, step + 1)
             yield self._state(self.episode.support_inputs[step])
+
+    def _live(
+        self, parameters: Parameters, predictions: Float32Array, step: int, steps: int
+    ) -> bool:
+        memory = (self.options, self.shape, parameters, self.buffers, self.data)
+        return bool(_live(*memory, self.rows, self.block, predictions, step, steps))
 
     def _data(self) -> at.Data:
         episode, planes = self.episode, self.planes

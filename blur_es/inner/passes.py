@@ -117,36 +117,44 @@ def forward_pass(
                 )
             mean = statistics[0, place + o * size : place + (o + 1) * size]
             variance = statistics[1, place + o * size : place + (o + 1) * size]
-            factor, offset = columns[3], columns[4]
-            if options[at.NORMALIZE_FORWARD]:
-                # The bias is the same in all rows: normalisation takes it away again.
-                if mode == OWN:
-                    moments(z, rows, size, mean, variance, columns)
-                _normalization(variance, size, vectors[i], at.FORWARD_SCALE, o, factor, offset)
-            else:
-                # The bias neuron is 1 in all states.
+            normalized = options[at.NORMALIZE_FORWARD]
+            if not normalized:
+                # The bias neuron is 1 in all states. Normalisation would take it away again:
+                # it is the same in all rows.
                 weight = np.float32(0.0)
                 for c in range(k):
                     weight += u[c, o]
                 weight *= update
                 bias = synapses[weights + source * size : weights + (source + 1) * size]
-                fill(mean, np.float32(0.0))
-                fill(factor[:size], np.float32(1.0))
+                offset = columns[4]
                 for n in range(size):
                     offset[n] = weight * bias[n]
-            shift_scale_activate(
-                z, rows, size, mean, factor, offset, state_activation(code, o), columns
+            _finish(
+                *(z, rows, size, normalized, mode, mean, variance),
+                *(vectors[i, at.FORWARD_SCALE, o], vectors[i, at.FORWARD_SHIFT, o]),
+                *(state_activation(code, o), columns),
             )
         start += k * block
         place += k * size
 
 
 @compiled
-def _normalization(variance, size, vectors, scale, state, factor, offset):
-    """Factor and offset of every column; the shift stands next to the scale."""
-    for n in range(size):
-        factor[n] = vectors[scale, state] / np.sqrt(variance[n] + np.float32(ACTIVATION_EPSILON))
-        offset[n] = vectors[scale + 1, state]
+def _finish(z, rows, size, normalized, mode, mean, variance, scale, shift, activation, columns):
+    """Activation of z (rows, size), in place, and before it normalisation, if there is any.
+
+    Where there is none, `columns[4]` holds what is added to each column.
+    """
+    factor, offset = columns[3], columns[4]
+    if normalized:
+        if mode == OWN:
+            moments(z, rows, size, mean, variance, columns)
+        for n in range(size):
+            factor[n] = scale / np.sqrt(variance[n] + np.float32(ACTIVATION_EPSILON))
+            offset[n] = shift
+    else:
+        fill(mean, np.float32(0.0))
+        fill(factor[:size], np.float32(1.0))
+    shift_scale_activate(z, rows, size, mean, factor, offset, activation, columns)
 
 
 @compiled
@@ -206,15 +214,11 @@ def backward_pass(options, shape, parameters, buffers, rows, back):
             elif not additive:
                 for n in range(block):
                     z[n] = keep * z[n] * product[n]
-            mean, variance = statistics[0, :size], statistics[1, :size]
-            factor, offset = columns[3], columns[4]
-            if options[at.NORMALIZE_BACKWARD]:
-                moments(z, rows, size, mean, variance, columns)
-                _normalization(variance, size, vectors[i], at.BACKWARD_SCALE, o, factor, offset)
-            else:
-                fill(mean, zero)
-                fill(factor[:size], one)
-                fill(offset[:size], zero)
-            shift_scale_activate(
-                z, rows, size, mean, factor, offset, options[at.BACKWARD_ACTIVATION], columns
+            normalized = options[at.NORMALIZE_BACKWARD]
+            if not normalized:
+                fill(columns[4, :size], zero)
+            _finish(
+                *(z, rows, size, normalized, np.int64(OWN), statistics[0, :size]),
+                *(statistics[1, :size], vectors[i, at.BACKWARD_SCALE, o]),
+                *(vectors[i, at.BACKWARD_SHIFT, o], options[at.BACKWARD_ACTIVATION], columns),
             )

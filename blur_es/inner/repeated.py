@@ -13,14 +13,17 @@ from blur_es.inner.passes import mix
 
 
 @entry
-def repeat_normalization(values, rows, size, times):
-    """Normalise and activate (rows, size) values; the result is that of the last time."""
-    columns = np.zeros((at.SQUARES, max(at.COLUMNS, size)), np.float32)
-    mean, variance = np.zeros(size, np.float32), np.zeros(size, np.float32)
+def repeat_normalization(values, rows, size, times, mean, variance, columns):
+    """Normalise and activate (rows, size) values; the result is that of the last time.
+
+    `mean` and `variance` have room for a row, `columns` is as in the layout.
+    """
     for _ in range(times):
         moments(values, rows, size, mean, variance, columns)
         factor, offset = columns[3], columns[4]
-        factor[:size] = np.float32(1.0) / np.sqrt(variance + np.float32(1e-5))
+        for n in range(size):
+            factor[n] = np.float32(1.0) / np.sqrt(variance[n] + np.float32(1e-5))
+            offset[n] = np.float32(0.0)
         shift_scale_activate(values, rows, size, mean, factor, offset, at.TANH, columns)
 
 

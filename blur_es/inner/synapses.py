@@ -108,7 +108,7 @@ def _update(
                 for c in range(k):
                     weight += pre[c, o]
                 sums = columns[0]
-                sum_columns(states, rows, size, sums, False)
+                sum_columns(states, rows, size, sums, np.int64(0))
                 row = target[new + source * size : new + (source + 1) * size]
                 for n in range(size):
                     # As sgemm does, 0 means that the target is not read: it may not be set.
@@ -126,7 +126,7 @@ def _sum_squares(options, rows, z, size, columns):
     reduction = np.float32(1.0) / np.float32(rows) if options[at.MEAN] else np.float32(1.0)
     for o in range(options[at.PLANES]):
         r = columns[at.SQUARES + o]
-        sum_columns(z[o * rows * size : (o + 1) * rows * size], rows, size, r, True)
+        sum_columns(z[o * rows * size : (o + 1) * rows * size], rows, size, r, np.int64(1))
         for n in range(size):
             r[n] *= reduction
 
@@ -145,7 +145,7 @@ def _new_values(options, scalars, scalar, matrix, size, change, r):
         if options[at.OJA_MULTIPLIER]:
             factor *= np.abs(scalars[scalar + at.MULTIPLIER])
         if options[at.OJA] == at.OJA_WEIGHTS:
-            sum_columns(matrix, len(matrix) // size, size, r, True)
+            sum_columns(matrix, len(matrix) // size, size, r, np.int64(1))
     damping = scalars[at.SATURATION_EPSILON] + np.abs(scalars[scalar + at.SATURATION_SCALE])
     for start in range(0, len(matrix), size):
         row = matrix[start : start + size]
@@ -170,9 +170,21 @@ def normalize_synapses(options, scalars, shapes, weights, starts, columns, targe
         rescale = scalars[i, at.RESCALE_TO] if options[at.RESCALE] else np.float32(1.0)
         for o in range(planes if sources > 0 else 0):
             start = starts[i] + o * sources * size
-            sum_columns(weights[start : start + sources * size], sources, size, factors, True)
+            sum_columns(
+                weights[start : start + sources * size], sources, size, factors, np.int64(1)
+            )
             for n in range(size):
                 factors[n] = rescale / np.sqrt(factors[n] + np.float32(SYNAPSE_EPSILON))
             for row in range(start, start + sources * size, size):
                 for n in range(size):
                     target[row + n] = weights[row + n] * factors[n]
+
+
+@compiled
+def normalize_all_synapses(options, shape, scalars, buffers, forward, backward):
+    """Synapse normalisation both ways, into `forward` and `backward`, which may be the source."""
+    for starts, shapes, weights, target in (
+        (shape[2], shape[4], buffers[2], forward),
+        (shape[3], shape[5], buffers[3], backward),
+    ):
+        normalize_synapses(options, scalars, shapes, weights, starts, buffers[9], target)

@@ -1,7 +1,7 @@
 """Which genome a run ends with.
 
-The best member of a noisy generation is mostly the luckiest. So a run keeps a few of the
-best it has seen, and at its end the strategy's mean and they are all evaluated again, on
+The best member of a noisy generation is mostly the luckiest. So a run keeps the best of a few
+generations, and at its end the strategy's mean and they are all evaluated again, on
 fresh validation episodes; the best of those is the result.
 """
 
@@ -21,15 +21,18 @@ from blur_es.genome import SearchSpace
 FloatArray = npt.NDArray[np.floating[Any]]
 
 # Enough that the truly best is likely among them, few enough to cost less than a generation.
-ARCHIVE_SIZE = 8
+# Generations face other episodes, some of them easier: so no generation gives more than one
+# member, and the latest have places of their own that no earlier fitness can take.
+LATEST = 4
+FITTEST = 4
 
 
 @dataclasses.dataclass
 class Archive:
-    """The best points of all generations by the fitness of their own generation.
+    """The best members of some generations: of the latest, and the fittest of those before.
 
     Attributes:
-        points: (n, d), best first.
+        points: (n, d), in the order of their generations.
         fitness: (n,), on the episodes of the generation that each was in.
     """
 
@@ -42,11 +45,14 @@ class Archive:
         return cls(np.zeros((0, dimensions)), np.zeros(0))
 
     def add(self, points: FloatArray, fitness: FloatArray) -> None:
-        """Take in a generation: points (P, d) and fitness (P,)."""
-        all_points = np.concatenate([self.points, np.asarray(points, np.float64)])
-        all_fitness = np.concatenate([self.fitness, fitness])
-        order = np.argsort(-all_fitness, kind="stable")[:ARCHIVE_SIZE]
-        self.points, self.fitness = all_points[order], all_fitness[order]
+        """Take in the best of a generation: points (P, d) and fitness (P,)."""
+        best = int(np.argmax(fitness))
+        self.points = np.concatenate([self.points, np.asarray(points[best : best + 1], np.float64)])
+        self.fitness = np.append(self.fitness, fitness[best])
+        if len(self.fitness) > LATEST + FITTEST:
+            leaves = int(np.argmin(self.fitness[:-LATEST]))
+            self.points = np.delete(self.points, leaves, axis=0)
+            self.fitness = np.delete(self.fitness, leaves)
 
     def arrays(self) -> dict[str, npt.NDArray[Any]]:
         """For a checkpoint."""
