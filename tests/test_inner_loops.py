@@ -23,7 +23,14 @@ from blur_es.inner.jax_loop import JaxInnerLoop
 from blur_es.inner.numba_loop import NumbaInnerLoop
 from blur_es.inner.numpy_loop import NumpyInnerLoop
 from blur_es.rule import RuleSpec
-from tests.helpers import OPTIONS, build_rule, make_random_episode, moderate_genome, random_rules
+from tests.helpers import (
+    OPTIONS,
+    build_rule,
+    covering_rules,
+    make_random_episode,
+    moderate_genome,
+    random_rules,
+)
 
 LOOPS: list[Callable[[RuleSpec], InnerLoop]] = [NumpyInnerLoop, NumbaInnerLoop]
 MEASURES = [make_measure("cross_entropy", 0.5), make_measure("accuracy")]
@@ -108,6 +115,42 @@ def test_numba_follows_numpy_under_every_pair_of_options() -> None:
         rule = build_rule(options)
         assert rule is not None
         assert_numba_follows_numpy(rule, (4, 5, 3, 2), number)
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_a_life_in_parts_is_the_whole_life(loop: Callable[[RuleSpec], Any]) -> None:
+    for number, rule in enumerate(covering_rules()):
+        episode = make_random_episode((4, 5, 3, 2), rule.states, unroll=5, seed=number)
+        genome = moderate_genome(rule, 3, seed=number)
+        inner = loop(rule)
+        *_, whole = inner.unroll(genome, episode)
+
+        def part(start: int, stop: int, episode: Episode = episode) -> Episode:
+            return dataclasses.replace(
+                episode,
+                support_inputs=episode.support_inputs[start:stop],
+                support_labels=episode.support_labels[start:stop],
+            )
+
+        network = inner.learn(genome, part(0, 2))
+        network = inner.learn(genome, part(2, 3), network, age=2)
+        network = inner.learn(genome, part(3, 5), network, age=3)
+        expected = arrays_of([whole], inner.query(genome, episode))
+        found = arrays_of([network], inner.ask(genome, episode, network))
+        for array, other in zip(expected, found, strict=True):
+            np.testing.assert_array_equal(array, other, err_msg=f"{rule}")
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_a_network_of_another_shape_is_refused(loop: Callable[[RuleSpec], Any]) -> None:
+    rule = RuleSpec(reset_neurons=False)
+    genome = moderate_genome(rule, 2)
+    inner = loop(rule)
+    network = inner.learn(genome, make_random_episode((4, 5, 2), 2))
+    with pytest.raises(InputError, match=r"its synapses have shapes \[\(5, 5, 2\), \(6, 2, 2\)\]"):
+        inner.learn(genome, make_random_episode((4, 6, 2), 2), network, 3)
+    with pytest.raises(InputError, match="its neurons hold 6 rows and are not reset"):
+        inner.ask(genome, make_random_episode((4, 5, 2), 2, batch=7), network)
 
 
 def test_evaluate_agrees_between_backends() -> None:

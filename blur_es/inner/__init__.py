@@ -5,6 +5,7 @@ from __future__ import annotations
 from blur_es.errors import InputError, nearest
 from blur_es.inner.base import (
     BatchedInnerLoop,
+    ContinuingInnerLoop,
     Evaluation,
     GradientEvaluation,
     InnerLoop,
@@ -17,6 +18,7 @@ from blur_es.rule import RuleSpec
 __all__ = [
     "BACKENDS",
     "BatchedInnerLoop",
+    "ContinuingInnerLoop",
     "Evaluation",
     "GradientEvaluation",
     "InnerLoop",

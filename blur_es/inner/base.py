@@ -113,6 +113,25 @@ class InnerLoop(Protocol):
 
 
 @runtime_checkable
+class ContinuingInnerLoop(InnerLoop, Protocol):
+    """An inner loop that can go on with a network, and ask one without teaching it."""
+
+    def learn(
+        self, genome: Genome, episode: Episode, network: NetworkState | None = None, age: int = 0
+    ) -> NetworkState:
+        """The network after the steps of an episode.
+
+        It begins with one that has had `age` >= 1 steps, or with initial synapses. A network
+        that diverges holds values that are not finite, and may have stopped at that step.
+        """
+        ...
+
+    def ask(self, genome: Genome, episode: Episode, network: NetworkState) -> FloatArray:
+        """As `query`, of a network as it is; the support batches give statistics alone."""
+        ...
+
+
+@runtime_checkable
 class BatchedInnerLoop(InnerLoop, Protocol):
     """An inner loop that computes many lives at a time, and can be differentiated.
 
@@ -175,8 +194,10 @@ def arranged_noise(
     return forward, backward
 
 
-def check_fit(rule: RuleSpec, genome: Genome | None, episode: Episode) -> None:
-    """Whether an inner loop of this rule can run the episode, with the genome if there is one.
+def check_fit(
+    rule: RuleSpec, genome: Genome | None, episode: Episode, network: NetworkState | None = None
+) -> None:
+    """Whether an inner loop of this rule can run the episode, with genome and network if given.
 
     Raises `InputError` if one of them is for other states, layers or batches.
     """
@@ -195,6 +216,17 @@ def check_fit(rule: RuleSpec, genome: Genome | None, episode: Episode) -> None:
             f"episode: neurons that are not reset need query batches of {rows} rows, as the "
             f"support batches have; found {query_rows}"
         )
+    if network is not None:
+        found = [synapses.shape for synapses in network.forward]
+        expected = [noise.shape for noise in episode.forward_noise]
+        if found != expected:
+            raise InputError(f"network: its synapses have shapes {found}, the episode's {expected}")
+        held = len(network.neurons[0])
+        if not rule.reset_neurons and held != rows:
+            raise InputError(
+                f"network: its neurons hold {held} rows and are not reset; the episode's "
+                f"batches have {rows}"
+            )
 
 
 def layer_field(genome: Genome, name: str, layer: int) -> FloatArray:

@@ -50,12 +50,12 @@ def _begin(shape, parameters, buffers, data):
 
 
 @entry
-def _live(options, shape, parameters, buffers, data, rows, block, predictions, step, steps):
+def _live(options, shape, parameters, buffers, data, rows, block, predictions, step, steps, age):
     """Inner steps up to `steps` (RULE section 2), then forward-only passes for `predictions`.
 
     `rows` are those of a support batch, `block` those of a query pass; the predictions are
     (k, all query rows, n_L), or empty where there are to be none. False, at once, if a step
-    leaves a value that is not finite.
+    leaves a value that is not finite. The network has had `age` steps before these data.
 
     One loop goes over both kinds of passes: Numba compiles what it calls once more for every
     place that it is called from.
@@ -72,7 +72,7 @@ def _live(options, shape, parameters, buffers, data, rows, block, predictions, s
     # The support batches that give the statistics go before the query batches.
     pooled = options[at.POOLED] * rows if total > 0 else 0
     start = -pooled
-    if step == 0:
+    if step + age == 0:
         _begin(shape, parameters, buffers, data)
     while step < steps or start < total:
         learning = step < steps
@@ -95,7 +95,7 @@ def _live(options, shape, parameters, buffers, data, rows, block, predictions, s
                 normalize_all_synapses(options, shape, scalars, buffers, ahead, back)
         if not learning and not options[at.RESET]:
             _hold(options[at.STATES], sizes, offsets, neurons, rows, query, count // rows)
-        unmixed = step == 0 and not options[at.STORED] and not options[at.EFFECTIVE]
+        unmixed = step + age == 0 and not options[at.STORED] and not options[at.EFFECTIVE]
         common = np.int64(learning and unmixed)
         forward_pass(
             options, shape, parameters, buffers, inputs, count, target, ahead, data[5], common, mode
@@ -111,7 +111,7 @@ def _live(options, shape, parameters, buffers, data, rows, block, predictions, s
         kept = 0 if options[at.FORWARD_PRE] or options[at.FORWARD_UPDATE] else last
         copy(neurons[kept:], before[kept:])
         finite = all_finite(neurons[last:])
-        supervised = step % options[at.SUPERVISED_EVERY] == 0
+        supervised = (step + age) % options[at.SUPERVISED_EVERY] == 0
         for part in (at.FORWARD_SYNAPSE, at.SYNAPSE):
             lower, upper = before, before
             if part == at.FORWARD_SYNAPSE and not options[at.FORWARD_UPDATE]:
@@ -172,13 +172,29 @@ class NumbaInnerLoop:
         network, parameters = self._one(genome, episode)
         yield from network.steps(parameters)
 
+    def learn(
+        self, genome: Genome, episode: Episode, network: NetworkState | None = None, age: int = 0
+    ) -> NetworkState:
+        """See `ContinuingInnerLoop.learn`."""
+        check_fit(self.rule, genome, episode, network)
+        memory, parameters = self._one(genome, episode)
+        if network is not None:
+            memory.take_up(network)
+        return memory.learn(parameters, age)
+
+    def ask(self, genome: Genome, episode: Episode, network: NetworkState) -> FloatArray:
+        """See `ContinuingInnerLoop.ask`."""
+        check_fit(self.rule, genome, episode, network)
+        memory, parameters = self._one(genome, episode)
+        memory.take_up(network)
+        memory.ask(parameters)
+        return memory.states()
+
     def query(self, genome: Genome, episode: Episode) -> FloatArray:
         """See `InnerLoop.query`."""
         network, parameters = self._one(genome, episode)
         network.run(parameters)
-        queries, rows, outputs = episode.query_labels.shape
-        shape = (self.rule.states, queries, rows, outputs)
-        return network.predictions.reshape(shape).transpose(1, 2, 3, 0).copy()
+        return network.states()
 
     def _network(self, episode: Episode) -> _Network:
         _compile()
@@ -235,17 +251,53 @@ class _Network:
             predictions[:] = np.nan
         return finite
 
+    def learn(self, parameters: Parameters, age: int) -> NetworkState:
+        """Run all steps with a network that has had `age` steps."""
+        self._live(parameters, np.zeros(0, np.float32), 0, self.unroll, age)
+        return self._state(self.episode.support_inputs[-1])
+
+    def ask(self, parameters: Parameters) -> None:
+        """Predict with the network as it is."""
+        self._live(parameters, self.predictions.reshape(-1), self.unroll, self.unroll, 1)
+
     def steps(self, parameters: Parameters) -> Iterator[NetworkState]:
         """Run the episode step by step."""
         for step in range(self.unroll):
             self._live(parameters, np.zeros(0, np.float32), step, step + 1)
             yield self._state(self.episode.support_inputs[step])
 
+    def states(self) -> FloatArray:
+        """What was predicted, all states: (Q, B, n_L, k)."""
+        queries, rows, outputs = self.episode.query_labels.shape
+        shape = (self.rule.states, queries, rows, outputs)
+        return self.predictions.reshape(shape).transpose(1, 2, 3, 0).copy()
+
+    def take_up(self, network: NetworkState) -> None:
+        """Go on with a network: the way back of `_state`."""
+        start = 0
+        for neurons in network.neurons[1:]:
+            values = at.flat(neurons.transpose(2, 0, 1))
+            self.buffers.neurons[start : start + len(values)] = values
+            start += len(values)
+        behind = [] if self.options[at.TIED] else network.backward
+        self.buffers.forward[:] = self._synapses(network.forward)
+        self.buffers.backward[:] = self._synapses([b for b in behind if b is not None])
+
+    def _synapses(self, layers: Sequence[FloatArray]) -> Float32Array:
+        """Synapses (sources, targets, k) of every layer as they lie in the buffers."""
+        planes = [at.flat(array.transpose(2, 0, 1)[: self.planes]) for array in layers]
+        return np.concatenate([np.zeros(0, np.float32), *planes])
+
     def _live(
-        self, parameters: Parameters, predictions: Float32Array, step: int, steps: int
+        self,
+        parameters: Parameters,
+        predictions: Float32Array,
+        step: int,
+        steps: int,
+        age: int = 0,
     ) -> bool:
         memory = (self.options, self.shape, parameters, self.buffers, self.data)
-        return bool(_live(*memory, self.rows, self.block, predictions, step, steps))
+        return bool(_live(*memory, self.rows, self.block, predictions, step, steps, age))
 
     def _data(self) -> at.Data:
         episode, planes = self.episode, self.planes
@@ -257,16 +309,12 @@ class _Network:
             first = np.asarray(episode.support_inputs[0], np.float32) @ first_layer[:, :-1]
         behind = [] if self.options[at.TIED] else [noise for noise in backward if noise is not None]
 
-        def synapses(noise: Sequence[FloatArray]) -> Float32Array:
-            pieces = [at.flat(array.transpose(2, 0, 1)[:planes]) for array in noise]
-            return np.concatenate([np.zeros(0, np.float32), *pieces])
-
         return at.Data(
             support=at.flat(episode.support_inputs),
             labels=at.flat(episode.support_labels),
             queries=at.flat(episode.query_inputs),
-            forward_noise=synapses(forward),
-            backward_noise=synapses(behind),
+            forward_noise=self._synapses(forward),
+            backward_noise=self._synapses(behind),
             first=at.flat(first),
         )
 

@@ -22,6 +22,7 @@ from blur_es.inner.base import (
     Evaluation,
     FloatArray,
     NetworkState,
+    check_fit,
     initial_synapses,
     layer_field,
     score,
@@ -74,13 +75,19 @@ class NumpyInnerLoop:
 
     def unroll(self, genome: Genome, episode: Episode) -> Iterator[NetworkState]:
         """See `InnerLoop.unroll`."""
-        steps = _Run(self.rule, genome, episode).steps()
-        while True:
-            with np.errstate(all="ignore"):
-                state = next(steps, None)
-            if state is None:
-                return
-            yield state
+        yield from _silently(_Run(self.rule, genome, episode).steps())
+
+    def learn(
+        self, genome: Genome, episode: Episode, network: NetworkState | None = None, age: int = 0
+    ) -> NetworkState:
+        """See `ContinuingInnerLoop.learn`."""
+        *_, last = _silently(_Run(self.rule, genome, episode, network, age).steps())
+        return last
+
+    def ask(self, genome: Genome, episode: Episode, network: NetworkState) -> FloatArray:
+        """See `ContinuingInnerLoop.ask`."""
+        with np.errstate(all="ignore"):
+            return _Run(self.rule, genome, episode, network).query()
 
     def query(self, genome: Genome, episode: Episode) -> FloatArray:
         """See `InnerLoop.query`."""
@@ -91,23 +98,48 @@ class NumpyInnerLoop:
             return run.query()
 
 
-class _Run:
-    """One episode with one genome, in order: `steps` to its end, then `query`."""
+def _silently(steps: Iterator[NetworkState]) -> Iterator[NetworkState]:
+    """A diverging genome overflows on its way: that is its result, not a fault."""
+    while True:
+        with np.errstate(all="ignore"):
+            state = next(steps, None)
+        if state is None:
+            return
+        yield state
 
-    def __init__(self, rule: RuleSpec, genome: Genome, episode: Episode) -> None:
+
+class _Run:
+    """One episode with one genome, in order: `steps` to its end, then `query`.
+
+    It begins with a `network` that has had `age` steps, if there is one.
+    """
+
+    def __init__(
+        self,
+        rule: RuleSpec,
+        genome: Genome,
+        episode: Episode,
+        network: NetworkState | None = None,
+        age: int = 0,
+    ) -> None:
         self.genome = genome
         self.rule = rule
         self.episode = episode
+        self.age = age
+        if network is not None:
+            check_fit(rule, genome, episode, network)
+            self.forward, self.backward = list(network.forward), list(network.backward)
+            self.neurons = list(network.neurons)
+            return
         self.forward, self.backward = initial_synapses(rule, genome, episode)
         rows = episode.support_inputs.shape[1]
-        self.neurons: list[FloatArray] = [
-            np.zeros((rows, size, self.rule.states)) for size in episode.sizes
-        ]
+        self.neurons = [np.zeros((rows, size, self.rule.states)) for size in episode.sizes]
 
     def steps(self) -> Iterator[NetworkState]:
         """Every step in turn (RULE section 2)."""
         for step, (inputs, labels) in enumerate(
-            zip(self.episode.support_inputs, self.episode.support_labels, strict=True)
+            zip(self.episode.support_inputs, self.episode.support_labels, strict=True),
+            start=self.age,
         ):
             supervised = step % self.rule.supervised_every == 0
             state = inner_step(
