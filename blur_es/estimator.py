@@ -1,0 +1,261 @@
+"""A scikit-learn classifier that learns with a genome instead of with gradients."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.preprocessing import StandardScaler
+from sklearn.utils import check_random_state
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from blur_es.episode import Episode, initial_noise
+from blur_es.errors import InputError
+from blur_es.genome import Genome
+from blur_es.genomes import load_genome
+from blur_es.inner.base import STATISTICS_BATCHES, NetworkState
+from blur_es.inner.numba_loop import NumbaInnerLoop
+
+FloatArray = npt.NDArray[np.floating[Any]]
+IntArray = npt.NDArray[np.integer[Any]]
+
+# Genomes are meta-trained on lives of about this many steps: fewer are no life.
+FEWEST_STEPS = 15
+
+# So many steps' batches are laid out at a time.
+STEPS_AT_A_TIME = 256
+
+# Standardised inputs further out are cut off: in an input that is almost constant, the few
+# other values would drown everything else.
+FURTHEST = 5.0
+
+# Of the softmax, where the genome does not say what it was meta-trained with.
+TEMPERATURE = 0.3
+
+
+class BlurClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
+    """A network whose synapses learn by a meta-learned rule.
+
+    The rule sees batches of standardised inputs and their labels; there is no loss and no
+    gradient. What one more step does is in the genome.
+
+    Args:
+        genome: the name of one that ships (`blur_es.genomes.genome_names`), the path of a
+            genome file, or a `Genome`.
+        hidden_layers: sizes of the hidden layers.
+        steps: learning steps of `fit`, each on one batch; None for `epochs` passes over the
+            data, but not fewer than 15. Batches are dealt from shuffled data, again and again
+            where there are more batches than data.
+        epochs: passes over the data, where `steps` is None.
+        batch_size: rows in a batch.
+        random_state: seed of the initial synapses and of the shuffling.
+
+    Attributes:
+        classes_: (c,) the labels.
+        n_features_in_: number of inputs.
+        genome_: the genome.
+        network_: the synapses, as `blur_es.inner.base.NetworkState`.
+        n_steps_: learning steps that the network has had.
+
+    Raises (in `fit`):
+        InputError: a genome that is not there, cannot be read, or is for another network.
+        ValueError: parameters or data that do not fit.
+    """
+
+    classes_: npt.NDArray[Any]
+    n_features_in_: int
+
+    def __init__(
+        self,
+        genome: str | Path | Genome = "mnist-4state",
+        hidden_layers: Sequence[int] = (128,),
+        steps: int | None = None,
+        epochs: int = 1,
+        batch_size: int = 128,
+        random_state: int | np.random.RandomState | None = None,
+    ) -> None:
+        self.genome = genome
+        self.hidden_layers = hidden_layers
+        self.steps = steps
+        self.epochs = epochs
+        self.batch_size = batch_size
+        self.random_state = random_state
+
+    def fit(self, X: npt.ArrayLike, y: npt.ArrayLike) -> Self:
+        """Learn from inputs X (rows, features) and labels y (rows,), from new synapses."""
+        X, y = self._checked(X, y, first=True)
+        self._begin(X, np.unique(y))
+        batches = math.ceil(len(X) / self.batch_size)
+        steps = self.steps
+        if steps is None:
+            steps = max(FEWEST_STEPS, self.epochs * batches)
+        self._learn(X, y, steps)
+        return self
+
+    def partial_fit(
+        self, X: npt.ArrayLike, y: npt.ArrayLike, classes: npt.ArrayLike | None = None
+    ) -> Self:
+        """Go on learning with one pass over more data.
+
+        The first call needs all `classes`, unless all are in its y. Inputs are standardised
+        by the mean and deviation of all data so far.
+        """
+        first = not hasattr(self, "network_")
+        X, y = self._checked(X, y, first)
+        if first:
+            self._begin(X, np.unique(y) if classes is None else np.unique(np.asarray(classes)))
+        else:
+            if classes is not None and not np.array_equal(np.unique(classes), self.classes_):
+                raise ValueError(
+                    f"classes: found {np.unique(classes)}, the first call had {self.classes_}"
+                )
+            self._scaler.partial_fit(X)
+        unknown = np.setdiff1d(y, self.classes_)
+        if len(unknown):
+            raise ValueError(f"y: found the classes {unknown}, expected some of {self.classes_}")
+        self._learn(X, y, math.ceil(len(X) / self.batch_size))
+        return self
+
+    def predict(self, X: npt.ArrayLike) -> npt.NDArray[Any]:
+        """The likeliest label of each row of X (rows, features)."""
+        outputs = self._outputs(X)
+        return self.classes_[outputs.argmax(axis=1)]
+
+    def predict_proba(self, X: npt.ArrayLike) -> FloatArray:
+        """Probabilities (rows, c) of the labels in `classes_`: the softmax of the outputs."""
+        outputs = self._outputs(X)
+        scores = outputs.astype(np.float64) / self._temperature
+        scores -= scores.max(axis=1, keepdims=True)
+        odds = np.exp(scores)
+        return odds / odds.sum(axis=1, keepdims=True)
+
+    def _checked(
+        self, X: npt.ArrayLike, y: npt.ArrayLike, first: bool
+    ) -> tuple[FloatArray, npt.NDArray[Any]]:
+        """Inputs and labels as arrays; parameters are looked at on the way."""
+        numbers = {"epochs": self.epochs, "batch_size": self.batch_size, "steps": self.steps}
+        numbers |= {f"hidden_layers[{i}]": size for i, size in enumerate(self.hidden_layers)}
+        for name, value in numbers.items():
+            if name == "steps" and value is None:
+                continue
+            if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
+                raise ValueError(f"{name}: found {value!r}, expected a whole number, 1 or more")
+        types = [np.float64, np.float32]
+        inputs, labels = validate_data(self, X, y, dtype=types, reset=first)
+        check_classification_targets(labels)
+        return np.asarray(inputs), np.asarray(labels)
+
+    def _begin(self, X: FloatArray, classes: npt.NDArray[Any]) -> None:
+        """Everything that comes before the first step."""
+        if len(classes) < 2:
+            raise ValueError(f"y: found one class only ({classes[0]!r}), expected two or more")
+        self.classes_ = classes
+        self.genome_ = _usable(self.genome)
+        self._temperature = _temperature(self.genome_)
+        self._generator = np.random.default_rng(
+            check_random_state(self.random_state).randint(2**31, size=4)
+        )
+        self._scaler = StandardScaler().fit(X)
+        self._sizes = (self.n_features_in_, *map(int, self.hidden_layers), len(classes))
+        self._noise = [
+            initial_noise(self._sizes, layer, self.genome_.rule.states, self._generator)
+            for layer in range(len(self._sizes) - 1)
+        ]
+        self.n_steps_ = 0
+        self.network_: NetworkState | None = None
+
+    def _learn(self, X: FloatArray, y: npt.NDArray[Any], steps: int) -> None:
+        """So many steps on batches of shuffled data, dealt until they are enough."""
+        targets = np.full((len(y), len(self.classes_)), -1.0, np.float32)
+        targets[np.arange(len(y)), np.searchsorted(self.classes_, y)] = 1.0
+        loop = NumbaInnerLoop(self.genome_.rule)
+        rows = self._dealt(len(X), steps)
+        for start in range(0, steps, STEPS_AT_A_TIME):
+            chosen = rows[start : start + STEPS_AT_A_TIME]
+            inputs = self._standardized(X[chosen.reshape(-1)]).reshape(*chosen.shape, -1)
+            episode = self._episode(inputs, targets[chosen], inputs[:1])
+            network = loop.learn(self.genome_, episode, self.network_, self.n_steps_)
+            if not _is_finite(network):
+                raise ValueError(
+                    f"the rule diverged within {self.n_steps_ + len(chosen)} steps on these "
+                    "data; try fewer steps, another genome or larger batches"
+                )
+            self.network_ = network
+            self.n_steps_ += len(chosen)
+            self._statistics = inputs[-STATISTICS_BATCHES:]
+
+    def _dealt(self, count: int, steps: int) -> IntArray:
+        """Rows (steps, batch): shuffled data, again and again, none twice before all once."""
+        wanted = steps * self.batch_size
+        rounds = [self._generator.permutation(count) for _ in range(math.ceil(wanted / count))]
+        return np.concatenate(rounds)[:wanted].reshape(steps, self.batch_size)
+
+    def _standardized(self, X: FloatArray) -> npt.NDArray[np.float32]:
+        scaled = np.clip(self._scaler.transform(X), -FURTHEST, FURTHEST)
+        return np.asarray(scaled, np.float32)
+
+    def _episode(self, inputs: FloatArray, labels: FloatArray, queries: FloatArray) -> Episode:
+        return Episode(
+            support_inputs=np.asarray(inputs, np.float32),
+            support_labels=np.asarray(labels, np.float32),
+            query_inputs=np.asarray(queries, np.float32),
+            query_labels=np.zeros((*queries.shape[:2], len(self.classes_)), np.float32),
+            forward_noise=tuple(forward for forward, _ in self._noise),
+            backward_noise=tuple(backward for _, backward in self._noise),
+        )
+
+    def _outputs(self, X: npt.ArrayLike) -> FloatArray:
+        """State 0 of the last layer for each row of X (rows, features): (rows, c)."""
+        check_is_fitted(self)
+        inputs = np.asarray(validate_data(self, X, dtype=[np.float64, np.float32], reset=False))
+        assert self.network_ is not None
+        loop = NumbaInnerLoop(self.genome_.rule)
+        no_labels = np.zeros((*self._statistics.shape[:2], len(self.classes_)), np.float32)
+        found = []
+        # Whole batches always: what a row comes to does not depend on how many there are.
+        most = STEPS_AT_A_TIME * self.batch_size
+        for start in range(0, len(inputs), most):
+            part = self._standardized(inputs[start : start + most])
+            batches = np.zeros(
+                (math.ceil(len(part) / self.batch_size), self.batch_size, part.shape[1]),
+                np.float32,
+            )
+            batches.reshape(-1, part.shape[1])[: len(part)] = part
+            episode = self._episode(self._statistics, no_labels, batches)
+            outputs = loop.ask(self.genome_, episode, self.network_)[..., 0]
+            found.append(outputs.reshape(-1, outputs.shape[-1])[: len(part)])
+        return np.concatenate(found)
+
+
+def _usable(given: str | Path | Genome) -> Genome:
+    """The genome, with statistics from what was learned from.
+
+    With those of the rows that are asked about, a prediction would depend on its company.
+    """
+    genome = given if isinstance(given, Genome) else load_genome(given)
+    if not genome.rule.reset_neurons:
+        raise InputError(
+            "genome: its neurons are not reset between batches, so that a prediction would "
+            "depend on the rows before it; expected one with reset_neurons"
+        )
+    rule = dataclasses.replace(genome.rule, query_statistics="support")
+    return Genome(rule, genome.fields, genome.provenance)
+
+
+def _temperature(genome: Genome) -> float:
+    """That of the cross-entropy that the genome was meta-trained for."""
+    experiment = genome.provenance.get("experiment", {})
+    fitness = experiment.get("fitness", {}) if isinstance(experiment, dict) else {}
+    return float(fitness.get("temperature", TEMPERATURE))
+
+
+def _is_finite(network: NetworkState) -> bool:
+    synapses = [*network.forward, *(b for b in network.backward if b is not None)]
+    return all(bool(np.isfinite(array).all()) for array in synapses)

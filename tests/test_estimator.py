@@ -1,0 +1,128 @@
+"""The scikit-learn classifier, by scikit-learn's own checks and by what it is for."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from sklearn.base import clone
+from sklearn.datasets import load_digits, load_iris
+from sklearn.linear_model import SGDClassifier
+from sklearn.model_selection import cross_val_score, train_test_split
+from sklearn.neural_network import MLPClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.utils.estimator_checks import parametrize_with_checks
+
+from blur_es.errors import InputError
+from blur_es.estimator import FEWEST_STEPS, BlurClassifier
+from blur_es.genome import neutral_genome
+from blur_es.genomes import genome_names, load_genome
+from blur_es.rule import RuleSpec
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.SkipTestWarning")
+@parametrize_with_checks([BlurClassifier()])  # type: ignore[untyped-decorator]
+def test_scikit_learn_accepts_it(estimator: Any, check: Any) -> None:
+    check(estimator)
+
+
+@pytest.mark.parametrize("name", [n for n in genome_names() if n != "backprop"])
+def test_shipped_genomes_beat_what_gradients_do_in_the_same_passes(name: str) -> None:
+    inputs, labels = load_digits(return_X_y=True)
+    few = {"max_iter": 1, "random_state": 0}
+    opponents = [
+        make_pipeline(StandardScaler(), SGDClassifier(tol=None, **few)),
+        make_pipeline(StandardScaler(), MLPClassifier((128,), **few)),
+    ]
+    own = cross_val_score(BlurClassifier(name, random_state=0), inputs, labels).mean()
+    with pytest.warns(Warning, match="Maximum number of iteration"):
+        others = [cross_val_score(other, inputs, labels).mean() for other in opponents]
+    assert own > max(others)
+
+
+def test_one_fit_and_its_parts() -> None:
+    inputs, labels = load_digits(return_X_y=True)
+    model = BlurClassifier(random_state=3, epochs=4).fit(inputs, labels)
+    assert model.n_steps_ == 4 * 15
+    assert model.classes_.tolist() == list(range(10))
+    probabilities = model.predict_proba(inputs)
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1.0)
+    np.testing.assert_array_equal(probabilities.argmax(axis=1), model.predict(inputs))
+    again = clone(model).fit(inputs, labels)
+    np.testing.assert_array_equal(again.predict_proba(inputs), probabilities)
+    unpickled = pickle.loads(pickle.dumps(model))
+    np.testing.assert_array_equal(unpickled.predict_proba(inputs), probabilities)
+    other = clone(model).set_params(random_state=4).fit(inputs, labels)
+    assert not np.array_equal(other.predict_proba(inputs), probabilities)
+
+
+def test_few_rows_are_dealt_again_and_many_go_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    inputs, labels = load_iris(return_X_y=True)
+    model = BlurClassifier(random_state=0).fit(inputs[::5], labels[::5])
+    assert model.n_steps_ == FEWEST_STEPS
+    assert model.score(inputs, labels) > 0.8
+    assert BlurClassifier(random_state=0, steps=3).fit(inputs, labels).n_steps_ == 3
+    whole = BlurClassifier(random_state=0, epochs=40).fit(inputs, labels)
+    monkeypatch.setattr("blur_es.estimator.STEPS_AT_A_TIME", 7)
+    parts = BlurClassifier(random_state=0, epochs=40).fit(inputs, labels)
+    np.testing.assert_array_equal(whole.predict_proba(inputs), parts.predict_proba(inputs))
+
+
+def test_partial_fit_goes_on() -> None:
+    inputs, labels = load_digits(return_X_y=True)
+    train, held, train_labels, held_labels = train_test_split(inputs, labels, random_state=0)
+    model = BlurClassifier(random_state=0)
+    scores = []
+    for start in range(0, len(train), 200):
+        stop = start + 200
+        model.partial_fit(train[start:stop], train_labels[start:stop], classes=np.arange(10))
+        scores.append(model.score(held, held_labels))
+    assert model.n_steps_ == 7 * 2
+    assert scores[-1] > scores[0]
+    assert scores[-1] > 0.85
+    with pytest.raises(ValueError, match="found the classes"):
+        model.partial_fit(train[:5], np.full(5, 17))
+    with pytest.raises(ValueError, match="the first call had"):
+        model.partial_fit(train[:5], train_labels[:5], classes=[0, 1])
+
+
+def test_labels_of_any_kind_and_two_classes() -> None:
+    inputs, labels = load_iris(return_X_y=True)
+    names = np.array(["setosa", "other", "other"])[labels]
+    model = BlurClassifier(random_state=0).fit(inputs, names)
+    assert set(model.predict(inputs)) == {"setosa", "other"}
+    assert model.score(inputs, names) > 0.95
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"steps": 0}, "steps: found 0"),
+        ({"epochs": 1.5}, "epochs: found 1.5"),
+        ({"batch_size": True}, "batch_size: found True"),
+        ({"hidden_layers": (8, 0)}, r"hidden_layers\[1\]: found 0"),
+    ],
+)
+def test_wrong_parameters(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        BlurClassifier(**options).fit(*load_iris(return_X_y=True))
+
+
+def test_wrong_genomes(tmp_path: Path) -> None:
+    data = load_iris(return_X_y=True)
+    with pytest.raises(InputError, match="did you mean 'mnist-4state'"):
+        BlurClassifier("mnist-4stat").fit(*data)
+    with pytest.raises(InputError, match="expected one with reset_neurons"):
+        BlurClassifier(neutral_genome(RuleSpec(reset_neurons=False))).fit(*data)
+    path = tmp_path / "genome.npz"
+    load_genome("mnist-2state").save(path)
+    model = BlurClassifier(str(path), random_state=0).fit(*data)
+    same = BlurClassifier("mnist-2state", random_state=0).fit(*data)
+    np.testing.assert_array_equal(model.predict_proba(data[0]), same.predict_proba(data[0]))
+    wild = load_genome("mnist-2state").replace({"synapse.keep": np.array(1e30)})
+    with pytest.raises(ValueError, match="diverged within 15 steps"):
+        BlurClassifier(wild).fit(*data)
