@@ -7,6 +7,8 @@ Whatever is wrong is an `InputError` that names the file and the line.
 from __future__ import annotations
 
 import contextlib
+import copy
+import itertools
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -295,6 +297,25 @@ def override_config(config: ExperimentConfig, overrides: Sequence[str]) -> Exper
     for text in overrides:
         source.override(tree, positions, text)
     return build_config(tree, positions)
+
+
+def vary_config(
+    config: ExperimentConfig, axes: Mapping[str, Sequence[Any]]
+) -> list[tuple[dict[str, Any], ExperimentConfig]]:
+    """An experiment at every point of a grid: what varies there by dotted key, and the experiment.
+
+    The last axis varies fastest. Raises `InputError` for a point that is no experiment.
+    """
+    points = []
+    for values in itertools.product(*axes.values()):
+        settings = dict(zip(axes, values, strict=True))
+        tree = copy.deepcopy(config.to_dict())
+        positions: Positions = {(): f"experiment {config.name!r}"}
+        for dotted, value in settings.items():
+            where = f"{dotted} = {value!r}"
+            source.assign(tree, positions, dotted, copy.deepcopy(value), where)
+        points.append((settings, build_config(tree, positions)))
+    return points
 
 
 def build_config(

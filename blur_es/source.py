@@ -135,15 +135,25 @@ def parse(text: str, name: str) -> tuple[dict[str, Any], Positions]:
 
 def override(tree: dict[str, Any], positions: Positions, text: str) -> None:
     """Apply one `dotted.key=value`, the value written as in the file."""
+    dotted, value = assignment(text, "--set")
+    assign(tree, positions, dotted, value, f"--set {text}")
+
+
+def assignment(text: str, option: str) -> tuple[str, Any]:
+    """The dotted key and the value of a `dotted.key=value`, the value written as in a file."""
     dotted, equals, value = text.partition("=")
-    keys = tuple(dotted.strip().split("."))
-    where = f"--set {text}"
-    if not equals or not all(keys):
+    where = f"{option} {text}"
+    if not equals or not all(dotted.strip().split(".")):
         raise InputError(f"{where}: expected dotted.key=value, such as meta.population=80")
     try:
-        parsed = parse(f"value: {value}", where)[0]["value"]
+        return dotted.strip(), parse(f"value: {value}", where)[0]["value"]
     except InputError as error:
         raise InputError(f"{where}: the value cannot be read as YAML") from error
+
+
+def assign(tree: dict[str, Any], positions: Positions, dotted: str, value: Any, where: str) -> None:
+    """Put a value at a dotted key; `where` it is from begins every message about it."""
+    keys = tuple(dotted.split("."))
     target: Any = tree
     for depth, key in enumerate(keys):
         last = depth == len(keys) - 1
@@ -154,11 +164,11 @@ def override(tree: dict[str, Any], positions: Positions, text: str) -> None:
                     f"found {key!r}, expected 0 to {len(target) - 1}"
                 )
             if last:
-                target[int(key)] = parsed
+                target[int(key)] = value
             target = target[int(key)]
         elif isinstance(target, dict):
             if last:
-                target[key] = parsed
+                target[key] = value
             elif target.get(key) is None:
                 target[key] = {}
             target = target[key]

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
-from blur_es.config import ExperimentConfig, load_config, override_config
+from blur_es.config import ExperimentConfig, load_config, override_config, vary_config
 from blur_es.errors import InputError
 from tests.experiments import SMALL
 
@@ -186,3 +187,22 @@ def test_wrong_overrides(tmp_path: Path, override: str, message: str) -> None:
 def test_files_that_cannot_be_read(tmp_path: Path, path: str) -> None:
     with pytest.raises(InputError, match="cannot read the experiment"):
         load_config(tmp_path / path)
+
+
+def test_a_grid_of_experiments(tmp_path: Path) -> None:
+    config = load(tmp_path, SMALL)
+    tasks = [{"name": "xor"}, {"name": "two_moons"}]
+    axes: dict[str, list[Any]] = {"network.hidden": [[8], [8, 4]], "tasks.0": tasks, "seed": [5]}
+    points = vary_config(config, axes)
+    assert [settings for settings, _ in points] == [
+        {"network.hidden": hidden, "tasks.0": task, "seed": 5}
+        for hidden in ([8], [8, 4])
+        for task in tasks
+    ]
+    for settings, point in points:
+        assert list(point.network.hidden) == settings["network.hidden"]
+        assert point.tasks[0] == settings["tasks.0"]
+        assert point.seed == 5
+    assert vary_config(config, {}) == [({}, config)]
+    with pytest.raises(InputError, match=r"network.hiden = \[3\]: network.hiden: unknown key"):
+        vary_config(config, {"network.hiden": [[3]]})
