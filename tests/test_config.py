@@ -203,6 +203,6 @@ def test_a_grid_of_experiments(tmp_path: Path) -> None:
         assert list(point.network.hidden) == settings["network.hidden"]
         assert point.tasks[0] == settings["tasks.0"]
         assert point.seed == 5
-    assert vary_config(config, {}) == [({}, config)]
+    assert [point.to_dict() for _, point in vary_config(config, {})] == [config.to_dict()]
     with pytest.raises(InputError, match=r"network.hiden = \[3\]: network.hiden: unknown key"):
         vary_config(config, {"network.hiden": [[3]]})
