@@ -21,8 +21,12 @@ Row = tuple[npt.NDArray[Any], ...]
 
 # A worker gets its share of what is left in so many chunks, were nobody's speed to change...
 ROUNDS = 3
-# ...but a call should take long against its overhead of a millisecond or two.
+# ...but a call should take long against its overhead of a millisecond or two...
 SHORTEST_CHUNK_SECONDS = 0.05
+# ...and not be shorter than this even where that is more than a share.
+LEAST_CHUNK_SECONDS = 0.01
+# Work is repeated only if that saves more than a call's overhead and the clock's blur.
+WORTH_SECONDS = 0.02
 
 
 @dataclasses.dataclass(eq=False)
@@ -70,19 +74,25 @@ class Outstanding(NamedTuple):
     seconds: float
 
 
-def chunk_size(remaining: int, share: float, shortest: float, unit: int) -> int:
+def chunk_size(remaining: int, share: float, speed: float | None, unit: int) -> int:
     """How many of the `remaining` items a worker gets.
 
     Args:
         remaining: items that nobody has yet, 1 or more.
         share: the worker's part (0 to 1] of the speed of all who may have them.
-        shortest: items that the worker computes in a call that is just worth its overhead.
+        speed: the worker's items a second; None where it is not known.
         unit: the size is a multiple of it, except at the end.
     """
     fair = remaining * share
-    size = max(1.0, fair / ROUNDS, min(shortest, fair))
+    speed = speed or 0.0
+    size = max(
+        *(1.0, fair / ROUNDS),
+        *(min(SHORTEST_CHUNK_SECONDS * speed, fair), LEAST_CHUNK_SECONDS * speed),
+    )
     # Rounded to the nearest: rounding up would give a slow worker twice what it should have.
-    return min(remaining, max(1, round(size / unit)) * unit)
+    whole = max(1, round(size / unit)) * unit
+    # A rest that is not worth a call of its own goes along.
+    return remaining if remaining - whole < LEAST_CHUNK_SECONDS * speed else whole
 
 
 class Plan:
@@ -125,8 +135,7 @@ class Plan:
             if backend not in share.backends:
                 continue
             part, items_a_second = _part_of(worker, share.backends, speeds)
-            shortest = SHORTEST_CHUNK_SECONDS * (items_a_second or 0.0)
-            size = chunk_size(share.stop - share.start, part, shortest, share.unit)
+            size = chunk_size(share.stop - share.start, part, items_a_second, share.unit)
             chunk = Chunk(share.start, share.start + size, share.backends)
             self._fresh[index : index + 1] = (
                 [share._replace(start=chunk.stop)] if chunk.stop < share.stop else []
@@ -153,7 +162,7 @@ class Plan:
                 continue
             start, stop = run
             stop = min(stop, start + math.ceil((stop - start) / max(1, idle)))
-            if speed is not None and (stop - start) / speed < seconds:
+            if speed is not None and (stop - start) / speed + WORTH_SECONDS < seconds:
                 return self._hand(chunk.part(start, stop))
         return None
 
