@@ -18,7 +18,7 @@ import pytest
 
 from blur_es.errors import RunError
 from blur_es.fleet import failures
-from blur_es.fleet.chaos import Chaos
+from blur_es.fleet.chaos import Chaos, Fault
 from blur_es.fleet.dispatch import RayFleet
 from blur_es.fleet.evaluator import LocalEvaluator
 from blur_es.genome import Genome
@@ -278,7 +278,7 @@ def test_a_full_object_store_is_waited_for(
     [
         "kill-worker:0.06",
         "slow-worker:0.3,drop-result:0.3",
-        "kill-worker:0.04,slow-worker:0.1,drop-result:0.1,hang-worker:0.01,kill-node:1",
+        "kill-worker:0.05,slow-worker:0.1,drop-result:0.1,hang-worker:0.03,kill-node:1",
     ],
 )
 def test_chaos_changes_nothing(
@@ -287,7 +287,14 @@ def test_chaos_changes_nothing(
     monkeypatch.setattr(failures, "LEAST_DEADLINE_SECONDS", 2.0)
     config = small(tmp_path, "meta.generations=12", "meta.population=12")
     undisturbed = train(config, tmp_path / "undisturbed")
-    fleet = RayFleet(config.problem(), 2, ray_address, chaos=Chaos.parse(faults, 1))
+    # A seed with each kind of fault among the first calls.
+    wanted = {Fault(part.split(":")[0]) for part in faults.split(",")} - {Fault.KILL_NODE}
+    chaos = next(
+        chaos
+        for chaos in (Chaos.parse(faults, seed) for seed in range(1000))
+        if {each.fault for call in range(1, 13) if (each := chaos.injection(call))} == wanted
+    )
+    fleet = RayFleet(config.problem(), 2, ray_address, chaos=chaos)
     try:
         disturbed = train(config, tmp_path / "run", evaluator=fleet)
     finally:
@@ -317,14 +324,14 @@ def test_a_killed_head_leaves_no_worker_on_its_cluster(tmp_path: Path, ray_addre
     ) as head:
         try:
             wait_for(tmp_path / "run", 3)
-            assert len(running("ray::blur_es")) > 0
+            assert len(running("ray::EvaluationWorker", "ray::blur_es")) > 0
         finally:
             head.send_signal(signal.SIGKILL)
             head.communicate(timeout=30)
     deadline = time.monotonic() + 20
-    while running("ray::blur_es") and time.monotonic() < deadline:
+    while running("ray::EvaluationWorker", "ray::blur_es") and time.monotonic() < deadline:
         time.sleep(0.1)
-    assert not running("ray::blur_es")
+    assert not running("ray::EvaluationWorker", "ray::blur_es")
 
 
 def test_chaos_is_for_workers(

@@ -469,7 +469,8 @@ class RayFleet:
         expected = None if speed is None else len(chunk) / speed
         injection, suffering = self._inject(worker, expected)
         start, stop = chunk.start, chunk.stop
-        name = f"evaluate {work.about}, {work.noun} {start}-{stop - 1}"
+        # It is also the title of the worker's process while it computes.
+        name = f"blur_es evaluate {work.about}, {work.noun} {start}-{stop - 1}"
         try:
             reference = work.submit(worker.actor, start, stop, name, suffering)
         except self._ray.exceptions.RayError as error:

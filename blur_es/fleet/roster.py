@@ -255,7 +255,10 @@ class Roster:
             return []
         self._looked = now
         self._nodes = {
-            node["NodeID"]: _Node(node["NodeManagerHostname"], dict(node["Resources"]))
+            node["NodeID"]: _Node(
+                f"{node['NodeManagerHostname']} ({node['NodeManagerAddress']})",
+                dict(node["Resources"]),
+            )
             for node in self._ray.nodes()
             if node["Alive"]
         }
@@ -356,7 +359,7 @@ class Roster:
         elif self._unsuitable:
             options["label_selector"] = {_NODE_LABEL: f"!in({','.join(self._unsuitable)})"}
         actor = self._actor_class.options(**options).remote(name, [str(Path.cwd())])
-        reference = actor.introduce.options(name="introduce").remote(kind.packages)
+        reference = actor.introduce.options(name="blur_es introduce").remote(kind.packages)
         self._joining[reference] = Worker(actor, self._number, kind, name, node, now)
 
     def _drop_if_stuck(self, reference: Any, worker: Worker, now: float) -> None:
@@ -387,7 +390,9 @@ class Roster:
 
     def _place(self, worker: Worker, found: dict[str, Any]) -> None:
         """A worker is somewhere: send it the problem, if it is of the head's versions."""
-        worker.host, worker.process, worker.node = found["host"], found["process"], found["node"]
+        worker.process, worker.node = found["process"], found["node"]
+        node = self._nodes.get(worker.node)
+        worker.host = found["host"] if node is None else node.host
         worker.placed, worker.began = True, time.monotonic()
         expected, versions = self._expected[worker.kind], found["versions"]
         if other := [name for name in expected if versions.get(name) != expected[name]]:
@@ -400,7 +405,7 @@ class Roster:
                 return
             self._note_mixed(worker, f"other versions: {told}")
         problem = dataclasses.replace(self._problem, backend=worker.kind.backend)
-        reference = worker.actor.load.options(name="load").remote(problem, self._data_dir)
+        reference = worker.actor.load.options(name="blur_es load").remote(problem, self._data_dir)
         self._joining[reference] = worker
 
     def _take_in(self, worker: Worker, found: Description) -> Worker | None:
