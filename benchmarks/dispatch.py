@@ -69,7 +69,7 @@ def _measure(fleet: RayFleet, population: int, rule: RuleSpec) -> dict[str, Any]
         found = fleet.evaluate(genomes, EpisodeRange(Phase.META_TRAINING, generation, 1))
         spent = time.perf_counter() - began
         # The stub gives the unroll that it slept for as the fitness.
-        units = found.fitness[0].sum()
+        units = float(found.fitness[0].sum())
         ideal = units * UNIT_SECONDS / (WORKERS - 1 + 1 / SLOWNESS)
         times.append({"seconds": spent, "ideal_seconds": ideal, "efficiency": ideal / spent})
     # The first two generations find out how fast the workers are.

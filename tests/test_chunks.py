@@ -184,7 +184,8 @@ def test_errors_of_ray_have_their_classes() -> None:
 
     assert classify(exceptions.ActorUnavailableError("cut", None)) is Failure.UNREACHABLE
     assert classify(exceptions.ObjectStoreFullError("full")) is Failure.STORE_FULL
-    assert classify(exceptions.OutOfMemoryError("too much")) is Failure.OUT_OF_MEMORY
+    too_much = exceptions.OutOfMemoryError("too much")  # type: ignore[no-untyped-call]
+    assert classify(too_much) is Failure.OUT_OF_MEMORY
     assert classify(exceptions.ActorDiedError()) is Failure.KILLED
     assert classify(exceptions.ActorUnschedulableError("gone")) is Failure.NODE_LOST
     assert classify(exceptions.ObjectLostError("00", None, "")) is Failure.RESULT_LOST

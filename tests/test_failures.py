@@ -140,7 +140,12 @@ def test_a_users_error_stops_the_run_with_its_traceback_and_a_checkpoint(
     config = small(mine.folder, *SETTINGS, "run.checkpoint_every=100", "meta.generations=300")
     fleet = RayFleet(config.problem(), 1, ray_address)
     run = mine.folder / "run"
-    threading.Thread(target=lambda: (wait_for(run, 3), mine.let("error"))).start()
+
+    def break_it() -> None:
+        wait_for(run, 3)
+        mine.let("error")
+
+    threading.Thread(target=break_it).start()
     try:
         with pytest.raises(RunError) as error:
             train(config, run, evaluator=fleet)
