@@ -85,6 +85,7 @@ def _train(options: argparse.Namespace) -> int:
         workers=options.workers,
         data_dir=options.data_dir,
         mixed_hardware=options.mixed_hardware,
+        chaos=options.chaos,
         quiet=options.quiet,
     )
     say = (lambda message: None) if options.quiet else _say
@@ -365,8 +366,15 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument(
         "--mixed-hardware",
         action="store_true",
-        help="continue where arithmetic rounds differently; the result is then marked as not "
-        "reproducible",
+        help="continue, and take in workers, where arithmetic rounds differently; the result is "
+        "then marked as not reproducible",
+    )
+    train.add_argument(
+        "--chaos",
+        metavar="FAULTS",
+        help="inject faults, at rates by chunk and nodes by number, e.g. "
+        "kill-worker:0.05,slow-worker:0.1,drop-result:0.02,hang-worker:0.01,kill-node:1; the "
+        "genome stays the same",
     )
     train.add_argument("--quiet", action="store_true", help="no progress")
     as_json(train, "the result")

@@ -42,7 +42,8 @@ class TrainOptions:
         address: an existing Ray cluster; None starts a local one.
         workers: number of workers; None for what the experiment says.
         data_dir: folder of data sets.
-        mixed_hardware: continue on another kind of processor.
+        mixed_hardware: continue, or take in workers, on another kind of processor.
+        chaos: faults to inject, as `--chaos` has them.
         quiet: no progress line.
     """
 
@@ -53,6 +54,7 @@ class TrainOptions:
     workers: int | None = None
     data_dir: str | None = None
     mixed_hardware: bool = False
+    chaos: str | None = None
     quiet: bool = False
 
 
@@ -86,7 +88,10 @@ def run_experiment(
         run.check(config.to_dict(), options.resume)
         # Ray forks, which JAX's threads do not survive: the fleet is up before the trainer
         # imports JAX.
-        with _evaluator(config, options, local, guard, say) as evaluator, config.located():
+        with (
+            _evaluator(config, options, local, guard, say, path.name) as evaluator,
+            config.located(),
+        ):
             trainer = Trainer(
                 config,
                 run,
@@ -123,15 +128,26 @@ def _evaluator(
     local: LocalEvaluator,
     guard: InterruptGuard,
     say: Say,
+    run: str,
 ) -> Iterator[Evaluator]:
     if options.local and config.fleet.split is not None:
         raise InputError("--local: fleet.split is for the two kinds of workers of a Ray cluster")
+    if options.local and options.chaos is not None:
+        raise InputError("--local: --chaos is for the workers of a Ray cluster")
     if options.local:
         yield local
         return
+    from blur_es.fleet.chaos import Chaos
     from blur_es.fleet.dispatch import RayFleet
+    from blur_es.fleet.roster import Autoscale
 
+    chaos = Chaos.parse(options.chaos, config.seed) if options.chaos is not None else None
+    autoscale = config.fleet.autoscale
     workers = options.workers
+    if workers is not None and autoscale is not None:
+        raise InputError(
+            "--workers: fleet.autoscale.most says how many workers there may be; give one of them"
+        )
     if workers is not None and config.fleet.split is not None:
         raise InputError(
             "--workers: fleet.split takes a worker for every GPU and for every core that is left"
@@ -141,7 +157,17 @@ def _evaluator(
     say("starting Ray workers (the first start on a machine compiles for some 20 s)")
     with guard.interruptible():
         fleet = RayFleet(
-            config.problem(), workers, options.address, options.data_dir, config.fleet.shares()
+            config.problem(),
+            workers,
+            options.address,
+            options.data_dir,
+            config.fleet.shares(),
+            autoscale=None if autoscale is None else Autoscale(autoscale.pending, autoscale.most),
+            wait_seconds=config.fleet.wait_seconds,
+            on_fatal_genome=config.fleet.on_fatal_genome,
+            chaos=chaos,
+            run=run,
+            mixed_hardware=options.mixed_hardware,
         )
     try:
         say(f"{fleet.workers} workers ({', '.join(fleet.backends)})")

@@ -17,6 +17,7 @@ from blur_es.config import ExperimentConfig
 from blur_es.episode import Phase, Stream, random_generator
 from blur_es.errors import InputError, RunError, nearest
 from blur_es.fleet.evaluator import EpisodeRange, Evaluator
+from blur_es.fleet.failures import FatalGenomeError
 from blur_es.genome import PRESETS, Genome, SearchSpace
 from blur_es.inner import PieceTooLargeError
 from blur_es.meta.method import Method, Outcome, make_method
@@ -29,6 +30,8 @@ from blur_es.run.progress import ProgressLine
 from blur_es.run.store import GENOME, RESULT, RunFolder, versions, write_or_stop
 
 Say = Callable[[str], None]
+
+FATAL_GENOME = "fatal-genome.npz"
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -156,6 +159,9 @@ class Trainer:
         self._checkpoint: Checkpoint | None = None
         self._written = -1
         self._warned = False
+        # Of this process alone: what the progress line tells of its fleet.
+        self._lost_workers = 0
+        self._repeated_chunks = 0
 
     def train(self) -> TrainingResult:
         """Train to the end, or to an interruption, and choose the genome.
@@ -170,6 +176,15 @@ class Trainer:
         except Interrupted:
             self._keep_checkpoint()
             return TrainingResult(StopReason.INTERRUPTED, self.progress)
+        except FatalGenomeError as error:
+            self._keep_checkpoint()
+            raise self._fatal(error) from error
+        except Exception:
+            # Whatever it is: what was computed until now should not be lost with it. A disk
+            # that refuses has said so already.
+            with contextlib.suppress(RunError):
+                self._keep_checkpoint()
+            raise
         genome = dataclasses.replace(
             self.space.genome(selection.point),
             provenance=self._provenance(selection),
@@ -178,9 +193,23 @@ class Trainer:
         write_or_stop(self.run.write_json, RESULT, self.result(reason, genome, selection))
         return TrainingResult(reason, self.progress, genome, selection)
 
+    def _fatal(self, error: FatalGenomeError) -> RunError:
+        """Keep the genome that kills workers, and say what can be done about it."""
+        layers = len(self.config.network.hidden) + 1
+        genome = Genome.from_vector(self.config.rule, error.vector, layers)
+        write_or_stop(genome.save, self.run.path / FATAL_GENOME)
+        return RunError(
+            f"{error}\nIts SHA-256 is {genome.sha256}; it is kept as "
+            f"{self.run.path / FATAL_GENOME}, and the checkpoint before it is intact: --resume "
+            "tries again. If it needs too much memory, lower episode.batch_size or give workers "
+            "more; --set fleet.on_fatal_genome=diverged goes on without it, and the result is "
+            "then marked as not reproducible"
+        )
+
     def result(self, reason: StopReason, genome: Genome, selection: Selection) -> dict[str, Any]:
         """The content of `result.json`."""
         progress = self.progress
+        self._note_reproducibility()
         return {
             "name": self.config.name,
             "seed": self.config.seed,
@@ -299,6 +328,7 @@ class Trainer:
                 "move; metrics show more of these as a gradient_norm of 0. Shorter unrolls at "
                 "first (meta.curriculum) or a lower learning rate may help"
             )
+        head_seconds = ended - began - evaluated
         return {
             "generation": generation,
             "unroll": self.schedule.unroll(generation),
@@ -308,9 +338,10 @@ class Trainer:
             **({"gradient_norm": float(np.mean(norms))} if norms else {}),
             **({"synchronised_to": chosen} if chosen is not None else {}),
             "evaluations_per_second": evaluations / evaluated,
-            "head_seconds": ended - began - evaluated,
+            "head_seconds": head_seconds,
             "seconds": ended - began,
             "workers": self.evaluator.workers,
+            **self.evaluator.report(head_seconds),
         }
 
     def _advance(self, number: int, generation: int) -> Outcome:
@@ -378,7 +409,12 @@ class Trainer:
         for number, line in enumerate(self.lines):
             line.restore(number, checkpoint.arrays)
 
+    def _note_reproducibility(self) -> None:
+        """What was ever left to chance stays in the result."""
+        self.reproducible = self.reproducible and self.evaluator.reproducible
+
     def _make_checkpoint(self) -> Checkpoint:
+        self._note_reproducibility()
         return Checkpoint(
             self.progress.generation,
             {
@@ -419,6 +455,7 @@ class Trainer:
 
     def _provenance(self, selection: Selection) -> dict[str, Any]:
         """Where the genome is from: only what is the same on any machine of the kind."""
+        self._note_reproducibility()
         return {
             "experiment": self.config.identity(),
             "generations": self.progress.generation,
@@ -433,12 +470,16 @@ class Trainer:
     def _progress_text(self, metrics: dict[str, Any]) -> str:
         diverged = f"  diverged {metrics['diverged']}" if metrics["diverged"] else ""
         unroll = f"unroll {metrics['unroll']}  " if self.config.meta.curriculum else ""
+        self._lost_workers += metrics.get("lost_workers", 0)
+        self._repeated_chunks += metrics.get("repeated_chunks", 0)
+        lost = f" ({self._lost_workers} lost)" if self._lost_workers else ""
+        repeated = f"  {self._repeated_chunks} chunks repeated" if self._repeated_chunks else ""
         return (
             f"generation {metrics['generation']}/{self.config.meta.generations}  {unroll}"
             f"best {metrics['best']:.4f}  median {metrics['median']:.4f}  "
             f"accuracy {metrics['best_accuracy']:.3f}{diverged}  "
             f"{metrics['evaluations_per_second']:.0f} evaluations/s  "
-            f"workers {metrics['workers']}"
+            f"workers {metrics['workers']}{lost}{repeated}"
         )
 
 

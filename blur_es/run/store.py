@@ -26,7 +26,10 @@ _PACKAGES = ("blur_es", "numpy", "scipy", "numba", "llvmlite", "jax", "jaxlib", 
 
 
 # What may differ when a run is continued: how long it runs, where and on what.
-_NOT_IDENTITY = ("meta.generations", "meta.stop", "fleet.workers", "run")
+_NOT_IDENTITY = (
+    *("meta.generations", "meta.stop", "run"),
+    *("fleet.workers", "fleet.autoscale", "fleet.wait_seconds", "fleet.on_fatal_genome"),
+)
 
 
 def identity(experiment: Mapping[str, Any]) -> dict[str, Any]:
@@ -120,8 +123,8 @@ class RunFolder:
                 f"{self.path}: this folder belongs to another experiment:\n"
                 + "\n".join(different)
                 + "\nChoose another folder with --run-dir, or use the experiment that it was "
-                "begun with (only meta.generations, meta.stop, fleet.workers and run may "
-                "differ)"
+                "begun with (only meta.generations, meta.stop, run and fleet, all but "
+                "fleet.split, may differ)"
             )
 
     def read_json(self, name: str) -> dict[str, Any]:
