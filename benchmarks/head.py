@@ -82,7 +82,6 @@ def _train(config: ExperimentConfig, tell: Callable[[int], None], fleet: Watched
     fleet.tell = tell
     with tempfile.TemporaryDirectory() as folder:
         run = RunFolder(Path(folder) / "run")
-        run.path.mkdir()
         run.begin(config.to_yaml())
         Trainer(config, run, fleet).train()
         return list(run.metrics.read())

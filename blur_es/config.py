@@ -304,7 +304,7 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> ExperimentCo
 
     Raises `InputError` with file, line, what was found and what was expected.
     """
-    tree, positions = source.read(Path(path))
+    tree, positions = source.read(path)
     for text in overrides:
         source.override(tree, positions, text)
     return build_config(tree, positions)

@@ -297,14 +297,17 @@ class RayFleet:
     # The cluster
 
     def _connect(self, address: str | None, workers: int | None) -> None:
-        options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+        # Without an address, Ray would join a cluster that happens to run on this machine.
+        options: dict[str, Any] = {
+            "address": address or "local",
+            "log_to_driver": False,
+            "logging_level": logging.ERROR,
+        }
         if address is None:
             # The object store holds genomes and fitness only; the least that Ray allows.
             options |= {"include_dashboard": False, "object_store_memory": 100 * 2**20}
             if workers is not None:
                 options["num_cpus"] = workers
-        else:
-            options["address"] = address
         where = "a local Ray cluster" if address is None else f"the Ray cluster at {address}"
         try:
             _check_listening(address)
