@@ -90,6 +90,7 @@ def long_hash(tmp_path_factory: pytest.TempPathFactory) -> str:
         (signal.SIGTERM, ("--local",)),
         (signal.SIGKILL, ("--local",)),
         (signal.SIGINT, ("--workers", "2")),
+        (signal.SIGTERM, ("--workers", "2")),
         (signal.SIGKILL, ("--workers", "2")),
     ],
 )

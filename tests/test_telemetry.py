@@ -54,7 +54,7 @@ def test_rays_metrics_endpoint_has_them(tmp_path: Path, monkeypatch: pytest.Monk
     with make_cluster(num_cpus=2) as cluster:
         fleet = RayFleet(config.problem(), 2, cluster.address, run="scraped")
         try:
-            node = ray.nodes()[0]
+            node = ray.nodes()[0]  # type: ignore[no-untyped-call]
             url = f"http://{node['NodeManagerAddress']}:{node['MetricsExportPort']}/metrics"
             expected = {
                 "evaluations_total": None,

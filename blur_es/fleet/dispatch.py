@@ -6,12 +6,15 @@ workers did counts once. Results are put where they belong by genome, never by a
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import logging
 import math
+import signal
 import socket
+import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Literal
 
 import numpy as np
@@ -28,6 +31,7 @@ from blur_es.fleet.failures import (
     Failure,
     FatalGenomeError,
     Verdict,
+    cause_of,
     classify,
     deadline_seconds,
     judge,
@@ -308,7 +312,8 @@ class RayFleet:
         where = "a local Ray cluster" if address is None else f"the Ray cluster at {address}"
         try:
             _check_listening(address)
-            self._ray.init(**options)
+            with _signal_handlers_kept():
+                self._ray.init(**options)
         except (ConnectionError, ValueError, RuntimeError, TimeoutError, OSError) as error:
             raise RunError(f"cannot reach {where}: {error}; --local trains without Ray") from error
 
@@ -562,7 +567,7 @@ class RayFleet:
     def _failed(self, flight: _Flight, error: Exception) -> None:
         """Ray has an error for a result."""
         failure = classify(error)
-        reason = _first_line(error)
+        reason = cause_of(error)
         if failure is Failure.STORE_FULL:
             self._store_is_full(flight.worker, flight.work, flight.chunk, error)
             return
@@ -615,7 +620,7 @@ class RayFleet:
     def _store_is_full(self, worker: Worker, work: _Work, chunk: Chunk, error: Exception) -> None:
         """Wait a moment: whoever fills the object store may let go of something."""
         self.telemetry.failure(Failure.STORE_FULL, worker.kind.backend)
-        logger.warning("the object store is full, trying again: %s", _first_line(error))
+        logger.warning("the object store is full, trying again: %s", cause_of(error))
         work.plan.put_back(chunk)
         time.sleep(STORE_SECONDS)
 
@@ -682,15 +687,22 @@ class RayFleet:
         return list(self.roster.serving.values())
 
 
+@contextlib.contextmanager
+def _signal_handlers_kept() -> Iterator[None]:
+    """Ray takes SIGTERM for itself, and would end this process without a checkpoint."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+
+
 def _check_listening(address: str | None) -> None:
     """Find out in seconds whether anything listens: Ray itself asks for minutes."""
     host, _, port = (address or "").removeprefix("ray://").rpartition(":")
     if host and port.isdigit():
         socket.create_connection((host, int(port)), timeout=CONNECT_SECONDS).close()
-
-
-def _first_line(error: Exception) -> str:
-    """What an error of Ray says of its cause, in a line."""
-    lines = [line.strip() for line in str(error).strip().split("\n")]
-    told = [line for line in lines if line.startswith(("The actor is dead", "The actor died be"))]
-    return (told or lines)[0].split(" Some common causes")[0]

@@ -75,6 +75,13 @@ def classify(error: BaseException) -> Failure:
     return Failure.RESULT_LOST
 
 
+def cause_of(error: BaseException) -> str:
+    """What an error of Ray says of its cause, in a line."""
+    lines = [line.strip() for line in str(error).strip().split("\n")]
+    told = [line for line in lines if line.startswith(("The actor is dead", "The actor died be"))]
+    return (told or lines)[0].split(" Some common causes")[0]
+
+
 class Verdict(enum.Enum):
     """What becomes of a chunk on which a worker died of itself."""
 
