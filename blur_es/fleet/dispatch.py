@@ -20,6 +20,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from blur_es.episode import Phase
 from blur_es.errors import RunError
 from blur_es.fitness import FloatArray, make_measure
 from blur_es.fleet.chaos import SLOWNESS, Chaos, Fault, Injection
@@ -223,6 +224,7 @@ class RayFleet:
         # A piece that is not full costs as much as a full one.
         unit = max(1, (piece or 1) // episodes.replicas)
         each = episodes.replicas * len(self._problem.tasks)
+        about = _about(episodes)
 
         def submit(
             actor: Any, start: int, stop: int, name: str, suffering: Suffering | None
@@ -235,13 +237,13 @@ class RayFleet:
 
         def fatal(index: int, last: str) -> FatalGenomeError:
             vector = np.array(genomes[index], np.float64)
-            return FatalGenomeError(vector, index, episodes.generation, last)
+            return FatalGenomeError(vector, index, about, last)
 
         work = _Work(
             plan=Plan(len(genomes), self._shares(len(genomes), unit)),
             submit=submit,
             noun="genomes",
-            about=f"generation {episodes.generation}",
+            about=about,
             weight=each * (episodes.unroll or self._problem.spec.unroll),
             call=("genomes", episodes.phase, episodes.unroll, episodes.replicas),
             evaluations=each,
@@ -255,6 +257,7 @@ class RayFleet:
         """See `Evaluator.gradients`. Raises `RunError` if the work cannot be done."""
         piece = self.piece
         count = episodes.replicas * len(self._problem.tasks)
+        about = _about(episodes)
 
         def submit(
             actor: Any, start: int, stop: int, name: str, suffering: Suffering | None
@@ -266,14 +269,14 @@ class RayFleet:
             return self._worst(), np.array(True), np.full(len(genome), np.nan)
 
         def fatal(index: int, last: str) -> FatalGenomeError:
-            return FatalGenomeError(np.array(genome, np.float64), None, episodes.generation, last)
+            return FatalGenomeError(np.array(genome, np.float64), None, about, last)
 
         unit = min(piece or 1, episodes.replicas)
         work = _Work(
             plan=Plan(count, self._shares(count, unit)),
             submit=submit,
             noun="episodes",
-            about=f"generation {episodes.generation}",
+            about=about,
             weight=episodes.unroll or self._problem.spec.unroll,
             call=("episodes", episodes.phase, episodes.unroll),
             evaluations=1,
@@ -685,6 +688,13 @@ class RayFleet:
 
     def _everyone(self) -> list[Worker]:
         return list(self.roster.serving.values())
+
+
+def _about(episodes: EpisodeRange) -> str:
+    """What episodes are for, for people."""
+    if episodes.phase is Phase.META_TRAINING:
+        return f"generation {episodes.generation}"
+    return f"the {episodes.phase.name.lower()}"
 
 
 @contextlib.contextmanager

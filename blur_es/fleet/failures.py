@@ -127,21 +127,22 @@ class FatalGenomeError(RunError):
     Attributes:
         vector: (D,) the genome.
         index: of the genome among those of its call; None for the genome of a gradient.
-        generation: of the call.
+        about: what the call was for: a generation, or the validation.
+        last: what the last worker died of.
     """
 
     def __init__(
-        self, vector: npt.NDArray[np.float64], index: int | None, generation: int, last: str
+        self, vector: npt.NDArray[np.float64], index: int | None, about: str, last: str
     ) -> None:
         super().__init__(last)
         self.vector = vector
         self.index = index
-        self.generation = generation
+        self.about = about
         self.last = last
 
     def __str__(self) -> str:
         which = "the genome" if self.index is None else f"genome {self.index}"
         return (
-            f"{which} of generation {self.generation} kills the workers that evaluate it: "
+            f"{which} of {self.about} kills the workers that evaluate it: "
             f"{DEATHS} fresh ones that had nothing else to do died, the last one of: {self.last}"
         )

@@ -52,7 +52,7 @@ _HEAD_RESOURCE = "node:__internal_head__"
 class Autoscale(NamedTuple):
     """How much capacity to ask the cluster's autoscaler for.
 
-    At most `pending` workers wait for room at a time, until there are `most` in all.
+    At most `pending` workers of a kind wait for room at a time, until there are `most` of it.
     """
 
     pending: int
