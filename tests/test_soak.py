@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 
 import pytest
@@ -18,12 +17,12 @@ from blur_es.genome import Genome
 from tests.clusters import TestCluster, make_cluster
 from tests.conftest import running
 from tests.experiments import genome_hash, small, train
+from tests.test_cli import wait_for_generation as wait_for
 from tests.test_fleet import pytestmark as fleet_marks
-from tests.test_nodes import quick as quick
 
 pytestmark = [fleet_marks, pytest.mark.slow, pytest.mark.timeout(900)]
 
-OVERRIDES = ("meta.generations=800", "meta.population=16", "episode.unroll=100")
+OVERRIDES = ("meta.generations=300", "meta.population=16", "episode.unroll=100")
 
 
 def disturb(cluster: TestCluster, stop: threading.Event, seed: int, killed: list[int]) -> None:
@@ -57,7 +56,7 @@ def test_a_run_under_constant_disturbance_finds_the_same_genome(tmp_path: Path) 
             ) as head:
                 # The first two heads are killed, without and with a chance to say goodbye.
                 if attempt < 2:
-                    time.sleep(40)
+                    wait_for(tmp_path / "run", (80, 160)[attempt], seconds=400)
                     head.send_signal([signal.SIGKILL, signal.SIGTERM][attempt])
                 _, messages = head.communicate(timeout=600)
             stop.set()
@@ -66,6 +65,6 @@ def test_a_run_under_constant_disturbance_finds_the_same_genome(tmp_path: Path) 
         assert not (killed and running("ray::EvaluationWorker", "ray::blur_es"))
     assert Genome.load(tmp_path / "run/genome.npz").sha256 == genome_hash(undisturbed)
     lines = [json.loads(line) for line in (tmp_path / "run/metrics.jsonl").read_text().splitlines()]
-    assert [line["generation"] for line in lines] == list(range(1, 801))
-    assert len(killed) > 20
-    assert sum(line["lost_workers"] for line in lines) > 10
+    assert [line["generation"] for line in lines] == list(range(1, 301))
+    assert len(killed) > 5
+    assert sum(line["lost_workers"] for line in lines) > 2
