@@ -221,6 +221,19 @@ def test_a_run_moves_between_stores(tmp_path: Path) -> None:
     assert Genome.load(f"{back}/genome.npz").sha256 == whole
 
 
+def test_a_run_keeps_the_genome_that_it_began_with(tmp_path: Path) -> None:
+    config = small(tmp_path, f"genome.init={tmp_path}/mine.npz")
+    backprop_genome(config.rule).save(tmp_path / "mine.npz")
+    whole = genome_hash(train(config, tmp_path / "whole"))
+    url = memory_url()
+    train(config.model_copy(update={"meta": small(tmp_path, "meta.generations=2").meta}), url)
+    # Elsewhere, the file is not there.
+    (tmp_path / "mine.npz").unlink()
+    assert genome_hash(train(config, url, resume=True)) == whole
+    with pytest.raises(InputError, match="no such file is there"):
+        train(config, memory_url())
+
+
 def copy(source: Storage, target: Storage, folder: str = "") -> None:
     for name in source.names(folder):
         path = f"{folder}/{name}" if folder else name
