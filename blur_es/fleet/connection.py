@@ -20,11 +20,11 @@ def connect(address: str | None) -> None:
     import ray
 
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+    # Without `local`, Ray joins whatever cluster happens to run on this machine.
+    options["address"] = address or "local"
     if address is None:
         # Little travels through the object store; the least that Ray allows.
         options |= {"include_dashboard": False, "object_store_memory": 100 * 2**20}
-    else:
-        options["address"] = address
     where = "a local Ray cluster" if address is None else f"the Ray cluster at {address}"
     try:
         _check_listening(address)

@@ -142,6 +142,8 @@ def _wait_for_nodes(
             break
         progress(f"waiting up to {seconds:.0f} s for {total} nodes, there", there, total)
         time.sleep(min(POLL_SECONDS, left))
+    # Ray's head first, then by name.
+    alive.sort(key=lambda node: ("node:__internal_head__" not in node["Resources"], _names(node)))
     if there >= total:
         return alive, []
     died = [
@@ -199,7 +201,8 @@ def _probe_nodes(
             asked = {**question, **_asked_of(node, backend, gpu_cluster)}
             waiting[pinned(run_script, node).remote(source, asked, seconds)] = node
         deadline = time.monotonic() + seconds + CALL_SECONDS
-        reports, names = [], _unique_names(nodes)
+        reports: list[NodeReport] = []
+        names = _unique_names(nodes)
         while waiting:
             progress(f"asking {len(nodes)} nodes, answered", len(reports), len(nodes))
             left = deadline - time.monotonic()

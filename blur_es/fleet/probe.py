@@ -8,6 +8,7 @@ imported where it is tried, and whatever fails there is an answer too.
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import importlib.util
 import json
@@ -106,14 +107,14 @@ def examine(question: dict[str, Any]) -> dict[str, Any]:
         "tasks": {
             str(options.get("name")): attempt(
                 f"data of {options.get('name')}",
-                lambda options=options: _task_digest(options, question.get("data_dir")),
+                functools.partial(_task_digest, options, question.get("data_dir")),
             )
             for options in question.get("tasks", ())
         },
         "digests": {
             backend: attempt(
                 f"digest of {backend}",
-                lambda backend=backend: _canonical(backend, question.get("precision", "float32")),
+                functools.partial(_canonical, backend, question.get("precision", "float32")),
             )
             for backend in question.get("backends", ())
         },
