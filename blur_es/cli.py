@@ -297,6 +297,19 @@ def _doctor(options: argparse.Namespace) -> int:
     return 0 if examination.healthy else FAILED
 
 
+def _doctor_cluster(options: argparse.Namespace) -> int:
+    from blur_es.fleet.clusterfile import check_cluster_file
+
+    summary = check_cluster_file(options.file)
+    if options.json:
+        print(json.dumps(summary._asdict()))
+        return 0
+    print(f"{summary.file} is fine ({summary.provider})")
+    for node in summary.nodes:
+        print(f"  {node}")
+    return 0
+
+
 def _bench(options: argparse.Namespace) -> int:
     from blur_es.analysis.bench import run_bench, table
 
@@ -524,6 +537,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     data_dir(doctor)
     as_json(doctor, "what was found")
+    subjects = doctor.add_subparsers(metavar="cluster FILE", help="check a cluster file instead")
+    cluster = subjects.add_parser(
+        "cluster", description="Check a file for `ray up` or the KubeRay operator."
+    )
+    cluster.set_defaults(run=_doctor_cluster)
+    cluster.add_argument("file", metavar="FILE", type=Path, help="such as cluster/local.yaml")
+    as_json(cluster, "what was found")
 
     bench = command(
         "bench",
