@@ -13,7 +13,7 @@ flock 9
 fits() { # whether the Python on the PATH has Ray as it should be and what blur_es needs
     PYTHONPATH=$checkout python3 - "$wanted" <<'CHECK' 2>/dev/null
 import sys
-import blur_es, evosax, jax, numba, optax, ray
+import aiohttp, blur_es, evosax, jax, numba, optax, ray
 sys.exit(ray.__version__ != sys.argv[1])
 CHECK
 }
@@ -25,7 +25,7 @@ if ! fits; then
         python3 -c 'import sys; sys.version_info >= (3, 11) or sys.exit("blur_es needs Python 3.11 or newer")'
         python3 -m venv "$environment"
         "$environment/bin/pip" install --quiet --only-binary :all: \
-            --constraint "$checkout/constraints.txt" "$checkout[train]"
+            --constraint "$checkout/constraints.txt" "$checkout[train,cluster]"
         fits || { echo "the environment in $environment does not work" >&2; exit 1; }
     fi
 fi
