@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 
-.PHONY: demo bench test test-slow lint types format lock clean
+.PHONY: demo bench test test-slow lint types format lock package clean
 
 demo: $(STAMP)
 	$(BIN)/blur-es train experiments/digits.yaml
@@ -43,6 +43,20 @@ lock:
 	$(VENV)-lock/bin/pip install --quiet -e '.[dev]'
 	$(VENV)-lock/bin/pip freeze --exclude-editable > constraints.txt
 	rm -rf $(VENV)-lock
+
+# The wheel and the source archive, checked, and each tried in an empty environment.
+package: $(STAMP)
+	rm -rf dist $(VENV)-package
+	$(PYTHON) -m venv $(VENV)-package
+	$(VENV)-package/bin/pip install --quiet build twine
+	$(VENV)-package/bin/python -m build
+	$(VENV)-package/bin/twine check --strict dist/*
+	for file in dist/*; do \
+	    $(PYTHON) -m venv --clear $(VENV)-package && \
+	    $(VENV)-package/bin/pip install --quiet --constraint constraints.txt "$$file" && \
+	    (cd dist && ../$(VENV)-package/bin/blur-es tasks) || exit 1; \
+	done
+	rm -rf $(VENV)-package
 
 # A failed installation leaves no stamp, so the next call tries again.
 $(STAMP): pyproject.toml constraints.txt

@@ -278,6 +278,40 @@ def _conformance(options: argparse.Namespace) -> int:
     return FAILED if failed else 0
 
 
+def _doctor(options: argparse.Namespace) -> int:
+    from blur_es.config import load_config
+    from blur_es.fleet.doctor import examine_cluster
+
+    problem = None
+    if options.experiment is not None:
+        problem = load_config(options.experiment, options.set).problem()
+    examination = examine_cluster(
+        options.address,
+        options.nodes,
+        options.wait,
+        problem,
+        options.run_dir,
+        options.data_dir,
+        [str(Path.cwd())],
+        _progress(lambda done: f": {done}"),
+    )
+    print(json.dumps(examination.to_json()) if options.json else examination.text())
+    return 0 if examination.healthy else FAILED
+
+
+def _doctor_cluster(options: argparse.Namespace) -> int:
+    from blur_es.fleet.clusterfile import check_cluster_file
+
+    summary = check_cluster_file(options.file)
+    if options.json:
+        print(json.dumps(summary._asdict()))
+        return 0
+    print(f"{summary.file} is fine ({summary.provider})")
+    for node in summary.nodes:
+        print(f"  {node}")
+    return 0
+
+
 def _bench(options: argparse.Namespace) -> int:
     from blur_es.analysis.bench import run_bench, table
 
@@ -291,6 +325,25 @@ def _positive(text: str) -> int:
     if number < 1:
         raise argparse.ArgumentTypeError(f"found {number}, expected 1 or more")
     return number
+
+
+def _seconds(text: str) -> float:
+    number = float(text)
+    if not 0 <= number < float("inf"):
+        raise argparse.ArgumentTypeError(f"found {text}, expected seconds, 0 or more")
+    return number
+
+
+def _nodes(text: str) -> int | list[str]:
+    """A number of nodes, or their names."""
+    if text.isdigit():
+        return _positive(text)
+    names = [name.strip() for name in text.split(",")]
+    if not all(names):
+        raise argparse.ArgumentTypeError(
+            f"found {text!r}, expected a number of nodes, or names such as 10.0.0.1,10.0.0.2"
+        )
+    return names
 
 
 def _seed(text: str) -> int:
@@ -454,6 +507,56 @@ def _parser() -> argparse.ArgumentParser:
     conformance.add_argument("folder", metavar="DIR", type=Path, help="folder of .npz cases")
     conformance.add_argument("--backend", metavar="NAME", help="one backend (default: all)")
     as_json(conformance, "the results")
+
+    doctor = command(
+        "doctor",
+        _doctor,
+        "Examine a Ray cluster node by node, and say what to do about what is wrong.",
+        epilog="Example: blur-es doctor --address auto --nodes 3 --experiment "
+        "experiments/mnist14.yaml --run-dir s3://bucket/run. Versions should be those of this "
+        "machine, where `blur-es train` would run. Exit code 1 if something is wrong.",
+    )
+    doctor.add_argument(
+        "--address",
+        metavar="ADDRESS",
+        help="the Ray cluster, e.g. auto (default: start one of this machine, and end it)",
+    )
+    doctor.add_argument(
+        "--nodes",
+        type=_nodes,
+        default=1,
+        metavar="N|NAME,NAME",
+        help="wait for so many nodes, or for these addresses or host names",
+    )
+    doctor.add_argument(
+        "--wait",
+        type=_seconds,
+        default=300.0,
+        metavar="SECONDS",
+        help="how long to wait for nodes (default: 300)",
+    )
+    doctor.add_argument(
+        "--experiment",
+        metavar="FILE",
+        type=Path,
+        help="try its data sets and its backend on every node",
+    )
+    overrides(doctor)
+    doctor.add_argument(
+        "--run-dir",
+        metavar="DIR",
+        help="write, read and delete a small object there: in a path from this machine, at a "
+        "URL (s3://, gs://, file:// for a shared disk) from every node",
+    )
+    data_dir(doctor)
+    as_json(doctor, "what was found")
+    subjects = doctor.add_subparsers(metavar="cluster FILE", help="check a cluster file instead")
+    cluster = subjects.add_parser(
+        "cluster", description="Check a file for `ray up` or the KubeRay operator."
+    )
+    cluster.set_defaults(run=_doctor_cluster)
+    cluster.add_argument("file", metavar="FILE", type=Path, help="such as cluster/local.yaml")
+    as_json(cluster, "what was found")
 
     bench = command(
         "bench",

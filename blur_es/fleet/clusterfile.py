@@ -1,0 +1,377 @@
+"""Is a cluster file fit for use? Placeholders, schema, and what must not be left open.
+
+Files for Ray's cluster launcher (`ray up FILE`) and `RayCluster`s for the KubeRay operator.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import yaml
+
+from blur_es.errors import InputError, nearest
+
+MAXIMUM_BYTES = 2**20
+
+PLACEHOLDERS = {
+    "<YOUR-HEAD>": "the address of the machine that shall be the head, such as 192.168.1.10",
+    "<YOUR-WORKER>": "the addresses of the other machines, such as 192.168.1.11, 192.168.1.12",
+    "<YOUR-USER>": "the name to log in with over ssh, such as ubuntu",
+    "<YOUR-REGISTRY>": "where you pushed the image to, such as ghcr.io/your-name",
+    "<YOUR-AMI>": "an Ubuntu machine image with Docker and the NVIDIA driver, of the file's "
+    "region, such as ami-0123456789abcdef0; `python cluster/prepare_aws.py` prints one",
+    "<YOUR-SECURITY-GROUP>": "the id of a security group, such as sg-0123456789abcdef0; "
+    "`python cluster/prepare_aws.py` makes one that lets in your address alone",
+    "<YOUR-BUCKET>": "the name of your bucket, such as my-blur-es",
+}
+
+_OBJECT: dict[str, Any] = {"type": "object"}
+_TEXT: dict[str, Any] = {"type": "string"}
+_TEXTS: dict[str, Any] = {"type": "object", "additionalProperties": _TEXT}
+_COUNT: dict[str, Any] = {"type": "integer", "minimum": 0}
+_FLAG: dict[str, Any] = {"type": "boolean"}
+_POD: dict[str, Any] = {
+    "type": "object",
+    "required": ["spec"],
+    "additionalProperties": False,
+    "properties": {
+        "metadata": _OBJECT,
+        "spec": {
+            "type": "object",
+            "required": ["containers"],
+            "properties": {
+                "containers": {
+                    "type": "array",
+                    "minItems": 1,
+                    "items": {"type": "object", "required": ["name", "image"]},
+                }
+            },
+        },
+    },
+}
+
+
+def _keys(required: Sequence[str], **properties: Any) -> dict[str, Any]:
+    return {
+        "type": "object",
+        "required": list(required),
+        "additionalProperties": False,
+        "properties": properties,
+    }
+
+
+# The operator's own part of a `RayCluster`, as its reference (ray.io/v1) lists it; pods are
+# Kubernetes' to check.
+RAY_CLUSTER = _keys(
+    ["apiVersion", "kind", "metadata", "spec"],
+    apiVersion={"const": "ray.io/v1"},
+    kind={"const": "RayCluster"},
+    metadata={"type": "object", "required": ["name"]},
+    spec=_keys(
+        ["headGroupSpec", "rayVersion"],
+        rayVersion=_TEXT,
+        suspend=_FLAG,
+        managedBy=_TEXT,
+        enableInTreeAutoscaling=_FLAG,
+        autoscalerOptions=_keys(
+            [],
+            resources=_OBJECT,
+            image=_TEXT,
+            imagePullPolicy=_TEXT,
+            securityContext=_OBJECT,
+            idleTimeoutSeconds=_COUNT,
+            upscalingMode={"enum": ["Default", "Aggressive", "Conservative"]},
+            version={"enum": ["v1", "v2"]},
+            env={"type": "array"},
+            envFrom={"type": "array"},
+            volumeMounts={"type": "array"},
+        ),
+        authOptions=_keys(["mode"], mode={"enum": ["token", "disabled"]}),
+        headServiceAnnotations=_TEXTS,
+        gcsFaultToleranceOptions=_OBJECT,
+        headGroupSpec=_keys(
+            ["template"],
+            template=_POD,
+            headService=_OBJECT,
+            enableIngress=_FLAG,
+            rayStartParams=_TEXTS,
+            serviceType={"enum": ["ClusterIP", "NodePort", "LoadBalancer", "ExternalName"]},
+        ),
+        workerGroupSpecs={
+            "type": "array",
+            "items": _keys(
+                ["groupName", "template"],
+                groupName=_TEXT,
+                replicas=_COUNT,
+                minReplicas=_COUNT,
+                maxReplicas=_COUNT,
+                idleTimeoutSeconds=_COUNT,
+                numOfHosts=_COUNT,
+                suspend=_FLAG,
+                rayStartParams=_TEXTS,
+                scaleStrategy=_OBJECT,
+                template=_POD,
+            ),
+        },
+    ),
+)
+
+# Where something stands: keys from the root on; and what is wrong there.
+Keys = tuple[str | int, ...]
+Wrong = Iterator[tuple[Keys, str]]
+
+
+class ClusterSummary(NamedTuple):
+    """A cluster file that is fit for use: its kind of provider, and its groups of nodes."""
+
+    file: str
+    provider: str
+    nodes: list[str]
+
+
+def check_cluster_file(path: Path) -> ClusterSummary:
+    """Check a file for `ray up` or the KubeRay operator.
+
+    Raises `InputError` that names every line in which something is to be put right.
+    """
+    text = _read(path)
+    if wrong := list(_placeholders(text)):
+        raise _error(path, wrong)
+    try:
+        tree = yaml.safe_load(text)
+        lines = dict(_lines(yaml.compose(text, yaml.SafeLoader), ()))
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f"{path}:{mark.line + 1}" if mark else str(path)
+        problem = getattr(error, "problem", None) or str(error)
+        raise InputError(f"{where}: not valid YAML: {problem}") from error
+    except RecursionError as error:
+        raise InputError(f"{path}: nested too deeply, expected a cluster file") from error
+    if not isinstance(tree, dict):
+        raise InputError(f"{path}:1: found {type(tree).__name__}, expected keys and values")
+    check: Callable[[dict[str, Any]], Wrong]
+    summary: Callable[[dict[str, Any]], tuple[str, list[str]]]
+    if "kind" in tree or "apiVersion" in tree:
+        check, summary = _check_kuberay, _kuberay_nodes
+        schema = RAY_CLUSTER
+    else:
+        check, summary = _check_launcher, _launcher_nodes
+        schema = _launcher_schema()
+    found = list(_check_schema(tree, schema)) or list(check(tree))
+    if found:
+        raise _error(path, sorted((_line(keys, lines), message) for keys, message in found))
+    return ClusterSummary(str(path), *summary(tree))
+
+
+def _read(path: Path) -> str:
+    try:
+        if path.stat().st_size > MAXIMUM_BYTES:
+            raise InputError(
+                f"{path}: {path.stat().st_size} bytes, expected a cluster file of at most "
+                f"{MAXIMUM_BYTES}"
+            )
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise InputError(
+            f"{path}: cannot read the cluster file: {error.strerror or error}"
+        ) from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: not a UTF-8 text file: {error.reason}") from error
+
+
+def _error(path: Path, wrong: Sequence[tuple[int, str]]) -> InputError:
+    return InputError("\n".join(f"{path}:{line}: {message}" for line, message in wrong))
+
+
+def _placeholders(text: str) -> Iterator[tuple[int, str]]:
+    """Lines with something that is still to be filled in, outside of comments."""
+    for number, line in enumerate(text.splitlines(), 1):
+        for name in re.findall(r"<YOUR-[A-Z0-9-]*>", re.sub(r"(^|\s)#.*", "", line)):
+            what = PLACEHOLDERS.get(name, "a value of your own")
+            yield number, f"{name} is still to be filled in; put here {what}"
+
+
+def _lines(node: Any, path: Keys) -> Iterator[tuple[Keys, int]]:
+    """The line of every key and item."""
+    yield path, node.start_mark.line + 1 if node is not None else 1
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            yield from _lines(value, (*path, key.value))
+            # The key's line, not its value's.
+            yield (*path, key.value), key.start_mark.line + 1
+    elif isinstance(node, yaml.SequenceNode):
+        for index, value in enumerate(node.value):
+            yield from _lines(value, (*path, index))
+
+
+def _line(path: Keys, lines: Mapping[Keys, int]) -> int:
+    """Where a path of keys stands, or the nearest of its parents (a merged key has no line)."""
+    while path not in lines:
+        path = path[:-1]
+    return lines[path]
+
+
+def _dotted(path: Keys) -> str:
+    return ".".join(map(str, path)) or "the file"
+
+
+def _check_schema(tree: dict[str, Any], schema: dict[str, Any]) -> Wrong:
+    import jsonschema
+
+    for error in jsonschema.Draft7Validator(schema).iter_errors(tree):
+        keys = tuple(error.absolute_path)
+        if error.validator == "additionalProperties" and isinstance(error.schema, dict):
+            known = error.schema.get("properties", {})
+            for name in error.instance if isinstance(error.instance, dict) else ():
+                if name not in known:
+                    yield (
+                        (*keys, name),
+                        f"{_dotted(keys)}: unknown key {name!r}{nearest(name, known)}; expected "
+                        f"some of {', '.join(sorted(known))}",
+                    )
+        else:
+            yield keys, f"{_dotted(keys)}: {error.message}"
+
+
+def _launcher_schema() -> dict[str, Any]:
+    """The schema that Ray's cluster launcher holds files to."""
+    import ray.autoscaler
+
+    path = Path(next(iter(ray.autoscaler.__path__))) / "ray-schema.json"
+    schema: dict[str, Any] = json.loads(path.read_bytes())
+    return schema
+
+
+def _check_launcher(config: dict[str, Any]) -> Wrong:
+    for part in ("head", "worker"):
+        key = f"{part}_start_ray_commands"
+        starts = [
+            (index, command)
+            for index, command in enumerate(config.get(key) or ())
+            if "ray start" in command
+        ]
+        if not starts:
+            yield (key,), f"{key}: found no `ray start`; without one no node joins"
+        for index, command in starts:
+            if "RAY_AUTH_MODE=token" not in command:
+                yield (
+                    (key, index),
+                    "without RAY_AUTH_MODE=token before `ray start`, whoever reaches the port can "
+                    "run commands on the cluster; put it there",
+                )
+            yield from _check_dashboard((key, index), command)
+    if config.get("file_mounts") is None or not any(
+        str(target).endswith(".ray/auth_token") for target in config["file_mounts"]
+    ):
+        yield (
+            ("file_mounts",),
+            "file_mounts: the token does not travel to the nodes; add "
+            "~/.ray/auth_token: ~/.ray/auth_token",
+        )
+    types = config.get("available_node_types", {})
+    head = config.get("head_node_type")
+    if types and head not in types:
+        yield (
+            ("head_node_type",),
+            f"head_node_type: found {head!r}{nearest(str(head), types)}; expected one of "
+            f"{', '.join(types)}",
+        )
+    if config["provider"]["type"] == "aws":
+        for name, node in types.items():
+            yield from _check_aws(("available_node_types", name, "node_config"), node)
+
+
+def _check_dashboard(path: Keys, command: str) -> Wrong:
+    host = re.search(r"--dashboard-host[= ](\S+)", command)
+    if host and host.group(1).strip("'\"") in ("0.0.0.0", "::"):
+        yield (
+            path,
+            f"--dashboard-host={host.group(1)} opens the dashboard to all networks of the head; "
+            "use 127.0.0.1, and `ray dashboard FILE` to reach it through ssh",
+        )
+
+
+def _check_aws(path: Keys, node: dict[str, Any]) -> Wrong:
+    config = node["node_config"]
+    if not config.get("SecurityGroupIds") and not config.get("NetworkInterfaces"):
+        yield (
+            path,
+            "without SecurityGroupIds, Ray makes a security group that lets everybody try ssh; "
+            f"put there {PLACEHOLDERS['<YOUR-SECURITY-GROUP>']}",
+        )
+    try:
+        import botocore.session
+        import botocore.validate
+    except ModuleNotFoundError:
+        # `ray up` needs it, and says so.
+        return
+    model = botocore.session.get_session().get_service_model("ec2")
+    shape = model.operation_model("RunInstances").input_shape
+    # Ray fills in how many.
+    report = botocore.validate.ParamValidator().validate(
+        {"MinCount": 1, "MaxCount": 1, **config}, shape
+    )
+    if report.has_errors():
+        for line in report.generate_report().splitlines():
+            yield path, f"{_dotted(path)}: {line}"
+
+
+def _launcher_nodes(config: dict[str, Any]) -> tuple[str, list[str]]:
+    provider = config["provider"]
+    if types := config.get("available_node_types"):
+        nodes = [
+            f"{name}: {node['node_config'].get('InstanceType', '')}"
+            + (
+                " (head)"
+                if name == config["head_node_type"]
+                else f", {node.get('min_workers', 0)} to {node.get('max_workers', 'any')}"
+            )
+            for name, node in types.items()
+        ]
+    else:
+        nodes = [
+            f"{provider.get('head_ip')} (head)",
+            *map(str, provider.get("worker_ips") or ()),
+        ]
+    return provider["type"], nodes
+
+
+def _check_kuberay(cluster: dict[str, Any]) -> Wrong:
+    spec = cluster["spec"]
+    if spec.get("authOptions", {}).get("mode") != "token":
+        yield (
+            ("spec", "authOptions"),
+            "without authOptions: {mode: token}, whoever reaches the head's service can run "
+            "commands on the cluster; put it under spec",
+        )
+    head = spec["headGroupSpec"]
+    if head.get("serviceType", "ClusterIP") in ("NodePort", "LoadBalancer"):
+        yield (
+            ("spec", "headGroupSpec", "serviceType"),
+            f"serviceType: {head['serviceType']} opens the head to other networks; use ClusterIP, "
+            "and `kubectl port-forward` to reach it",
+        )
+    for index, group in enumerate(spec.get("workerGroupSpecs", ())):
+        least, most = group.get("minReplicas", 0), group.get("maxReplicas", 2**31 - 1)
+        if not least <= group.get("replicas", least) <= most:
+            yield (
+                ("spec", "workerGroupSpecs", index, "replicas"),
+                f"replicas: found {group.get('replicas', least)}, expected {least} to {most}, "
+                "which minReplicas and maxReplicas say",
+            )
+
+
+def _kuberay_nodes(cluster: dict[str, Any]) -> tuple[str, list[str]]:
+    spec = cluster["spec"]
+    return "kuberay", [
+        "head",
+        *(
+            f"{group['groupName']}: {group.get('minReplicas', 0)} to "
+            f"{group.get('maxReplicas', 'any')}"
+            for group in spec.get("workerGroupSpecs", ())
+        ),
+    ]

@@ -1,0 +1,306 @@
+"""Examine a Ray cluster: wait for its nodes, ask each what it is, and say what is wrong."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import inspect
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from blur_es.fleet import probe
+from blur_es.fleet.connection import connect
+from blur_es.fleet.diagnosis import Finding, NodeReport, diagnose, size
+from blur_es.fleet.evaluator import Problem
+from blur_es.threads import ONE_THREAD
+
+# A node that comes up compiles first, on a slow machine for a minute.
+PROBE_SECONDS = 180.0
+# What a node's answer may need on its way, on top of what the probe takes.
+CALL_SECONDS = 20.0
+POLL_SECONDS = 0.5
+
+# Is called with what is going on, how much of it is done, and out of how much.
+Progress = Callable[[str, int, int], None]
+
+
+@dataclasses.dataclass(frozen=True)
+class Examination:
+    """What was found: this machine's own answer, the nodes, and what is wrong."""
+
+    head: dict[str, Any]
+    nodes: list[NodeReport]
+    findings: list[Finding]
+
+    @property
+    def healthy(self) -> bool:
+        """Whether nothing is wrong."""
+        return not self.findings
+
+    def to_json(self) -> dict[str, Any]:
+        """For machines."""
+        return {
+            "healthy": self.healthy,
+            "head": self.head,
+            "nodes": [dataclasses.asdict(node) for node in self.nodes],
+            "findings": [dataclasses.asdict(finding) for finding in self.findings],
+        }
+
+    def text(self) -> str:
+        """For people: the head's versions, a table of the nodes, and what to do."""
+        packages = self.head["packages"].items()
+        lines = [
+            f"here: Python {self.head['python']}, "
+            + ", ".join(f"{name} {version or 'missing'}" for name, version in packages),
+            "",
+            *_table(self.nodes, {finding.node for finding in self.findings}),
+            "",
+        ]
+        for finding in self.findings:
+            lines += [f"{finding.node}: {finding.what}", f"    {finding.remedy}"]
+        count = len(self.findings)
+        lines.append(
+            f"{count} thing{'s' * (count != 1)} to mend" if count else "the cluster is fine"
+        )
+        return "\n".join(lines)
+
+
+def examine_cluster(
+    address: str | None = None,
+    expected: int | Sequence[str] = 1,
+    wait_seconds: float = 300.0,
+    problem: Problem | None = None,
+    run_dir: str | None = None,
+    data_dir: str | None = None,
+    import_paths: Sequence[str] = (),
+    progress: Progress = lambda name, done, total: None,
+    probe_seconds: float = PROBE_SECONDS,
+) -> Examination:
+    """Examine a cluster.
+
+    Args:
+        address: of the cluster; None starts a local one of this machine and ends it again.
+        expected: number of nodes to wait for, or their addresses or names.
+        wait_seconds: how long to wait for them.
+        problem: of an experiment, whose data and backend are tried.
+        run_dir: where runs would be kept: a URL is written to from every node, a path only
+            here, where the head writes it.
+        data_dir: folder of data sets, as on this machine.
+        import_paths: where a user's own tasks are imported from.
+        progress: hears how far it is.
+        probe_seconds: how long a node may take to answer.
+
+    Raises:
+        RunError: there is no cluster at the address.
+    """
+    import ray
+
+    everywhere = run_dir is not None and "://" in run_dir
+    question: dict[str, Any] = {
+        "tasks": [dict(options) for options in problem.tasks] if problem else [],
+        "precision": problem.precision if problem else "float32",
+        "data_dir": data_dir,
+        "import_paths": list(import_paths),
+        "run_dir": run_dir if everywhere else None,
+    }
+    head = probe.examine(question | {"run_dir": run_dir})
+    connected_here = not ray.is_initialized()
+    if connected_here:
+        connect(address)
+    try:
+        there, findings = _wait_for_nodes(ray, expected, wait_seconds, progress)
+        backend = problem.backend if problem else "auto"
+        nodes = _probe_nodes(ray, there, question, backend, probe_seconds, progress)
+    finally:
+        if connected_here:
+            ray.shutdown()
+    findings += [
+        Finding("this machine", f"{part}: {message}", "mend it here first: this is the head")
+        for part, message in head["errors"].items()
+    ]
+    return Examination(head, nodes, findings + diagnose(nodes, head, backend == "jax"))
+
+
+def _wait_for_nodes(
+    ray: Any, expected: int | Sequence[str], seconds: float, progress: Progress
+) -> tuple[list[dict[str, Any]], list[Finding]]:
+    """The nodes that are there, once all expected are or the time is over, and who is missing."""
+    began = time.monotonic()
+    total = expected if isinstance(expected, int) else len(expected)
+    while True:
+        nodes = ray.nodes()
+        alive = [node for node in nodes if node["Alive"]]
+        names = {name for node in alive for name in _names(node)}
+        if isinstance(expected, int):
+            there, missing = len(alive), []
+        else:
+            missing = [name for name in expected if name not in names]
+            there = total - len(missing)
+        left = seconds - (time.monotonic() - began)
+        if there >= total or left <= 0:
+            break
+        progress(f"waiting up to {seconds:.0f} s for {total} nodes, there", there, total)
+        time.sleep(min(POLL_SECONDS, left))
+    # Ray's head first, then by name.
+    alive.sort(key=lambda node: ("node:__internal_head__" not in node["Resources"], _names(node)))
+    if there >= total:
+        return alive, []
+    died = [
+        f"{node['NodeName']} died: {node['DeathReasonMessage'] or 'no reason is known'}"
+        for node in nodes
+        if not node["Alive"]
+    ]
+    return alive, [
+        Finding(
+            name,
+            f"not in the cluster after {seconds:.0f} s ({there} of {total} nodes are)"
+            + "".join(f"; {each}" for each in died),
+            "on that machine, run `ray start --address=HEAD:6379` by hand and read what it says "
+            "(a version that differs, a port that is closed, a token that is missing); with "
+            "`ray up`, `ray monitor FILE` shows what the launcher did",
+        )
+        for name in missing or [f"{total - there} node{'s' * (total - there > 1)}"]
+    ]
+
+
+def _names(node: Mapping[str, Any]) -> tuple[str, str, str]:
+    return node["NodeName"], node["NodeManagerHostname"], node["NodeManagerAddress"]
+
+
+def _probe_nodes(
+    ray: Any,
+    nodes: Sequence[Mapping[str, Any]],
+    question: Mapping[str, Any],
+    backend: str,
+    seconds: float,
+    progress: Progress,
+) -> list[NodeReport]:
+    """Ask all nodes at once; a node that is silent is given up after its time."""
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    # A node may have another version of this package, or none: send the functions themselves.
+    ray.cloudpickle.register_pickle_by_value(probe)
+    try:
+        run_script, read_clock = ray.remote(probe.run_script), ray.remote(probe.read_clock)
+        source = inspect.getsource(probe)
+        gpu_cluster = any(node["Resources"].get("GPU") for node in nodes)
+
+        def pinned(function: Any, node: Mapping[str, Any]) -> Any:
+            # No core is asked for: a busy node answers too.
+            return function.options(
+                name=f"blur-es doctor on {node['NodeName']}",
+                num_cpus=0,
+                max_retries=0,
+                runtime_env={"env_vars": ONE_THREAD | {"RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}},
+                scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False),
+            )
+
+        waiting = {}
+        for node in nodes:
+            asked = {**question, **_asked_of(node, backend, gpu_cluster)}
+            waiting[pinned(run_script, node).remote(source, asked, seconds)] = node
+        deadline = time.monotonic() + seconds + CALL_SECONDS
+        reports: list[NodeReport] = []
+        names = _unique_names(nodes)
+        while waiting:
+            progress(f"asking {len(nodes)} nodes, answered", len(reports), len(nodes))
+            left = deadline - time.monotonic()
+            ready, _ = ray.wait(list(waiting), timeout=max(0.0, min(left, 1.0)))
+            if not ready and left <= 0:
+                break
+            for reference in ready:
+                node = waiting.pop(reference)
+                clock = pinned(read_clock, node)
+                reports.append(_report(ray, node, names[node["NodeID"]], reference, clock))
+        for reference, node in waiting.items():
+            ray.cancel(reference, force=True)
+            answer = _no_answer(f"no answer within {seconds + CALL_SECONDS:.0f} s")
+            reports.append(_node_report(node, names[node["NodeID"]], answer))
+        progress(f"asking {len(nodes)} nodes, answered", len(reports), len(nodes))
+    finally:
+        ray.cloudpickle.unregister_pickle_by_value(probe)
+    order = {node["NodeID"]: place for place, node in enumerate(nodes)}
+    return sorted(reports, key=lambda report: order[report.identity])
+
+
+def _asked_of(node: Mapping[str, Any], backend: str, gpu_cluster: bool) -> dict[str, Any]:
+    """What this node is asked: nothing of data and backends where no worker would be."""
+    gpus, cores = node["Resources"].get("GPU", 0), node["Resources"].get("CPU", 0)
+    if not cores:
+        return {"backends": [], "tasks": []}
+    if backend == "auto":
+        backends = ["numba", "jax"] if gpus else ["numba"]
+    else:
+        backends = [backend] if gpus or backend != "jax" or not gpu_cluster else []
+    return {"backends": backends, "gpus": bool(gpus)}
+
+
+def _report(ray: Any, node: Mapping[str, Any], name: str, reference: Any, clock: Any) -> NodeReport:
+    try:
+        answer = ray.get(reference)
+        # The worker that answered is idle now: this call takes milliseconds.
+        sent = time.time()
+        theirs = ray.get(clock.remote(), timeout=CALL_SECONDS)
+        received = time.time()
+    except ray.exceptions.RayError as error:
+        return _node_report(node, name, _no_answer(str(error).strip().splitlines()[0]))
+    return dataclasses.replace(
+        _node_report(node, name, answer),
+        clock=theirs - (sent + received) / 2,
+        clock_error=(received - sent) / 2,
+    )
+
+
+def _node_report(node: Mapping[str, Any], name: str, answer: dict[str, Any]) -> NodeReport:
+    resources = node["Resources"]
+    return NodeReport(
+        name=name,
+        identity=node["NodeID"],
+        address=node["NodeManagerAddress"],
+        cores=resources.get("CPU", 0.0),
+        gpus=resources.get("GPU", 0.0),
+        answer=answer,
+    )
+
+
+def _no_answer(message: str) -> dict[str, Any]:
+    return {"errors": {"probe": message}}
+
+
+def _unique_names(nodes: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """A name for each node id: its own if it has one, else the host's, told apart by address."""
+    names = {}
+    for node in nodes:
+        given, host, address = _names(node)
+        names[node["NodeID"]] = f"{host} ({address})" if given == address else given
+    counts = collections.Counter(names.values())
+    return {
+        identity: name if counts[name] == 1 else f"{name} {identity[:6]}"
+        for identity, name in names.items()
+    }
+
+
+def _table(nodes: Sequence[NodeReport], wrong: set[str]) -> list[str]:
+    rows = [("node", "", "cores", "GPUs", "memory free", "disk free", "clock", "digest")]
+    for node in nodes:
+        answer = node.answer
+        memory, disk = answer.get("memory"), answer.get("disk")
+        digests = (answer.get("digests") or {}).items()
+        rows.append(
+            (
+                node.name,
+                "WRONG" if node.name in wrong else "ok",
+                f"{node.cores:g} of {answer.get('cores', '?')}",
+                f"{node.gpus:g}" if not node.gpus else f"{answer.get('gpus')} of {node.gpus:g}",
+                size(memory["available"]) if memory else "?",
+                size(disk["free"]) if disk else "?",
+                "?" if node.clock is None else f"{node.clock:+.2f} s",
+                " ".join(f"{name} {digest:.8}" for name, digest in digests if digest) or "-",
+            )
+        )
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(f"{cell:{width}}" for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    ]

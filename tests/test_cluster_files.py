@@ -1,0 +1,155 @@
+"""The cluster files as they are shipped, and what is refused of them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+from blur_es.cli import main
+from blur_es.errors import InputError
+from blur_es.fleet.clusterfile import PLACEHOLDERS, check_cluster_file
+
+ROOT = Path(__file__).parent.parent
+FILES = sorted(path.name for path in (ROOT / "cluster").glob("*.yaml"))
+VALUES = {
+    "<YOUR-HEAD>": "192.168.1.10",
+    "<YOUR-WORKER>": "192.168.1.11, 192.168.1.12",
+    "<YOUR-USER>": "ubuntu",
+    "<YOUR-REGISTRY>": "ghcr.io/somebody",
+    "<YOUR-AMI>": "ami-0123456789abcdef0",
+    "<YOUR-SECURITY-GROUP>": "sg-0123456789abcdef0",
+}
+
+
+def filled(name: str, folder: Path, *changes: tuple[str, str]) -> Path:
+    """A shipped file with its placeholders filled in, and with changes."""
+    text = (ROOT / "cluster" / name).read_text()
+    for placeholder, value in VALUES.items():
+        text = text.replace(placeholder, value)
+    for old, new in changes:
+        assert old in text
+        text = text.replace(old, new)
+    path = folder / name
+    path.write_text(text)
+    return path
+
+
+def line_of(path: Path, text: str) -> int:
+    return 1 + next(i for i, line in enumerate(path.read_text().splitlines()) if text in line)
+
+
+def refused(path: Path) -> str:
+    with pytest.raises(InputError) as caught:
+        check_cluster_file(path)
+    return str(caught.value)
+
+
+def test_all_four_are_there() -> None:
+    assert FILES == ["cpu.yaml", "gpu.yaml", "kuberay.yaml", "local.yaml"]
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_as_they_are_they_are_refused_by_line_with_what_to_put_there(
+    name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = ROOT / "cluster" / name
+    assert main(["doctor", "cluster", str(path)]) == 2
+    said = capsys.readouterr().err
+    for number, line in enumerate(path.read_text().splitlines(), 1):
+        for placeholder in VALUES:
+            if placeholder in line.split("#")[0]:
+                assert (
+                    f"{path}:{number}: {placeholder} is still to be filled in; put here "
+                    f"{PLACEHOLDERS[placeholder]}" in said
+                )
+    assert said.count("still to be filled in") <= 4
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_filled_in_they_are_fine(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = filled(name, tmp_path)
+    assert main(["doctor", "cluster", str(path), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["file"] == str(path)
+    assert "head" in " ".join(found["nodes"])
+
+
+@pytest.mark.parametrize("name", ["cpu.yaml", "gpu.yaml", "local.yaml"])
+def test_rays_own_check_takes_them(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from ray.autoscaler._private.util import prepare_config, validate_config
+
+    monkeypatch.chdir(ROOT)
+    validate_config(prepare_config(yaml.safe_load(filled(name, tmp_path).read_text())))
+
+
+def test_versions_are_those_of_the_project() -> None:
+    pins = dict(
+        line.split("==") for line in (ROOT / "constraints.txt").read_text().splitlines() if line
+    )
+    kuberay = yaml.safe_load((ROOT / "cluster/kuberay.yaml").read_text())
+    assert kuberay["spec"]["rayVersion"] == pins["ray"]
+    on_gpus = (ROOT / "docker/constraints-gpu.txt").read_text()
+    assert f"jax-cuda12-plugin=={pins['jax']}" in on_gpus
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new", "at", "message"),
+    [
+        ("local.yaml", "cluster_name", "cluster_nam", "cluster_nam", "'cluster_name'?)"),
+        ("local.yaml", "RAY_AUTH_MODE=token", "", "ray stop", "RAY_AUTH_MODE=token before"),
+        ("cpu.yaml", "host=127.0.0.1", "host=0.0.0.0", "ray stop", "opens the dashboard"),
+        ("gpu.yaml", "  ~/.ray/auth_token: ~", "  ~/x: ~", "file_mounts", "does not travel"),
+        ("cpu.yaml", "head_node_type: head", "head_node_type: haed", "haed", "'head'?)"),
+        ("cpu.yaml", "SecurityGroupIds: [sg-0123456789abcdef0]", "", "node_config", "try ssh"),
+        ("cpu.yaml", "min_workers: 0", "min_workers: none", "min_workers", "'none' is not of"),
+        ("kuberay.yaml", "mode: token", "mode: disabled", "authOptions", "authOptions: {mode"),
+        ("kuberay.yaml", "Type: ClusterIP", "Type: LoadBalancer", "LoadB", "ClusterIP"),
+        ("kuberay.yaml", "minReplicas: 0", "minReplica: 0", "minReplica", "'minReplicas'?)"),
+        ("kuberay.yaml", "replicas: 0", "replicas: 9", "replicas", "expected 0 to 8"),
+        ("kuberay.yaml", "kind: RayCluster", "kind: [", "name: blur-es", "not valid YAML"),
+    ],
+)
+def test_what_is_wrong_is_named_with_its_line(
+    name: str, old: str, new: str, at: str, message: str, tmp_path: Path
+) -> None:
+    path = filled(name, tmp_path, (old, new))
+    said = refused(path)
+    assert message in said
+    first = int(said.split(f"{path}:")[1].split(":")[0])
+    # A command's line is that of its list item.
+    assert first >= line_of(path, at)
+    assert first - line_of(path, at) <= (3 if at == "ray stop" else 0)
+
+
+def test_typos_inside_an_instance_are_found(tmp_path: Path) -> None:
+    pytest.importorskip("botocore", reason="comes with `blur_es[aws]`")
+    path = filled("cpu.yaml", tmp_path, ("InstanceMarketOptions", "InstanceMarketOption"))
+    assert "InstanceMarketOption" in refused(path)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "found NoneType"),
+        ("- a\n- b\n", "found list"),
+        ("a: " + "[" * 5000, "not valid YAML|nested too deeply"),
+        ("cluster_name: x\n", "'provider' is a required property"),
+        ("kind: Pod\napiVersion: v1\n", "RayCluster"),
+    ],
+)
+def test_something_else_is_refused(text: str, message: str, tmp_path: Path) -> None:
+    path = tmp_path / "other.yaml"
+    path.write_text(text)
+    with pytest.raises(InputError, match=message):
+        check_cluster_file(path)
+
+
+def test_a_missing_file_is_refused(tmp_path: Path) -> None:
+    assert "cannot read the cluster file" in refused(tmp_path / "none.yaml")

@@ -1,0 +1,269 @@
+"""The doctor on a real cluster of several nodes, one of them with a wrong environment."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import signal
+import struct
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+
+from blur_es.fleet import probe
+from blur_es.fleet.diagnosis import NodeReport, diagnose
+from tests.conftest import running
+
+_CLUSTER = """
+import json, sys
+from ray.cluster_utils import Cluster
+
+common = {"num_cpus": 1, "object_store_memory": 100 * 2**20, "include_dashboard": False}
+cluster = Cluster(initialize_head=True, head_node_args=common | {"node_name": "head"})
+for node in json.loads(sys.argv[1]):
+    cluster.add_node(**{"num_cpus": 1, "object_store_memory": 100 * 2**20} | node)
+print("address", cluster.address, flush=True)
+sys.stdin.read()
+cluster.shutdown()
+"""
+
+MNIST = """\
+name: doctor
+tasks: [{name: mnist, size: 14}]
+episode: {unroll: 4, batch_size: 16, query_batches: 2}
+"""
+
+
+class Place(NamedTuple):
+    """A cluster, and what was laid out for it."""
+
+    address: str
+    experiment: Path
+    data: Path
+
+
+def write_idx(path: Path, array: np.ndarray[Any, np.dtype[np.uint8]]) -> None:
+    header = struct.pack(f">HBB{array.ndim}I", 0, 8, array.ndim, *array.shape)
+    path.write_bytes(header + array.tobytes())
+
+
+def write_mnist(folder: Path) -> None:
+    generator = np.random.default_rng(0)
+    for split, rows in (("train", 600), ("t10k", 100)):
+        images = generator.integers(0, 256, (rows, 28, 28), dtype=np.uint8)
+        labels = np.arange(rows, dtype=np.uint8) % 10
+        write_idx(folder / f"{split}-images-idx3-ubyte", images)
+        write_idx(folder / f"{split}-labels-idx1-ubyte", labels)
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+    """A head, a node like it, and one that is wrong in every way that can be arranged."""
+    folder = tmp_path_factory.mktemp("doctor")
+    data, empty, other = folder / "data", folder / "empty", folder / "other"
+    for each in (data, empty, other):
+        each.mkdir()
+    write_mnist(data)
+    for package in ("numpy", "numba"):
+        info = other / f"{package}-0.0.7.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: 0.0.7\n")
+    nodes = [
+        {"node_name": "twin"},
+        {
+            "node_name": "odd",
+            "num_cpus": 4096,
+            "num_gpus": 1,
+            "env_vars": {"PYTHONPATH": str(other), "BLUR_ES_DATA": str(empty)},
+        },
+    ]
+    process = subprocess.Popen(
+        [sys.executable, "-c", _CLUSTER, json.dumps(nodes)],
+        env=os.environ | {"BLUR_ES_DATA": str(data)},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    line = next((line for line in process.stdout if line.startswith("address ")), None)
+    assert line, "the cluster did not start"
+    experiment = folder / "mnist.yaml"
+    experiment.write_text(MNIST)
+    try:
+        yield Place(line.split()[1], experiment, data)
+    finally:
+        process.stdin.close()
+        process.wait(timeout=60)
+        process.stdout.close()
+
+
+def doctor(*arguments: str, data: Path | None = None) -> subprocess.CompletedProcess[str]:
+    environment = os.environ | ({"BLUR_ES_DATA": str(data)} if data else {})
+    return subprocess.run(
+        [sys.executable, "-m", "blur_es.cli", "doctor", *arguments],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
+
+
+def test_a_wrong_node_is_named_with_what_is_wrong_and_a_right_one_is_not(
+    place: Place, tmp_path: Path
+) -> None:
+    shared = tmp_path / "shared"
+    done = doctor(
+        *("--address", place.address, "--nodes", "3", "--experiment", str(place.experiment)),
+        *("--run-dir", f"file://{shared}", "--json"),
+        data=place.data,
+    )
+    assert done.returncode == 1, done.stderr
+    found = json.loads(done.stdout)
+    assert not found["healthy"]
+    assert [node["name"] for node in found["nodes"]] == ["head", "odd", "twin"]
+    assert {finding["node"] for finding in found["findings"]} == {"odd"}, found["findings"]
+    said = "\n".join(finding["what"] for finding in found["findings"])
+    assert "numpy 0.0.7, the head has" in said
+    assert "numba 0.0.7, the head has" in said
+    assert "data of mnist: " in said
+    assert "Ray grants 1 GPUs, JAX sees 0" in said
+    assert "Ray grants 4096 cores, but the machine lets" in said
+    assert "4096 workers need about" in said
+    assert all(finding["remedy"] for finding in found["findings"])
+    head, odd, twin = found["nodes"]
+    assert head["answer"]["digests"]["numba"] == odd["answer"]["digests"]["numba"]
+    assert head["answer"]["tasks"]["mnist"] == twin["answer"]["tasks"]["mnist"]
+    assert head["answer"]["threads"] == 1
+    assert abs(twin["clock"]) < 1
+    # Whatever was written to try the storage is gone.
+    assert not shared.exists() or not list(shared.iterdir())
+
+
+def test_a_missing_and_a_silent_node_are_named_and_hold_up_nothing(place: Place) -> None:
+    # The node is there for Ray's head, but does nothing: what is asked of it never begins.
+    (raylet,) = (
+        process
+        for process in running("raylet/raylet")
+        if b"odd" in Path(f"/proc/{process}/cmdline").read_bytes().split(b"--node-name=", 1)[-1][:4]
+    )
+    os.kill(raylet, signal.SIGSTOP)
+    began = time.monotonic()
+    try:
+        script = (
+            "import json, sys; from blur_es.fleet import doctor; doctor.CALL_SECONDS = 2.0\n"
+            "print(json.dumps(doctor.examine_cluster(sys.argv[1], ['twin', '10.1.2.3'], 1.0, "
+            "probe_seconds=15.0).to_json()))"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", script, place.address],
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+    finally:
+        os.kill(raylet, signal.SIGCONT)
+    assert done.returncode == 0, done.stderr
+    findings = json.loads(done.stdout)["findings"]
+    assert {finding["node"] for finding in findings} == {"odd", "10.1.2.3"}, findings
+    said = {finding["node"]: finding["what"] for finding in findings}
+    assert "not in the cluster after 1 s (1 of 2 nodes are)" in said["10.1.2.3"]
+    assert "the probe failed: no answer within 17 s" in said["odd"]
+    assert time.monotonic() - began < 60
+
+
+def test_without_a_cluster_this_machine_is_examined(tmp_path: Path) -> None:
+    done = doctor("--run-dir", str(tmp_path / "runs"))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "the cluster is fine" in done.stdout
+    assert not (tmp_path / "runs").exists()
+
+
+def test_wrong_input_and_no_cluster(tmp_path: Path) -> None:
+    missing = doctor("--experiment", str(tmp_path / "none.yaml"))
+    assert missing.returncode == 2
+    assert "none.yaml" in missing.stderr
+    assert doctor("--nodes", "0").returncode == 2
+    nobody = doctor("--address", "127.0.0.1:1")
+    assert nobody.returncode == 1
+    assert "cannot reach the Ray cluster at 127.0.0.1:1" in nobody.stderr
+
+
+def test_storage_that_cannot_be_written_is_a_finding_of_every_node(ray_address: str) -> None:
+    done = doctor("--address", ray_address, "--run-dir", "file:///proc/nowhere", "--json")
+    assert done.returncode == 1
+    findings = json.loads(done.stdout)["findings"]
+    assert len(findings) == 2  # this machine and the node
+    assert all("storage: " in finding["what"] for finding in findings)
+
+
+ANSWER: dict[str, Any] = {
+    "host": "h",
+    "python": "3.11.7",
+    "executable": "/usr/bin/python3",
+    "packages": dict.fromkeys(probe.PACKAGES, "1.0"),
+    "source": "a" * 64,
+    "cores": 8,
+    "memory": {"total": 64 * 10**9, "available": 60 * 10**9},
+    "disk": {"total": 10**12, "free": 10**11},
+    "gpus": None,
+    "tasks": {"mnist": "d" * 64},
+    "digests": {"numba": "e" * 64},
+    "threads": 1,
+    "errors": {},
+}
+
+
+def report(name: str, **changes: Any) -> NodeReport:
+    return NodeReport(name, name, "10.0.0.1", 8.0, 0.0, ANSWER | changes, 0.0, 0.01)
+
+
+def whats(*nodes: NodeReport, needs_jax: bool = False) -> list[tuple[str, str]]:
+    return [(each.node, each.what) for each in diagnose(nodes, ANSWER, needs_jax)]
+
+
+def test_what_can_hardly_be_arranged_is_judged_too() -> None:
+    fine = [report("a"), report("b")]
+    assert whats(*fine) == []
+    (found,) = whats(*fine, report("c", digests={"numba": "f" * 64}))
+    assert found[0] == "c"
+    assert "canonical digest of numba is ffffffff, most nodes have eeeeeeee" in found[1]
+    (found,) = whats(*fine, report("c", tasks={"mnist": "0" * 64}))
+    assert "the data of mnist is other data" in found[1]
+    (found,) = whats(report("c", python="3.12.1"))
+    assert found == ("c", "Python 3.12.1, the head has 3.11.7")
+    (found,) = whats(report("c", source="b" * 64))
+    assert "other files (bbbbbbbb) than the head's (aaaaaaaa)" in found[1]
+    (found,) = whats(report("c", threads=8))
+    assert "compute with 8 threads" in found[1]
+    (found,) = whats(report("c", disk={"total": 10**12, "free": 10**10}))
+    assert "its disk has 10.0 GB of 1000.0 GB left" in found[1]
+    (found,) = whats(dataclasses.replace(report("c"), clock=-9.0))
+    assert found == ("c", "its clock is 9.0 s behind")
+    # An answer that took long says little about the clock.
+    assert whats(dataclasses.replace(report("c"), clock=-9.0, clock_error=8.0)) == []
+
+
+def test_jax_is_missed_only_where_it_is_needed() -> None:
+    without = ANSWER["packages"] | {"jax": None}
+    assert whats(report("c", packages=without)) == []
+    (found,) = whats(report("c", packages=without), needs_jax=True)
+    assert found == ("c", "jax is missing, the head has 1.0")
+    on_gpu = dataclasses.replace(report("c", packages=without, gpus=1), gpus=1.0)
+    (finding,) = diagnose([on_gpu], ANSWER)
+    assert "jax[cuda12]==1.0" in finding.remedy
+
+
+def test_a_probe_that_hangs_is_ended() -> None:
+    answer = probe.run_script("import time; time.sleep(60)", {}, 1.0)
+    assert answer == {"errors": {"probe": "no answer within 1 s"}}
+    answer = probe.run_script("raise SystemExit('no such library')", {}, 10.0)
+    assert answer == {"errors": {"probe": "it ended with code 1: no such library"}}
