@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from blur_es.analysis.compare import Comparison, compare_on_tasks
 from blur_es.analysis.genome import GenomeAnalysis, Progress, analyze_genome
-from blur_es.config import ExperimentConfig, build_config, load_config
-from blur_es.errors import InputError
+from blur_es.config import ExperimentConfig, build_config, load_config, override_config
+from blur_es.errors import InputError, nearest
 from blur_es.fleet.evaluator import Evaluator, LocalEvaluator
-from blur_es.genome import Genome, backprop_genome
+from blur_es.genome import Genome
+from blur_es.genomes import genome_names, load_genome
 from blur_es.meta.stop import StopReason
 from blur_es.meta.trainer import Trainer, TrainingResult, search_space
 from blur_es.report.analysis import ANALYSIS, check_folder, write_analysis
 from blur_es.report.html import write_report
-from blur_es.rule import RuleSpec
 from blur_es.run.interrupt import Interrupted, InterruptGuard
 from blur_es.run.store import (
     COMPARISON,
@@ -162,9 +163,10 @@ def _compare(
 
 
 def load_subject(path: Path) -> tuple[Genome, ExperimentConfig | None]:
-    """A genome from a genome file or a run folder, and the experiment that it is from.
+    """A genome from a genome file, a run folder or a name, and the experiment that it is from.
 
-    Raises `InputError` if there is none at the path.
+    A file or folder comes before a genome of that name that ships. Raises `InputError` if
+    there is none of them.
     """
     if path.is_dir():
         run = open_run(path)
@@ -173,17 +175,41 @@ def load_subject(path: Path) -> tuple[Genome, ExperimentConfig | None]:
                 f"{path}: this run has not ended and has no genome yet; continue it with --resume"
             )
         return Genome.load(run.genome), load_config(path / CONFIG)
-    if not path.exists():
-        raise InputError(f"{path}: no such genome file or run folder")
-    genome = Genome.load(path)
+    if not path.exists() and str(path) not in genome_names():
+        known = genome_names()
+        raise InputError(
+            f"{path}: no such genome file or run folder{nearest(str(path), known)}, nor one of "
+            f"the genomes that ship: {', '.join(known)}"
+        )
+    genome = Genome.load(path) if path.exists() else load_genome(path)
     experiment = genome.provenance.get("experiment")
     if not isinstance(experiment, dict):
         return genome, None
     return genome, build_config(experiment)
 
 
-# What `blur-es analyze` knows by name: gradient descent itself, to hold others against.
-BACKPROP = "backprop"
+def load_subject_for(
+    path: Path, experiment: Path | None, overrides: Sequence[str], seed: int | None
+) -> tuple[Genome, ExperimentConfig]:
+    """A genome as `load_subject` has it, and the experiment to measure it in.
+
+    That is the one that it is from or, if given, that of a file; with overrides and a seed,
+    and with the genome's own rule. Raises `InputError` if there is none.
+    """
+    genome, config = load_subject(path)
+    if experiment is not None:
+        config = load_config(experiment, overrides)
+    elif config is None:
+        raise InputError(
+            f"{path}: this genome does not say what it was trained on; name an experiment with "
+            "--experiment FILE"
+        )
+    elif overrides:
+        config = override_config(config, overrides)
+    changes: dict[str, Any] = {"rule": genome.rule}
+    if seed is not None:
+        changes["seed"] = seed
+    return genome, config.model_copy(update=changes)
 
 
 def analyze_subject(
@@ -193,16 +219,13 @@ def analyze_subject(
     data_dir: str | None,
     progress: Progress,
 ) -> tuple[GenomeAnalysis, list[Path]]:
-    """Analyse a genome file, a run folder or the preset `backprop`; numbers and pictures.
+    """Analyse a genome file, a run folder or a genome that ships; numbers and pictures.
 
     They are written to `output` or, where that is None, to `analysis` inside the run folder,
     and to `NAME-analysis` in the current folder for anything else. Raises `InputError` for a
     wrong subject, and for a folder that cannot be written or holds other things.
     """
-    if str(path) == BACKPROP and not path.exists():
-        genome, config = backprop_genome(RuleSpec.backprop()), None
-    else:
-        genome, config = load_subject(path)
+    genome, config = load_subject(path)
     if output is None and path.is_dir():
         # A run that went on has another genome: its analysis is the run's own to replace.
         output = path / ANALYSIS

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -21,7 +21,7 @@ from matplotlib.ticker import MaxNLocator
 
 from blur_es.analysis.compare import Comparison, Contestant
 from blur_es.genome import Genome
-from blur_es.report.style import INK, SIGNED, new_axes
+from blur_es.report.style import INK, LINES, SIGNED, Line, new_axes
 
 FloatArray = npt.NDArray[np.floating[Any]]
 
@@ -136,20 +136,7 @@ def _cut_off_failures(axes: Axes, values: Mapping[str, FloatArray]) -> None:
     )
 
 
-class _Line(NamedTuple):
-    """How a contestant is drawn; dashes and marker alone tell it from the others."""
-
-    color: str
-    dashes: tuple[int, tuple[float, ...]]
-    marker: str
-
-
-_LEARNED = _Line("#b34700", (0, ()), "o")
-_OPPONENTS = (
-    _Line("#0b3c5d", (0, (5, 1.5)), "s"),
-    _Line("#007a5a", (0, (1.2, 1.2)), "^"),
-    _Line("#7a3b8f", (0, (5, 1.5, 1.2, 1.5)), "D"),
-)
+_LEARNED, *_OPPONENTS = LINES
 
 
 def curves_figure(comparison: Comparison) -> Figure:
@@ -220,7 +207,7 @@ def _label(contestant: Contestant) -> str:
     return f"{contestant.method}  {contestant.mean:.3f} ± {contestant.std:.3f}"
 
 
-def _draw_curve(axes: Axes, contestant: Contestant, line: _Line, every: int, offset: int) -> None:
+def _draw_curve(axes: Axes, contestant: Contestant, line: Line, every: int, offset: int) -> None:
     steps = np.arange(1.0, len(contestant.curve_mean) + 1.0)
     # Markers and bars of different lines stand at different steps, or beside the only one.
     start = min(offset * max(1, every // 4), len(steps)) - 1
