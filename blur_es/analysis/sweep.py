@@ -70,12 +70,12 @@ class Cell:
 
     @property
     def place(self) -> dict[str, Any]:
-        """Where in the sweep this is: the value on every axis, and the task.
+        """Where in the sweep this is: the task, and the value on every axis.
 
         Whatever varies the tasks as a whole is told by the task itself.
         """
         axes = {name: value for name, value in self.settings.items() if not chooses_task(name)}
-        return axes | {"task": self.task}
+        return {"task": self.task, **axes}
 
     @property
     def labels(self) -> dict[str, str]:
@@ -319,7 +319,6 @@ def _score_all(
     """The scores of all jobs, in their order."""
     found: dict[int, EpisodeScores] = {}
     done = 0
-    progress(0, len(jobs), 0.0)
     with contextlib.closing(_results(jobs, costs, place)) as results:
         for number, scores in results:
             found[number] = scores

@@ -22,7 +22,12 @@ def connect(address: str | None) -> None:
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     if address is None:
         # Little travels through the object store; the least that Ray allows.
-        options |= {"include_dashboard": False, "object_store_memory": 100 * 2**20}
+        # `local`, because without an address Ray joins whatever cluster this machine is part of.
+        options |= {
+            "address": "local",
+            "include_dashboard": False,
+            "object_store_memory": 100 * 2**20,
+        }
     else:
         options["address"] = address
     where = "a local Ray cluster" if address is None else f"the Ray cluster at {address}"

@@ -17,7 +17,6 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
-from blur_es.analysis.axes import label
 from blur_es.analysis.sweep import Cell, Sweep
 from blur_es.files import write_atomically
 from blur_es.report.style import AMOUNT, INK, LINES, new_axes, write_figure
@@ -28,7 +27,7 @@ PICTURES = ("curves", "heat-map")
 # More than this is no picture any more; the table has it all.
 MOST_PANELS = 24
 MOST_CELLS = 30
-COLUMNS = 3
+MOST_COLUMNS = 4
 
 # From here on a number axis shows each doubling equally wide.
 LOGARITHMIC_RATIO = 8.0
@@ -133,34 +132,42 @@ class _Grid(NamedTuple):
         return self.cells.get(_key(values, self.found))
 
     def title(self, panel: Sequence[str]) -> str:
-        """Of a panel, and what all of the sweep has in common."""
-        return ", ".join(
-            f"{dimension.name} {value}" for dimension, value in zip(self.rest, panel, strict=True)
-        )
+        """Of a panel."""
+        names = (dimension.name for dimension in self.rest)
+        return _in_words(dict(zip(names, panel, strict=True)))
+
+    @property
+    def layout(self) -> tuple[int, int]:
+        """Rows and columns of panels: a row has all values of something, if they are few."""
+        columns = len(self.rest[-1].values) if self.rest else 1
+        columns = min(len(self.panels), columns if columns <= MOST_COLUMNS else 3)
+        return math.ceil(len(self.panels) / columns), columns
 
 
 def _key(values: Mapping[str, str], found: Sequence[Dimension]) -> tuple[str, ...]:
     return tuple(values[dimension.name] for dimension in found)
 
 
+def _in_words(place: Mapping[str, str]) -> str:
+    """`mnist, unroll 15`."""
+    return ", ".join(
+        value if name == "task" else f"{name} {value}" for name, value in place.items()
+    )
+
+
 def _title(figure: Figure, sweep: Sweep) -> None:
     """What all cells have in common, and what their numbers are of."""
     varied = {dimension.name for dimension in dimensions(sweep)}
-    common = [
-        label(value) if name == "task" else f"{name} {label(value)}"
-        for name, value in sweep.cells[0].place.items()
-        if name not in varied
-    ]
-    lines = [", ".join(common[::-1])] if common else []
+    labels = sweep.cells[0].labels
+    common = _in_words({name: labels[name] for name in labels if name not in varied})
+    lines = [common] if common else []
     figure.suptitle("\n".join([*lines, sweep.setting]), fontsize=10, parse_math=False)
 
 
 def _curves(grid: _Grid) -> Figure:
     """Test accuracy along one axis, a line for each value of another; bars are deviations."""
-    count = len(grid.panels)
-    columns = min(COLUMNS, count)
-    rows = math.ceil(count / columns)
-    width = max(6.4 if count == 1 else 4.2, 0.45 * len(grid.x.values) + 1.5)
+    rows, columns = grid.layout
+    width = max(6.4 if columns == 1 else 4.2, 0.45 * len(grid.x.values) + 1.5)
     figure = Figure(figsize=(columns * width, rows * 3.4 + 1.0), layout="constrained")
     _title(figure, grid.sweep)
     means = np.array([cell.mean for cell in grid.sweep.cells])
@@ -217,8 +224,14 @@ def _draw_curves(axes: Axes, grid: _Grid, panel: Sequence[str]) -> None:
         )
     axes.set_xticks(places, grid.x.values)
     if max(map(len, grid.x.values)) * len(grid.x.values) > 45:
-        axes.tick_params(axis="x", labelsize=8, labelrotation=40)
+        _slant(axes)
     axes.set_xlim(places[0] - 0.08 * extent, places[-1] + 0.08 * extent)
+
+
+def _slant(axes: Axes) -> None:
+    """Long names along the x axis, so that they do not run into each other."""
+    for text in axes.get_xticklabels():
+        text.set(rotation=30, ha="right", rotation_mode="anchor", fontsize=8)
 
 
 def _places(x: Dimension) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
@@ -233,9 +246,7 @@ def _places(x: Dimension) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
 
 def _heat_map(grid: _Grid) -> Figure:
     """Test accuracy over two axes, with its deviation, in a panel for each value of others."""
-    count = len(grid.panels)
-    columns = min(COLUMNS, count)
-    rows = math.ceil(count / columns)
+    rows, columns = grid.layout
     names = max(map(len, grid.series.values))
     width = 0.72 * len(grid.x.values) + 0.085 * names + 0.8
     height = 0.52 * len(grid.series.values) + 1.0
@@ -268,31 +279,23 @@ def _draw_cells(axes: Axes, grid: _Grid, panel: Sequence[str], norm: Normalize) 
         if cell is None:
             continue
         values[row, column] = cell.mean
-        light = norm(cell.mean) < 0.5
-        color = INK if light else "white"
-        axes.text(
-            column,
-            row - 0.12,
-            f"{cell.mean:.3f}",
-            ha="center",
-            va="center",
-            fontsize=9,
-            color=color,
-        )
-        axes.text(
-            column,
-            row + 0.24,
-            f"± {cell.std:.3f}",
-            ha="center",
-            va="center",
-            fontsize=6.5,
-            color=color,
-        )
+        color = INK if norm(cell.mean) < 0.6 else "white"
+        for text, size, below in ((f"{cell.mean:.3f}", 9.0, -4.0), (f"± {cell.std:.3f}", 6.5, 7.0)):
+            axes.annotate(
+                text,
+                (column, row),
+                xytext=(0.0, -below),
+                textcoords="offset points",
+                ha="center",
+                va="center",
+                fontsize=size,
+                color=color,
+            )
     axes.imshow(values, cmap=AMOUNT, norm=norm, aspect="auto")
     axes.set_xticks(range(shape[1]), grid.x.values, fontsize=8)
     axes.set_yticks(range(shape[0]), grid.series.values, fontsize=8)
     if max(map(len, grid.x.values)) > 9:
-        axes.tick_params(axis="x", labelrotation=40)
+        _slant(axes)
     axes.tick_params(length=0)
     axes.set_xlabel(grid.x.name, fontsize=9)
     axes.set_ylabel(grid.series.name, fontsize=9)
