@@ -112,6 +112,24 @@ def test_fitness_is_drawn(generations: int, spread: float) -> None:
     assert draw(fitness_figure(make_metrics(generations, spread)))
 
 
+def test_many_opponents_are_drawn_in_rows() -> None:
+    few = make_comparison()
+    renamed = [
+        dataclasses.replace(contestant, method=f"{contestant.method} {number}")
+        for number in range(3)
+        for contestant in few.contestants
+        if not contestant.is_learned
+    ]
+    learned = [contestant for contestant in few.contestants if contestant.is_learned]
+    many = dataclasses.replace(few, contestants=(*learned, *renamed))
+    figure = curves_figure(many)
+    assert len(figure.axes) == 6
+    legends = [axes.get_legend().get_texts() for axes in figure.axes]
+    assert [len(texts) for texts in legends] == [4] * 6
+    assert len({text.get_text() for texts in legends for text in texts}) == 19
+    assert draw(figure)
+
+
 def test_diverged_genomes_do_not_squeeze_the_fitness_flat() -> None:
     metrics = make_metrics(20)
     for line in metrics[:10]:
