@@ -82,7 +82,6 @@ def _train(config: ExperimentConfig, tell: Callable[[int], None], fleet: Watched
     fleet.tell = tell
     with tempfile.TemporaryDirectory() as folder:
         run = RunFolder(Path(folder) / "run")
-        run.path.mkdir()
         run.begin(config.to_yaml())
         Trainer(config, run, fleet).train()
         return list(run.metrics.read())
@@ -148,12 +147,10 @@ def dispatch() -> dict[str, Any]:
 
 def memory(generations: int) -> dict[str, Any]:
     """What the head and the workers hold, from an early generation to the last."""
-    import ray
-
     config = _toy(8, generations)
     fleet = Watched(config.problem(), workers=WORKERS)
     samples: list[dict[str, Any]] = []
-    descriptions = ray.get([w.actor.describe.remote() for w in fleet._workers.values()])
+    processes = [worker.process for worker in fleet.roster.serving.values()]
 
     def note(generation: int) -> None:
         if generation % max(1, generations // 20) == 0:
@@ -161,7 +158,7 @@ def memory(generations: int) -> dict[str, Any]:
                 {
                     "generation": generation,
                     "head_bytes": _resident("self"),
-                    "worker_bytes": [_resident(found.process) for found in descriptions],
+                    "worker_bytes": [_resident(process) for process in processes],
                 }
             )
 

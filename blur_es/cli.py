@@ -87,11 +87,13 @@ def _train(options: argparse.Namespace) -> int:
     train_options = TrainOptions(
         run_dir=options.run_dir,
         resume=options.resume,
+        take_over=options.take_over,
         local=options.local,
         address=options.address,
         workers=options.workers,
         data_dir=options.data_dir,
         mixed_hardware=options.mixed_hardware,
+        chaos=options.chaos,
         quiet=options.quiet,
     )
     say = (lambda message: None) if options.quiet else _say
@@ -102,10 +104,10 @@ def _train(options: argparse.Namespace) -> int:
     training, run = result.training, result.run
     if training.reason is StopReason.INTERRUPTED or training.genome is None:
         _say(StopReason.INTERRUPTED.value)
-        _say(f"  blur-es train {options.file} --resume --run-dir {run.path}")
+        _say(f"  blur-es train {options.file} --resume --run-dir {run.location}")
         return INTERRUPTED
     if options.json:
-        print(json.dumps(run.read_json(RESULT) | {"run_dir": str(run.path)}))
+        print(json.dumps(run.read_json(RESULT) | {"run_dir": run.location}))
         return 0
     print(training.reason.value)
     for comparison in result.comparisons:
@@ -178,8 +180,10 @@ def _sweep(
     if options.output:
         from blur_es.report.folder import check_folder
         from blur_es.report.sweep import NUMBERS, write_sweep
+        from blur_es.storage import open_storage
 
-        check_folder(options.output, NUMBERS, genome.sha256, "a sweep")
+        folder = open_storage(options.output)
+        check_folder(folder, NUMBERS, genome.sha256, "a sweep")
     if on_ray:
         _say("starting on Ray; --local does without")
     parts = 10_000
@@ -203,7 +207,7 @@ def _sweep(
     pictures = []
     if options.output:
         more = {"experiment": config.to_dict(), "axes": {axis.name: axis.values for axis in axes}}
-        pictures = write_sweep(sweep, more | {"versions": versions()}, options.output)
+        pictures = write_sweep(sweep, more | {"versions": versions()}, folder)
     return _print(sweep.to_json(), [sweep.table()], pictures, options)
 
 
@@ -222,8 +226,10 @@ def _compare(options: argparse.Namespace) -> int:
     if options.output:
         from blur_es.report.comparison import NUMBERS, write_comparisons
         from blur_es.report.folder import check_folder
+        from blur_es.storage import open_storage
 
-        check_folder(options.output, NUMBERS, genome.sha256, "a comparison")
+        folder = open_storage(options.output)
+        check_folder(folder, NUMBERS, genome.sha256, "a comparison")
     with config.located():
         evaluator = LocalEvaluator(config.problem(training=False), options.data_dir)
         comparisons = compare_on_tasks(
@@ -238,7 +244,7 @@ def _compare(options: argparse.Namespace) -> int:
     pictures = []
     if options.output:
         more = about | {"experiment": config.to_dict(), "versions": versions()}
-        pictures = write_comparisons(comparisons, more, options.output)
+        pictures = write_comparisons(comparisons, more, folder)
     content = about | {"comparisons": [comparison.to_json() for comparison in comparisons]}
     return _print(content, [comparison.table() for comparison in comparisons], pictures, options)
 
@@ -246,12 +252,12 @@ def _compare(options: argparse.Namespace) -> int:
 def _print(
     content: dict[str, Any],
     tables: Sequence[str],
-    pictures: Sequence[Path],
+    pictures: Sequence[str],
     options: argparse.Namespace,
 ) -> int:
     """Results as JSON if asked for, else as tables, and where their pictures are."""
     if options.json:
-        print(json.dumps(content | {"pictures": [str(path) for path in pictures]}))
+        print(json.dumps(content | {"pictures": pictures}))
         return 0
     print("\n\n".join(tables))
     if options.output:
@@ -269,7 +275,7 @@ def _analyze(options: argparse.Namespace) -> int:
         options.subject, options.output, options.steps, options.data_dir, _progress(patience=3.0)
     )
     if options.json:
-        print(json.dumps(analysis.to_json() | {"pictures": [str(path) for path in pictures]}))
+        print(json.dumps(analysis.to_json() | {"pictures": pictures}))
         return 0
     print(analysis.summary())
     print()
@@ -283,8 +289,8 @@ def _report(options: argparse.Namespace) -> int:
     from blur_es.run.store import open_run, write_or_stop
 
     run = open_run(options.run_dir)
-    write_or_stop(write_report, run.path)
-    print(json.dumps({"report": str(run.report)}) if options.json else run.report)
+    write_or_stop(write_report, run)
+    print(json.dumps({"report": run.report}) if options.json else run.report)
     return 0
 
 
@@ -457,8 +463,7 @@ def _parser() -> argparse.ArgumentParser:
         sub.add_argument(
             "subject",
             metavar="GENOME_OR_RUN_OR_NAME",
-            type=Path,
-            help="a genome file, a run folder, or the name of a genome that ships",
+            help="a genome file or a run folder, path or URL, or the name of a genome that ships",
         )
 
     def measured(sub: argparse.ArgumentParser) -> None:
@@ -466,7 +471,6 @@ def _parser() -> argparse.ArgumentParser:
         sub.add_argument(
             "--experiment",
             metavar="FILE",
-            type=Path,
             help="take tasks, network and episode from here (default: what it was trained on)",
         )
         overrides(sub)
@@ -479,8 +483,7 @@ def _parser() -> argparse.ArgumentParser:
         sub.add_argument(
             "--output",
             metavar="DIR",
-            type=Path,
-            help=f"write {what} to this folder, a new one or that of the same genome before",
+            help=f"write {what} to this folder, path or URL; it may hold earlier ones of this genome",
         )
 
     train = command(
@@ -490,26 +493,39 @@ def _parser() -> argparse.ArgumentParser:
         epilog="Example: blur-es train experiments/digits.yaml --set seed=3 --run-dir runs/three. "
         "Ctrl-C ends it after a clean checkpoint; --resume goes on to the same genome.",
     )
-    train.add_argument("file", metavar="FILE", type=Path, help="the experiment (YAML)")
+    train.add_argument("file", metavar="FILE", help="the experiment (YAML), a path or URL")
     overrides(train)
     train.add_argument(
         "--run-dir",
         metavar="DIR",
-        type=Path,
-        help="where the run is kept (default: the next free runs/NAME-seedSEED)",
+        help="where the run is kept: a path, or a URL such as s3://bucket/prefix (default: the "
+        "next free runs/NAME-seedSEED)",
     )
     train.add_argument(
         "--resume",
         action="store_true",
         help="continue the run in the folder (default: the last of runs/NAME-seedSEED)",
     )
+    train.add_argument(
+        "--take-over",
+        action="store_true",
+        help="with --resume: take the run from another blur-es train that is at work on it, which "
+        "then stops",
+    )
     where(train, "start a local one")
     data_dir(train)
     train.add_argument(
         "--mixed-hardware",
         action="store_true",
-        help="continue where arithmetic rounds differently; the result is then marked as not "
-        "reproducible",
+        help="continue, and take in workers, where arithmetic rounds differently; the result is "
+        "then marked as not reproducible",
+    )
+    train.add_argument(
+        "--chaos",
+        metavar="FAULTS",
+        help="inject faults, at rates by chunk and nodes by number, e.g. "
+        "kill-worker:0.05,slow-worker:0.1,drop-result:0.02,hang-worker:0.01,kill-node:1; the "
+        "genome stays the same",
     )
     train.add_argument("--quiet", action="store_true", help="no progress")
     as_json(train, "the result")
@@ -576,8 +592,7 @@ def _parser() -> argparse.ArgumentParser:
     analyze.add_argument(
         "--output",
         metavar="DIR",
-        type=Path,
-        help="where to (default: analysis in the run folder, else ./NAME-analysis)",
+        help="where to, path or URL (default: analysis in the run folder, else ./NAME-analysis)",
     )
     analyze.add_argument(
         "--steps",
@@ -589,7 +604,7 @@ def _parser() -> argparse.ArgumentParser:
     as_json(analyze, "the numbers")
 
     report = command("report", _report, "Write report.html and its pictures for a run again.")
-    report.add_argument("run_dir", metavar="RUN", type=Path, help="the run folder")
+    report.add_argument("run_dir", metavar="RUN", help="the run folder, path or URL")
     as_json(report, "the report's path")
 
     as_json(command("strategies", _strategies, "List the evolution strategies."), "the list")

@@ -19,17 +19,15 @@ def connect(address: str | None) -> None:
     """
     import ray
 
-    options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+    # Without an address, Ray would join a cluster that happens to run on this machine.
+    options: dict[str, Any] = {
+        "address": address or "local",
+        "log_to_driver": False,
+        "logging_level": logging.ERROR,
+    }
     if address is None:
         # Little travels through the object store; the least that Ray allows.
-        # `local`, because without an address Ray joins whatever cluster this machine is part of.
-        options |= {
-            "address": "local",
-            "include_dashboard": False,
-            "object_store_memory": 100 * 2**20,
-        }
-    else:
-        options["address"] = address
+        options |= {"include_dashboard": False, "object_store_memory": 100 * 2**20}
     where = "a local Ray cluster" if address is None else f"the Ray cluster at {address}"
     try:
         _check_listening(address)

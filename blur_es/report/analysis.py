@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Mapping
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -19,11 +18,11 @@ from matplotlib.ticker import LogLocator, NullLocator
 from blur_es.analysis.field import FieldTest, Group
 from blur_es.analysis.genome import GenomeAnalysis, moment, told_asymmetry, variant
 from blur_es.analysis.growth import NormGrowth
-from blur_es.files import write_atomically
 from blur_es.report.figures import genome_figure
 from blur_es.report.folder import check_folder as check_result_folder
 from blur_es.report.folder import genome_of
 from blur_es.report.style import INK, LINES, SIGNED, Line, new_axes, write_figure
+from blur_es.storage import Storage
 
 # Where a run folder keeps the analysis of its genome.
 ANALYSIS = "analysis"
@@ -31,7 +30,7 @@ ANALYSIS = "analysis"
 NUMBERS, SUMMARY = "analysis.json", "summary.txt"
 
 
-def check_folder(folder: Path, sha256: str | None) -> None:
+def check_folder(folder: Storage, sha256: str | None) -> None:
     """Make sure that a folder can take the analysis of a genome; nothing is left there.
 
     It may be new or empty, or hold an analysis of the same genome, which is then replaced;
@@ -41,30 +40,30 @@ def check_folder(folder: Path, sha256: str | None) -> None:
     check_result_folder(folder, NUMBERS, sha256, "an analysis")
 
 
-def analysed_genome(folder: Path) -> str | None:
+def analysed_genome(folder: Storage) -> str | None:
     """SHA-256 of the genome whose analysis is in a folder; None if there is none."""
     return genome_of(folder, NUMBERS)
 
 
-def write_analysis(analysis: GenomeAnalysis, folder: Path) -> list[Path]:
-    """Write the numbers, the summary, and pictures as SVG and PNG; returns the PNGs' paths.
+def write_analysis(analysis: GenomeAnalysis, folder: Storage) -> list[str]:
+    """Write the numbers, the summary, and pictures as SVG and PNG; returns where the PNGs are.
 
     Raises `OSError` if the folder cannot be written.
     """
     # First, because it marks the folder as an analysis of this genome.
     text = json.dumps(analysis.to_json(), indent=1) + "\n"
-    write_atomically(folder / NUMBERS, text.encode())
-    write_atomically(folder / SUMMARY, (analysis.summary() + "\n").encode())
+    folder.write(NUMBERS, text.encode())
+    folder.write(SUMMARY, (analysis.summary() + "\n").encode())
     figures = {"genome": genome_figure(analysis.genome), "growth": growth_figure(analysis)}
     if any(test.jacobians for test in analysis.field):
         figures["jacobian"] = jacobian_figure(analysis.field)
     else:
         # One from before would be of another genome.
         for kind in ("svg", "png"):
-            (folder / f"jacobian.{kind}").unlink(missing_ok=True)
+            folder.delete(f"jacobian.{kind}")
     for name, figure in figures.items():
         write_figure(figure, folder, name)
-    return [folder / f"{name}.png" for name in sorted(figures)]
+    return [folder.locate(f"{name}.png") for name in sorted(figures)]
 
 
 def jacobian_figure(field: tuple[FieldTest, ...]) -> Figure:

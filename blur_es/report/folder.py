@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import tempfile
-from pathlib import Path
 
 from blur_es.errors import InputError
+from blur_es.storage import Storage, check_writable
 
 
-def check_folder(folder: Path, marker: str, sha256: str | None, what: str) -> None:
+def check_folder(folder: Storage, marker: str, sha256: str | None, what: str) -> None:
     """Make sure that a folder can take results of a genome; nothing is left there.
 
     It may be new or empty, or hold earlier results of the same genome, which are then
@@ -23,30 +22,26 @@ def check_folder(folder: Path, marker: str, sha256: str | None, what: str) -> No
         what: the results are, for messages.
     """
     try:
-        if folder.exists() and any(folder.iterdir()):
+        if folder.names():
             found = genome_of(folder, marker)
             if found is None or sha256 not in (None, found):
                 raise InputError(
-                    f"{folder}: this folder holds other things than {what} of this genome; "
-                    "choose an empty or a new one with --output"
+                    f"{folder.location}: this folder holds other things than {what} of this "
+                    "genome; choose an empty or a new one with --output"
                 )
         # Whatever forbids writing is found now and not after the work.
-        made = [path for path in (folder, *folder.parents) if not path.exists()]
-        folder.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=folder).close()
-        for path in made:
-            path.rmdir()
+        check_writable(folder)
     except OSError as error:
         raise InputError(
-            f"{folder}: cannot write to this folder: {error.strerror or error}; choose another "
-            "with --output"
+            f"{folder.location}: cannot write to this folder: {error.strerror or error}; choose "
+            "another with --output"
         ) from error
 
 
-def genome_of(folder: Path, marker: str) -> str | None:
+def genome_of(folder: Storage, marker: str) -> str | None:
     """SHA-256 of the genome whose results are in a folder; None if there are none."""
     try:
-        content = json.loads((folder / marker).read_bytes())
+        content = json.loads(folder.read(marker))
     except (OSError, ValueError):
         return None
     found = content.get("genome_sha256") if isinstance(content, dict) else None

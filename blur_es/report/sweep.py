@@ -8,7 +8,6 @@ import itertools
 import json
 import math
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,8 +17,8 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
 from blur_es.analysis.sweep import Cell, Sweep
-from blur_es.files import write_atomically
 from blur_es.report.style import AMOUNT, INK, LINES, new_axes, write_figure
+from blur_es.storage import Storage
 
 NUMBERS, SCORES, TABLE = "sweep.json", "scores.csv", "table.txt"
 PICTURES = ("curves", "heat-map")
@@ -33,19 +32,19 @@ MOST_COLUMNS = 4
 LOGARITHMIC_RATIO = 8.0
 
 
-def write_sweep(sweep: Sweep, more: Mapping[str, Any], folder: Path) -> list[Path]:
-    """Write scores, table and pictures as PNG and SVG; returns the PNGs' paths.
+def write_sweep(sweep: Sweep, more: Mapping[str, Any], folder: Storage) -> list[str]:
+    """Write scores, table and pictures as PNG and SVG; returns where the PNGs are.
 
     `more` is kept beside the numbers: how they came about. Raises `OSError` if the folder
     cannot be written.
     """
     # First, because it marks the folder as a sweep of this genome.
     text = json.dumps({**more, **sweep.to_json()}, indent=1, ensure_ascii=False) + "\n"
-    write_atomically(folder / NUMBERS, text.encode())
+    folder.write(NUMBERS, text.encode())
     table = io.StringIO()
     csv.writer(table, lineterminator="\n").writerows(sweep.rows())
-    write_atomically(folder / SCORES, table.getvalue().encode())
-    write_atomically(folder / TABLE, (sweep.table() + "\n").encode())
+    folder.write(SCORES, table.getvalue().encode())
+    folder.write(TABLE, (sweep.table() + "\n").encode())
     figures = sweep_figures(sweep)
     for name in PICTURES:
         if name in figures:
@@ -53,8 +52,8 @@ def write_sweep(sweep: Sweep, more: Mapping[str, Any], folder: Path) -> list[Pat
         else:
             # One from before would be of another sweep.
             for kind in ("svg", "png"):
-                (folder / f"{name}.{kind}").unlink(missing_ok=True)
-    return [folder / f"{name}.png" for name in figures]
+                folder.delete(f"{name}.{kind}")
+    return [folder.locate(f"{name}.png") for name in figures]
 
 
 class Dimension(NamedTuple):
