@@ -31,7 +31,7 @@ from blur_es.fitness import FloatArray
 from blur_es.fleet.dispatch import RayFleet
 from blur_es.fleet.evaluator import EpisodeRange, LocalEvaluator
 from blur_es.inner import Evaluation
-from blur_es.meta.trainer import Trainer, search_space
+from blur_es.meta.trainer import Trainer, initial_genome, search_space
 from blur_es.run.store import RunFolder
 
 WORKERS = 2
@@ -121,7 +121,8 @@ def dispatch() -> dict[str, Any]:
     """Time against all work divided by the workers, for evaluations of a millisecond."""
     population, repeats = 400, 9
     config = _toy(population, 1, fitness={"measure": "benchmarks.stubs:sleeping"})
-    genomes = np.stack([search_space(config).initial.vector] * population)
+    space = search_space(config, initial_genome(config))
+    genomes = np.stack([space.initial.vector] * population)
     problem = config.problem()
     alone = LocalEvaluator(problem)
     fleet = Watched(problem, workers=WORKERS)

@@ -186,7 +186,7 @@ class AutoscaleConfig(_Section):
 
     Attributes:
         pending: workers that wait for room at a time; they end with the head.
-        most: workers in all.
+        most: workers in all, of each backend.
     """
 
     pending: Annotated[Whole, Field(ge=1, le=1000)] = 2

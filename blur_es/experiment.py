@@ -16,7 +16,7 @@ from blur_es.fleet.evaluator import Evaluator, LocalEvaluator
 from blur_es.genome import Genome
 from blur_es.genomes import genome_names, load_genome
 from blur_es.meta.stop import StopReason
-from blur_es.meta.trainer import Trainer, TrainingResult, search_space
+from blur_es.meta.trainer import Trainer, TrainingResult, initial_genome, search_space
 from blur_es.report.analysis import ANALYSIS, check_folder, write_analysis
 from blur_es.report.html import write_report
 from blur_es.run.interrupt import Interrupted, InterruptGuard
@@ -91,7 +91,7 @@ def run_experiment(
         # Data are read here once, also where workers will read their own: a missing data
         # set is the user's to mend, and nothing should have been started by then.
         local = LocalEvaluator(config.problem(), options.data_dir)
-        search_space(config)
+        search_space(config, initial_genome(config, run))
     with contextlib.ExitStack() as stack:
         stack.enter_context(guard.installed())
         if options.take_over:

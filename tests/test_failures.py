@@ -50,7 +50,6 @@ def value(predictions, labels):
             if action == "kill": os.kill(os.getpid(), signal.SIGKILL)
             if action == "stop": os.kill(os.getpid(), signal.SIGSTOP)
             if action == "exit": sys.exit(3)
-            if action == "leave": os._exit(3)
             if action == "memory": raise MemoryError("no room")
             if action == "error": explode()
     return float(found)
@@ -91,7 +90,6 @@ SETTINGS = ("fitness.measure='mine:value'", "tasks=[{name: xor}]", "meta.replica
     ("action", "failure"),
     [
         ("kill", failures.Failure.KILLED),
-        ("leave", failures.Failure.KILLED),
         ("exit", failures.Failure.EXITED),
         ("memory", failures.Failure.OUT_OF_MEMORY),
         ("stop", failures.Failure.HUNG),
@@ -282,7 +280,6 @@ def test_a_full_object_store_is_waited_for(
     "faults",
     [
         "kill-worker:0.06",
-        "slow-worker:0.3,drop-result:0.3",
         "kill-worker:0.05,slow-worker:0.1,drop-result:0.1,hang-worker:0.03,kill-node:1",
     ],
 )

@@ -6,17 +6,21 @@ workers did counts once. Results are put where they belong by genome, never by a
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import logging
 import math
+import signal
 import socket
+import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
+from blur_es.episode import Phase
 from blur_es.errors import RunError
 from blur_es.fitness import FloatArray, make_measure
 from blur_es.fleet.chaos import SLOWNESS, Chaos, Fault, Injection
@@ -28,6 +32,7 @@ from blur_es.fleet.failures import (
     Failure,
     FatalGenomeError,
     Verdict,
+    cause_of,
     classify,
     deadline_seconds,
     judge,
@@ -219,6 +224,7 @@ class RayFleet:
         # A piece that is not full costs as much as a full one.
         unit = max(1, (piece or 1) // episodes.replicas)
         each = episodes.replicas * len(self._problem.tasks)
+        about = _about(episodes)
 
         def submit(
             actor: Any, start: int, stop: int, name: str, suffering: Suffering | None
@@ -231,13 +237,13 @@ class RayFleet:
 
         def fatal(index: int, last: str) -> FatalGenomeError:
             vector = np.array(genomes[index], np.float64)
-            return FatalGenomeError(vector, index, episodes.generation, last)
+            return FatalGenomeError(vector, index, about, last)
 
         work = _Work(
             plan=Plan(len(genomes), self._shares(len(genomes), unit)),
             submit=submit,
             noun="genomes",
-            about=f"generation {episodes.generation}",
+            about=about,
             weight=each * (episodes.unroll or self._problem.spec.unroll),
             call=("genomes", episodes.phase, episodes.unroll, episodes.replicas),
             evaluations=each,
@@ -251,6 +257,7 @@ class RayFleet:
         """See `Evaluator.gradients`. Raises `RunError` if the work cannot be done."""
         piece = self.piece
         count = episodes.replicas * len(self._problem.tasks)
+        about = _about(episodes)
 
         def submit(
             actor: Any, start: int, stop: int, name: str, suffering: Suffering | None
@@ -262,14 +269,14 @@ class RayFleet:
             return self._worst(), np.array(True), np.full(len(genome), np.nan)
 
         def fatal(index: int, last: str) -> FatalGenomeError:
-            return FatalGenomeError(np.array(genome, np.float64), None, episodes.generation, last)
+            return FatalGenomeError(np.array(genome, np.float64), None, about, last)
 
         unit = min(piece or 1, episodes.replicas)
         work = _Work(
             plan=Plan(count, self._shares(count, unit)),
             submit=submit,
             noun="episodes",
-            about=f"generation {episodes.generation}",
+            about=about,
             weight=episodes.unroll or self._problem.spec.unroll,
             call=("episodes", episodes.phase, episodes.unroll),
             evaluations=1,
@@ -311,7 +318,8 @@ class RayFleet:
         where = "a local Ray cluster" if address is None else f"the Ray cluster at {address}"
         try:
             _check_listening(address)
-            self._ray.init(**options)
+            with _signal_handlers_kept():
+                self._ray.init(**options)
         except (ConnectionError, ValueError, RuntimeError, TimeoutError, OSError) as error:
             raise RunError(f"cannot reach {where}: {error}; --local trains without Ray") from error
 
@@ -565,7 +573,7 @@ class RayFleet:
     def _failed(self, flight: _Flight, error: Exception) -> None:
         """Ray has an error for a result."""
         failure = classify(error)
-        reason = _first_line(error)
+        reason = cause_of(error)
         if failure is Failure.STORE_FULL:
             self._store_is_full(flight.worker, flight.work, flight.chunk, error)
             return
@@ -618,7 +626,7 @@ class RayFleet:
     def _store_is_full(self, worker: Worker, work: _Work, chunk: Chunk, error: Exception) -> None:
         """Wait a moment: whoever fills the object store may let go of something."""
         self.telemetry.failure(Failure.STORE_FULL, worker.kind.backend)
-        logger.warning("the object store is full, trying again: %s", _first_line(error))
+        logger.warning("the object store is full, trying again: %s", cause_of(error))
         work.plan.put_back(chunk)
         time.sleep(STORE_SECONDS)
 
@@ -685,15 +693,29 @@ class RayFleet:
         return list(self.roster.serving.values())
 
 
+def _about(episodes: EpisodeRange) -> str:
+    """What episodes are for, for people."""
+    if episodes.phase is Phase.META_TRAINING:
+        return f"generation {episodes.generation}"
+    return f"the {episodes.phase.name.lower()}"
+
+
+@contextlib.contextmanager
+def _signal_handlers_kept() -> Iterator[None]:
+    """Ray takes SIGTERM for itself, and would end this process without a checkpoint."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+
+
 def _check_listening(address: str | None) -> None:
     """Find out in seconds whether anything listens: Ray itself asks for minutes."""
     host, _, port = (address or "").removeprefix("ray://").rpartition(":")
     if host and port.isdigit():
         socket.create_connection((host, int(port)), timeout=CONNECT_SECONDS).close()
-
-
-def _first_line(error: Exception) -> str:
-    """What an error of Ray says of its cause, in a line."""
-    lines = [line.strip() for line in str(error).strip().split("\n")]
-    told = [line for line in lines if line.startswith(("The actor is dead", "The actor died be"))]
-    return (told or lines)[0].split(" Some common causes")[0]

@@ -75,6 +75,13 @@ def classify(error: BaseException) -> Failure:
     return Failure.RESULT_LOST
 
 
+def cause_of(error: BaseException) -> str:
+    """What an error of Ray says of its cause, in a line."""
+    lines = [line.strip() for line in str(error).strip().split("\n")]
+    told = [line for line in lines if line.startswith(("The actor is dead", "The actor died be"))]
+    return (told or lines)[0].split(" Some common causes")[0]
+
+
 class Verdict(enum.Enum):
     """What becomes of a chunk on which a worker died of itself."""
 
@@ -120,21 +127,22 @@ class FatalGenomeError(RunError):
     Attributes:
         vector: (D,) the genome.
         index: of the genome among those of its call; None for the genome of a gradient.
-        generation: of the call.
+        about: what the call was for: a generation, or the validation.
+        last: what the last worker died of.
     """
 
     def __init__(
-        self, vector: npt.NDArray[np.float64], index: int | None, generation: int, last: str
+        self, vector: npt.NDArray[np.float64], index: int | None, about: str, last: str
     ) -> None:
         super().__init__(last)
         self.vector = vector
         self.index = index
-        self.generation = generation
+        self.about = about
         self.last = last
 
     def __str__(self) -> str:
         which = "the genome" if self.index is None else f"genome {self.index}"
         return (
-            f"{which} of generation {self.generation} kills the workers that evaluate it: "
+            f"{which} of {self.about} kills the workers that evaluate it: "
             f"{DEATHS} fresh ones that had nothing else to do died, the last one of: {self.last}"
         )

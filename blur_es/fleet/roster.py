@@ -20,6 +20,7 @@ from blur_es.errors import RunError
 from blur_es.fleet import worker as worker_module
 from blur_es.fleet.computing import Description
 from blur_es.fleet.evaluator import Problem
+from blur_es.fleet.failures import cause_of
 from blur_es.fleet.worker import EvaluationWorker, installed_versions
 from blur_es.threads import ONE_THREAD
 
@@ -28,12 +29,17 @@ logger = logging.getLogger(__name__)
 # How often the cluster is looked at.
 LOOK_SECONDS = 1.0
 # A worker that is to be placed where there seemed to be room, and to be ready once placed.
-PLACE_SECONDS = 30.0
+PLACE_SECONDS = 120.0
 LOAD_SECONDS = 600.0
 # A node that had no room after all is asked again after this.
-BUSY_SECONDS = 60.0
-# So many workers in a row that do not come up on a node: it is not bad luck.
+BUSY_SECONDS = 30.0
+# When so many workers in a row did not come up on a node, it is given time to recover, twice as
+# much each time...
 FAILED_STARTS = 3
+RECOVER_SECONDS = 10.0
+LONGEST_RECOVERY_SECONDS = 300.0
+# ...and after so many, a run that begins does not hope for it any more.
+HOPELESS_STARTS = 5
 
 # A result depends on these, so they must be the head's.
 PACKAGES = ("blur_es", "numpy", "scipy", "scikit-learn", "numba")
@@ -46,7 +52,7 @@ _HEAD_RESOURCE = "node:__internal_head__"
 class Autoscale(NamedTuple):
     """How much capacity to ask the cluster's autoscaler for.
 
-    At most `pending` workers wait for room at a time, until there are `most` in all.
+    At most `pending` workers of a kind wait for room at a time, until there are `most` of it.
     """
 
     pending: int
@@ -234,12 +240,13 @@ class Roster:
             or self._joining
             or self.first
             or self._autoscale is not None
-            or not self._nodes
-            or not self._unsuitable
+            or not (self._unsuitable or self._failed)
         ):
             return
         if all(
-            node in self._unsuitable or not any(kind.room(found.resources) for kind in self.kinds)
+            node in self._unsuitable
+            or self._failed[node] >= HOPELESS_STARTS
+            or not any(kind.room(found.resources) for kind in self.kinds)
             for node, found in self._nodes.items()
         ):
             raise RunError("no machine can be used:\n  " + "\n  ".join(self.problems))
@@ -469,7 +476,7 @@ class Roster:
         """A worker did not come up."""
         self._kill(worker)
         if worker.node in self._nodes or not worker.node:
-            self._note_failed_start(worker, str(error).strip())
+            self._note_failed_start(worker, cause_of(error))
 
     def _note_failed_start(self, worker: Worker, reason: str) -> None:
         self.failed_starts += 1
@@ -477,6 +484,7 @@ class Roster:
         found = self._nodes.get(worker.node)
         worker.host = worker.host or (found.host if found is not None else "a new machine")
         self._problems[worker.node] = f"{worker.host}: a worker did not come up: {reason}"
-        logger.warning("a worker did not come up on %s: %s", worker.host, reason.split("\n")[0])
-        if worker.node and self._failed[worker.node] >= FAILED_STARTS:
-            self._refuse(worker, f"{FAILED_STARTS} workers in a row did not come up: {reason}")
+        logger.warning("a worker did not come up on %s: %s", worker.host, reason)
+        if (more := self._failed[worker.node] - FAILED_STARTS) >= 0:
+            pause = min(RECOVER_SECONDS * 2**more, LONGEST_RECOVERY_SECONDS)
+            self._busy_until[worker.node] = time.monotonic() + pause

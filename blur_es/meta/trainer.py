@@ -28,7 +28,7 @@ from blur_es.run.checkpoint import POINTER, Checkpoint
 from blur_es.run.interrupt import Interrupted, InterruptGuard
 from blur_es.run.metrics import fitness_summary
 from blur_es.run.progress import ProgressLine
-from blur_es.run.store import GENOME, RESULT, RunFolder, versions, write_or_stop
+from blur_es.run.store import GENOME, INITIAL, RESULT, RunFolder, versions, write_or_stop
 from blur_es.storage import open_file
 
 Say = Callable[[str], None]
@@ -46,32 +46,45 @@ class TrainingResult:
     selection: Selection | None = None
 
 
-def search_space(config: ExperimentConfig) -> SearchSpace:
-    """The learned fields of an experiment's genome, around their initial values."""
-    layers = len(config.network.hidden) + 1
+def initial_genome(config: ExperimentConfig, run: RunFolder | None = None) -> Genome:
+    """The genome that an experiment begins with: a preset, or a genome file.
+
+    A run folder keeps a copy of the file: a run goes on where the file is not, or not as it was.
+    """
     if config.genome.init in PRESETS:
         generator = random_generator(config.seed, Stream.GENOME)
-        initial = PRESETS[config.genome.init](config.rule, generator, layers)
-    else:
-        storage, name = open_file(config.genome.init)
-        if not storage.exists(name):
+        layers = len(config.network.hidden) + 1
+        return PRESETS[config.genome.init](config.rule, generator, layers)
+    storage, name = open_file(config.genome.init)
+    try:
+        if run is not None and run.storage.exists(INITIAL):
+            storage, name = run.storage, INITIAL
+        elif not storage.exists(name):
             raise InputError(
                 f"genome.init: {config.genome.init!r} is no preset"
                 f"{nearest(config.genome.init, PRESETS)} and no such file is there; expected one "
                 f"of {', '.join(PRESETS)} or the path or URL of a genome file"
             )
-        loaded = Genome.read(storage, name)
-        if loaded.rule != config.rule:
-            different = [
-                name
-                for name, value in loaded.rule.to_dict().items()
-                if value != config.rule.to_dict()[name]
-            ]
-            raise InputError(
-                f"genome.init: {config.genome.init} was made for another rule: it differs in "
-                f"{', '.join(different)}"
-            )
-        initial = loaded
+    except OSError as error:
+        raise InputError(
+            f"genome.init: {error.filename}: cannot read it: {error.strerror or error}"
+        ) from error
+    loaded = Genome.read(storage, name)
+    if loaded.rule != config.rule:
+        different = [
+            name
+            for name, value in loaded.rule.to_dict().items()
+            if value != config.rule.to_dict()[name]
+        ]
+        raise InputError(
+            f"genome.init: {config.genome.init} was made for another rule: it differs in "
+            f"{', '.join(different)}"
+        )
+    return loaded
+
+
+def search_space(config: ExperimentConfig, initial: Genome) -> SearchSpace:
+    """The learned fields of an experiment's genome, around their initial values."""
     space = SearchSpace.create(
         initial.replace(config.genome.values), config.genome.learn, config.genome.scales
     )
@@ -150,7 +163,8 @@ class Trainer:
         self.config = config
         self.run = run
         self.evaluator = evaluator
-        self.space = search_space(config)
+        self._initial = initial_genome(config, run)
+        self.space = search_space(config, self._initial)
         self.schedule = config.schedule()
         self.lines = [
             Line(make_method(config, self.space, line), Archive.empty(self.space.dimensions))
@@ -259,6 +273,8 @@ class Trainer:
             self._digest = digest
             if self.evaluator.piece is not None:
                 self._pieces = {"1": self.evaluator.piece}
+            if self.config.genome.init not in PRESETS:
+                write_or_stop(self.run.storage.write, INITIAL, self._initial.to_bytes())
             self._checkpoint = self._make_checkpoint()
             self._keep_checkpoint()
             return

@@ -24,6 +24,7 @@ from blur_es.storage import LocalStorage, open_storage
 
 CONFIG, GENOME, RESULT = "config.yaml", "genome.npz", "result.json"
 VERSIONS, COMPARISON, REPORT = "versions.json", "comparison.json", "report.html"
+INITIAL = "initial.npz"
 
 _PACKAGES = ("blur_es", "numpy", "scipy", "numba", "llvmlite", "jax", "jaxlib", "evosax", "ray")
 
@@ -349,6 +350,7 @@ __all__ = [
     "COMPARISON",
     "CONFIG",
     "GENOME",
+    "INITIAL",
     "METRICS",
     "REPORT",
     "RESULT",
