@@ -483,7 +483,7 @@ def _parser() -> argparse.ArgumentParser:
         sub.add_argument(
             "--output",
             metavar="DIR",
-            help=f"write {what} to this folder, path or URL; it may hold earlier ones of this genome",
+            help=f"write {what} to this folder, path or URL; it may hold the genome's earlier ones",
         )
 
     train = command(
