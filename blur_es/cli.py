@@ -17,11 +17,18 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from blur_es.errors import BlurError, InputError, nearest
 
+if TYPE_CHECKING:
+    from blur_es.analysis.axes import Axis
+    from blur_es.config import ExperimentConfig
+    from blur_es.genome import Genome
+
 FAILED, WRONG_INPUT, INTERRUPTED = 1, 2, 130
+
+MAXIMUM_SEED = 2**32 - 1
 
 _EXTRA = "pip install 'blur_es[train]'"
 
@@ -114,25 +121,19 @@ def _train(options: argparse.Namespace) -> int:
 
 
 def _evaluate(options: argparse.Namespace) -> int:
+    from blur_es.analysis.axes import parse_axis
+    from blur_es.experiment import load_subject_for
+
+    axes = [parse_axis(text) for text in options.vary]
+    genome, config = load_subject_for(
+        options.subject, options.experiment, options.set, options.seed
+    )
+    on_ray = bool(axes or options.address or options.workers) and not options.local
+    if axes or on_ray or options.seeds > 1 or options.output:
+        return _sweep(options, genome, config, axes, on_ray)
     from blur_es.analysis.evaluate import evaluate_genome
-    from blur_es.config import load_config, override_config
-    from blur_es.experiment import load_subject
     from blur_es.fleet.evaluator import LocalEvaluator
 
-    genome, config = load_subject(options.subject)
-    if options.experiment is not None:
-        config = load_config(options.experiment, options.set)
-    elif config is None:
-        raise InputError(
-            f"{options.subject}: this genome does not say what it was trained on; "
-            "name an experiment with --experiment FILE"
-        )
-    elif options.set:
-        config = override_config(config, options.set)
-    if config.rule != genome.rule:
-        config = config.model_copy(update={"rule": genome.rule})
-    if options.seed is not None:
-        config = config.model_copy(update={"seed": options.seed})
     episodes = options.episodes or config.meta.test_episodes
     with config.located():
         evaluator = LocalEvaluator(config.problem(training=False), options.data_dir)
@@ -154,6 +155,116 @@ def _evaluate(options: argparse.Namespace) -> int:
             f"({score.episodes} episodes"
             + (f", {score.diverged} diverged)" if score.diverged else ")")
         )
+    return 0
+
+
+def _sweep(
+    options: argparse.Namespace,
+    genome: Genome,
+    config: ExperimentConfig,
+    axes: Sequence[Axis],
+    on_ray: bool,
+) -> int:
+    """The part of `evaluate` that is for more than one experiment or seed."""
+    from blur_es.analysis.axes import grid
+    from blur_es.analysis.sweep import Place, sweep_genome
+    from blur_es.run.progress import ProgressLine
+    from blur_es.run.store import versions
+
+    if config.seed + options.seeds > MAXIMUM_SEED + 1:
+        raise InputError(
+            f"--seeds: {options.seeds} from seed {config.seed} on, expected none above "
+            f"{MAXIMUM_SEED}"
+        )
+    points = grid(config, axes)
+    if options.output:
+        from blur_es.report.folder import check_folder
+        from blur_es.report.sweep import NUMBERS, write_sweep
+        from blur_es.storage import open_storage
+
+        folder = open_storage(options.output)
+        check_folder(folder, NUMBERS, genome.sha256, "a sweep")
+    if on_ray:
+        _say("starting on Ray; --local does without")
+    parts = 10_000
+    line = ProgressLine(parts)
+
+    def show(done: int, total: int, share: float) -> None:
+        line.update(round(share * parts), f"{done}/{total} evaluations")
+
+    try:
+        sweep = sweep_genome(
+            genome,
+            points,
+            range(config.seed, config.seed + options.seeds),
+            options.episodes or config.meta.test_episodes,
+            Place(not on_ray, options.address, options.workers),
+            options.data_dir,
+            show,
+        )
+    finally:
+        line.close()
+    pictures = []
+    if options.output:
+        more = {"experiment": config.to_dict(), "axes": {axis.name: axis.values for axis in axes}}
+        pictures = write_sweep(sweep, more | {"versions": versions()}, folder)
+    return _print(sweep.to_json(), [sweep.table()], pictures, options)
+
+
+def _compare(options: argparse.Namespace) -> int:
+    from blur_es.analysis.compare import LEARNING_RATES, compare_on_tasks, optimizer_names
+    from blur_es.experiment import load_subject_for
+    from blur_es.fleet.evaluator import LocalEvaluator
+    from blur_es.run.store import versions
+
+    optimizers = tuple(LEARNING_RATES)
+    if options.optimizers is not None:
+        optimizers = optimizer_names(options.optimizers)
+    genome, config = load_subject_for(
+        options.subject, options.experiment, options.set, options.seed
+    )
+    if options.output:
+        from blur_es.report.comparison import NUMBERS, write_comparisons
+        from blur_es.report.folder import check_folder
+        from blur_es.storage import open_storage
+
+        folder = open_storage(options.output)
+        check_folder(folder, NUMBERS, genome.sha256, "a comparison")
+    with config.located():
+        evaluator = LocalEvaluator(config.problem(training=False), options.data_dir)
+        comparisons = compare_on_tasks(
+            genome,
+            evaluator,
+            options.episodes or config.meta.test_episodes,
+            "numpy" if config.backend == "numpy" else "numba",
+            optimizers,
+            _progress(patience=3.0),
+        )
+    about = {"genome_sha256": genome.sha256, "seed": config.seed}
+    pictures = []
+    if options.output:
+        more = about | {"experiment": config.to_dict(), "versions": versions()}
+        pictures = write_comparisons(comparisons, more, folder)
+    content = about | {"comparisons": [comparison.to_json() for comparison in comparisons]}
+    return _print(content, [comparison.table() for comparison in comparisons], pictures, options)
+
+
+def _print(
+    content: dict[str, Any],
+    tables: Sequence[str],
+    pictures: Sequence[str],
+    options: argparse.Namespace,
+) -> int:
+    """Results as JSON if asked for, else as tables, and where their pictures are."""
+    if options.json:
+        print(json.dumps(content | {"pictures": pictures}))
+        return 0
+    print("\n\n".join(tables))
+    if options.output:
+        print()
+        print(f"results {options.output}")
+    for path in pictures:
+        print(f"picture {path}")
     return 0
 
 
@@ -348,8 +459,8 @@ def _nodes(text: str) -> int | list[str]:
 
 def _seed(text: str) -> int:
     number = int(text)
-    if not 0 <= number < 2**32:
-        raise argparse.ArgumentTypeError(f"found {number}, expected 0 to {2**32 - 1}")
+    if not 0 <= number <= MAXIMUM_SEED:
+        raise argparse.ArgumentTypeError(f"found {number}, expected 0 to {MAXIMUM_SEED}")
     return number
 
 
@@ -386,6 +497,48 @@ def _parser() -> argparse.ArgumentParser:
     def as_json(sub: argparse.ArgumentParser, what: str) -> None:
         sub.add_argument("--json", action="store_true", help=f"print {what} as JSON")
 
+    def where(sub: argparse.ArgumentParser, cluster: str) -> None:
+        place = sub.add_mutually_exclusive_group()
+        place.add_argument(
+            "--address",
+            metavar="ADDRESS",
+            help=f"an existing Ray cluster, e.g. auto (default: {cluster})",
+        )
+        place.add_argument("--local", action="store_true", help="no Ray: evaluate in this process")
+        sub.add_argument(
+            "--workers",
+            type=_positive,
+            metavar="N",
+            help="number of Ray workers (default: one a core)",
+        )
+
+    def subject(sub: argparse.ArgumentParser) -> None:
+        sub.add_argument(
+            "subject",
+            metavar="GENOME_OR_RUN_OR_NAME",
+            help="a genome file or a run folder, path or URL, or the name of a genome that ships",
+        )
+
+    def measured(sub: argparse.ArgumentParser) -> None:
+        subject(sub)
+        sub.add_argument(
+            "--experiment",
+            metavar="FILE",
+            help="take tasks, network and episode from here (default: what it was trained on)",
+        )
+        overrides(sub)
+        sub.add_argument(
+            "--episodes", type=_positive, metavar="N", help="number of episodes of each task"
+        )
+        sub.add_argument("--seed", type=_seed, metavar="SEED", help="seed of the episodes")
+
+    def output(sub: argparse.ArgumentParser, what: str) -> None:
+        sub.add_argument(
+            "--output",
+            metavar="DIR",
+            help=f"write {what} to this folder, path or URL; it may hold the genome's earlier ones",
+        )
+
     train = command(
         "train",
         _train,
@@ -412,16 +565,7 @@ def _parser() -> argparse.ArgumentParser:
         help="with --resume: take the run from another blur-es train that is at work on it, which "
         "then stops",
     )
-    where = train.add_mutually_exclusive_group()
-    where.add_argument(
-        "--address",
-        metavar="ADDRESS",
-        help="an existing Ray cluster, e.g. auto (default: start a local one)",
-    )
-    where.add_argument("--local", action="store_true", help="no Ray: evaluate in this process")
-    train.add_argument(
-        "--workers", type=_positive, metavar="N", help="number of Ray workers (default: one a core)"
-    )
+    where(train, "start a local one")
     data_dir(train)
     train.add_argument(
         "--mixed-hardware",
@@ -440,24 +584,55 @@ def _parser() -> argparse.ArgumentParser:
     as_json(train, "the result")
 
     evaluate = command(
-        "evaluate", _evaluate, "Measure a genome on fresh episodes of the test split."
+        "evaluate",
+        _evaluate,
+        "Measure a genome on fresh episodes of the test split, for one experiment or many.",
+        epilog="Example: blur-es evaluate runs/digits-seed0 --vary hidden=16,64,64-64 "
+        "--vary unroll=5,15,50 --seeds 3 --output sweep. An axis is a dotted key of the "
+        "experiment or one of task, hidden, unroll, size, batch_size; its values are a list as "
+        "in YAML, brackets left out or not. What varies is spread over Ray; the rest is done "
+        "in this process.",
+    )
+    measured(evaluate)
+    evaluate.add_argument(
+        "--vary",
+        action="append",
+        default=[],
+        metavar="KEY=LIST",
+        help="evaluate with every value of the list, and in every combination with other "
+        "lists, e.g. unroll=5,15,100 (repeatable)",
     )
     evaluate.add_argument(
-        "subject", metavar="GENOME_OR_RUN", help="a genome file or a run folder, path or URL"
+        "--seeds",
+        type=_positive,
+        default=1,
+        metavar="N",
+        help="evaluate with N seeds from the seed on (default: 1)",
     )
-    evaluate.add_argument(
-        "--experiment",
-        metavar="FILE",
-        type=Path,
-        help="take tasks, network and episode from here (default: what it was trained on)",
-    )
-    overrides(evaluate)
-    evaluate.add_argument(
-        "--episodes", type=_positive, metavar="N", help="number of episodes of each task"
-    )
-    evaluate.add_argument("--seed", type=_seed, metavar="SEED", help="seed of the episodes")
+    where(evaluate, "start a local one if there is a --vary")
+    output(evaluate, "all scores, a table and pictures")
     data_dir(evaluate)
     as_json(evaluate, "the scores")
+
+    compare = command(
+        "compare",
+        _compare,
+        "Hold a genome against tuned optimisers in the same test episodes, step by step.",
+        epilog="Example: blur-es compare runs/digits-seed0 --optimizers sgd,momentum,adam "
+        "--output comparison. Each optimiser trains the plain network and one with batch "
+        "normalisation, with the best of 13 learning rates over four orders of magnitude, "
+        "chosen on episodes that are not the test episodes.",
+    )
+    measured(compare)
+    compare.add_argument(
+        "--optimizers",
+        metavar="NAMES",
+        help="some of sgd, momentum, nesterov, adagrad, rmsprop, adam, adamw, lion, separated by "
+        "commas (default: all)",
+    )
+    output(compare, "the comparison, a table and a picture for each task")
+    data_dir(compare)
+    as_json(compare, "the comparison")
 
     analyze = command(
         "analyze",
@@ -466,11 +641,7 @@ def _parser() -> argparse.ArgumentParser:
         epilog="Example: blur-es analyze backprop. Writes analysis.json and pictures of the "
         "Jacobian, of the growth and of the genome, each as PNG and SVG.",
     )
-    analyze.add_argument(
-        "subject",
-        metavar="GENOME",
-        help="a genome file or a run folder, path or URL, or backprop for gradient descent",
-    )
+    subject(analyze)
     analyze.add_argument(
         "--output",
         metavar="DIR",

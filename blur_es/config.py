@@ -331,7 +331,8 @@ def vary_config(
         settings = dict(zip(axes, values, strict=True))
         tree = copy.deepcopy(config.to_dict())
         positions: Positions = {(): f"experiment {config.name!r}"}
-        for dotted, value in settings.items():
+        # A part of something comes after the whole of it, in whatever order they are given.
+        for dotted, value in sorted(settings.items(), key=lambda each: each[0].count(".")):
             where = f"{dotted} = {value!r}"
             source.assign(tree, positions, dotted, copy.deepcopy(value), where)
         points.append((settings, build_config(tree, positions)))

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from blur_es.analysis.compare import Comparison, compare_on_tasks
 from blur_es.analysis.genome import GenomeAnalysis, Progress, analyze_genome
-from blur_es.config import ExperimentConfig, build_config, load_config
-from blur_es.errors import InputError
+from blur_es.config import ExperimentConfig, build_config, load_config, override_config
+from blur_es.errors import InputError, nearest
 from blur_es.fleet.evaluator import Evaluator, LocalEvaluator
-from blur_es.genome import Genome, backprop_genome
+from blur_es.genome import Genome
+from blur_es.genomes import genome_names, load_genome
 from blur_es.meta.stop import StopReason
 from blur_es.meta.trainer import Trainer, TrainingResult, initial_genome, search_space
 from blur_es.report.analysis import ANALYSIS, check_folder, write_analysis
 from blur_es.report.html import write_report
-from blur_es.rule import RuleSpec
 from blur_es.run.interrupt import Interrupted, InterruptGuard
 from blur_es.run.patience import Patience
 from blur_es.run.store import (
@@ -201,9 +202,10 @@ def _compare(
 
 
 def load_subject(location: str | Path) -> tuple[Genome, ExperimentConfig | None]:
-    """A genome from a genome file or a run folder, and the experiment that it is from.
+    """A genome from a genome file, a run folder or a name, and the experiment that it is from.
 
-    Raises `InputError` if there is none at the path or URL.
+    A file or folder, a path or URL, comes before a genome of that name that ships. Raises
+    `InputError` if there is none of them.
     """
     try:
         if is_run_folder(location):
@@ -216,11 +218,17 @@ def load_subject(location: str | Path) -> tuple[Genome, ExperimentConfig | None]
             genome = Genome.read(run.storage, GENOME)
             return genome, load_config(f"{str(location).rstrip('/')}/{CONFIG}")
         storage, name = open_file(location)
-        if not storage.exists(name):
-            raise InputError(f"{location}: no such genome file or run folder")
+        if storage.exists(name):
+            genome = Genome.read(storage, name)
+        elif str(location) in (known := genome_names()):
+            genome = load_genome(str(location))
+        else:
+            raise InputError(
+                f"{location}: no such genome file or run folder{nearest(str(location), known)}, "
+                f"nor one of the genomes that ship: {', '.join(known)}"
+            )
     except OSError as error:
         raise InputError(f"{location}: cannot read it: {error.strerror or error}") from error
-    genome = Genome.read(storage, name)
     experiment = genome.provenance.get("experiment")
     if not isinstance(experiment, dict):
         return genome, None
@@ -232,8 +240,31 @@ def is_run_folder(location: str | Path) -> bool:
     return open_storage(location).is_folder()
 
 
-# What `blur-es analyze` knows by name: gradient descent itself, to hold others against.
-BACKPROP = "backprop"
+def load_subject_for(
+    location: str | Path,
+    experiment: str | Path | None,
+    overrides: Sequence[str],
+    seed: int | None,
+) -> tuple[Genome, ExperimentConfig]:
+    """A genome as `load_subject` has it, and the experiment to measure it in.
+
+    That is the one that it is from or, if given, that of a file; with overrides and a seed,
+    and with the genome's own rule. Raises `InputError` if there is none.
+    """
+    genome, config = load_subject(location)
+    if experiment is not None:
+        config = load_config(experiment, overrides)
+    elif config is None:
+        raise InputError(
+            f"{location}: this genome does not say what it was trained on; name an experiment with "
+            "--experiment FILE"
+        )
+    elif overrides:
+        config = override_config(config, overrides)
+    changes: dict[str, Any] = {"rule": genome.rule}
+    if seed is not None:
+        changes["seed"] = seed
+    return genome, config.model_copy(update=changes)
 
 
 def analyze_subject(
@@ -243,16 +274,13 @@ def analyze_subject(
     data_dir: str | None,
     progress: Progress,
 ) -> tuple[GenomeAnalysis, list[str]]:
-    """Analyse a genome file, a run folder or the preset `backprop`; numbers and pictures.
+    """Analyse a genome file, a run folder or a genome that ships; numbers and pictures.
 
     They are written to `output` or, where that is None, to `analysis` inside the run folder,
     and to `NAME-analysis` in the current folder for anything else. Raises `InputError` for a
     wrong subject, and for a folder that cannot be written or holds other things.
     """
-    if str(location) == BACKPROP and not Path(location).exists():
-        genome, config = backprop_genome(RuleSpec.backprop()), None
-    else:
-        genome, config = load_subject(location)
+    genome, config = load_subject(location)
     if output is None and is_run_folder(location):
         # A run that went on has another genome: its analysis is the run's own to replace.
         folder = open_storage(location).folder(ANALYSIS)

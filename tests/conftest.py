@@ -42,7 +42,10 @@ def running(*parts: str) -> set[int]:
     return found
 
 
-_OURS = ("ray::EvaluationWorker", "ray::blur_es", "raylet/raylet", "blur_es.cli")
+_OURS = (
+    *("ray::EvaluationWorker", "ray::blur_es", "ray::score_job"),
+    *("raylet/raylet", "blur_es.cli"),
+)
 
 
 @pytest.fixture(autouse=True)

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,15 +11,18 @@ import pytest
 from blur_es.analysis.compare import (
     LEARNED_RULE,
     LEARNING_RATES,
+    USUAL_OPPONENTS,
     Comparison,
     Contestant,
     compare,
     compare_on_tasks,
     learned_curves,
+    optimizer_names,
     truncate,
 )
 from blur_es.analysis.evaluate import evaluate_genome
 from blur_es.analysis.optimizers import OPTIMIZERS
+from blur_es.cli import main
 from blur_es.episode import Episode, EpisodeKey, EpisodeSpec, Phase, make_episode
 from blur_es.errors import InputError
 from blur_es.fitness import make_measure
@@ -196,7 +201,19 @@ def test_every_optimizer_has_a_grid_of_rates_that_rise() -> None:
 
 def test_without_episodes_nothing_can_be_compared() -> None:
     with pytest.raises(InputError, match="0 tuning and 1 test episodes"):
-        compare(make_genome(), NumpyInnerLoop(RULE), [], make_episodes(Phase.TEST, 1), "digits")
+        compare(make_genome(), NumpyInnerLoop(RULE), [], make_episodes(Phase.TEST, 1), "digits", {})
+
+
+def test_optimizers_are_named_by_their_last_word() -> None:
+    assert optimizer_names("adam, momentum,sgd + nesterov,adam") == (
+        *("adam", "sgd + momentum", "sgd + nesterov"),
+    )
+    assert optimizer_names(",".join(LEARNING_RATES)) == tuple(LEARNING_RATES)
+    assert set(USUAL_OPPONENTS) < set(LEARNING_RATES)
+    with pytest.raises(InputError, match=r"--optimizers: unknown optimizer 'adan' \(did you mean"):
+        optimizer_names("sgd,adan")
+    with pytest.raises(InputError, match="found none"):
+        optimizer_names(" ,")
 
 
 def test_tasks_are_compared_one_by_one_on_the_episodes_of_evaluate() -> None:
@@ -221,3 +238,72 @@ def test_tasks_are_compared_one_by_one_on_the_episodes_of_evaluate() -> None:
         assert learned.mean == pytest.approx(score.test_accuracy)
         assert learned.std == pytest.approx(score.test_accuracy_std)
         assert len(comparison.contestants) == 7
+
+
+# The command
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty current folder but for a genome."""
+    monkeypatch.chdir(tmp_path)
+    # `main` puts the current folder there.
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    experiment = {
+        "name": "small",
+        "rule": RULE.to_dict(),
+        "network": {"hidden": [8]},
+        "tasks": [{"name": "digits", "size": 2}, {"name": "xor"}],
+        "episode": {"unroll": 3, "batch_size": 16, "query_batches": 2},
+    }
+    Genome(RULE, make_genome().fields, {"experiment": experiment}).save(tmp_path / "mine.npz")
+    return tmp_path
+
+
+def test_compare_writes_what_it_prints(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["compare", "mine.npz", "--episodes", "2", "--optimizers", "nesterov"]
+    assert main([*command, "--output", "out"]) == 0
+    printed = capsys.readouterr().out
+    assert (here / "out/table.txt").read_text() in printed
+    content = json.loads((here / "out/comparison.json").read_text())
+    assert content["experiment"]["name"] == "small"
+    comparisons = [Comparison.from_json(each) for each in content["comparisons"]]
+    assert [comparison.task for comparison in comparisons] == ["digits", "xor"]
+    for comparison in comparisons:
+        assert {contestant.name for contestant in comparison.contestants} == {
+            *(LEARNED_RULE, "sgd + nesterov", "sgd + nesterov, normalised"),
+        }
+        assert comparison.test_episodes == 2
+    assert {path.name for path in (here / "out").iterdir()} == {
+        *("comparison.json", "table.txt"),
+        *(f"curves-{number}.{kind}" for number in (1, 2) for kind in ("png", "svg")),
+    }
+    # The rule is scored as `evaluate` scores it.
+    assert main(["evaluate", "mine.npz", "--episodes", "2", "--json"]) == 0
+    scores = json.loads(capsys.readouterr().out)["tasks"]
+    for comparison, score in zip(comparisons, scores, strict=True):
+        [learned] = [contestant for contestant in comparison.contestants if contestant.is_learned]
+        assert learned.mean == pytest.approx(score["test_accuracy"], abs=1e-12)
+    # Again, with one task: no picture of the other stays.
+    assert main([*command, "--output", "out", "--json", "--set", "tasks=[{name: xor}]"]) == 0
+    again = json.loads(capsys.readouterr().out)
+    assert again["pictures"] == ["out/curves-1.png"]
+    assert not (here / "out/curves-2.png").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["mine.npz", "--optimizers", "adan"], "did you mean 'adam'"),
+        (["mine.npz", "--output", "."], "holds other things than a comparison"),
+        (["mine"], "no such genome file or run folder"),
+        (["backprop"], "--experiment FILE"),
+    ],
+)
+def test_wrong_input_is_one_message_and_exit_code_2(
+    here: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
+) -> None:
+    assert main(["compare", *arguments]) == 2
+    output = capsys.readouterr()
+    assert message in output.err
+    assert [path.name for path in here.iterdir()] == ["mine.npz"]

@@ -123,14 +123,23 @@ def test_curve_is_the_accuracy_of_the_network_after_every_step(sizes: tuple[int,
 
 @pytest.mark.parametrize(
     ("optimizer", "sizes"),
-    [("sgd", (6, 16, 4)), ("sgd + momentum", (6, 16, 4)), ("adam", (6, 16, 8, 1))],
+    [
+        ("sgd", (6, 16, 4)),
+        ("sgd + momentum", (6, 16, 4)),
+        ("sgd + nesterov", (6, 16, 4)),
+        ("adagrad", (6, 16, 4)),
+        ("rmsprop", (6, 16, 4)),
+        ("adam", (6, 16, 8, 1)),
+        ("adamw", (6, 16, 4)),
+        ("lion", (6, 16, 4)),
+    ],
 )
 @pytest.mark.parametrize("normalized", [False, True])
 def test_a_separable_problem_is_learned(
     optimizer: str, normalized: bool, sizes: tuple[int, ...]
 ) -> None:
     episodes = [make_blobs(sizes, steps=30, seed=seed) for seed in range(2)]
-    rate = 0.05 if optimizer == "adam" else 0.3
+    rate = 0.03 if optimizer in ("rmsprop", "adam", "adamw", "lion") else 0.3
     curves = learning_curves(optimizer, normalized, episodes, [rate], "relu")
     assert curves[0, :, -1].min() > 0.9
     assert curves[0, :, -1].mean() > curves[0, :, 0].mean()

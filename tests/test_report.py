@@ -113,6 +113,24 @@ def test_fitness_is_drawn(generations: int, spread: float) -> None:
     assert draw(fitness_figure(make_metrics(generations, spread)))
 
 
+def test_many_opponents_are_drawn_in_rows() -> None:
+    few = make_comparison()
+    renamed = [
+        dataclasses.replace(contestant, method=f"{contestant.method} {number}")
+        for number in range(3)
+        for contestant in few.contestants
+        if not contestant.is_learned
+    ]
+    learned = [contestant for contestant in few.contestants if contestant.is_learned]
+    many = dataclasses.replace(few, contestants=(*learned, *renamed))
+    figure = curves_figure(many)
+    assert len(figure.axes) == 6
+    labels = [axes.get_legend_handles_labels()[1] for axes in figure.axes]
+    assert [len(each) for each in labels] == [4] * 6
+    assert len({label for each in labels for label in each}) == 19
+    assert draw(figure)
+
+
 def test_diverged_genomes_do_not_squeeze_the_fitness_flat() -> None:
     metrics = make_metrics(20)
     for line in metrics[:10]:

@@ -1,22 +1,23 @@
 """A learned rule against tuned gradient descent, on test episodes that nobody has seen.
 
-Opponents are SGD, SGD with momentum and Adam, each plain and with batch normalisation on
-the hidden layers (a rule that normalises activations should be held against opponents that
-do). Each one's learning rate is chosen on tuning episodes; then all contestants face the
-same test episodes.
+Opponents are optimisers from optax, each plain and with batch normalisation on the hidden
+layers (a rule that normalises activations should be held against opponents that do). Each
+one's learning rate is chosen on tuning episodes; then all contestants face the same test
+episodes.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+import functools
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from blur_es.episode import Episode, Phase
-from blur_es.errors import InputError
+from blur_es.errors import InputError, nearest
 from blur_es.fitness import make_measure
 from blur_es.fleet.evaluator import EpisodeRange, LocalEvaluator
 from blur_es.genome import Genome
@@ -30,14 +31,52 @@ LEARNED_RULE = "learned rule"
 TUNING_EPISODES = 8
 
 # 13 rates over four orders of magnitude: neighbours differ by a factor of 2.15, less than
-# what usually makes a visible difference, and the best should lie well inside. Adam's step
-# is as large as its rate, whatever the gradient; the others' steps scale with the gradient
-# of a mean over the batch, which is small, and need larger rates.
+# what usually makes a visible difference, and the best should lie well inside. The steps of
+# Adam and its like are as large as their rate, whatever the gradient; the others' steps scale
+# with the gradient of a mean over the batch, which is small, and need larger rates. (Adagrad's
+# do at first, as optax has its sums of squares begin with 0.1.)
+_SCALED = tuple(10.0 ** np.linspace(-3.0, 1.0, 13))
+_UNSCALED = tuple(10.0 ** np.linspace(-4.0, 0.0, 13))
+
+# The paper's opponent (SGD with and without momentum), and what else people begin with: steps
+# made equal by the gradient's size, without momentum (Adagrad, RMSProp) and with it (Adam);
+# Adam with weight decay, the default for large networks; and Lion, which has signs for steps.
 LEARNING_RATES: dict[str, tuple[float, ...]] = {
-    "sgd": tuple(10.0 ** np.linspace(-3.0, 1.0, 13)),
-    "sgd + momentum": tuple(10.0 ** np.linspace(-3.0, 1.0, 13)),
-    "adam": tuple(10.0 ** np.linspace(-4.0, 0.0, 13)),
+    "sgd": _SCALED,
+    "sgd + momentum": _SCALED,
+    "sgd + nesterov": _SCALED,
+    "adagrad": _SCALED,
+    "rmsprop": _UNSCALED,
+    "adam": _UNSCALED,
+    "adamw": _UNSCALED,
+    "lion": _UNSCALED,
 }
+
+# Those that stand at the end of every training: the others come close to one of them.
+USUAL_OPPONENTS = ("sgd", "sgd + momentum", "adam")
+
+# Called with a task, the contestants that are through and those that there are.
+Progress = Callable[[str, int, int], None]
+
+
+def optimizer_names(text: str, option: str = "--optimizers") -> tuple[str, ...]:
+    """Optimisers from a list such as `sgd,momentum,adam`; `sgd + momentum` may be written out.
+
+    Raises `InputError`, whose message begins with `option`, for an unknown one and for none.
+    """
+    short = {name.rpartition(" ")[2]: name for name in LEARNING_RATES}
+    names = []
+    for given in filter(None, (part.strip() for part in text.split(","))):
+        name = short.get(given, given)
+        if name not in LEARNING_RATES:
+            raise InputError(
+                f"{option}: unknown optimizer {given!r}{nearest(given, short)}; expected some of "
+                f"{', '.join(short)}"
+            )
+        names.append(name)
+    if not names:
+        raise InputError(f"{option}: found none, expected some of {', '.join(short)}")
+    return tuple(dict.fromkeys(names))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -215,13 +254,20 @@ class Comparison:
 
 
 def compare_on_tasks(
-    genome: Genome, evaluator: LocalEvaluator, test_episodes: int, backend: str
+    genome: Genome,
+    evaluator: LocalEvaluator,
+    test_episodes: int,
+    backend: str,
+    optimizers: Sequence[str] = USUAL_OPPONENTS,
+    progress: Progress = lambda task, done, total: None,
 ) -> list[Comparison]:
     """One comparison for each of an evaluator's tasks, on `test_episodes` episodes of each.
 
     The genome learns on a backend, whichever the evaluator's is. The test episodes are those
-    of `evaluate_genome`. Raises `InputError` as the evaluator's tasks do.
+    of `evaluate_genome`. `optimizers` are names in `LEARNING_RATES`. Raises `InputError` as
+    the evaluator's tasks do.
     """
+    rates = {optimizer: LEARNING_RATES[optimizer] for optimizer in optimizers}
     loop = make_inner_loop(backend, genome.rule)
     comparisons = []
     for index, task in enumerate(evaluator.tasks):
@@ -229,7 +275,8 @@ def compare_on_tasks(
             evaluator.episodes(EpisodeRange(phase, 0, count))[index * count : (index + 1) * count]
             for phase, count in ((Phase.TUNING, TUNING_EPISODES), (Phase.TEST, test_episodes))
         )
-        comparisons.append(compare(genome, loop, tuning, test, task.name))
+        show = functools.partial(progress, task.name)
+        comparisons.append(compare(genome, loop, tuning, test, task.name, rates, show))
     return comparisons
 
 
@@ -239,7 +286,8 @@ def compare(
     tuning: Sequence[Episode],
     test: Sequence[Episode],
     task: str,
-    learning_rates: Mapping[str, Sequence[float]] = LEARNING_RATES,
+    learning_rates: Mapping[str, Sequence[float]],
+    progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Comparison:
     """Compare a genome with tuned optimisers.
 
@@ -254,6 +302,7 @@ def compare(
         test: episodes of the same number of steps, from which all results are.
         task: its name.
         learning_rates: what is tried, rising, for every optimiser that takes part.
+        progress: called with the contestants that are through and those that there are.
 
     Raises:
         InputError: no episodes, or episodes of different shapes.
@@ -264,15 +313,18 @@ def compare(
             "more of each"
         )
     rule = genome.rule
+    total = 1 + 2 * len(learning_rates)
+    progress(0, total)
     contestants = [
         Contestant.from_curves(
             LEARNED_RULE, rule.normalizes_forward, learned_curves(genome, loop, test)
         )
     ]
     for optimizer, rates in learning_rates.items():
-        contestants += [
-            _tuned(optimizer, normalized, rates, tuning, test, rule) for normalized in (False, True)
-        ]
+        for normalized in (False, True):
+            progress(len(contestants), total)
+            contestants.append(_tuned(optimizer, normalized, rates, tuning, test, rule))
+    progress(total, total)
     return Comparison(
         task=task,
         genome_sha256=genome.sha256,

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from blur_es.episode import Phase
 from blur_es.fleet.evaluator import EpisodeRange, LocalEvaluator
@@ -37,12 +38,30 @@ class TaskScore:
         return dataclasses.asdict(self)
 
 
-def evaluate_genome(genome: Genome, evaluator: LocalEvaluator, episodes: int) -> list[TaskScore]:
-    """Score a genome on `episodes` test episodes of each of the evaluator's tasks."""
-    evaluation = evaluator.evaluate(genome.vector[None], EpisodeRange(Phase.TEST, 0, episodes))
+class EpisodeScores(NamedTuple):
+    """Test results of a genome episode by episode: each (T, R), T tasks and R episodes.
+
+    `fitness` is the measure that the experiment maximises; `diverged` are truth values.
+    """
+
+    accuracy: npt.NDArray[np.float64]
+    fitness: npt.NDArray[np.float64]
+    diverged: npt.NDArray[np.bool_]
+
+
+def score_episodes(
+    vector: npt.NDArray[np.floating[Any]], evaluator: LocalEvaluator, episodes: int
+) -> EpisodeScores:
+    """Score a genome's vector (D,) in `episodes` test episodes of each of the tasks."""
+    evaluation = evaluator.evaluate(vector[None], EpisodeRange(Phase.TEST, 0, episodes))
     shape = (len(evaluator.tasks), episodes)
     fitness, accuracy = evaluation.fitness[:, 0].reshape(2, *shape)
-    diverged = evaluation.diverged[0].reshape(shape)
+    return EpisodeScores(accuracy, fitness, evaluation.diverged[0].reshape(shape))
+
+
+def evaluate_genome(genome: Genome, evaluator: LocalEvaluator, episodes: int) -> list[TaskScore]:
+    """Score a genome on `episodes` test episodes of each of the evaluator's tasks."""
+    accuracy, fitness, diverged = score_episodes(genome.vector, evaluator, episodes)
     return [
         TaskScore(
             task=task.name,

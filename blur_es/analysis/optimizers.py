@@ -26,10 +26,16 @@ from blur_es.rule import QueryStatistics
 
 _Activation = Callable[[jax.Array], jax.Array]
 
+# With the other parameters as optax has them; momentum as everybody has it.
 OPTIMIZERS: dict[str, Callable[[jax.Array], optax.GradientTransformation]] = {
     "sgd": optax.sgd,
     "sgd + momentum": functools.partial(optax.sgd, momentum=0.9),
+    "sgd + nesterov": functools.partial(optax.sgd, momentum=0.9, nesterov=True),
+    "adagrad": optax.adagrad,
+    "rmsprop": optax.rmsprop,
     "adam": optax.adam,
+    "adamw": optax.adamw,
+    "lion": optax.lion,
 }
 
 # The rule's forward activations. `sigmoid_with_grad` carries the derivative along in a

@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import hashlib
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -136,16 +136,21 @@ class LocalEvaluator:
     Args:
         problem: what to evaluate on.
         data_dir: folder of data sets; None for the usual ones.
+        tasks: the problem's tasks, if they have been made already.
     """
 
-    def __init__(self, problem: Problem, data_dir: str | None = None) -> None:
+    def __init__(
+        self, problem: Problem, data_dir: str | None = None, tasks: Sequence[Task] | None = None
+    ) -> None:
         self.problem = problem
         # The measure that is maximised, and accuracy for people to read.
         self.measures = [
             make_measure(problem.measure, problem.temperature),
             make_measure("accuracy"),
         ]
-        self.tasks: list[Task] = [make_task(options, data_dir) for options in problem.tasks]
+        if tasks is None:
+            tasks = [make_task(options, data_dir) for options in problem.tasks]
+        self.tasks = list(tasks)
         self._piece = problem.piece
         # All chunks of a generation share their episodes; one generation is remembered.
         self._episodes: dict[EpisodeKey, Episode] = {}

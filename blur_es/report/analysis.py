@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Mapping
-from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -19,10 +18,11 @@ from matplotlib.ticker import LogLocator, NullLocator
 from blur_es.analysis.field import FieldTest, Group
 from blur_es.analysis.genome import GenomeAnalysis, moment, told_asymmetry, variant
 from blur_es.analysis.growth import NormGrowth
-from blur_es.errors import InputError
 from blur_es.report.figures import genome_figure
-from blur_es.report.style import INK, SIGNED, new_axes, write_figure
-from blur_es.storage import Storage, check_writable
+from blur_es.report.folder import check_folder as check_result_folder
+from blur_es.report.folder import genome_of
+from blur_es.report.style import INK, LINES, SIGNED, Line, new_axes, write_figure
+from blur_es.storage import Storage
 
 # Where a run folder keeps the analysis of its genome.
 ANALYSIS = "analysis"
@@ -37,31 +37,12 @@ def check_folder(folder: Storage, sha256: str | None) -> None:
     of any genome, if `sha256` is None. Raises `InputError` for anything else, and if the
     folder cannot be written.
     """
-    try:
-        if folder.names():
-            found = analysed_genome(folder)
-            if found is None or sha256 not in (None, found):
-                raise InputError(
-                    f"{folder.location}: this folder holds other things than an analysis of this "
-                    "genome; choose an empty or a new one with --output"
-                )
-        # Whatever forbids writing is found now and not after the work.
-        check_writable(folder)
-    except OSError as error:
-        raise InputError(
-            f"{folder.location}: cannot write to this folder: {error.strerror or error}; choose "
-            "another with --output"
-        ) from error
+    check_result_folder(folder, NUMBERS, sha256, "an analysis")
 
 
 def analysed_genome(folder: Storage) -> str | None:
     """SHA-256 of the genome whose analysis is in a folder; None if there is none."""
-    try:
-        content = json.loads(folder.read(NUMBERS))
-    except (OSError, ValueError):
-        return None
-    found = content.get("genome_sha256") if isinstance(content, dict) else None
-    return found if isinstance(found, str) else None
+    return genome_of(folder, NUMBERS)
 
 
 def write_analysis(analysis: GenomeAnalysis, folder: Storage) -> list[str]:
@@ -136,23 +117,6 @@ def _name_groups(axes: Axes, groups: tuple[Group, ...]) -> None:
         axes.axvline(group.part.start - 0.5, color=INK, lw=0.8)
 
 
-class _Line(NamedTuple):
-    """How a group of synapses is drawn; dashes and marker alone tell it from the others."""
-
-    color: str
-    dashes: tuple[int, tuple[float, ...]]
-    marker: str
-
-
-_LINES = (
-    _Line("#b34700", (0, ()), "o"),
-    _Line("#0b3c5d", (0, (5, 1.5)), "s"),
-    _Line("#007a5a", (0, (1.2, 1.2)), "^"),
-    _Line("#7a3b8f", (0, (5, 1.5, 1.2, 1.5)), "D"),
-    _Line("#555555", (0, (8, 2)), "v"),
-)
-
-
 def growth_figure(analysis: GenomeAnalysis) -> Figure:
     """Norms of synapses over long lives, with and without the Oja term (paper, figure 15).
 
@@ -162,7 +126,7 @@ def growth_figure(analysis: GenomeAnalysis) -> Figure:
     figure = Figure(figsize=(9.6, 6.4), layout="constrained")
     figure.suptitle(f"long lives on {analysis.task}", fontsize=11, parse_math=False)
     names = dict.fromkeys([*analysis.growth.groups, *analysis.toggled.groups])
-    lines = dict(zip(names, itertools.cycle(_LINES), strict=False))
+    lines = dict(zip(names, itertools.cycle(LINES), strict=False))
     tops, bottoms = [], []
     for column, growth in enumerate((analysis.growth, analysis.toggled)):
         top = new_axes(figure, "step", "norm / norm at the start", (2, 2, column + 1))
@@ -202,7 +166,7 @@ def growth_figure(analysis: GenomeAnalysis) -> Figure:
     return figure
 
 
-def _draw_norms(axes: Axes, growth: NormGrowth, lines: Mapping[str, _Line]) -> None:
+def _draw_norms(axes: Axes, growth: NormGrowth, lines: Mapping[str, Line]) -> None:
     with np.errstate(all="ignore"):
         ratios = growth.norms / growth.norms[:, :1]
     # Zero has no logarithm.

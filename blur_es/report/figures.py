@@ -8,8 +8,9 @@ opens a window or is shared between calls.
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -21,7 +22,7 @@ from matplotlib.ticker import MaxNLocator
 
 from blur_es.analysis.compare import Comparison, Contestant
 from blur_es.genome import Genome
-from blur_es.report.style import INK, SIGNED, new_axes
+from blur_es.report.style import INK, LINES, SIGNED, Line, new_axes
 
 FloatArray = npt.NDArray[np.floating[Any]]
 
@@ -136,47 +137,41 @@ def _cut_off_failures(axes: Axes, values: Mapping[str, FloatArray]) -> None:
     )
 
 
-class _Line(NamedTuple):
-    """How a contestant is drawn; dashes and marker alone tell it from the others."""
+_LEARNED, *_OPPONENTS = LINES
 
-    color: str
-    dashes: tuple[int, tuple[float, ...]]
-    marker: str
-
-
-_LEARNED = _Line("#b34700", (0, ()), "o")
-_OPPONENTS = (
-    _Line("#0b3c5d", (0, (5, 1.5)), "s"),
-    _Line("#007a5a", (0, (1.2, 1.2)), "^"),
-    _Line("#7a3b8f", (0, (5, 1.5, 1.2, 1.5)), "D"),
-)
+# More lines than these and the learned rule's cannot be told apart.
+MOST_OPPONENTS = 4
 
 
 def curves_figure(comparison: Comparison) -> Figure:
     """The learned rule against the tuned opponents, step by step, with their deviations.
 
     Plain opponents are on the left and normalised ones on the right, the learned rule on
-    both sides; error bars and the band are the deviation between episodes.
+    both sides; of many opponents there are several rows. Error bars and the band are the
+    deviation between episodes.
     """
+    # The same optimiser is drawn alike on both sides.
+    methods = sorted({c.method for c in comparison.contestants if not c.is_learned})
+    rows = max(1, math.ceil(len(methods) / MOST_OPPONENTS))
+    parts = [
+        methods[len(methods) * r // rows : len(methods) * (r + 1) // rows] for r in range(rows)
+    ]
     sides = [
-        (title, opponents)
+        (title, normalized)
         for title, normalized in (("plain opponents", False), ("opponents, normalised", True))
-        if (opponents := _opponents(comparison, normalized))
-    ] or [("no opponents", [])]
+        if _opponents(comparison, normalized, methods)
+    ] or [("no opponents", False)]
     learned = [contestant for contestant in comparison.contestants if contestant.is_learned]
-    figure = Figure(figsize=(1.2 + 4.4 * len(sides), 4.9), layout="constrained")
+    figure = Figure(figsize=(1.2 + 4.4 * len(sides), 4.9 * rows), layout="constrained")
     figure.suptitle(f"test accuracy on {comparison.task}", fontsize=11, parse_math=False)
     limits = _accuracy_limits(comparison.contestants)
     every = max(1, round(comparison.steps / 8))
-    # The same optimiser is drawn alike on both sides.
-    methods = sorted({c.method for c in comparison.contestants if not c.is_learned})
-    for index, (title, opponents) in enumerate(sides):
-        axes = new_axes(figure, "step", "accuracy", position=(1, len(sides), index + 1))
+    for index, (part, (title, normalized)) in enumerate(itertools.product(parts, sides)):
+        axes = new_axes(figure, "step", "accuracy", position=(rows, len(sides), index + 1))
         axes.set_title(title, fontsize=10)
-        for contestant in opponents:
-            order = methods.index(contestant.method)
-            line = _OPPONENTS[order % len(_OPPONENTS)]
-            _draw_curve(axes, contestant, line, every, offset=order + 1)
+        for contestant in _opponents(comparison, normalized, part):
+            order = part.index(contestant.method)
+            _draw_curve(axes, contestant, _OPPONENTS[order], every, offset=order + 1)
         for contestant in learned:
             _draw_band(axes, contestant, every)
         axes.set_ylim(*limits)
@@ -198,12 +193,14 @@ def curves_figure(comparison: Comparison) -> Figure:
     return figure
 
 
-def _opponents(comparison: Comparison, normalized: bool) -> list[Contestant]:
+def _opponents(
+    comparison: Comparison, normalized: bool, methods: Sequence[str]
+) -> list[Contestant]:
     """Worst first, so that the best are drawn on top and head the legend."""
     return [
         contestant
         for contestant in reversed(comparison.contestants)
-        if contestant.normalized == normalized and not contestant.is_learned
+        if contestant.normalized == normalized and contestant.method in methods
     ]
 
 
@@ -220,7 +217,7 @@ def _label(contestant: Contestant) -> str:
     return f"{contestant.method}  {contestant.mean:.3f} ± {contestant.std:.3f}"
 
 
-def _draw_curve(axes: Axes, contestant: Contestant, line: _Line, every: int, offset: int) -> None:
+def _draw_curve(axes: Axes, contestant: Contestant, line: Line, every: int, offset: int) -> None:
     steps = np.arange(1.0, len(contestant.curve_mean) + 1.0)
     # Markers and bars of different lines stand at different steps, or beside the only one.
     start = min(offset * max(1, every // 4), len(steps)) - 1

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from typing import Any
+from typing import Any, NamedTuple
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
@@ -16,6 +16,31 @@ INK, GRID = "#222222", "#dddddd"
 
 # Below zero dark, above zero light: the sign survives a grey print.
 SIGNED = LinearSegmentedColormap.from_list("signed", ["#173f6b", "#f7f5f0", "#f2a23a"])
+
+# How good something is: more is darker, also in a grey print.
+AMOUNT = LinearSegmentedColormap.from_list("amount", ["#f7f5f0", "#86b3d1", "#173f6b"])
+
+
+class Line(NamedTuple):
+    """How one of several lines is drawn; dashes and marker alone tell it from the others."""
+
+    color: str
+    dashes: tuple[int, tuple[float, ...]]
+    marker: str
+
+
+# The first is for what a picture is about.
+LINES = (
+    Line("#b34700", (0, ()), "o"),
+    Line("#0b3c5d", (0, (5, 1.5)), "s"),
+    Line("#007a5a", (0, (1.2, 1.2)), "^"),
+    Line("#7a3b8f", (0, (5, 1.5, 1.2, 1.5)), "D"),
+    Line("#555555", (0, (8, 2)), "v"),
+    Line("#3182bd", (0, (3, 1, 1, 1, 1, 1)), "P"),
+    Line("#a6761d", (0, (2.5, 1)), "X"),
+    Line("#c51b7d", (0, (10, 2, 2, 2)), "<"),
+    Line("#1b1b1b", (0, (1, 2.5)), "*"),
+)
 
 
 def new_axes(

@@ -1,0 +1,151 @@
+"""The axes of a sweep, as people type them: `hidden=64,128-64`, `episode.unroll=[5, 15]`.
+
+An axis is `KEY=LIST`. The key is a dotted key of the experiment, in which `tasks.*` stands for
+every task, or a short name. The list is written as in a file; its outer brackets may be left
+out.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import yaml
+
+from blur_es.config import ExperimentConfig, vary_config
+from blur_es.errors import InputError, nearest
+from blur_es.source import assignment
+
+# Short names, and the keys that they stand for.
+SHORT_NAMES = {
+    "task": "tasks",
+    "hidden": "network.hidden",
+    "unroll": "episode.unroll",
+    "size": "tasks.*.size",
+    "batch_size": "episode.batch_size",
+}
+
+# A genome is what it is: nothing else of an experiment changes how well it learns.
+SECTIONS = ("tasks", "network", "episode", "backend", "jax")
+
+# What varies at a point of a sweep, by axis, and the experiment there.
+Point = tuple[Mapping[str, Any], ExperimentConfig]
+
+
+class Axis(NamedTuple):
+    """A key, or a short name, and the values that it takes."""
+
+    name: str
+    values: tuple[Any, ...]
+
+
+def parse_axis(text: str, option: str = "--vary") -> Axis:
+    """An axis from `KEY=LIST`; `option` begins every message.
+
+    Raises `InputError` for a key that a genome cannot be evaluated with another value of, and
+    for a list that is none, is empty or holds a value twice.
+    """
+    name, equals, written = text.partition("=")
+    where = f"{option} {text}"
+    if not equals or not written.strip():
+        raise InputError(f"{where}: expected KEY=LIST, such as unroll=5,15 or hidden=64,128-64")
+    name = name.strip()
+    if name not in SHORT_NAMES and name.split(".")[0] not in SECTIONS:
+        advice = "; --seeds N takes several seeds" if name == "seed" else ""
+        raise InputError(
+            f"{where}: found {name!r}{nearest(name, SHORT_NAMES)}, expected one of "
+            f"{', '.join(SHORT_NAMES)} or a dotted key of {', '.join(SECTIONS)}{advice}"
+        )
+    _, values = assignment(f"{name}=[{written}]", option)
+    if written.strip().startswith("[") and len(values) == 1 and isinstance(values[0], list):
+        values = values[0]
+    if not values:
+        raise InputError(f"{where}: found an empty list, expected one or more values")
+    values = [_in_full(name, value) for value in values]
+    for index, value in enumerate(values):
+        if value in values[:index]:
+            advice = ""
+            if key_of(name) == "network.hidden":
+                advice = "; one network of several layers is written 128-64"
+            raise InputError(f"{where}: {label(value)} stands in the list twice{advice}")
+    return Axis(name, tuple(values))
+
+
+def _in_full(name: str, value: Any) -> Any:
+    """The value of the key that a short name stands for."""
+    if name == "hidden" and isinstance(value, int) and not isinstance(value, bool):
+        return [value]
+    if name == "hidden" and isinstance(value, str) and re.fullmatch(r"\d+(-\d+)*", value):
+        return [int(size) for size in value.split("-")]
+    if name == "task" and isinstance(value, str):
+        return [{"name": value}]
+    if name == "task" and isinstance(value, dict):
+        return [value]
+    return value
+
+
+def key_of(name: str) -> str:
+    """The dotted key that a name of an axis is, or stands for."""
+    return SHORT_NAMES.get(name, name)
+
+
+def chooses_task(name: str) -> bool:
+    """Whether an axis is of tasks as a whole, and not of an option of theirs."""
+    return re.fullmatch(r"tasks(\.(\*|\d+)(\.name)?)?", key_of(name)) is not None
+
+
+def grid(config: ExperimentConfig, axes: Sequence[Axis]) -> list[Point]:
+    """Every combination of the axes' values, the last axis varying fastest.
+
+    Raises `InputError` for a key that is varied twice and for a point that is no experiment.
+    """
+    keys = [key_of(axis.name) for axis in axes]
+    for index, key in enumerate(keys):
+        if key in keys[:index]:
+            raise InputError(f"--vary {axes[index].name}: {key} is varied twice")
+    names = [axis.name for axis in axes]
+    combinations = itertools.product(*(axis.values for axis in axes))
+    chosen = [dict(zip(names, values, strict=True)) for values in combinations]
+    return [(settings, _apply(config, settings)) for settings in chosen]
+
+
+def _apply(config: ExperimentConfig, settings: Mapping[str, Any]) -> ExperimentConfig:
+    """An experiment with settings by key or short name; `tasks.*` is of the tasks that it gets."""
+    plain = {key: value for name, value in settings.items() if "*" not in (key := key_of(name))}
+    [(_, varied)] = vary_config(config, {key: [value] for key, value in plain.items()})
+    each = {
+        key.replace("*", str(index)): [value]
+        for name, value in settings.items()
+        if "*" in (key := key_of(name))
+        for index in range(len(varied.tasks))
+    }
+    return vary_config(varied, each)[0][1] if each else varied
+
+
+def task_labels(point: Point) -> list[str]:
+    """What the tasks of a point are, apart from what varies: `mnist`, `emnist, split letters`."""
+    settings, config = point
+    varied = {key_of(name) for name in settings}
+    labels = []
+    for index, options in enumerate(config.tasks):
+        told = [
+            f"{option} {label(value)}"
+            for option, value in options.items()
+            if option != "name" and not varied & {f"tasks.*.{option}", f"tasks.{index}.{option}"}
+        ]
+        labels.append(", ".join([str(options["name"]), *told]))
+    return labels
+
+
+def label(value: Any) -> str:
+    """A value for people: numbers of a list are joined, as in 128-64."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, list) and not value:
+        return "none"
+    if isinstance(value, list) and all(isinstance(each, int) for each in value):
+        return "-".join(map(str, value))
+    text = yaml.safe_dump(value, default_flow_style=True, sort_keys=False, width=1000)
+    return text.removesuffix("\n").removesuffix("\n...")

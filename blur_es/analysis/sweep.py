@@ -1,0 +1,343 @@
+"""How good a genome is on many tasks and networks, for shorter and longer: every test episode.
+
+A sweep is a list of points, each an experiment, and a number of seeds. A job is one point with
+one seed. Jobs are independent and pure, so Ray may do them in any order, and again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import itertools
+import json
+import sys
+from collections.abc import Callable, Generator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from blur_es.analysis.axes import Point, chooses_task, label, task_labels
+from blur_es.analysis.evaluate import EpisodeScores, score_episodes
+from blur_es.config import ExperimentConfig
+from blur_es.episode import Phase
+from blur_es.errors import InputError
+from blur_es.fitness import FloatArray
+from blur_es.fleet.evaluator import LocalEvaluator, Problem, phase_spec
+from blur_es.fleet.jobs import run_on_ray
+from blur_es.genome import Genome
+from blur_es.tasks import Task, make_task
+from blur_es.threads import limit_loaded_libraries
+
+# Called with the jobs that are done, those that there are, and the share of the work done.
+Progress = Callable[[int, int, float], None]
+
+
+@dataclasses.dataclass(frozen=True)
+class Place:
+    """Where jobs are done; the scores do not depend on it.
+
+    Attributes:
+        local: in this process, without Ray.
+        address: an existing Ray cluster; None starts a local one.
+        workers: how many jobs run at a time at most; None for one a core.
+    """
+
+    local: bool = False
+    address: str | None = None
+    workers: int | None = None
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Cell:
+    """All scores on one task at one point.
+
+    Attributes:
+        settings: what varies, by axis.
+        task: what its task is, apart from that.
+        accuracy: (S, R) test accuracy by seed and episode.
+        fitness: (S, R) the measure that the experiment maximises.
+        diverged: (S, R) whether the life did not stay finite.
+    """
+
+    settings: Mapping[str, Any]
+    task: str
+    accuracy: npt.NDArray[np.float64]
+    fitness: npt.NDArray[np.float64]
+    diverged: npt.NDArray[np.bool_]
+
+    @property
+    def place(self) -> dict[str, Any]:
+        """Where in the sweep this is: the task, and the value on every axis.
+
+        Whatever varies the tasks as a whole is told by the task itself.
+        """
+        axes = {name: value for name, value in self.settings.items() if not chooses_task(name)}
+        return {"task": self.task, **axes}
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """`place` for people."""
+        return {name: label(value) for name, value in self.place.items()}
+
+    @property
+    def mean(self) -> float:
+        """Test accuracy over all seeds and episodes."""
+        return float(self.accuracy.mean())
+
+    @property
+    def std(self) -> float:
+        """Deviation of the test accuracy between all episodes of all seeds."""
+        return float(self.accuracy.std())
+
+    @property
+    def seed_means(self) -> npt.NDArray[np.float64]:
+        """(S,) test accuracy with each seed."""
+        means: npt.NDArray[np.float64] = self.accuracy.mean(axis=1)
+        return means
+
+    def to_json(self) -> dict[str, Any]:
+        """As a plain dictionary."""
+        return {
+            "settings": dict(self.settings),
+            "task": self.task,
+            "test_accuracy": self.mean,
+            "test_accuracy_std": self.std,
+            "test_accuracy_median": float(np.median(self.accuracy)),
+            "test_accuracy_by_seed": self.seed_means.tolist(),
+            "test_fitness": float(self.fitness.mean()),
+            "diverged": int(self.diverged.sum()),
+            "test_accuracies": self.accuracy.tolist(),
+            "test_fitnesses": self.fitness.tolist(),
+        }
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Sweep:
+    """The results: one cell for each task at each point, in the order of the points.
+
+    Attributes:
+        genome_sha256: of the genome.
+        measure: the name of what `fitness` is.
+        seeds: the S seeds.
+        episodes: R, the number of episodes with each.
+        cells: no two of them at the same place.
+    """
+
+    genome_sha256: str
+    measure: str
+    seeds: tuple[int, ...]
+    episodes: int
+    cells: tuple[Cell, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """As a plain dictionary."""
+        return {
+            "genome_sha256": self.genome_sha256,
+            "seeds": list(self.seeds),
+            "episodes": self.episodes,
+            "fitness_measure": self.measure,
+            "cells": [cell.to_json() for cell in self.cells],
+        }
+
+    def rows(self) -> list[list[str]]:
+        """Every episode, below a line of names: for a file of comma-separated values."""
+        rows = [[*self.cells[0].labels, "seed", "episode"]]
+        rows[0] += ["test_accuracy", "test_fitness", "diverged"]
+        for cell in self.cells:
+            for (row, episode), accuracy in np.ndenumerate(cell.accuracy):
+                scores = (float(accuracy), float(cell.fitness[row, episode]))
+                numbers = [self.seeds[row], episode, *scores, int(cell.diverged[row, episode])]
+                rows.append([*cell.labels.values(), *map(str, numbers)])
+        return rows
+
+    @property
+    def setting(self) -> str:
+        """What the accuracies are of, in a line."""
+        total = f"{self.episodes * len(self.seeds)} episodes"
+        if len(self.seeds) > 1:
+            total += f" ({len(self.seeds)} seeds of {self.episodes})"
+        return f"accuracy on test data, mean ± deviation over {total}"
+
+    def table(self) -> str:
+        """A text table for people."""
+        several = len(self.seeds) > 1
+        diverged = any(cell.diverged.any() for cell in self.cells)
+        head = [*self.cells[0].labels, "test accuracy", "median"]
+        head += ["seeds from - to"] * several + [self.measure] + ["diverged"] * diverged
+        rows = [head]
+        for cell in self.cells:
+            row = [*cell.labels.values(), f"{cell.mean:.4f} ± {cell.std:.4f}"]
+            row.append(f"{np.median(cell.accuracy):.4f}")
+            if several:
+                row.append(f"{cell.seed_means.min():.4f} - {cell.seed_means.max():.4f}")
+            row.append(f"{cell.fitness.mean():.4f}")
+            if diverged:
+                row.append(str(int(cell.diverged.sum())))
+            rows.append(row)
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        lines = [
+            "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip()
+            for row in rows
+        ]
+        return "\n".join([self.setting, *lines])
+
+
+def sweep_genome(
+    genome: Genome,
+    points: Sequence[Point],
+    seeds: Sequence[int],
+    episodes: int,
+    place: Place,
+    data_dir: str | None = None,
+    progress: Progress = lambda done, total, share: None,
+) -> Sweep:
+    """Score a genome in test episodes of every task at every point, with every seed.
+
+    The episodes of a point and seed are those of `evaluate_genome` with that experiment and
+    seed. Cells are computed by processors: a backend `auto` is Numba.
+
+    Args:
+        genome: its rule takes the place of the experiments' own.
+        points: as `blur_es.analysis.axes.grid` or `blur_es.config.vary_config` gives them.
+        seeds: one or more.
+        episodes: of each task, with each seed.
+        place: where the work is done.
+        data_dir: folder of data sets; None for the usual ones.
+        progress: see `Progress`.
+
+    Raises:
+        InputError: two points that are the same, a genome that does not fit a network, missing
+            data. All that is found before any work is done.
+        RunError: the work could not be done.
+    """
+    if not points or not seeds:
+        raise InputError(
+            f"sweep: {len(points)} points and {len(seeds)} seeds, expected one or more of each"
+        )
+    points = [
+        (settings, config.model_copy(update={"rule": genome.rule})) for settings, config in points
+    ]
+    labels = [task_labels(point) for point in points]
+    jobs, costs = [], []
+    for _, config in points:
+        # Data are read here once, also where workers will read their own.
+        cost = _cost(genome, config, episodes, data_dir)
+        for seed in seeds:
+            problem = dataclasses.replace(config.problem(training=False), seed=seed)
+            jobs.append(ScoringJob(genome.vector, problem, episodes, data_dir, str(Path.cwd())))
+            costs.append(cost)
+    _check_different(points, labels)
+    scores = _score_all(jobs, costs, place, progress)
+    cells = []
+    for number, (settings, _) in enumerate(points):
+        of_point = scores[number * len(seeds) : (number + 1) * len(seeds)]
+        by_seed = [np.stack(arrays, axis=1) for arrays in zip(*of_point, strict=True)]
+        cells += [
+            Cell(settings, task, *(array[index] for array in by_seed))
+            for index, task in enumerate(labels[number])
+        ]
+    measure = points[0][1].fitness.measure
+    return Sweep(genome.sha256, measure, tuple(seeds), episodes, tuple(cells))
+
+
+def _cost(genome: Genome, config: ExperimentConfig, episodes: int, data_dir: str | None) -> int:
+    """About how much work a point is with each seed: products of rows and synapses.
+
+    Raises `InputError` where the genome cannot be evaluated.
+    """
+    hidden = config.network.hidden
+    if genome.layers not in (None, len(hidden) + 1):
+        raise InputError(
+            f"network.hidden: found {hidden}, but this genome is for {genome.layers} synapse "
+            f"layers; expected {genome.layers - 1} hidden layers"
+        )
+    cost = 0
+    with config.located():
+        for options in config.tasks:
+            task = _task(json.dumps(options), data_dir)
+            sizes = (task.inputs, *hidden, task.outputs)
+            synapses = sum(a * b for a, b in itertools.pairwise(sizes))
+            spec = phase_spec(config.episode, task, Phase.TEST)
+            # A step goes forward, backward and changes the synapses.
+            cost += (3 * spec.unroll + spec.query_batches) * spec.batch_size * synapses * episodes
+    return cost
+
+
+def _check_different(points: Sequence[Point], labels: Sequence[Sequence[str]]) -> None:
+    nothing = np.zeros((1, 1))
+    seen: list[dict[str, Any]] = []
+    for (settings, _), tasks in zip(points, labels, strict=True):
+        for task in tasks:
+            where = Cell(settings, task, nothing, nothing, nothing > 0).place
+            if where in seen:
+                told = ", ".join(f"{name} {label(value)}" for name, value in where.items())
+                raise InputError(f"sweep: {told} comes up twice, expected points that differ")
+            seen.append(where)
+
+
+class ScoringJob(NamedTuple):
+    """One point with one seed, as a worker needs it.
+
+    Attributes:
+        vector: (D,) of the genome.
+        problem: tasks, network, rule, seed.
+        episodes: R, of each task.
+        data_dir: folder of data sets; None for the usual ones.
+        import_path: where a user's own tasks and measures are imported from.
+    """
+
+    vector: FloatArray
+    problem: Problem
+    episodes: int
+    data_dir: str | None
+    import_path: str
+
+
+def score_job(job: ScoringJob) -> EpisodeScores:
+    """Do a job in this process. Raises `InputError` as tasks and backends do."""
+    if job.import_path not in sys.path:
+        sys.path.append(job.import_path)
+    tasks = [_task(json.dumps(options), job.data_dir) for options in job.problem.tasks]
+    evaluator = LocalEvaluator(job.problem, job.data_dir, tasks)
+    limit_loaded_libraries()
+    return score_episodes(job.vector, evaluator, job.episodes)
+
+
+# A worker does many jobs with the same data; all of MNIST in memory are 200 MB.
+@functools.lru_cache(maxsize=2)
+def _task(options: str, data_dir: str | None) -> Task:
+    """The task of options as JSON."""
+    return make_task(json.loads(options), data_dir)
+
+
+def _score_all(
+    jobs: Sequence[ScoringJob], costs: Sequence[int], place: Place, progress: Progress
+) -> list[EpisodeScores]:
+    """The scores of all jobs, in their order."""
+    found: dict[int, EpisodeScores] = {}
+    done = 0
+    with contextlib.closing(_results(jobs, costs, place)) as results:
+        for number, scores in results:
+            found[number] = scores
+            done += costs[number]
+            progress(len(found), len(jobs), done / sum(costs))
+    return [found[number] for number in range(len(jobs))]
+
+
+def _results(
+    jobs: Sequence[ScoringJob], costs: Sequence[int], place: Place
+) -> Generator[tuple[int, EpisodeScores]]:
+    """Number and scores of jobs as they are done."""
+    if place.local:
+        # As they come: neighbours share their data.
+        for number, job in enumerate(jobs):
+            yield number, score_job(job)
+        return
+    order = sorted(range(len(jobs)), key=lambda number: -costs[number])
+    _task.cache_clear()
+    ordered = [jobs[number] for number in order]
+    for index, scores in run_on_ray(score_job, ordered, place.address, place.workers):
+        yield order[index], scores

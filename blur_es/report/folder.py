@@ -1,0 +1,48 @@
+"""Folders that a command writes its results to: found fit before any work is done."""
+
+from __future__ import annotations
+
+import json
+
+from blur_es.errors import InputError
+from blur_es.storage import Storage, check_writable
+
+
+def check_folder(folder: Storage, marker: str, sha256: str | None, what: str) -> None:
+    """Make sure that a folder can take results of a genome; nothing is left there.
+
+    It may be new or empty, or hold earlier results of the same genome, which are then
+    replaced; of any genome, if `sha256` is None. Raises `InputError` for anything else, and if
+    the folder cannot be written.
+
+    Args:
+        folder: where to.
+        marker: the JSON file by which such results are known.
+        sha256: of the genome.
+        what: the results are, for messages.
+    """
+    try:
+        if folder.names():
+            found = genome_of(folder, marker)
+            if found is None or sha256 not in (None, found):
+                raise InputError(
+                    f"{folder.location}: this folder holds other things than {what} of this "
+                    "genome; choose an empty or a new one with --output"
+                )
+        # Whatever forbids writing is found now and not after the work.
+        check_writable(folder)
+    except OSError as error:
+        raise InputError(
+            f"{folder.location}: cannot write to this folder: {error.strerror or error}; choose "
+            "another with --output"
+        ) from error
+
+
+def genome_of(folder: Storage, marker: str) -> str | None:
+    """SHA-256 of the genome whose results are in a folder; None if there are none."""
+    try:
+        content = json.loads(folder.read(marker))
+    except (OSError, ValueError):
+        return None
+    found = content.get("genome_sha256") if isinstance(content, dict) else None
+    return found if isinstance(found, str) else None
