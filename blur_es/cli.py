@@ -47,7 +47,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
             FAILED,
         )
     except ModuleNotFoundError as error:
-        if (error.name or "").split(".")[0] in ("ray", "jax", "evosax", "optax", "matplotlib", "PIL"):
+        if (error.name or "").split(".")[0] in (
+            "ray",
+            "jax",
+            "evosax",
+            "optax",
+            "matplotlib",
+            "PIL",
+        ):
             return _fail(f"this command needs {error.name}: {_EXTRA}", FAILED)
         raise
     except KeyboardInterrupt:

@@ -18,8 +18,8 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
-from blur_es.reproduce.results import best_seed
 from blur_es.report.style import INK, SIGNED, new_axes
+from blur_es.reproduce.results import best_seed
 
 FloatArray = npt.NDArray[np.float64]
 Document = Mapping[str, Any]
@@ -369,7 +369,8 @@ def _functions(document: Document) -> Figure:
     columns = max(1, min(5, len(maps)))
     rows = -(-len(maps) // columns)
     figure = Figure(figsize=(2.2 * columns + 0.4, 2.45 * rows + 4.4), layout="constrained")
-    above, below = figure.subfigures(2, 1, height_ratios=[2.45 * rows, 4.4])
+    halves = figure.add_gridspec(2, 1, height_ratios=[2.45 * rows, 4.4])
+    above, below = figure.add_subfigure(halves[0]), figure.add_subfigure(halves[1])
     for number, (title, content) in enumerate(maps):
         axes = above.add_subplot(rows, columns, number + 1)
         _title(axes, title)
@@ -400,7 +401,7 @@ def _draw_map(axes: Axes, content: Mapping[str, Any]) -> None:
     axes.imshow(
         cells,
         cmap=SIGNED if two else "Greys",
-        vmin=-1.0 if two else -1.0,
+        vmin=-1.0,
         vmax=1.0 if two else content["classes"],
         origin="lower",
         extent=(-reach, reach, -reach, reach),
@@ -410,8 +411,15 @@ def _draw_map(axes: Axes, content: Mapping[str, Any]) -> None:
     for number, value in enumerate(sorted(set(samples[:, 2].tolist()))):
         chosen = samples[samples[:, 2] == value]
         marker = ("x", "o", "^", "s", "D")[number % 5]
-        face = {"color": INK} if marker == "x" else {"mfc": "white", "mec": INK}
-        axes.plot(chosen[:, 0], chosen[:, 1], ls="", marker=marker, ms=3.2, mew=0.8, **face)
+        axes.plot(
+            *(chosen[:, 0], chosen[:, 1]),
+            ls="",
+            marker=marker,
+            ms=3.2,
+            mew=0.8,
+            mec=INK,
+            mfc="white",
+        )
     axes.set_xlim(-reach, reach)
     axes.set_ylim(-reach, reach)
     axes.set_xticks([])

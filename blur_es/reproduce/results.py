@@ -6,20 +6,18 @@ A file is a JSON object; `Summary` and the pictures read nothing else.
 from __future__ import annotations
 
 import dataclasses
-import datetime
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from blur_es.analysis.bench import machine
 from blur_es.errors import InputError
 from blur_es.files import write_atomically
 from blur_es.reproduce.schema import Result
 from blur_es.run.metrics import Metrics
-from blur_es.run.store import GENOME, METRICS, versions
+from blur_es.run.store import GENOME, METRICS
 
 # A training's progress is told at no more points than this.
 PROGRESS_POINTS = 40
@@ -34,6 +32,7 @@ def results_document(
     opponents: Sequence[dict[str, Any]],
     missing: Sequence[str],
     seconds: Mapping[str, float],
+    origins: Sequence[Mapping[str, Any]],
 ) -> dict[str, Any]:
     """The content of a results file.
 
@@ -44,6 +43,8 @@ def results_document(
         opponents: likewise for optimisers.
         missing: names of the data sets for whose lack something was left out.
         seconds: of computing, over all processes, by what for.
+        origins: `date`, `machine` and `versions` of every part; parts may have been made on
+            several days or machines, and all of them are told.
     """
     return {
         "name": result.config.name,
@@ -52,17 +53,25 @@ def results_document(
         "title": result.config.title,
         "question": result.config.question,
         "command": result.command,
-        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+        "date": max(origin["date"] for origin in origins),
         "seeds": list(range(result.config.seeds)),
         "seconds": dict(seconds),
         "missing": list(missing),
-        "machine": machine(),
-        "versions": versions(),
+        "machines": _different(origin["machine"] for origin in origins),
+        "versions": _different(origin["versions"] for origin in origins),
         "definition": result.config.model_dump(mode="json"),
         "trainings": list(trainings),
         "rows": list(rows),
         "opponents": list(opponents),
     }
+
+
+def _different(values: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    found: list[Mapping[str, Any]] = []
+    for value in values:
+        if value not in found:
+            found.append(value)
+    return found
 
 
 def training_entry(
@@ -196,28 +205,27 @@ def table_cells(document: Mapping[str, Any]) -> list[list[str]]:
     with_paper = any(summary.paper for summary in found)
     count = max((summary.seeds for summary in found), default=0)
     head = [*axes, *(["learner"] if opponents else []), f"best of {count}", "median", "range"]
-    rows = [[*head, *(["paper"] if with_paper else [])]]
-    for summary in found:
-        rows.append(
-            [
-                *(summary.labels[axis] for axis in axes),
-                *(["learned rule"] if opponents else []),
-                f"{summary.best:.3f}",
-                f"{summary.median:.3f}",
-                f"{summary.low:.3f} to {summary.high:.3f}",
-                *([summary.paper or "-"] if with_paper else []),
-            ]
-        )
-    for entry in opponents:
-        rows.append(
-            [
-                *(entry["labels"].get(axis, "-") for axis in axes),
-                f"{entry['method']}, rate {entry['learning_rate']:g}",
-                f"{entry['accuracy']:.3f}",
-                *(["-"] * (3 if with_paper else 2)),
-            ]
-        )
-    return rows
+    rows = [
+        [
+            *(summary.labels[axis] for axis in axes),
+            *(["learned rule"] if opponents else []),
+            f"{summary.best:.3f}",
+            f"{summary.median:.3f}",
+            f"{summary.low:.3f} to {summary.high:.3f}",
+            *([summary.paper or "-"] if with_paper else []),
+        ]
+        for summary in found
+    ]
+    rows += [
+        [
+            *(entry["labels"].get(axis, "-") for axis in axes),
+            f"{entry['method']}, rate {entry['learning_rate']:g}",
+            f"{entry['accuracy']:.3f}",
+            *(["-"] * (3 if with_paper else 2)),
+        ]
+        for entry in opponents
+    ]
+    return [[*head, *(["paper"] if with_paper else [])], *rows]
 
 
 def table_text(document: Mapping[str, Any]) -> str:

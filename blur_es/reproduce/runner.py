@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import datetime
 import hashlib
 import json
 import sys
@@ -22,6 +23,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from blur_es.analysis.bench import machine
 from blur_es.config import ExperimentConfig
 from blur_es.errors import BlurError, InputError, RunError
 from blur_es.experiment import TrainOptions, run_experiment
@@ -36,7 +38,7 @@ from blur_es.reproduce.results import (
 )
 from blur_es.reproduce.schema import Point, Result, Training, slug
 from blur_es.run.interrupt import Interrupted, InterruptGuard
-from blur_es.run.store import CONFIG, RESULT, RunFolder, write_or_stop
+from blur_es.run.store import CONFIG, RESULT, RunFolder, versions, write_or_stop
 from blur_es.tasks import check_task_data
 from blur_es.threads import ONE_THREAD
 
@@ -151,8 +153,7 @@ class _TrainJob:
             for point in self.measure.points
         ]
         seconds = time.monotonic() - began
-        content = {"key": self._key(run), "seconds": seconds, "rows": rows}
-        write_atomically(run.path / MEASURED, json.dumps(content).encode())
+        _keep(run.path, self._key(run), seconds, rows)
 
     def _key(self, run: RunFolder) -> str:
         """Digest of everything that the measurements depend on."""
@@ -199,8 +200,7 @@ class _OpponentJob:
                 self.optimizer, self.rates, self.config, self.episodes, self.steps, self.data_dir
             )
         ]
-        content = {"key": self._key(), "seconds": time.monotonic() - began, "rows": rows}
-        write_atomically(top / self.folder / MEASURED, json.dumps(content).encode())
+        _keep(top / self.folder, self._key(), time.monotonic() - began, rows)
 
     def _key(self) -> str:
         plain = [self.optimizer, self.rates, self.episodes, self.steps]
@@ -310,24 +310,23 @@ def _jobs(result: Result, options: ReproduceOptions) -> tuple[list[_Job], list[s
 
 def _collect(result: Result, jobs: Sequence[_Job], missing: list[str], top: Path) -> dict[str, Any]:
     """The results file's content, from the folders of the jobs, all of which are done."""
-    trainings, rows, opponents = [], [], []
+    trainings, rows, opponents, origins = [], [], [], []
     seconds = {"training": 0.0, "measuring": 0.0}
     for job in jobs:
-        measured = _measured(top / job.folder)
+        folder = top / job.folder
+        measured = _measured(folder)
         if measured is None:
-            raise RunError(f"{top / job.folder}: {MEASURED} is missing; run the same command again")
+            raise RunError(f"{folder}: {MEASURED} is missing; run the same command again")
+        origins.append(measured)
         seconds["measuring"] += measured["seconds"]
         if isinstance(job, _OpponentJob):
             opponents += measured["rows"]
             continue
-        folder = top / job.folder
         content = RunFolder(folder).read_json(RESULT)
         seconds["training"] += content["seconds"]
-        trainings.append(
-            training_entry(job.training.labels, job.training.seed, folder, content)
-        )
+        trainings.append(training_entry(job.training.labels, job.training.seed, folder, content))
         rows += measured["rows"]
-    return results_document(result, trainings, rows, opponents, missing, seconds)
+    return results_document(result, trainings, rows, opponents, missing, seconds, origins)
 
 
 def _run(jobs: Sequence[_Job], top: Path, options: ReproduceOptions, say: Say) -> None:
@@ -351,8 +350,7 @@ def _run_on_ray(
     task = ray.remote(run_job)
     place, path = str(top.resolve()), str(Path.cwd())
     flying = {
-        task.options(name=str(job), **settings).remote(job, place, home, path): job
-        for job in jobs
+        task.options(name=str(job), **settings).remote(job, place, home, path): job for job in jobs
     }
     done = 0
     while flying:
@@ -416,7 +414,11 @@ def _cluster(options: ReproduceOptions, guard: InterruptGuard) -> Iterator[tuple
     settings: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     if options.address is None:
         # By name: without an address Ray would join a cluster that somebody else has started here.
-        settings |= {"address": "local", "include_dashboard": False, "object_store_memory": 100 * 2**20}
+        settings |= {
+            "address": "local",
+            "include_dashboard": False,
+            "object_store_memory": 100 * 2**20,
+        }
         if options.workers is not None:
             settings["num_cpus"] = options.workers
     else:
@@ -438,6 +440,19 @@ def _cluster(options: ReproduceOptions, guard: InterruptGuard) -> Iterator[tuple
     finally:
         if connected_here:
             ray.shutdown()
+
+
+def _keep(folder: Path, key: str, seconds: float, rows: list[dict[str, Any]]) -> None:
+    """Write down what a job measured, what that depends on, and when, where and with what."""
+    content = {
+        "key": key,
+        "seconds": seconds,
+        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+        "machine": machine(),
+        "versions": versions(),
+        "rows": rows,
+    }
+    write_atomically(folder / MEASURED, json.dumps(content).encode())
 
 
 def _measured(folder: Path, key: str | None = None) -> Any:

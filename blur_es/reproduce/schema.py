@@ -61,8 +61,8 @@ class EvaluateConfig(Section):
 
     episodes: Annotated[Whole, Field(ge=1, le=10_000)] = 8
     steps: list[Annotated[Whole, Field(ge=1)]] | None = None
-    vary: dict[str, Axis] = {}
-    opponents: dict[str, list[Annotated[float, Field(gt=0)]]] = {}
+    vary: dict[str, Axis] = Field(default={})
+    opponents: dict[str, list[Annotated[float, Field(gt=0)]]] = Field(default={})
 
 
 class PictureConfig(Section):
@@ -88,7 +88,7 @@ class PictureConfig(Section):
 class PaperNumber(Section):
     """A test accuracy that the paper states, where, and which of our rows it is beside."""
 
-    where: Labels = {}
+    where: Labels = Field(default={})
     accuracy: float = Field(ge=0, le=1)
     source: str
 
@@ -115,10 +115,10 @@ class ResultConfig(Section):
     question: str
     seeds: Annotated[Whole, Field(ge=1, le=1000)] = 8
     train: dict[str, Any]
-    vary: dict[str, Axis] = {}
+    vary: dict[str, Axis] = Field(default={})
     evaluate: EvaluateConfig = EvaluateConfig()
     picture: PictureConfig
-    paper: list[PaperNumber] = []
+    paper: list[PaperNumber] = Field(default=[])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -337,8 +337,10 @@ def _check_picture(config: ResultConfig) -> None:
     lacking = [axis for axis, values in axes.items() if len(values) > 1]
     lacking = [axis for axis in lacking if axis not in parts.values()]
     if lacking:
-        raise InputError(f"picture: nothing in it shows {', '.join(lacking)}; expected x, series "
-                         "or panels to name every axis")
+        raise InputError(
+            f"picture: nothing in it shows {', '.join(lacking)}; expected x, series "
+            "or panels to name every axis"
+        )
     over_steps = picture.kind in ("curves", "growth", "functions")
     if over_steps and config.evaluate.steps is None:
         raise InputError(f"picture.kind: {picture.kind} are drawn over evaluate.steps, which lack")

@@ -261,6 +261,10 @@ def _decode(content: bytes, where: str) -> npt.NDArray[np.uint8]:
         with Image.open(io.BytesIO(content)) as image:
             return np.asarray(image.convert("L"), dtype=np.uint8)
     except (
-        UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError
+        UnidentifiedImageError,
+        OSError,
+        SyntaxError,
+        ValueError,
+        Image.DecompressionBombError,
     ) as error:
         raise InputError(f"{where}: not an image that can be read: {error}") from error
