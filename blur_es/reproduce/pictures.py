@@ -268,15 +268,27 @@ def _draw_curves(document: Document, axes: Axes, wanted: Labels, key: str = "cur
             markevery=max(1, len(steps) // 6),
             label=f"{entry['method']} (thick: best rate)" if is_best else None,
         )
+    heights = _apart([entry["curve"][-1] for entry in opponents])
+    for entry, height in zip(opponents, heights, strict=True):
         axes.annotate(
             f"{entry['learning_rate']:g}",
-            (steps[-1], entry["curve"][-1]),
+            (steps[-1], height),
             textcoords="offset points",
-            xytext=(3, 0),
+            xytext=(4, 0),
             va="center",
             fontsize=7,
-            color=style.color,
+            color=_STYLES[(methods.index(entry["method"]) + len(series)) % len(_STYLES)].color,
+            annotation_clip=False,
         )
+
+
+def _apart(heights: Sequence[float], least: float = 0.036) -> list[float]:
+    """Heights for labels, in the same order, none closer to another than `least`."""
+    order = sorted(range(len(heights)), key=lambda index: heights[index])
+    moved = list(heights)
+    for below, above in itertools.pairwise(order):
+        moved[above] = max(moved[above], moved[below] + least)
+    return moved
 
 
 def _spread_over(axes: Axes, steps: Sequence[int]) -> None:
@@ -290,7 +302,7 @@ def _spread_over(axes: Axes, steps: Sequence[int]) -> None:
 def _curves(document: Document) -> Figure:
     """Accuracy over the steps of a life, opponents beside the learned rule."""
     panels = len(axis_labels(document, "panels"))
-    columns = min(panels, 3)
+    columns = 2 if panels == 4 else min(panels, 3)
     rows = -(-panels // columns)
     wide = 5.8 if document["opponents"] else 4.2
     figure = Figure(figsize=(0.8 + wide * columns, 1.0 + 3.3 * rows), layout="constrained")

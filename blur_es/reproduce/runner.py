@@ -338,7 +338,7 @@ def _run(jobs: Sequence[_Job], top: Path, options: ReproduceOptions, say: Say) -
                 job.run(top)
                 say(f"  {number}/{len(jobs)}  {job}  {_told(top / job.folder)}")
             return
-        with _cluster(options, guard) as (ray, home):
+        with _cluster(options) as (ray, home):
             _run_on_ray(ray, home, jobs, top, guard, say)
 
 
@@ -354,8 +354,9 @@ def _run_on_ray(
     }
     done = 0
     while flying:
-        with guard.interruptible():
-            ready, _ = ray.wait(list(flying), timeout=WAIT_SECONDS)
+        # Not interruptible: an exception that is raised inside of Ray comes out as another.
+        guard.check()
+        ready, _ = ray.wait(list(flying), timeout=WAIT_SECONDS)
         for reference in ready:
             job = flying.pop(reference)
             for name, content in _finished(ray, reference, job).items():
@@ -405,7 +406,7 @@ def run_job(job: _Job, top: str, home: str, path: str) -> dict[str, bytes]:
 
 
 @contextlib.contextmanager
-def _cluster(options: ReproduceOptions, guard: InterruptGuard) -> Iterator[tuple[Any, str]]:
+def _cluster(options: ReproduceOptions) -> Iterator[tuple[Any, str]]:
     """Ray, connected, and the id of this machine's node in the cluster (empty if it has none)."""
     import logging
 
@@ -426,8 +427,7 @@ def _cluster(options: ReproduceOptions, guard: InterruptGuard) -> Iterator[tuple
     connected_here = not ray.is_initialized()
     try:
         if connected_here:
-            with guard.interruptible():
-                ray.init(**settings)
+            ray.init(**settings)
     except (ConnectionError, ValueError, RuntimeError, TimeoutError, OSError) as error:
         where = options.address or "a local one"
         raise RunError(
