@@ -98,9 +98,12 @@ def _title(axes: Axes, text: str) -> None:
     axes.set_title(text, fontsize=10, parse_math=False)
 
 
-def _legend(figure: Figure, axes: Axes, columns: int = 4) -> None:
+def _legend(figure: Figure, axes: Axes) -> None:
     handles, labels = axes.get_legend_handles_labels()
     if len(handles) > 1:
+        # Inches of a line and of a letter.
+        widest = 0.9 + 0.085 * max(map(len, labels))
+        columns = max(1, int(figure.get_figwidth() / widest))
         legend = figure.legend(
             handles,
             labels,
