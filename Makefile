@@ -22,6 +22,7 @@ bench: $(STAMP)
 	$(BIN)/python -m benchmarks.accelerator
 	$(BIN)/python -m benchmarks.backends
 	$(BIN)/python -m benchmarks.head
+	$(BIN)/python -m benchmarks.dispatch
 	$(BIN)/python -m benchmarks.headline
 
 lint: $(STAMP)

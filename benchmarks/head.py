@@ -31,7 +31,7 @@ from blur_es.fitness import FloatArray
 from blur_es.fleet.dispatch import RayFleet
 from blur_es.fleet.evaluator import EpisodeRange, LocalEvaluator
 from blur_es.inner import Evaluation
-from blur_es.meta.trainer import Trainer, search_space
+from blur_es.meta.trainer import Trainer, initial_genome, search_space
 from blur_es.run.store import RunFolder
 
 WORKERS = 2
@@ -82,7 +82,6 @@ def _train(config: ExperimentConfig, tell: Callable[[int], None], fleet: Watched
     fleet.tell = tell
     with tempfile.TemporaryDirectory() as folder:
         run = RunFolder(Path(folder) / "run")
-        run.path.mkdir()
         run.begin(config.to_yaml())
         Trainer(config, run, fleet).train()
         return list(run.metrics.read())
@@ -122,7 +121,8 @@ def dispatch() -> dict[str, Any]:
     """Time against all work divided by the workers, for evaluations of a millisecond."""
     population, repeats = 400, 9
     config = _toy(population, 1, fitness={"measure": "benchmarks.stubs:sleeping"})
-    genomes = np.stack([search_space(config).initial.vector] * population)
+    space = search_space(config, initial_genome(config))
+    genomes = np.stack([space.initial.vector] * population)
     problem = config.problem()
     alone = LocalEvaluator(problem)
     fleet = Watched(problem, workers=WORKERS)
@@ -148,12 +148,10 @@ def dispatch() -> dict[str, Any]:
 
 def memory(generations: int) -> dict[str, Any]:
     """What the head and the workers hold, from an early generation to the last."""
-    import ray
-
     config = _toy(8, generations)
     fleet = Watched(config.problem(), workers=WORKERS)
     samples: list[dict[str, Any]] = []
-    descriptions = ray.get([w.actor.describe.remote() for w in fleet._workers.values()])
+    processes = [worker.process for worker in fleet.roster.serving.values()]
 
     def note(generation: int) -> None:
         if generation % max(1, generations // 20) == 0:
@@ -161,7 +159,7 @@ def memory(generations: int) -> dict[str, Any]:
                 {
                     "generation": generation,
                     "head_bytes": _resident("self"),
-                    "worker_bytes": [_resident(found.process) for found in descriptions],
+                    "worker_bytes": [_resident(process) for process in processes],
                 }
             )
 

@@ -13,7 +13,7 @@ from typing import Any
 DOCS = Path(__file__).parent.parent / "docs"
 RESULTS = DOCS / "results"
 PICTURE = DOCS / "pictures" / "performance.png"
-NAMES = ("inner_loop", "headline", "accelerator", "head")
+NAMES = ("inner_loop", "headline", "accelerator", "head", "dispatch")
 
 
 def write_results(name: str, content: dict[str, Any], command: str) -> None:
@@ -54,6 +54,7 @@ def page(found: dict[str, dict[str, Any]]) -> str:
         ("headline", _headline),
         ("accelerator", _accelerator),
         ("head", _head),
+        ("dispatch", _dispatch),
     ):
         if name in found:
             lines += section(found[name])
@@ -266,6 +267,35 @@ def _head(results: dict[str, Any]) -> list[str]:
             ),
         ]
     return lines
+
+
+def _dispatch(results: dict[str, Any]) -> list[str]:
+    lines = ["", "## Dispatch of unequal work", *_origin(results)]
+    lines += [
+        "",
+        f"{results['workers']} workers, one of them {results['slowness']:g} times slower; "
+        "evaluations of 10 to 100 units of "
+        f"{1e3 * results['unit_seconds']:g} ms in random order, which sleep. Efficiency is the "
+        "ideal time (all work divided by all speed) over the measured one; a late result is one "
+        "that another worker gave before.",
+    ]
+    return lines + _table(
+        [
+            *("population", "ideal, s", "measured, s", "efficiency"),
+            *("least of the generations", "late results a generation"),
+        ],
+        [
+            [
+                str(row["population"]),
+                f"{row['generations'][-1]['ideal_seconds']:.2f}",
+                f"{row['generations'][-1]['seconds']:.2f}",
+                f"{row['efficiency']:.2f}",
+                f"{row['least_efficiency']:.2f}",
+                f"{row['late_results'] / len(row['generations']):.1f}",
+            ]
+            for row in results["efficiencies"]
+        ],
+    )
 
 
 def _draw(results: dict[str, Any]) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import time
+import zlib
 from typing import Any
 
 import numpy as np
@@ -37,3 +39,34 @@ def sleeping(predictions: Any, labels: Any) -> float:
     """A measure that takes as long as a whole evaluation should."""
     time.sleep(EVALUATION_SECONDS)
     return 0.0
+
+
+# An evaluation as long as an unroll of 10 to 100 steps would take, on a worker that may be
+# slower than the others: whoever first makes the file that this variable names.
+SLOW_CLAIM = "BLUR_ES_BENCHMARK_SLOW"
+SLOWNESS = 4.0
+UNIT_SECONDS = 0.001
+_slow: bool | None = None
+
+
+def unroll_of(predictions: Any) -> int:
+    """10 to 100, by the predictions: other for every genome."""
+    return 10 + zlib.crc32(np.ascontiguousarray(predictions).tobytes()) % 91
+
+
+def unequal(predictions: Any, labels: Any) -> float:
+    """A measure that sleeps for its unroll, and gives the unroll as its value."""
+    unroll = unroll_of(predictions)
+    time.sleep(unroll * UNIT_SECONDS * (SLOWNESS if _is_slow() else 1.0))
+    return float(unroll)
+
+
+def _is_slow() -> bool:
+    global _slow
+    if _slow is None:
+        try:
+            os.close(os.open(os.environ[SLOW_CLAIM], os.O_CREAT | os.O_EXCL))
+            _slow = True
+        except FileExistsError:
+            _slow = False
+    return _slow

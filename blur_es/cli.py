@@ -87,11 +87,13 @@ def _train(options: argparse.Namespace) -> int:
     train_options = TrainOptions(
         run_dir=options.run_dir,
         resume=options.resume,
+        take_over=options.take_over,
         local=options.local,
         address=options.address,
         workers=options.workers,
         data_dir=options.data_dir,
         mixed_hardware=options.mixed_hardware,
+        chaos=options.chaos,
         quiet=options.quiet,
     )
     say = (lambda message: None) if options.quiet else _say
@@ -102,10 +104,10 @@ def _train(options: argparse.Namespace) -> int:
     training, run = result.training, result.run
     if training.reason is StopReason.INTERRUPTED or training.genome is None:
         _say(StopReason.INTERRUPTED.value)
-        _say(f"  blur-es train {options.file} --resume --run-dir {run.path}")
+        _say(f"  blur-es train {options.file} --resume --run-dir {run.location}")
         return INTERRUPTED
     if options.json:
-        print(json.dumps(run.read_json(RESULT) | {"run_dir": str(run.path)}))
+        print(json.dumps(run.read_json(RESULT) | {"run_dir": run.location}))
         return 0
     print(training.reason.value)
     for comparison in result.comparisons:
@@ -191,14 +193,14 @@ def _reproduce(options: argparse.Namespace) -> int:
             continue
         except (Interrupted, KeyboardInterrupt):
             return _fail("interrupted; the same command goes on from here", INTERRUPTED)
-        made.append({"name": result.name, "files": [str(path) for path in paths]})
+        made.append({"name": result.name, "files": paths})
         if options.json:
             continue
         print(f"\n{result.name}: {document['title']} (figure {document['figure']})\n")
         print(table_text(document))
         if document["missing"]:
             print(f"\nleft out for lack of data: {', '.join(document['missing'])}")
-        print("\n" + "\n".join(str(path) for path in paths), flush=True)
+        print("\n" + "\n".join(paths), flush=True)
     if options.json:
         print(json.dumps({"results": made, "skipped": skipped}))
     elif skipped:
@@ -213,7 +215,7 @@ def _analyze(options: argparse.Namespace) -> int:
         options.subject, options.output, options.steps, options.data_dir, _progress(patience=3.0)
     )
     if options.json:
-        print(json.dumps(analysis.to_json() | {"pictures": [str(path) for path in pictures]}))
+        print(json.dumps(analysis.to_json() | {"pictures": pictures}))
         return 0
     print(analysis.summary())
     print()
@@ -227,8 +229,8 @@ def _report(options: argparse.Namespace) -> int:
     from blur_es.run.store import open_run, write_or_stop
 
     run = open_run(options.run_dir)
-    write_or_stop(write_report, run.path)
-    print(json.dumps({"report": str(run.report)}) if options.json else run.report)
+    write_or_stop(write_report, run)
+    print(json.dumps({"report": run.report}) if options.json else run.report)
     return 0
 
 
@@ -389,18 +391,24 @@ def _parser() -> argparse.ArgumentParser:
         epilog="Example: blur-es train experiments/digits.yaml --set seed=3 --run-dir runs/three. "
         "Ctrl-C ends it after a clean checkpoint; --resume goes on to the same genome.",
     )
-    train.add_argument("file", metavar="FILE", type=Path, help="the experiment (YAML)")
+    train.add_argument("file", metavar="FILE", help="the experiment (YAML), a path or URL")
     overrides(train)
     train.add_argument(
         "--run-dir",
         metavar="DIR",
-        type=Path,
-        help="where the run is kept (default: the next free runs/NAME-seedSEED)",
+        help="where the run is kept: a path, or a URL such as s3://bucket/prefix (default: the "
+        "next free runs/NAME-seedSEED)",
     )
     train.add_argument(
         "--resume",
         action="store_true",
         help="continue the run in the folder (default: the last of runs/NAME-seedSEED)",
+    )
+    train.add_argument(
+        "--take-over",
+        action="store_true",
+        help="with --resume: take the run from another blur-es train that is at work on it, which "
+        "then stops",
     )
     where = train.add_mutually_exclusive_group()
     where.add_argument(
@@ -416,8 +424,15 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument(
         "--mixed-hardware",
         action="store_true",
-        help="continue where arithmetic rounds differently; the result is then marked as not "
-        "reproducible",
+        help="continue, and take in workers, where arithmetic rounds differently; the result is "
+        "then marked as not reproducible",
+    )
+    train.add_argument(
+        "--chaos",
+        metavar="FAULTS",
+        help="inject faults, at rates by chunk and nodes by number, e.g. "
+        "kill-worker:0.05,slow-worker:0.1,drop-result:0.02,hang-worker:0.01,kill-node:1; the "
+        "genome stays the same",
     )
     train.add_argument("--quiet", action="store_true", help="no progress")
     as_json(train, "the result")
@@ -426,7 +441,7 @@ def _parser() -> argparse.ArgumentParser:
         "evaluate", _evaluate, "Measure a genome on fresh episodes of the test split."
     )
     evaluate.add_argument(
-        "subject", metavar="GENOME_OR_RUN", type=Path, help="a genome file or a run folder"
+        "subject", metavar="GENOME_OR_RUN", help="a genome file or a run folder, path or URL"
     )
     evaluate.add_argument(
         "--experiment",
@@ -469,9 +484,8 @@ def _parser() -> argparse.ArgumentParser:
     reproduce.add_argument(
         "--output",
         metavar="DIR",
-        type=Path,
-        default=Path("runs") / "reproduce",
-        help="where results are kept, a folder each (default: runs/reproduce)",
+        default="runs/reproduce",
+        help="folder or URL where results are kept, a folder each (default: runs/reproduce)",
     )
     reproduce.add_argument(
         "--skip-missing",
@@ -491,14 +505,12 @@ def _parser() -> argparse.ArgumentParser:
     analyze.add_argument(
         "subject",
         metavar="GENOME",
-        type=Path,
-        help="a genome file, a run folder, or backprop for gradient descent",
+        help="a genome file or a run folder, path or URL, or backprop for gradient descent",
     )
     analyze.add_argument(
         "--output",
         metavar="DIR",
-        type=Path,
-        help="where to (default: analysis in the run folder, else ./NAME-analysis)",
+        help="where to, path or URL (default: analysis in the run folder, else ./NAME-analysis)",
     )
     analyze.add_argument(
         "--steps",
@@ -510,7 +522,7 @@ def _parser() -> argparse.ArgumentParser:
     as_json(analyze, "the numbers")
 
     report = command("report", _report, "Write report.html and its pictures for a run again.")
-    report.add_argument("run_dir", metavar="RUN", type=Path, help="the run folder")
+    report.add_argument("run_dir", metavar="RUN", help="the run folder, path or URL")
     as_json(report, "the report's path")
 
     as_json(command("strategies", _strategies, "List the evolution strategies."), "the list")

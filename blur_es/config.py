@@ -183,17 +183,37 @@ class SplitConfig(Section):
     numba: float = Field(gt=0)
 
 
+class AutoscaleConfig(Section):
+    """What to ask a cluster's autoscaler for, while every core or GPU that there is is taken.
+
+    Attributes:
+        pending: workers that wait for room at a time; they end with the head.
+        most: workers in all, of each backend.
+    """
+
+    pending: Annotated[Whole, Field(ge=1, le=1000)] = 2
+    most: Annotated[Whole, Field(ge=1, le=100_000)]
+
+
 class FleetConfig(Section):
     """Who evaluates.
 
     Attributes:
-        workers: `auto` for one a GPU or one a core of the cluster, or a number.
+        workers: `auto` for one a GPU or one a core of what the cluster has at the time, or a
+            number that is not exceeded.
         split: JAX workers on the GPUs and Numba workers on the cores at once: the shares of
             the genomes, or `any` for whoever is free, which is not reproducible.
+        autoscale: how much more to ask the cluster for; None for nothing.
+        wait_seconds: without a worker that is needed for so long, the run stops.
+        on_fatal_genome: `stop` at a genome whose evaluation kills workers, or take it as
+            `diverged`, which is not reproducible.
     """
 
     workers: Literal["auto"] | Annotated[Whole, Field(ge=1, le=100_000)] = "auto"
     split: Literal["any"] | SplitConfig | None = None
+    autoscale: AutoscaleConfig | None = None
+    wait_seconds: float = Field(default=300.0, gt=0)
+    on_fatal_genome: Literal["stop", "diverged"] = "stop"
 
     def shares(self) -> dict[str, float] | Literal["any"] | None:
         """The split as plain values."""
@@ -286,7 +306,7 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> ExperimentCo
 
     Raises `InputError` with file, line, what was found and what was expected.
     """
-    tree, positions = source.read(Path(path))
+    tree, positions = source.read(path)
     for text in overrides:
         source.override(tree, positions, text)
     return build_config(tree, positions)
@@ -380,6 +400,10 @@ def _check_method(config: ExperimentConfig) -> None:
                 f"fleet.split: of a population of {population}, one of the backends would get no "
                 "genome; expected shares of one or more each"
             )
+    if config.fleet.autoscale is not None and config.fleet.workers != "auto":
+        raise InputError(
+            "fleet.workers: fleet.autoscale.most says how many workers there may be; expected auto"
+        )
     if config.fleet.split is not None:
         if config.backend != "auto":
             raise InputError(

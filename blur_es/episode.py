@@ -41,6 +41,7 @@ class Stream(enum.IntEnum):
     SAMPLES = 0
     SYNAPSES = 1
     GENOME = 2
+    CHAOS = 3
 
 
 def random_generator(seed: int, *key: int) -> np.random.Generator:

@@ -9,7 +9,11 @@ traceback and exits with 2. Everything that went wrong while the work was under 
 from __future__ import annotations
 
 import difflib
+import traceback
 from collections.abc import Iterable
+from pathlib import Path
+
+_PACKAGE = str(Path(__file__).resolve().parent)
 
 
 class BlurError(Exception):
@@ -28,3 +32,17 @@ def nearest(name: str, known: Iterable[str]) -> str:
     """Return `` (did you mean 'x'?)`` for the nearest of the known names, or nothing."""
     matches = difflib.get_close_matches(str(name), [str(k) for k in known], n=1, cutoff=0.6)
     return f" (did you mean {matches[0]!r}?)" if matches else ""
+
+
+def users_traceback(error: BaseException) -> str:
+    """The part of a traceback that is not this package's own; of our errors the message."""
+    if isinstance(error, BlurError):
+        return str(error)
+    frames = traceback.extract_tb(error.__traceback__)
+    first = next(
+        (number for number, frame in enumerate(frames) if not frame.filename.startswith(_PACKAGE)),
+        # An error of our own code is told in full.
+        0,
+    )
+    lines = traceback.format_list(frames[first:]) + traceback.format_exception_only(error)
+    return "Traceback (most recent call last):\n" + "".join(lines).rstrip()

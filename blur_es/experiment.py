@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 from collections.abc import Callable, Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from blur_es.analysis.compare import Comparison, compare_on_tasks
 from blur_es.analysis.genome import GenomeAnalysis, Progress, analyze_genome
@@ -14,19 +14,22 @@ from blur_es.errors import InputError
 from blur_es.fleet.evaluator import Evaluator, LocalEvaluator
 from blur_es.genome import Genome, backprop_genome
 from blur_es.meta.stop import StopReason
-from blur_es.meta.trainer import Trainer, TrainingResult, search_space
+from blur_es.meta.trainer import Trainer, TrainingResult, initial_genome, search_space
 from blur_es.report.analysis import ANALYSIS, check_folder, write_analysis
 from blur_es.report.html import write_report
 from blur_es.rule import RuleSpec
 from blur_es.run.interrupt import Interrupted, InterruptGuard
+from blur_es.run.patience import Patience
 from blur_es.run.store import (
     COMPARISON,
     CONFIG,
+    GENOME,
     RunFolder,
     choose_folder,
     open_run,
     write_or_stop,
 )
+from blur_es.storage import open_file, open_storage
 
 Say = Callable[[str], None]
 
@@ -36,23 +39,27 @@ class TrainOptions:
     """Where and on what a training runs; nothing here changes its result.
 
     Attributes:
-        run_dir: the run folder; None for one in `runs/`.
+        run_dir: the run folder, a path or URL; None for one in `runs/`.
         resume: continue the run in the folder.
+        take_over: together with `resume`, take the folder from another head that has it.
         local: evaluate in this process, without Ray.
         address: an existing Ray cluster; None starts a local one.
         workers: number of workers; None for what the experiment says.
         data_dir: folder of data sets.
-        mixed_hardware: continue on another kind of processor.
+        mixed_hardware: continue, or take in workers, on another kind of processor.
+        chaos: faults to inject, as `--chaos` has them.
         quiet: no progress line.
     """
 
-    run_dir: Path | None = None
+    run_dir: str | Path | None = None
     resume: bool = False
+    take_over: bool = False
     local: bool = False
     address: str | None = None
     workers: int | None = None
     data_dir: str | None = None
     mixed_hardware: bool = False
+    chaos: str | None = None
     quiet: bool = False
 
 
@@ -74,19 +81,30 @@ def run_experiment(
     `InputError` for that, `RunError` if the work cannot go on, and `Interrupted` if a signal
     came before anything was begun.
     """
-    path = choose_folder(config.name, config.seed, options.run_dir, options.resume)
-    run = RunFolder(path, config.run.keep)
+    if options.take_over and not options.resume:
+        raise InputError("--take-over is for continuing a run: give it with --resume")
     guard = InterruptGuard()
+    path = choose_folder(config.name, config.seed, options.run_dir, options.resume)
+    run = RunFolder(path, config.run.keep, Patience(guard, say))
     with config.located():
         # Data are read here once, also where workers will read their own: a missing data
         # set is the user's to mend, and nothing should have been started by then.
         local = LocalEvaluator(config.problem(), options.data_dir)
-        search_space(config)
-    with guard.installed(), run.locked():
+        search_space(config, initial_genome(config, run))
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(guard.installed())
+        if options.take_over:
+            # Nobody is stopped for a run that cannot be continued.
+            run.check(config.to_dict(), options.resume)
+        stack.enter_context(run.locked(resume=options.resume, take_over=options.take_over))
         run.check(config.to_dict(), options.resume)
+        name = run.location.rstrip("/").rpartition("/")[2]
         # Ray forks, which JAX's threads do not survive: the fleet is up before the trainer
         # imports JAX.
-        with _evaluator(config, options, local, guard, say) as evaluator, config.located():
+        with (
+            _evaluator(config, options, local, guard, say, name) as evaluator,
+            config.located(),
+        ):
             trainer = Trainer(
                 config,
                 run,
@@ -97,7 +115,7 @@ def run_experiment(
                 mixed_hardware=options.mixed_hardware,
             )
             run.begin(config.to_yaml())
-            say(f"run folder: {path}")
+            say(f"run folder: {run.location}")
             training = trainer.train()
         comparisons: list[Comparison] = []
         if training.genome is not None:
@@ -112,7 +130,7 @@ def run_experiment(
                     COMPARISON,
                     {"comparisons": [comparison.to_json() for comparison in comparisons]},
                 )
-                write_or_stop(write_report, path)
+                write_or_stop(write_report, run)
     return ExperimentResult(run, training, comparisons)
 
 
@@ -123,15 +141,26 @@ def _evaluator(
     local: LocalEvaluator,
     guard: InterruptGuard,
     say: Say,
+    run: str,
 ) -> Iterator[Evaluator]:
     if options.local and config.fleet.split is not None:
         raise InputError("--local: fleet.split is for the two kinds of workers of a Ray cluster")
+    if options.local and options.chaos is not None:
+        raise InputError("--local: --chaos is for the workers of a Ray cluster")
     if options.local:
         yield local
         return
+    from blur_es.fleet.chaos import Chaos
     from blur_es.fleet.dispatch import RayFleet
+    from blur_es.fleet.roster import Autoscale
 
+    chaos = Chaos.parse(options.chaos, config.seed) if options.chaos is not None else None
+    autoscale = config.fleet.autoscale
     workers = options.workers
+    if workers is not None and autoscale is not None:
+        raise InputError(
+            "--workers: fleet.autoscale.most says how many workers there may be; give one of them"
+        )
     if workers is not None and config.fleet.split is not None:
         raise InputError(
             "--workers: fleet.split takes a worker for every GPU and for every core that is left"
@@ -141,7 +170,17 @@ def _evaluator(
     say("starting Ray workers (the first start on a machine compiles for some 20 s)")
     with guard.interruptible():
         fleet = RayFleet(
-            config.problem(), workers, options.address, options.data_dir, config.fleet.shares()
+            config.problem(),
+            workers,
+            options.address,
+            options.data_dir,
+            config.fleet.shares(),
+            autoscale=None if autoscale is None else Autoscale(autoscale.pending, autoscale.most),
+            wait_seconds=config.fleet.wait_seconds,
+            on_fatal_genome=config.fleet.on_fatal_genome,
+            chaos=chaos,
+            run=run,
+            mixed_hardware=options.mixed_hardware,
         )
     try:
         say(f"{fleet.workers} workers ({', '.join(fleet.backends)})")
@@ -161,25 +200,36 @@ def _compare(
     return compare_on_tasks(genome, local, config.meta.test_episodes, backend)
 
 
-def load_subject(path: Path) -> tuple[Genome, ExperimentConfig | None]:
+def load_subject(location: str | Path) -> tuple[Genome, ExperimentConfig | None]:
     """A genome from a genome file or a run folder, and the experiment that it is from.
 
-    Raises `InputError` if there is none at the path.
+    Raises `InputError` if there is none at the path or URL.
     """
-    if path.is_dir():
-        run = open_run(path)
-        if not run.genome.exists():
-            raise InputError(
-                f"{path}: this run has not ended and has no genome yet; continue it with --resume"
-            )
-        return Genome.load(run.genome), load_config(path / CONFIG)
-    if not path.exists():
-        raise InputError(f"{path}: no such genome file or run folder")
-    genome = Genome.load(path)
+    try:
+        if is_run_folder(location):
+            run = open_run(location)
+            if not run.storage.exists(GENOME):
+                raise InputError(
+                    f"{location}: this run has not ended and has no genome yet; continue it with "
+                    "--resume"
+                )
+            genome = Genome.read(run.storage, GENOME)
+            return genome, load_config(f"{str(location).rstrip('/')}/{CONFIG}")
+        storage, name = open_file(location)
+        if not storage.exists(name):
+            raise InputError(f"{location}: no such genome file or run folder")
+    except OSError as error:
+        raise InputError(f"{location}: cannot read it: {error.strerror or error}") from error
+    genome = Genome.read(storage, name)
     experiment = genome.provenance.get("experiment")
     if not isinstance(experiment, dict):
         return genome, None
     return genome, build_config(experiment)
+
+
+def is_run_folder(location: str | Path) -> bool:
+    """Whether a path or URL is that of a folder. Raises `OSError` if it cannot be told."""
+    return open_storage(location).is_folder()
 
 
 # What `blur-es analyze` knows by name: gradient descent itself, to hold others against.
@@ -187,30 +237,30 @@ BACKPROP = "backprop"
 
 
 def analyze_subject(
-    path: Path,
-    output: Path | None,
+    location: str | Path,
+    output: str | Path | None,
     steps: int | None,
     data_dir: str | None,
     progress: Progress,
-) -> tuple[GenomeAnalysis, list[Path]]:
+) -> tuple[GenomeAnalysis, list[str]]:
     """Analyse a genome file, a run folder or the preset `backprop`; numbers and pictures.
 
     They are written to `output` or, where that is None, to `analysis` inside the run folder,
     and to `NAME-analysis` in the current folder for anything else. Raises `InputError` for a
     wrong subject, and for a folder that cannot be written or holds other things.
     """
-    if str(path) == BACKPROP and not path.exists():
+    if str(location) == BACKPROP and not Path(location).exists():
         genome, config = backprop_genome(RuleSpec.backprop()), None
     else:
-        genome, config = load_subject(path)
-    if output is None and path.is_dir():
+        genome, config = load_subject(location)
+    if output is None and is_run_folder(location):
         # A run that went on has another genome: its analysis is the run's own to replace.
-        output = path / ANALYSIS
-        check_folder(output, None)
+        folder = open_storage(location).folder(ANALYSIS)
+        check_folder(folder, None)
     else:
-        output = output or Path(f"{path.stem}-analysis")
-        check_folder(output, genome.sha256)
+        folder = open_storage(output or f"{PurePosixPath(location).stem}-analysis")
+        check_folder(folder, genome.sha256)
     with config.located() if config is not None else contextlib.nullcontext():
         problem = None if config is None else config.problem(training=False)
         analysis = analyze_genome(genome, problem, steps, data_dir, progress)
-    return analysis, write_analysis(analysis, output)
+    return analysis, write_analysis(analysis, folder)

@@ -84,24 +84,6 @@ def npz_bytes(arrays: Mapping[str, npt.NDArray[Any]]) -> bytes:
     return buffer.getvalue()
 
 
-def read_npz(path: Path, what: str) -> dict[str, npt.NDArray[Any]]:
-    """Read every array of an `.npz`; `what` names the kind of file in messages.
-
-    Every header is held against the size of its data before anything is allocated; pickles
-    are refused. Raises `InputError` naming the file, what was found and what was expected.
-    """
-    try:
-        size = path.stat().st_size
-        if size > MAXIMUM_NPZ_BYTES:
-            raise InputError(
-                f"{path}: this {what} has {size} bytes, expected at most {MAXIMUM_NPZ_BYTES}"
-            )
-        content = path.read_bytes()
-    except OSError as error:
-        raise InputError(f"{path}: cannot read this {what}: {error.strerror or error}") from error
-    return parse_npz(content, f"{path}: this {what}")
-
-
 def parse_npz(content: bytes, subject: str) -> dict[str, npt.NDArray[Any]]:
     """Parse the bytes of an `.npz`; `subject` begins every message."""
     arrays: dict[str, npt.NDArray[Any]] = {}

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from blur_es.errors import InputError, RunError, nearest
+from blur_es.errors import InputError, RunError, nearest, users_traceback
 
 FloatArray = npt.NDArray[np.floating[Any]]
 MeasureFunction = Callable[[Any, Any], Any]
@@ -48,8 +48,13 @@ class Measure:
         try:
             with np.errstate(all="ignore"):
                 value = float(self.function(predictions, labels))
+        except MemoryError:
+            # Not the user's mistake, but the machine's limit.
+            raise
         except Exception as error:
-            raise RunError(f"fitness.measure: {self.name!r} failed: {error!r}") from error
+            raise RunError(
+                f"fitness.measure: {self.name!r} failed: {error!r}\n{users_traceback(error)}"
+            ) from error
         return max(value, self.worst) if math.isfinite(value) else self.worst
 
 

@@ -20,9 +20,10 @@ import numpy as np
 import numpy.typing as npt
 
 from blur_es.errors import InputError, nearest
-from blur_es.files import npz_bytes, read_npz, write_atomically
+from blur_es.files import npz_bytes
 from blur_es.options import from_options
 from blur_es.rule import RuleSpec
+from blur_es.storage import Storage, open_file, read_npz
 
 FloatArray = npt.NDArray[np.floating[Any]]
 
@@ -226,17 +227,26 @@ class Genome:
         return npz_bytes(arrays)
 
     def save(self, path: str | Path) -> None:
-        """Write the genome as one `.npz`, whole or not at all. Raises `OSError`."""
-        write_atomically(Path(path), self.to_bytes())
+        """Write the genome as one `.npz` at a path or URL, whole or not at all.
+
+        Raises `OSError`, and `InputError` for a URL that no installed package knows.
+        """
+        storage, name = open_file(path)
+        storage.write(name, self.to_bytes())
 
     @classmethod
     def load(cls, path: str | Path) -> Genome:
-        """Read a genome file.
+        """Read a genome file at a path or URL.
 
         Raises `InputError` naming the file, what was found and what was expected.
         """
-        path = Path(path)
-        arrays = read_npz(path, "genome file")
+        return cls.read(*open_file(path))
+
+    @classmethod
+    def read(cls, storage: Storage, name: str) -> Genome:
+        """Read a genome file of a folder; like `load`."""
+        path = storage.locate(name)
+        arrays = read_npz(storage, name, "genome file")
         header = _header(path, arrays)
         try:
             rule = from_options(RuleSpec, header["rule"], "rule")
@@ -274,7 +284,7 @@ def _numbers(value: Any) -> FloatArray | None:
     return array.astype(np.float64) if array.dtype.kind in "iuf" else None
 
 
-def _header(path: Path, arrays: Mapping[str, npt.NDArray[Any]]) -> dict[str, Any]:
+def _header(path: str, arrays: Mapping[str, npt.NDArray[Any]]) -> dict[str, Any]:
     expected = "expected a genome file written by blur_es"
     if "header" not in arrays:
         found = ", ".join(sorted(arrays)[:5]) or "no arrays at all"

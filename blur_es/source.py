@@ -13,6 +13,7 @@ from typing import Any
 import yaml
 
 from blur_es.errors import InputError
+from blur_es.storage import open_file
 
 # An experiment file is short; more than this is an alias bomb or no experiment at all.
 MAXIMUM_NODES = 10_000
@@ -22,18 +23,19 @@ MAXIMUM_BYTES = 2**20
 Positions = dict[tuple[str, ...], str]
 
 
-def read(path: Path) -> tuple[dict[str, Any], Positions]:
-    """The tree of a file and its positions.
+def read(path: str | Path) -> tuple[dict[str, Any], Positions]:
+    """The tree of a file, at a path or URL, and its positions.
 
     Raises `InputError` naming the file, the line and what is wrong.
     """
+    storage, name = open_file(path)
     try:
-        size = path.stat().st_size
+        size = storage.size(name)
         if size > MAXIMUM_BYTES:
             raise InputError(
                 f"{path}: {size} bytes, expected an experiment of at most {MAXIMUM_BYTES}"
             )
-        text = path.read_text(encoding="utf-8")
+        text = storage.read(name).decode("utf-8")
     except OSError as error:
         raise InputError(
             f"{path}: cannot read the experiment: {error.strerror or error}"

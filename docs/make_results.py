@@ -19,7 +19,7 @@ from typing import Any
 
 from blur_es.report.style import render
 from blur_es.reproduce.pictures import draw
-from blur_es.reproduce.results import read_results, table_markdown, write_results
+from blur_es.reproduce.results import read_results, results_bytes, table_markdown
 from blur_es.reproduce.schema import ResultConfig, find_results, load_result
 
 DOCS = Path(__file__).parent
@@ -147,7 +147,8 @@ def main(paths: list[str]) -> None:
     """Take in results files, then write the page and the pictures."""
     for path in paths:
         document = read_results(Path(path))
-        write_results(RESULTS / f"{file_name(document)}.json", document)
+        RESULTS.mkdir(parents=True, exist_ok=True)
+        (RESULTS / f"{file_name(document)}.json").write_bytes(results_bytes(document))
     PICTURES.mkdir(parents=True, exist_ok=True)
     for name, document in read_all().items():
         (PICTURES / f"{name}.png").write_bytes(render(draw(document), "png"))

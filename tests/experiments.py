@@ -9,6 +9,8 @@ from blur_es.config import ExperimentConfig, load_config
 from blur_es.errors import InputError
 from blur_es.fleet.evaluator import Evaluator, LocalEvaluator
 from blur_es.meta.trainer import Trainer, TrainingResult
+from blur_es.run.interrupt import InterruptGuard
+from blur_es.run.patience import Patience
 from blur_es.run.store import RunFolder
 
 SMALL = """\
@@ -36,12 +38,15 @@ def small(folder: Path, *overrides: str) -> ExperimentConfig:
     return load_config(write_small(folder), overrides)
 
 
-def train(config: ExperimentConfig, run_dir: Path, **options: Any) -> TrainingResult:
+def train(config: ExperimentConfig, run_dir: str | Path, **options: Any) -> TrainingResult:
     """Begin or continue a run in this process, or on a given evaluator."""
-    run = RunFolder(run_dir, config.run.keep)
+    guard = options.setdefault("guard", InterruptGuard())
+    patience = Patience(guard, options.get("say", lambda message: None))
+    run = RunFolder(run_dir, config.run.keep, patience)
     evaluator: Evaluator = options.pop("evaluator", None) or LocalEvaluator(config.problem())
-    with run.locked():
-        run.check(config.to_dict(), resume=options.pop("resume", False))
+    resume = options.pop("resume", False)
+    with run.locked(resume=resume, take_over=options.pop("take_over", False)):
+        run.check(config.to_dict(), resume=resume)
         trainer = Trainer(config, run, evaluator, **options)
         run.begin(config.to_yaml())
         return trainer.train()

@@ -34,6 +34,7 @@ from blur_es.inner.numpy_loop import NumpyInnerLoop
 from blur_es.report.analysis import growth_figure
 from blur_es.report.html import write_report
 from blur_es.rule import RuleSpec
+from blur_es.run.store import RunFolder
 from tests.experiments import small, train
 from tests.helpers import make_random_episode, moderate_genome
 from tests.test_report import make_run
@@ -370,23 +371,23 @@ def test_missing_data_leave_no_folder(
 
 def test_a_report_shows_the_analysis(here: Path) -> None:
     run = make_run(here / "run")
-    write_report(run)
+    write_report(RunFolder(run))
     assert "Gradient and growth" not in (run / "report.html").read_text()
     # A genome that does not say what it is from: the run's own names no whole experiment.
     genome = Genome.load(run / "genome.npz")
     Genome(genome.rule, genome.fields).save(run / "genome.npz")
     folder = ("--output", str(run / "analysis"))
     assert main(["analyze", str(run / "genome.npz"), "--steps", "2", *folder]) == 0
-    write_report(run)
+    write_report(RunFolder(run))
     page = (run / "report.html").read_text()
     assert "Gradient and growth" in page
     assert "No, of no function at all" in page
     (run / "analysis/summary.txt").unlink()
-    write_report(run)
+    write_report(RunFolder(run))
     assert "analysis cannot be read" in (run / "report.html").read_text()
     # An analysis of another genome is none of this one.
     (run / "analysis/analysis.json").write_text('{"genome_sha256": "0"}')
-    write_report(run)
+    write_report(RunFolder(run))
     assert "Gradient and growth" not in (run / "report.html").read_text()
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from blur_es.errors import InputError
 from blur_es.run.checkpoint import FOLDER, POINTER, Checkpoint, CheckpointStore
+from blur_es.storage import LocalStorage
 
 
 def make_checkpoint(generation: int) -> Checkpoint:
@@ -20,7 +21,7 @@ def make_checkpoint(generation: int) -> Checkpoint:
 
 @pytest.fixture
 def store(tmp_path: Path) -> CheckpointStore:
-    store = CheckpointStore(tmp_path, keep=3)
+    store = CheckpointStore(LocalStorage(tmp_path), keep=3)
     for generation in range(6):
         store.write(make_checkpoint(generation))
     return store
@@ -47,7 +48,7 @@ def test_keeps_the_last_three_and_no_other_file(store: CheckpointStore, tmp_path
 
 
 def test_an_empty_folder_has_none(tmp_path: Path) -> None:
-    assert CheckpointStore(tmp_path, keep=3).latest() == (None, [])
+    assert CheckpointStore(LocalStorage(tmp_path), keep=3).latest() == (None, [])
 
 
 @pytest.mark.parametrize("damage", ["truncate", "flip", "empty", "delete"])
@@ -83,38 +84,65 @@ def test_all_damaged_is_an_error_that_names_each(store: CheckpointStore, tmp_pat
 @pytest.mark.parametrize(
     "pointer",
     [
+        None,
         b"",
         b"{",
         b"[]",
         b'{"checkpoints": 3}',
+        b'{"checkpoints": []}',
         b'{"checkpoints": [{"generation": 1}]}',
         b'{"checkpoints": [{"generation": 1, "file": "../../etc/passwd", "sha256": "0"}]}',
         b'{"checkpoints": [{"generation": "1", "file": "checkpoints/a.npz", "sha256": "0"}]}',
+        b'{"checkpoints": [{"generation": 1, "file": "checkpoints/a.npz", "sha256": "0"}]}',
         b"\xff\xfe",
     ],
 )
-def test_a_damaged_pointer_is_an_error(
-    store: CheckpointStore, tmp_path: Path, pointer: bytes
+def test_a_damaged_pointer_is_done_without(
+    store: CheckpointStore, tmp_path: Path, pointer: bytes | None
 ) -> None:
-    (tmp_path / POINTER).write_bytes(pointer)
-    with pytest.raises(InputError, match=POINTER):
-        store.latest()
+    if pointer is None:
+        (tmp_path / POINTER).unlink()
+    else:
+        (tmp_path / POINTER).write_bytes(pointer)
+    # The newest file is torn as well.
+    for path in (tmp_path / FOLDER).iterdir():
+        if Checkpoint.from_bytes(path.read_bytes(), "").generation == 5:
+            path.write_bytes(path.read_bytes()[:-9])
+    again = CheckpointStore(LocalStorage(tmp_path), keep=3)
+    checkpoint, warnings = again.latest()
+    assert checkpoint is not None
+    assert checkpoint.generation == 4
+    assert any("pointer" in warning or "a.npz" in warning for warning in warnings)
+    again.write(make_checkpoint(5))
+    found, warnings = again.latest()
+    assert found is not None
+    assert (found.generation, warnings) == (5, [])
+    assert len(list((tmp_path / FOLDER).iterdir())) == 3
+
+
+def test_a_checkpoint_that_is_not_the_runs_is_passed_over(store: CheckpointStore) -> None:
+    def take_up(checkpoint: Checkpoint) -> None:
+        if checkpoint.generation > 3:
+            raise InputError("this checkpoint is another experiment's")
+
+    checkpoint, warnings = store.latest(take_up)
+    assert checkpoint is not None
+    assert checkpoint.generation == 3
+    assert len(warnings) == 2
+    assert all(FOLDER in warning for warning in warnings)
 
 
 def test_a_crash_between_file_and_pointer_leaves_the_one_before(
     store: CheckpointStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import blur_es.files as files
-    import blur_es.run.checkpoint as module
+    real = LocalStorage.write
 
-    real = files.write_atomically
+    def crash_at_pointer(self: LocalStorage, name: str, content: bytes) -> None:
+        if name == POINTER:
+            raise OSError(28, "No space left on device", name)
+        real(self, name, content)
 
-    def crash_at_pointer(path: Path, content: bytes) -> None:
-        if path.name == POINTER:
-            raise OSError(28, "No space left on device", str(path))
-        real(path, content)
-
-    monkeypatch.setattr(module, "write_atomically", crash_at_pointer)
+    monkeypatch.setattr(LocalStorage, "write", crash_at_pointer)
     with pytest.raises(OSError, match="No space left"):
         store.write(make_checkpoint(6))
     checkpoint, warnings = store.latest()

@@ -58,8 +58,8 @@ def start(*arguments: str, cwd: Path) -> subprocess.Popen[str]:
     )
 
 
-def wait_for_generation(run: Path, generation: int) -> None:
-    deadline = time.monotonic() + 120
+def wait_for_generation(run: Path, generation: int, seconds: float = 120) -> None:
+    deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         metrics = run / "metrics.jsonl"
         if metrics.exists() and metrics.read_text().count("\n") >= generation:
@@ -90,6 +90,7 @@ def long_hash(tmp_path_factory: pytest.TempPathFactory) -> str:
         (signal.SIGTERM, ("--local",)),
         (signal.SIGKILL, ("--local",)),
         (signal.SIGINT, ("--workers", "2")),
+        (signal.SIGTERM, ("--workers", "2")),
         (signal.SIGKILL, ("--workers", "2")),
     ],
 )

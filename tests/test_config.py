@@ -45,7 +45,14 @@ def test_yaml_means_what_people_mean(tmp_path: Path) -> None:
 
 def test_identity_leaves_out_how_long_and_where(tmp_path: Path) -> None:
     base = load(tmp_path, SMALL).identity()
-    for same in ("meta.generations=9", "meta.stop.hours=1", "fleet.workers=7", "run.keep=9"):
+    for same in (
+        "meta.generations=9",
+        "meta.stop.hours=1",
+        "meta.compare=true",
+        "meta.test_episodes=9",
+        "fleet.workers=7",
+        "run.keep=9",
+    ):
         assert load(tmp_path, SMALL, same).identity() == base
     for other in ("seed=9", "meta.sigma=0.1", "rule.states=3", "tasks.0.name=and", "name=x"):
         assert load(tmp_path, SMALL, other).identity() != base
@@ -203,6 +210,6 @@ def test_a_grid_of_experiments(tmp_path: Path) -> None:
         assert list(point.network.hidden) == settings["network.hidden"]
         assert point.tasks[0] == settings["tasks.0"]
         assert point.seed == 5
-    assert vary_config(config, {}) == [({}, config)]
+    assert [point.to_dict() for _, point in vary_config(config, {})] == [config.to_dict()]
     with pytest.raises(InputError, match=r"network.hiden = \[3\]: network.hiden: unknown key"):
         vary_config(config, {"network.hiden": [[3]]})

@@ -95,7 +95,7 @@ def test_killed_workers_are_replaced_and_their_work_done_again(
         thread.join()
         fleet.close()
     assert killed > 0
-    assert fleet.lost_workers > 0
+    assert fleet.telemetry.lost_workers > 0
     assert genome_hash(disturbed) == genome_hash(undisturbed)
 
 

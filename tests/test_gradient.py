@@ -313,8 +313,6 @@ def test_a_split_gives_each_backend_its_share(tmp_path: Path, gpu_ray_address: s
 
 
 def test_a_split_waits_for_a_lost_kind(tmp_path: Path, gpu_ray_address: str) -> None:
-    import ray
-
     config = small(tmp_path, "fleet.split={jax: 1, numba: 1}")
     population = np.stack(
         [random_genome(config.rule, np.random.default_rng(i)).vector for i in range(6)]
@@ -323,14 +321,13 @@ def test_a_split_waits_for_a_lost_kind(tmp_path: Path, gpu_ray_address: str) -> 
     fleet = RayFleet(config.problem(), None, gpu_ray_address, split=config.fleet.shares())
     try:
         before = fleet.evaluate(population, episodes)
-        for worker in list(fleet._workers.values()):
+        for worker in list(fleet.roster.serving.values()):
             if worker.kind.backend == "jax":
-                process = ray.get(worker.actor.describe.remote()).process
-                os.kill(process, signal.SIGKILL)
+                os.kill(worker.process, signal.SIGKILL)
         after = fleet.evaluate(population, episodes)
     finally:
         fleet.close()
-    assert fleet.lost_workers == 1
+    assert fleet.telemetry.lost_workers == 1
     np.testing.assert_array_equal(after.fitness, before.fitness)
 
 

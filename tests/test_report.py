@@ -19,6 +19,7 @@ from blur_es.report.figures import curves_figure, fitness_figure, genome_figure
 from blur_es.report.html import write_report
 from blur_es.report.words import rule_in_words
 from blur_es.rule import RuleSpec
+from blur_es.run.store import RunFolder
 
 HOSTILE = "<script>alert('1')</script>\"&$\\frac$"
 
@@ -284,9 +285,9 @@ class Page(html.parser.HTMLParser):
 
 def test_a_report_holds_everything_and_needs_nothing(tmp_path: Path) -> None:
     folder = make_run(tmp_path / "run")
-    path = write_report(folder)
-    assert path == folder / "report.html"
-    text = path.read_text(encoding="utf-8")
+    path = write_report(RunFolder(folder))
+    assert path == str(folder / "report.html")
+    text = Path(path).read_text(encoding="utf-8")
     page = Page(text)
     assert len(page.addresses) == 3
     assert all(address.startswith("data:image/svg+xml;base64,") for address in page.addresses)
@@ -316,7 +317,7 @@ def test_a_report_holds_everything_and_needs_nothing(tmp_path: Path) -> None:
 
 def test_pictures_ask_for_nothing(tmp_path: Path) -> None:
     folder = make_run(tmp_path / "run", HOSTILE)
-    write_report(folder)
+    write_report(RunFolder(folder))
     for svg in (folder / "figures").glob("*.svg"):
         text = svg.read_text(encoding="utf-8")
         assert "<script" not in text
@@ -331,7 +332,7 @@ def test_a_report_written_twice_is_the_same(tmp_path: Path) -> None:
     folder = make_run(tmp_path / "run")
 
     def written() -> dict[str, bytes]:
-        write_report(folder)
+        write_report(RunFolder(folder))
         files = [folder / "report.html", *(folder / "figures").iterdir()]
         return {file.name: file.read_bytes() for file in files}
 
@@ -340,7 +341,7 @@ def test_a_report_written_twice_is_the_same(tmp_path: Path) -> None:
 
 def test_hostile_names_are_shown_and_not_run(tmp_path: Path) -> None:
     folder = make_run(tmp_path / "run", HOSTILE)
-    text = write_report(folder).read_text(encoding="utf-8")
+    text = Path(write_report(RunFolder(folder))).read_text(encoding="utf-8")
     assert "<script" not in text
     page = Page(text)
     assert "script" not in page.tags
@@ -359,7 +360,7 @@ def test_without_an_optional_file_a_sentence_says_so(
 ) -> None:
     folder = make_run(tmp_path / "run")
     (folder / missing).unlink()
-    assert sentence in Page(write_report(folder).read_text(encoding="utf-8")).text
+    assert sentence in Page(Path(write_report(RunFolder(folder))).read_text(encoding="utf-8")).text
 
 
 def test_empty_optional_contents(tmp_path: Path) -> None:
@@ -367,7 +368,7 @@ def test_empty_optional_contents(tmp_path: Path) -> None:
     write_json(folder, "comparison.json", {"comparisons": []})
     write_json(folder, "result.json", {})
     write_lines(folder, [])
-    text = Page(write_report(folder).read_text(encoding="utf-8")).text
+    text = Page(Path(write_report(RunFolder(folder))).read_text(encoding="utf-8")).text
     assert "asked for no comparison" in text
     assert "holds no generation" in text
     assert "was not written down" in text
@@ -377,7 +378,7 @@ def test_several_tasks_have_a_picture_each(tmp_path: Path) -> None:
     folder = make_run(tmp_path / "run")
     comparisons = [make_comparison(task=task).to_json() for task in ("one", "two")]
     write_json(folder, "comparison.json", {"comparisons": comparisons})
-    page = Page(write_report(folder).read_text(encoding="utf-8"))
+    page = Page(Path(write_report(RunFolder(folder))).read_text(encoding="utf-8"))
     assert len(page.addresses) == 4
     assert (folder / "figures" / "curves-2.svg").exists()
 
@@ -387,7 +388,7 @@ def test_a_missing_file_is_named(tmp_path: Path, missing: str) -> None:
     folder = make_run(tmp_path / "run")
     (folder / missing).unlink()
     with pytest.raises(InputError, match=missing):
-        write_report(folder)
+        write_report(RunFolder(folder))
     assert not (folder / "report.html").exists()
 
 
@@ -414,7 +415,7 @@ def test_a_damaged_file_is_named(tmp_path: Path, name: str, content: bytes) -> N
     folder = make_run(tmp_path / "run")
     (folder / name).write_bytes(content)
     with pytest.raises(InputError, match=name):
-        write_report(folder)
+        write_report(RunFolder(folder))
 
 
 @pytest.mark.parametrize(
@@ -428,5 +429,5 @@ def test_a_damaged_file_is_named(tmp_path: Path, name: str, content: bytes) -> N
 def test_odd_results_are_shown_as_they_are(tmp_path: Path, result: dict[str, Any]) -> None:
     folder = make_run(tmp_path / "run")
     write_json(folder, "result.json", result)
-    tags = Page(write_report(folder).read_text(encoding="utf-8")).tags
+    tags = Page(Path(write_report(RunFolder(folder))).read_text(encoding="utf-8")).tags
     assert not {"b", "i", "script"} & set(tags)

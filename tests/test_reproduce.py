@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -55,7 +56,7 @@ picture: {kind: curves, series: normalisation, panels: task}
 paper:
   - {where: {normalisation: both, task: xor}, accuracy: 0.9, source: nowhere}
 quick:
-  train.meta.generations: 3
+  train.meta.generations: 40
 """
 
 
@@ -66,11 +67,19 @@ def tiny(folder: Path, text: str = TINY, quick: bool = True) -> Result:
 
 
 def local(folder: Path, **more: Any) -> ReproduceOptions:
-    return ReproduceOptions(output=folder / "out", local=True, **more)
+    return ReproduceOptions(output=str(folder / "out"), local=True, **more)
 
 
 # One training of each kind, no opponents: what compiles takes most of the time here.
 SMALL = re.sub(r"seeds: 2", "seeds: 1", re.sub(r"  opponents: .*\n", "", TINY))
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], Path]:
+    """The small result, made in this process without a disturbance, and its folder."""
+    folder = tmp_path_factory.mktemp("small")
+    document, _ = make_result(tiny(folder, SMALL), local(folder))
+    return document, folder / "out"
 
 
 def without_times(document: dict[str, Any]) -> dict[str, Any]:
@@ -127,8 +136,8 @@ def test_the_figures_that_are_promised_are_there() -> None:
         (", panels: task", "", "tiny.yaml:25: picture: nothing in it shows task"),
         ("both, task: xor", "bath, task: xor", "tiny.yaml:27: paper.0.where.*did you mean 'both'"),
         ("  rule: {states", "  seed: 3\n  rule: {states", "tiny.yaml:7: train.seed"),
-        ("train.meta.generations: 3", "train.meta.generations: x", "tiny.yaml:29.*generations"),
-        ("train.meta.generations: 3", "sseds: 3", "tiny.yaml:29: sseds: unknown key"),
+        ("train.meta.generations: 40", "train.meta.generations: x", "tiny.yaml:29.*generations"),
+        ("train.meta.generations: 40", "sseds: 3", "tiny.yaml:29: sseds: unknown key"),
     ],
 )
 def test_what_is_wrong_is_named_with_its_line(
@@ -152,7 +161,8 @@ def test_an_unknown_name_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
 def test_a_result_is_made_once_and_read_back(tmp_path: Path) -> None:
     result = tiny(tmp_path)
     said: list[str] = []
-    document, paths = make_result(result, local(tmp_path), said.append)
+    document, places = make_result(result, local(tmp_path), said.append)
+    paths = [Path(place) for place in places]
     assert [path.name for path in paths] == [
         *("results.json", "table.txt", "picture.png", "picture.svg")
     ]
@@ -186,14 +196,16 @@ def test_a_result_is_made_once_and_read_back(tmp_path: Path) -> None:
     assert render(draw(again), "svg") == paths[3].read_bytes()
 
 
-def test_ray_and_this_process_find_the_same(tmp_path: Path, ray_address: str) -> None:
+def test_ray_and_this_process_find_the_same(
+    tmp_path: Path, ray_address: str, small: tuple[dict[str, Any], Path]
+) -> None:
     """Also where the folder is not on the machine of the task, so that its files are sent."""
-    alone, _ = make_result(tiny(tmp_path, SMALL), local(tmp_path))
+    tiny(tmp_path, SMALL)
     code = (
         "import sys; from pathlib import Path; import ray\n"
         "from blur_es.reproduce import runner, schema\n"
         "result = schema.load_result(Path(sys.argv[1]), True)\n"
-        "options = runner.ReproduceOptions(output=Path(sys.argv[2]), address=sys.argv[3])\n"
+        "options = runner.ReproduceOptions(output=sys.argv[2], address=sys.argv[3])\n"
         "run = runner._run_on_ray\n"
         "runner._run_on_ray = lambda ray, home, *rest: run(ray, 'elsewhere', *rest)\n"
         "runner.make_result(result, options)\n"
@@ -208,20 +220,22 @@ def test_ray_and_this_process_find_the_same(tmp_path: Path, ray_address: str) ->
     assert done.returncode == 0, done.stderr
     folder = tmp_path / "ray" / "tiny-quick"
     assert without_times(read_results(folder / "results.json")) == json.loads(
-        json.dumps(without_times(alone))
+        json.dumps(without_times(small[0]))
     )
     runs = list((folder / "trainings").iterdir())
     assert len(runs) == 2
     assert all((run / GENOME).exists() and (run / RESULT).exists() for run in runs)
 
 
-def test_a_killed_command_goes_on_to_the_same_result(tmp_path: Path) -> None:
-    undisturbed, _ = make_result(tiny(tmp_path, SMALL, quick=False), local(tmp_path))
+def test_a_killed_command_goes_on_to_the_same_result(
+    tmp_path: Path, small: tuple[dict[str, Any], Path]
+) -> None:
+    tiny(tmp_path, SMALL)
     command = [
         *(sys.executable, "-m", "blur_es.cli", "reproduce", str(tmp_path / "tiny.yaml")),
-        *("--output", str(tmp_path / "killed"), "--local"),
+        *("--output", str(tmp_path / "killed"), "--local", "--quick"),
     ]
-    folder = tmp_path / "killed" / "tiny"
+    folder = tmp_path / "killed" / "tiny-quick"
     for number, expected in ((signal.SIGKILL, -signal.SIGKILL), (signal.SIGINT, 130)):
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
         before = len(list(folder.glob("trainings/*/checkpoint.json")))
@@ -236,11 +250,13 @@ def test_a_killed_command_goes_on_to_the_same_result(tmp_path: Path) -> None:
         assert number == signal.SIGKILL or output.endswith("goes on from here\n")
     assert subprocess.run(command, capture_output=True, timeout=120, check=False).returncode == 0
     found = read_results(folder / "results.json")
-    assert without_times(found) == json.loads(json.dumps(without_times(undisturbed)))
+    assert without_times(found) == json.loads(json.dumps(without_times(small[0])))
 
 
-def test_a_file_that_has_changed_is_not_mixed_with_its_past(tmp_path: Path) -> None:
-    make_result(tiny(tmp_path, SMALL), local(tmp_path))
+def test_a_file_that_has_changed_is_not_mixed_with_its_past(
+    tmp_path: Path, small: tuple[dict[str, Any], Path]
+) -> None:
+    shutil.copytree(small[1], tmp_path / "out")
     genomes = sorted((tmp_path / "out").rglob("*.npz"))
     stamps = [path.stat().st_mtime_ns for path in genomes]
     changed = tiny(tmp_path, SMALL.replace("hidden: [8]", "hidden: [9]"))
@@ -281,12 +297,13 @@ PICTURES = {
 }
 
 
-def test_every_kind_of_picture_is_drawn(tmp_path: Path) -> None:
+def test_every_kind_of_picture_is_drawn(tmp_path: Path, small: tuple[dict[str, Any], Path]) -> None:
+    shutil.copytree(small[1], tmp_path / "out")
     for kind, picture in PICTURES.items():
         # All of the same trainings.
         result = tiny(tmp_path, re.sub(r"picture: .*", f"picture: {picture}", SMALL))
         document, paths = make_result(result, local(tmp_path))
-        assert paths[2].stat().st_size > 5_000
+        assert Path(paths[2]).stat().st_size > 5_000
         if kind == "functions":
             maps = [row["map"] for row in document["rows"]]
             assert {content["classes"] for content in maps} == {2, 5}
@@ -298,7 +315,7 @@ def test_every_kind_of_picture_is_drawn(tmp_path: Path) -> None:
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("path", RESULT_FILES, ids=lambda path: path.stem)
 def test_the_quick_variants_run(path: Path, tmp_path: Path, ray_address: str) -> None:
-    options = ReproduceOptions(output=tmp_path, address=ray_address)
+    options = ReproduceOptions(output=str(tmp_path), address=ray_address)
     document, paths = make_result(load_result(path, quick=True), options)
     assert document["rows"]
-    assert all(made.stat().st_size for made in paths)
+    assert all(Path(made).stat().st_size for made in paths)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 
 from blur_es.config import ExperimentConfig, load_config
-from blur_es.errors import InputError, RunError
+from blur_es.errors import InputError
 from blur_es.fitness import FloatArray
 from blur_es.fleet.evaluator import EpisodeRange, LocalEvaluator
 from blur_es.genome import Genome
@@ -174,29 +175,6 @@ def test_other_hardware_is_refused_unless_accepted(
     assert result.genome.provenance["reproducible"] is False
 
 
-def test_a_full_disk_stops_the_run_with_its_checkpoint_intact(
-    tmp_path: Path, undisturbed: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    import blur_es.files as files
-    import blur_es.run.checkpoint as module
-
-    real, written = files.write_atomically, 0
-
-    def fills_up(path: Path, content: bytes) -> None:
-        nonlocal written
-        written += 1
-        if written > 6:
-            raise OSError(28, "No space left on device", str(path))
-        real(path, content)
-
-    config = small(tmp_path)
-    with monkeypatch.context() as patch:
-        patch.setattr(module, "write_atomically", fills_up)
-        with pytest.raises(RunError, match="No space left on device"):
-            train(config, tmp_path / "run")
-    assert genome_hash(train(config, tmp_path / "run", resume=True)) == hash_of(undisturbed)
-
-
 def test_diverging_genomes_are_counted_and_harmless(tmp_path: Path) -> None:
     config = small(
         tmp_path,
@@ -244,8 +222,9 @@ def test_a_failure_before_the_first_write_leaves_no_folder(tmp_path: Path) -> No
     assert not (tmp_path / "deep" / "run").exists()
 
 
-def delete_pointer(run: Path) -> None:
+def delete_checkpoints(run: Path) -> None:
     (run / "checkpoint.json").unlink()
+    shutil.rmtree(run / "checkpoints")
 
 
 def empty_config(run: Path) -> None:
@@ -275,7 +254,7 @@ def checkpoints_of_another(run: Path) -> None:
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (delete_pointer, "no checkpoint.json"),
+        (delete_checkpoints, "no checkpoints"),
         (empty_config, "config.yaml: this file is damaged"),
         (delete_config, "config.yaml: cannot read"),
         (spoil_metrics, "metrics.jsonl:2"),

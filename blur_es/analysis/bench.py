@@ -31,6 +31,7 @@ from blur_es.errors import InputError
 from blur_es.fitness import make_measure
 from blur_es.genome import random_genome
 from blur_es.inner import BACKENDS, make_inner_loop
+from blur_es.inner.base import STATISTICS_BATCHES
 from blur_es.rule import RuleSpec
 from blur_es.tasks import make_task
 from blur_es.threads import limit_loaded_libraries, peak_memory
@@ -254,7 +255,7 @@ def _pieces(workload: Workload) -> dict[str, Callable[[], object]]:
     rule, sizes, spec = workload.rule, workload.sizes, workload.spec
     rows, states = spec.batch_size, rule.states
     layers = len(sizes) - 1
-    forward = spec.unroll + 4 + spec.query_batches
+    forward = spec.unroll + min(STATISTICS_BATCHES, spec.unroll) + spec.query_batches
     generator = random_generator(3)
     widest = max(sizes[1:])
     values = generator.standard_normal(states * rows * widest, dtype=np.float32)

@@ -6,113 +6,110 @@ workers did counts once. Results are put where they belong by genome, never by a
 
 from __future__ import annotations
 
-import collections
+import contextlib
 import dataclasses
 import logging
 import math
-import os
-import re
+import signal
 import socket
+import threading
 import time
-from collections.abc import Callable, Mapping
-from pathlib import Path
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
+from blur_es.episode import Phase
 from blur_es.errors import RunError
-from blur_es.fitness import FloatArray
+from blur_es.fitness import FloatArray, make_measure
+from blur_es.fleet.chaos import SLOWNESS, Chaos, Fault, Injection
+from blur_es.fleet.chunks import Chunk, Outstanding, Plan, Row, Share
+from blur_es.fleet.computing import ChunkFailure, ChunkResult
 from blur_es.fleet.evaluator import EpisodeRange, Problem
-from blur_es.fleet.worker import ChunkResult, Description, EvaluationWorker
+from blur_es.fleet.failures import (
+    ERRORS,
+    Failure,
+    FatalGenomeError,
+    Verdict,
+    cause_of,
+    classify,
+    deadline_seconds,
+    judge,
+)
+from blur_es.fleet.roster import Autoscale, Kind, Roster, Worker
+from blur_es.fleet.telemetry import Telemetry
+from blur_es.fleet.worker import Suffering
 from blur_es.inner import Evaluation, GradientEvaluation, PieceTooLargeError
-from blur_es.threads import ONE_THREAD
 
 logger = logging.getLogger(__name__)
 
-# A call should take long against its overhead of a millisecond or two, and a generation
-# should come in several rounds of calls so that a slow worker holds up little.
-SHORTEST_CHUNK_SECONDS = 0.05
-ROUNDS = 4
-
-# A chunk that kills this many workers is not tried on another.
-DEATHS_OF_A_CHUNK = 3
-ERRORS_OF_A_CHUNK = 2
-
-# So many workers in a row that do not come up: it is not bad luck.
-FAILED_STARTS = 3
-# With no worker at all for this long, the run stops; once there is one, it does not wait
-# longer than this for the others before it begins.
-START_SECONDS = 300.0
+# With no worker of some kind for this long, the run stops...
+WAIT_SECONDS = 300.0
+# ...and once there is one of each, a run that begins waits no longer than this for the others.
 GRACE_SECONDS = 30.0
 CONNECT_SECONDS = 10.0
-WAIT_SECONDS = 1.0
+# How long the head sleeps at most, and while somebody is idle who may repeat what is late.
+SLEEP_SECONDS = 0.5
+IDLE_SLEEP_SECONDS = 0.02
+# Before work is tried again for which the object store had no room.
+STORE_SECONDS = 1.0
+# Between two workers that make room for a fresh one: starting takes a while.
+RENEW_SECONDS = 15.0
+# A newer measurement of a worker's speed counts so much against the older ones.
+NEWEST = 0.3
 
-
-@dataclasses.dataclass(frozen=True)
-class _Kind:
-    """Workers that compute alike: their backend and what Ray grants each of them."""
-
-    backend: str
-    on_gpu: bool
-    wanted: int
-
-    def options(self) -> dict[str, Any]:
-        """Of the Ray actor."""
-        environment = dict(ONE_THREAD)
-        if self.on_gpu:
-            # The head keeps JAX to its processor; here it may take what it finds, and kernels
-            # whose bits differ from run to run are switched off.
-            environment["JAX_PLATFORMS"] = ""
-            flags = (os.environ.get("XLA_FLAGS", ""), "--xla_gpu_deterministic_ops=true")
-            environment["XLA_FLAGS"] = " ".join(flags).strip()
-        return {
-            "num_cpus": 1,
-            "num_gpus": int(self.on_gpu),
-            "max_restarts": 0,
-            "runtime_env": {"env_vars": environment},
-        }
-
-
-@dataclasses.dataclass
-class _Chunk:
-    """Items `start` to `stop` of the work in hand, for workers of some backends."""
-
-    start: int
-    stop: int
-    backends: tuple[str, ...]
-    deaths: int = 0
-    errors: int = 0
-
-
-@dataclasses.dataclass
-class _Worker:
-    """A Ray actor and its kind."""
-
-    actor: Any
-    number: int
-    kind: _Kind
+Submit = Callable[[Any, int, int, str, Suffering | None], Any]
 
 
 @dataclasses.dataclass(eq=False)
 class _Work:
-    """Items that are computed for one call, and what is there of them.
+    """Items that are computed for one call of the fleet.
 
     Attributes:
+        plan: which of them are done, in hand or waiting.
         submit: sends items `start` to `stop` to an actor.
-        results: rows of arrays by item, None where they are not there yet.
-        waiting: chunks that nobody works on.
-        name: of the items, for messages.
+        noun: what the items are.
+        about: names them for people, without their numbers.
+        weight: what an item costs against others of its noun.
+        call: tells calls apart for which a worker has to compile anew.
+        evaluations: of an item.
+        diverged: the row of an item that is given up.
+        fatal: the error that names an item.
     """
 
-    submit: Callable[[Any, int, int], Any]
-    results: list[tuple[npt.NDArray[Any], ...] | None]
-    waiting: collections.deque[_Chunk]
-    name: str
+    plan: Plan
+    submit: Submit
+    noun: str
+    about: str
+    weight: float
+    call: object
+    evaluations: int
+    diverged: Callable[[], Row]
+    fatal: Callable[[int, str], FatalGenomeError]
 
-    def done(self, chunk: _Chunk) -> bool:
-        """Whether there is a result for every item of a chunk."""
-        return all(result is not None for result in self.results[chunk.start : chunk.stop])
+    def describe(self, chunk: Chunk) -> str:
+        """For people: `genomes 0-15 of generation 3`."""
+        return f"{self.noun} {chunk.start}-{chunk.stop - 1} of {self.about}"
+
+
+@dataclasses.dataclass(eq=False)
+class _Flight:
+    """A chunk on its way: who computes it, since when, and what to expect of it."""
+
+    worker: Worker
+    chunk: Chunk
+    work: _Work
+    began: float
+    expected: float | None
+    deadline: float
+    injection: Injection | None
+
+    def remaining(self, now: float) -> float:
+        """Seconds until it may be there; of one that is late, as many as it is late."""
+        if self.expected is None:
+            return math.inf
+        return abs(self.began + self.expected - now)
 
 
 class RayFleet:
@@ -121,13 +118,19 @@ class RayFleet:
     Args:
         problem: what to evaluate on. Its backend `auto` is JAX where the cluster has GPUs, and
             Numba otherwise.
-        workers: number of workers; None for one a GPU or one a core of the cluster.
+        workers: number of workers at most; None for one a GPU or one a core of the cluster.
         address: an existing cluster (`auto`, `ray://...`, host:port); None starts a local
             one, which `close` ends.
         data_dir: folder of data sets, as on this machine.
         split: workers of two backends, JAX on GPUs and Numba on cores: the share of the
             genomes by backend, each of which waits for its own workers; or `any`, for
             whoever is free, whose results depend on chance in their last digits.
+        autoscale: what to ask the cluster's autoscaler for; None for nothing.
+        wait_seconds: how long to be without a worker that is needed.
+        on_fatal_genome: `stop`, or take a genome that kills workers as `diverged`.
+        chaos: faults to inject.
+        run: name of the run, for the names of workers and the tags of metrics.
+        mixed_hardware: take in workers whose arithmetic rounds otherwise.
 
     Raises:
         RunError: no cluster at the address, or no worker that starts.
@@ -140,6 +143,13 @@ class RayFleet:
         address: str | None = None,
         data_dir: str | None = None,
         split: Mapping[str, float] | Literal["any"] | None = None,
+        *,
+        autoscale: Autoscale | None = None,
+        wait_seconds: float = WAIT_SECONDS,
+        on_fatal_genome: Literal["stop", "diverged"] = "stop",
+        chaos: Chaos | None = None,
+        run: str = "run",
+        mixed_hardware: bool = False,
     ) -> None:
         import ray
 
@@ -149,22 +159,23 @@ class RayFleet:
         if self._connected_here:
             self._connect(address, workers)
         self._problem = problem
-        self._arguments = (data_dir, [str(Path.cwd())])
-        self._actor_class = self._ray.remote(EvaluationWorker)
         self._split = split
-        self._kinds = self._choose_kinds(problem.backend, workers)
-        self._workers: dict[int, _Worker] = {}
-        self._joining: dict[Any, _Worker] = {}
-        self._flying: dict[Any, tuple[_Worker, _Chunk, _Work]] = {}
-        self._started = 0
-        self._refused: collections.Counter[str] = collections.Counter()
-        self._problems: list[str] = []
-        self._first: dict[str, Description] = {}
-        self._item_seconds: dict[tuple[str, str], float] = {}
+        self._wait_seconds = wait_seconds
+        self._on_fatal_genome = on_fatal_genome
+        self._chaos = chaos
+        self._flying: dict[Any, _Flight] = {}
+        self._calls = 0
+        self._nodes_killed = 0
+        self._node_is_due = False
+        self._told_no_node = False
+        self._gave_up = False
+        self._renewed = float("-inf")
+        self._alive: dict[str, int] = {}
+        self._unstaffed: dict[tuple[str, ...], float] = {}
         self._piece = problem.piece
-        self.lost_workers = 0
-        self.repeated_chunks = 0
-        self.late_results = 0
+        kinds = self._choose_kinds(problem.backend, workers)
+        self.telemetry = Telemetry(ray, run)
+        self.roster = Roster(ray, problem, kinds, data_dir, run, autoscale, mixed_hardware)
         try:
             self._wait_for_workers()
         except BaseException:
@@ -174,57 +185,106 @@ class RayFleet:
     @property
     def workers(self) -> int:
         """Number of workers alive."""
-        return len(self._workers)
+        return len(self.roster.serving)
 
     @property
     def backends(self) -> tuple[str, ...]:
         """Those that compute."""
-        return tuple(kind.backend for kind in self._kinds)
+        return tuple(kind.backend for kind in self.roster.kinds)
 
     @property
     def digest(self) -> str:
         """The common digest of the workers, or those of each backend."""
-        digests = [self._first[backend].digest for backend in sorted(self.backends)]
+        digests = [self.roster.first[backend].digest for backend in sorted(self.backends)]
         return digests[0] if len(digests) == 1 else " ".join(digests)
 
     @property
     def reproducible(self) -> bool:
         """See `Evaluator.reproducible`."""
-        return self._split != "any"
+        return self._split != "any" and not self._gave_up and not self.roster.mixed
 
     @property
     def piece(self) -> int | None:
         """See `Evaluator.piece`: what fits the smallest device that joined at the start."""
-        if self._piece is None and "jax" in self._first:
-            self._piece = self._first["jax"].piece
+        if self._piece is None:
+            self._piece = self.roster.smallest_piece
         return self._piece
 
     def use_piece(self, piece: int) -> None:
         """See `Evaluator.use_piece`."""
         self._piece = piece
 
+    def report(self, head_seconds: float) -> dict[str, Any]:
+        """See `Evaluator.report`."""
+        return self.telemetry.report(head_seconds)
+
     def evaluate(self, genomes: FloatArray, episodes: EpisodeRange) -> Evaluation:
         """See `Evaluator.evaluate`. Raises `RunError` if the work cannot be done."""
         piece = self.piece
-        fitness, diverged = self._spread(
-            len(genomes),
-            lambda actor, start, stop: actor.evaluate.remote(genomes[start:stop], episodes, piece),
-            f"genomes of generation {episodes.generation}",
-            # A piece that is not full costs as much as a full one.
-            max(1, (piece or 1) // episodes.replicas),
+        # A piece that is not full costs as much as a full one.
+        unit = max(1, (piece or 1) // episodes.replicas)
+        each = episodes.replicas * len(self._problem.tasks)
+        about = _about(episodes)
+
+        def submit(
+            actor: Any, start: int, stop: int, name: str, suffering: Suffering | None
+        ) -> Any:
+            method = actor.evaluate.options(name=name)
+            return method.remote(genomes[start:stop], episodes, piece, suffering)
+
+        def diverged() -> Row:
+            return np.repeat(self._worst()[:, None], each, axis=1), np.ones(each, np.bool_)
+
+        def fatal(index: int, last: str) -> FatalGenomeError:
+            vector = np.array(genomes[index], np.float64)
+            return FatalGenomeError(vector, index, about, last)
+
+        work = _Work(
+            plan=Plan(len(genomes), self._shares(len(genomes), unit)),
+            submit=submit,
+            noun="genomes",
+            about=about,
+            weight=each * (episodes.unroll or self._problem.spec.unroll),
+            call=("genomes", episodes.phase, episodes.unroll, episodes.replicas),
+            evaluations=each,
+            diverged=diverged,
+            fatal=fatal,
         )
-        return Evaluation(fitness.swapaxes(0, 1), diverged)
+        fitness, lost = self._spread(work)
+        return Evaluation(fitness.swapaxes(0, 1), lost)
 
     def gradients(self, genome: FloatArray, episodes: EpisodeRange) -> GradientEvaluation:
         """See `Evaluator.gradients`. Raises `RunError` if the work cannot be done."""
         piece = self.piece
-        fitness, diverged, gradients = self._spread(
-            episodes.replicas * len(self._problem.tasks),
-            lambda actor, start, stop: actor.gradients.remote(genome, episodes, start, stop, piece),
-            f"episodes of generation {episodes.generation}",
-            min(piece or 1, episodes.replicas),
+        count = episodes.replicas * len(self._problem.tasks)
+        about = _about(episodes)
+
+        def submit(
+            actor: Any, start: int, stop: int, name: str, suffering: Suffering | None
+        ) -> Any:
+            method = actor.gradients.options(name=name)
+            return method.remote(genome, episodes, start, stop, piece, suffering)
+
+        def diverged() -> Row:
+            return self._worst(), np.array(True), np.full(len(genome), np.nan)
+
+        def fatal(index: int, last: str) -> FatalGenomeError:
+            return FatalGenomeError(np.array(genome, np.float64), None, about, last)
+
+        unit = min(piece or 1, episodes.replicas)
+        work = _Work(
+            plan=Plan(count, self._shares(count, unit)),
+            submit=submit,
+            noun="episodes",
+            about=about,
+            weight=episodes.unroll or self._problem.spec.unroll,
+            call=("episodes", episodes.phase, episodes.unroll),
+            evaluations=1,
+            diverged=diverged,
+            fatal=fatal,
         )
-        return GradientEvaluation(fitness.T, diverged, gradients)
+        fitness, lost, gradients = self._spread(work)
+        return GradientEvaluation(fitness.T, lost, gradients)
 
     def close(self) -> None:
         """End the workers, and the connection or cluster that was opened for them."""
@@ -233,256 +293,425 @@ class RayFleet:
             self._ray.shutdown()
 
     def _end_workers(self) -> None:
-        for worker in [*self._workers.values(), *self._joining.values()]:
-            self._ray.kill(worker.actor)
-        self._workers.clear()
-        self._joining.clear()
+        self.roster.end()
         self._flying.clear()
 
-    def _choose_kinds(self, backend: str, workers: int | None) -> list[_Kind]:
-        resources = self._ray.cluster_resources()
-        gpus, cores = int(resources.get("GPU", 0)), max(1, int(resources.get("CPU", 1)))
-        if self._split is None:
-            if backend == "auto":
-                backend = "jax" if gpus else "numba"
-            on_gpu = backend == "jax" and gpus > 0
-            return [_Kind(backend, on_gpu, workers or (gpus if on_gpu else cores))]
-        if not gpus or cores <= gpus:
-            raise RunError(
-                f"fleet.split: this cluster has {gpus} GPUs and {cores} cores; expected a GPU for "
-                "the JAX workers and cores that are not theirs for the Numba workers"
-            )
-        return [_Kind("jax", True, gpus), _Kind("numba", False, cores - gpus)]
+    def _worst(self) -> npt.NDArray[np.float64]:
+        """The values (M,) of the measures for an evaluation that diverged."""
+        measures = make_measure(self._problem.measure), make_measure("accuracy")
+        return np.array([measure.worst for measure in measures])
 
-    def _spread(
-        self, count: int, submit: Callable[[Any, int, int], Any], name: str, unit: int
-    ) -> tuple[npt.NDArray[Any], ...]:
-        """Have all items computed; their arrays, stacked in the order of the items.
-
-        Chunks of JAX workers are whole multiples of `unit` items.
-        """
-        work = _Work(submit, [None] * count, collections.deque(), name)
-        for start, stop, backends in self._shares(count):
-            whole = unit if backends == ("jax",) else 1
-            size = self._chunk_size(stop - start, backends, whole, name)
-            work.waiting.extend(
-                _Chunk(first, min(first + size, stop), backends)
-                for first in range(start, stop, size)
-            )
-        while any(result is None for result in work.results):
-            self._fill()
-            needed = {chunk.backends for chunk in work.waiting}
-            alive = {worker.kind.backend for worker in self._workers.values()}
-            if any(alive.isdisjoint(backends) for backends in needed):
-                self._wait_for_workers()
-            self._hand_out(work)
-            for reference in self._ready([*self._joining, *self._flying]):
-                if reference in self._joining:
-                    self._join(reference)
-                else:
-                    self._take_in(reference, work)
-        rows = [result for result in work.results if result is not None]
-        return tuple(np.stack(arrays) for arrays in zip(*rows, strict=True))
-
-    def _shares(self, count: int) -> list[tuple[int, int, tuple[str, ...]]]:
-        """Which items are for whom: (start, stop, backends)."""
-        if self._split is None or self._split == "any":
-            return [(0, count, self.backends)]
-        edge = round(count * self._split["jax"] / sum(self._split.values()))
-        return [(0, edge, ("jax",)), (edge, count, ("numba",))]
+    # The cluster
 
     def _connect(self, address: str | None, workers: int | None) -> None:
-        options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+        # Without an address, Ray would join a cluster that happens to run on this machine.
+        options: dict[str, Any] = {
+            "address": address or "local",
+            "log_to_driver": False,
+            "logging_level": logging.ERROR,
+        }
         if address is None:
             # The object store holds genomes and fitness only; the least that Ray allows.
             options |= {"include_dashboard": False, "object_store_memory": 100 * 2**20}
             if workers is not None:
                 options["num_cpus"] = workers
-        else:
-            options["address"] = address
         where = "a local Ray cluster" if address is None else f"the Ray cluster at {address}"
         try:
             _check_listening(address)
-            self._ray.init(**options)
+            with _signal_handlers_kept():
+                self._ray.init(**options)
         except (ConnectionError, ValueError, RuntimeError, TimeoutError, OSError) as error:
             raise RunError(f"cannot reach {where}: {error}; --local trains without Ray") from error
 
-    def _fill(self) -> None:
-        """Start as many workers as are missing; they join when they are up."""
-        for kind in self._kinds:
-            here = [*self._workers.values(), *self._joining.values()]
-            there_are = sum(worker.kind == kind for worker in here)
-            for _ in range(self._wanted(kind) - there_are):
-                problem = dataclasses.replace(self._problem, backend=kind.backend)
-                actor = self._actor_class.options(**kind.options()).remote(
-                    problem, *self._arguments
-                )
-                worker = _Worker(actor, self._started, kind)
-                self._started += 1
-                self._joining[actor.describe.remote()] = worker
+    def _choose_kinds(self, backend: str, workers: int | None) -> list[Kind]:
+        resources = self._ray.cluster_resources()
+        gpus, cores = int(resources.get("GPU", 0)), max(1, int(resources.get("CPU", 1)))
+        if self._split is None:
+            if backend == "auto":
+                backend = "jax" if gpus else "numba"
+            return [Kind(backend, on_gpu=backend == "jax" and gpus > 0, wanted=workers)]
+        if not gpus or cores <= gpus:
+            raise RunError(
+                f"fleet.split: this cluster has {gpus} GPUs and {cores} cores; expected a GPU for "
+                "the JAX workers and cores that are not theirs for the Numba workers"
+            )
+        return [Kind("jax", on_gpu=True), Kind("numba", spare_gpus=True)]
 
-    def _wanted(self, kind: _Kind) -> int:
-        return kind.wanted - self._refused[kind.backend]
+    def _shares(self, count: int, unit: int) -> list[Share]:
+        """Which items are for whom; chunks of JAX workers are whole multiples of `unit`."""
+        if self._split is None or self._split == "any":
+            whole = unit if self.backends == ("jax",) else 1
+            return [Share(0, count, self.backends, whole)]
+        edge = round(count * self._split["jax"] / sum(self._split.values()))
+        return [Share(0, edge, ("jax",), unit), Share(edge, count, ("numba",))]
+
+    # The loop
+
+    def _spread(self, work: _Work) -> tuple[npt.NDArray[Any], ...]:
+        """Have all items computed; their arrays, stacked in the order of the items."""
+        self._unstaffed.clear()
+        while work.plan.missing:
+            now = time.monotonic()
+            self._tend(now)
+            self._check_staffed(work.plan, now)
+            self._end_the_hung(now)
+            self._hand_out(work)
+            for reference in self._ready(work):
+                # Ending one flight may end another: that of a worker which is lost.
+                if reference in self._flying:
+                    self._take_in(reference, work)
+                elif self.roster.is_joining(reference):
+                    self.roster.advance(reference)
+        return work.plan.stacked()
 
     def _wait_for_workers(self) -> None:
         """Wait until all workers are up, or one of each kind is and the others take long."""
         began = time.monotonic()
         while True:
-            self._fill()
-            for reference in self._ready(list(self._joining)):
-                self._join(reference)
-            waited = time.monotonic() - began
-            missing = [
-                kind
-                for kind in self._kinds
-                if not any(worker.kind == kind for worker in self._workers.values())
-            ]
-            if len(self._workers) == sum(map(self._wanted, self._kinds)) or (
-                not missing and waited > GRACE_SECONDS
-            ):
+            now = time.monotonic()
+            self._tend(now)
+            for reference in self._wait(self.roster.joining, SLEEP_SECONDS):
+                self.roster.advance(reference)
+            self.roster.check_hopeful()
+            alive = {worker.kind for worker in self.roster.serving.values()}
+            missing = [kind for kind in self.roster.kinds if kind not in alive]
+            if not missing and (self.workers >= self.roster.target or now - began > GRACE_SECONDS):
                 return
-            if missing and waited > START_SECONDS:
-                what = "GPUs" if missing[0].on_gpu else "cores"
-                raise RunError(
-                    f"no {missing[0].backend} worker came up within {START_SECONDS:.0f} s: are "
-                    f"there free {what}? (`ray status` tells)"
-                )
+            if missing and now - began > self._wait_seconds:
+                raise self._nobody(missing[0].backend)
 
-    def _ready(self, references: list[Any]) -> list[Any]:
-        ready, _ = self._ray.wait(references, timeout=WAIT_SECONDS)
+    def _tend(self, now: float) -> None:
+        """Follow what the cluster has."""
+        failed = self.roster.failed_starts
+        for worker in self.roster.look(now):
+            self._lose(worker, Failure.NODE_LOST, "its node is gone")
+        for _ in range(self.roster.failed_starts - failed):
+            self.telemetry.failure(Failure.NOT_STARTED, "")
+        alive = dict.fromkeys(self.backends, 0)
+        for worker in self.roster.serving.values():
+            alive[worker.kind.backend] += 1
+        if alive != self._alive:
+            self._alive = alive
+            self.telemetry.workers(alive)
+
+    def _check_staffed(self, plan: Plan, now: float) -> None:
+        """Stop if there is work for which nobody has been there for too long."""
+        needed = {chunk.backends for chunk in plan.waiting()}
+        for backends in needed:
+            if self.roster.alive(backends):
+                self._unstaffed.pop(backends, None)
+            elif now - self._unstaffed.setdefault(backends, now) > self._wait_seconds:
+                raise self._nobody(" or ".join(backends))
+
+    def _nobody(self, backend: str) -> RunError:
+        problems = self.roster.problems
+        why = "\n  " + "\n  ".join(problems) if problems else ""
+        return RunError(
+            f"no {backend} worker for {self._wait_seconds:.0f} s (fleet.wait_seconds): does the "
+            f"cluster have free cores or GPUs? `ray status` tells{why}"
+        )
+
+    def _wait(self, references: list[Any], seconds: float) -> list[Any]:
+        """Those of some references that are there, after so many seconds at most."""
+        if not references:
+            time.sleep(min(seconds, 0.1))
+            return []
+        ready, others = self._ray.wait(references, timeout=seconds)
+        if others and ready:
+            more, _ = self._ray.wait(others, num_returns=len(others), timeout=0)
+            ready += more
         return list(ready)
 
-    def _join(self, reference: Any) -> None:
-        """Take in a worker that is up, if it computes as the others do."""
-        worker = self._joining.pop(reference)
-        try:
-            found: Description = self._ray.get(reference)
-        except self._ray.exceptions.RayError as error:
-            self._problems.append(_cause(error))
-            if len(self._problems) >= FAILED_STARTS:
-                raise RunError(
-                    "Ray workers do not come up:\n  " + "\n  ".join(dict.fromkeys(self._problems))
-                ) from error
-            return
-        self._problems.clear()
-        backend = worker.kind.backend
-        first = self._first.setdefault(backend, found)
-        if (found.digest, found.version) != (first.digest, first.version):
-            logger.warning(
-                "the worker on %s is not used: version %s and digest %.12s, those on %s have %s "
-                "and %.12s",
-                *(found.host, found.version, found.digest),
-                *(first.host, first.version, first.digest),
-            )
-            self._ray.kill(worker.actor)
-            self._refused[backend] += 1
-            if self._wanted(worker.kind) < 1:
-                raise RunError("no worker is left that computes as the first one did")
-            return
-        if worker.kind.on_gpu and found.device == "cpu":
-            logger.warning(
-                "the worker on %s was granted a GPU, but JAX finds none there: is JAX installed "
-                "with CUDA on that machine?",
-                found.host,
-            )
-        if found.piece is not None and self._piece is None:
-            # Kept only until the first work: then all compute pieces of the smallest size.
-            self._first[backend] = min(first, found, key=lambda each: each.piece or 0)
-        self._workers[worker.number] = worker
+    def _ready(self, work: _Work) -> list[Any]:
+        """What has come, or nothing after a while: there is more to look after."""
+        busy = {flight.worker.number for flight in self._flying.values()}
+        idle = len(busy) < self.workers and any(
+            flight.work is work for flight in self._flying.values()
+        )
+        seconds = IDLE_SLEEP_SECONDS if idle else SLEEP_SECONDS
+        return self._wait([*self.roster.joining, *self._flying], seconds)
 
-    def _chunk_size(self, count: int, backends: tuple[str, ...], unit: int, name: str) -> int:
-        workers = max(1, sum(worker.kind.backend in backends for worker in self._workers.values()))
-        size = count / (workers * ROUNDS)
-        # The slowest of those who may get a chunk.
-        seconds = [self._item_seconds.get((name.split()[0], backend)) for backend in backends]
-        if known := [each for each in seconds if each]:
-            size = max(size, SHORTEST_CHUNK_SECONDS / max(known))
-        # Never so large that a worker is left without any.
-        size = max(1, min(math.ceil(size), math.ceil(count / workers)))
-        return math.ceil(size / unit) * unit
+    # Handing out
 
     def _hand_out(self, work: _Work) -> None:
-        """Give every idle worker a chunk: a waiting one, or one that another still works on."""
-        busy = {worker.number for worker, _, _ in self._flying.values()}
-        for worker in self._workers.values():
-            if worker.number in busy:
-                continue
-            chunk = _take(work, worker.kind.backend)
+        """Give every idle worker a chunk: a waiting one, or one that another is late with."""
+        busy = {flight.worker.number for flight in self._flying.values()}
+        idle = [worker for worker in self.roster.serving.values() if worker.number not in busy]
+        speeds = {
+            worker.number: (worker.kind.backend, self._items_a_second(worker, work))
+            for worker in self.roster.serving.values()
+        }
+        # The fastest first: at the end, what is left should be theirs.
+        idle.sort(key=lambda worker: -(speeds[worker.number][1] or math.inf))
+        free = []
+        for worker in idle:
+            chunk = work.plan.take(
+                worker.number, worker.kind.backend, speeds, fresh=worker.calls == 0
+            )
             if chunk is None:
-                chunk = self._chunk_to_repeat(work, worker.kind.backend)
-                if chunk is None:
-                    continue
-                self.repeated_chunks += 1
-            reference = work.submit(worker.actor, chunk.start, chunk.stop)
-            self._flying[reference] = (worker, chunk, work)
+                free.append(worker)
+            elif not self._send(work, worker, chunk, speeds[worker.number][1]):
+                return
+        now = time.monotonic()
+        if suspect := next((chunk for chunk in work.plan.waiting() if chunk.alone), None):
+            self._renew_one([w for w in free if w.kind.backend in suspect.backends], now)
+            return
+        for worker in free:
+            outstanding = [
+                Outstanding(flight.chunk, flight.remaining(now))
+                for flight in self._flying.values()
+                if flight.work is work
+            ]
+            chunk = work.plan.repeat(
+                worker.kind.backend, speeds[worker.number][1], len(free), outstanding
+            )
+            if chunk is None:
+                continue
+            self.telemetry.repeated(worker.kind.backend)
+            if not self._send(work, worker, chunk, speeds[worker.number][1]):
+                return
 
-    def _chunk_to_repeat(self, work: _Work, backend: str) -> _Chunk | None:
-        """An outstanding chunk of this work that only one worker is busy with."""
-        chunks = [chunk for _, chunk, flying in self._flying.values() if flying is work]
-        copies = collections.Counter((chunk.start, chunk.stop) for chunk in chunks)
-        for chunk in chunks:
-            alone = copies[chunk.start, chunk.stop] == 1
-            if alone and backend in chunk.backends and not work.done(chunk):
-                return chunk
-        return None
+    def _items_a_second(self, worker: Worker, work: _Work) -> float | None:
+        speed = worker.speeds.get(work.noun)
+        return None if speed is None else speed / work.weight
+
+    def _send(self, work: _Work, worker: Worker, chunk: Chunk, speed: float | None) -> bool:
+        """Send a chunk to a worker; False if the object store has no room for it."""
+        expected = None if speed is None else len(chunk) / speed
+        injection, suffering = self._inject(worker, expected)
+        start, stop = chunk.start, chunk.stop
+        # It is also the title of the worker's process while it computes.
+        name = f"blur_es evaluate {work.about}, {work.noun} {start}-{stop - 1}"
+        try:
+            reference = work.submit(worker.actor, start, stop, name, suffering)
+        except self._ray.exceptions.RayError as error:
+            failure = classify(error)
+            if failure is not Failure.STORE_FULL:
+                raise
+            self._store_is_full(worker, work, chunk, error)
+            return False
+        now = time.monotonic()
+        limit = deadline_seconds(expected, work.call in worker.known, chunk.misses)
+        self._flying[reference] = _Flight(
+            worker, chunk, work, now, expected, now + limit, injection
+        )
+        worker.calls += 1
+        return True
+
+    def _renew_one(self, idle: list[Worker], now: float) -> None:
+        """Make room for a fresh worker, which alone may have the next suspect."""
+        if idle and not self.roster.joining and now - self._renewed > RENEW_SECONDS:
+            self._renewed = now
+            logger.info("%s makes room for a fresh worker", idle[0].name)
+            self.roster.lose(idle[0])
+
+    # Taking in
 
     def _take_in(self, reference: Any, work: _Work) -> None:
         """Put a result where it belongs; do lost work again."""
-        worker, chunk, flown_for = self._flying.pop(reference)
-        late = flown_for is not work or work.done(chunk)
+        flight = self._flying.pop(reference)
+        worker, chunk = flight.worker, flight.chunk
         try:
-            result: ChunkResult = self._ray.get(reference)
-        except self._ray.exceptions.RayActorError as error:
-            self._lose(worker, error)
-            chunk.deaths += 1
-            if chunk.deaths >= DEATHS_OF_A_CHUNK:
-                raise RunError(
-                    f"{chunk.deaths} workers died while they computed {chunk.start} to "
-                    f"{chunk.stop - 1} of the {work.name}, the last one with: {str(error).strip()}"
-                ) from error
-            if not late:
-                work.waiting.appendleft(chunk)
-        except self._ray.exceptions.RayTaskError as error:
-            if isinstance(error.cause, PieceTooLargeError):
-                # Whoever asked decides on a smaller one; workers begin anew with their memory.
-                self._end_workers()
-                raise error.cause from error
-            chunk.errors += 1
-            if chunk.errors >= ERRORS_OF_A_CHUNK:
-                raise RunError(f"an evaluation failed twice:\n{_cause(error)}") from error
-            if not late:
-                work.waiting.appendleft(chunk)
+            found: ChunkResult | ChunkFailure = self._ray.get(reference)
+        except self._ray.exceptions.RayError as error:
+            self._failed(flight, error)
+            return
+        if isinstance(found, ChunkFailure):
+            self._told_of_failure(flight, found)
+            return
+        kind = worker.kind.backend
+        self._note_speed(flight, found.seconds)
+        if flight.injection is not None and flight.injection.fault is Fault.DROP_RESULT:
+            self.telemetry.failure(Failure.CHAOS, kind)
+            logger.warning("chaos: a result of %s is dropped", worker.name)
+            self._again(flight)
+            return
+        new = flight.work.plan.fill(chunk, found.arrays) if flight.work is work else 0
+        self.telemetry.chunk(found.seconds, new * flight.work.evaluations, kind)
+        if not new:
+            self.telemetry.late(kind)
+
+    def _note_speed(self, flight: _Flight, seconds: float) -> None:
+        worker, work = flight.worker, flight.work
+        speed = len(flight.chunk) * work.weight / max(seconds, 1e-6)
+        old = worker.speeds.get(work.noun)
+        compiled = work.call in worker.known
+        # The first call of its kind may have compiled: it says little of those that follow.
+        if old is None or (compiled and len(worker.known) == 1 and worker.calls == 2):
+            worker.speeds[work.noun] = speed
+        elif compiled:
+            worker.speeds[work.noun] = (1 - NEWEST) * old + NEWEST * speed
+        worker.known.add(work.call)
+
+    def _told_of_failure(self, flight: _Flight, found: ChunkFailure) -> None:
+        """An evaluation ended in an exception, and its worker lives."""
+        kind = flight.worker.kind.backend
+        if found.kind == "piece":
+            # Whoever asked decides on a smaller one; workers begin anew with their memory.
+            self._end_workers()
+            raise PieceTooLargeError(found.piece)
+        if found.kind in ("memory", "exit"):
+            # It counts as a death: what is left of the process is not to be trusted.
+            failure = Failure.OUT_OF_MEMORY if found.kind == "memory" else Failure.EXITED
+            self._lose(flight.worker, failure, found.text.split("\n")[-1])
+            self._died(flight, failure, found.text)
+            return
+        self.telemetry.failure(Failure.ERROR, kind)
+        flight.chunk.errors += 1
+        if flight.chunk.errors >= ERRORS:
+            raise RunError(
+                f"an evaluation failed twice, among {flight.work.describe(flight.chunk)}:\n"
+                f"{found.text}"
+            )
+        logger.warning(
+            "an evaluation failed on %s and is tried once more: %s",
+            flight.worker.host,
+            found.text.split("\n")[-1],
+        )
+        self._again(flight)
+
+    def _failed(self, flight: _Flight, error: Exception) -> None:
+        """Ray has an error for a result."""
+        failure = classify(error)
+        reason = cause_of(error)
+        if failure is Failure.STORE_FULL:
+            self._store_is_full(flight.worker, flight.work, flight.chunk, error)
+            return
+        if failure is Failure.RESULT_LOST:
+            self.telemetry.failure(failure, flight.worker.kind.backend)
+            logger.warning("a result of %s was lost: %s", flight.worker.name, reason)
+            self._again(flight)
+            return
+        if failure is Failure.ERROR:
+            # Raised outside of the evaluation: between the worker's methods and Ray.
+            self._told_of_failure(flight, ChunkFailure("error", str(error)))
+            return
+        if flight.injection is not None and failure.of_itself:
+            failure = Failure.CHAOS
+        self._lose(flight.worker, failure, reason)
+        self._died(flight, failure, reason)
+
+    def _died(self, flight: _Flight, failure: Failure, reason: str) -> None:
+        """What becomes of the chunk of a worker that died."""
+        chunk, work = flight.chunk, flight.work
+        if work.plan.done(chunk) or not failure.of_itself:
+            self._again(flight)
+            return
+        chunk.deaths.append(flight.worker.node)
+        verdict = judge(chunk, self.roster.nodes)
+        if verdict is Verdict.AGAIN:
+            self._again(flight)
+            return
+        told = work.describe(chunk)
+        if verdict is Verdict.CUT:
+            logger.warning(
+                "workers died while they computed %s: it is cut in two to find out why", told
+            )
+            work.plan.cut(chunk)
+        elif verdict is Verdict.ISOLATE:
+            logger.warning("%s is suspected of killing workers: fresh ones try it alone", told)
+            work.plan.isolate(chunk)
+        elif self._on_fatal_genome == "diverged":
+            logger.warning("%s kills workers and counts as diverged: %s", told, reason)
+            self._gave_up = True
+            row = work.diverged()
+            work.plan.fill(chunk, tuple(array[None] for array in row))
         else:
-            if late:
-                self.late_results += 1
-                return
-            count = chunk.stop - chunk.start
-            self._note_speed(work, worker.kind.backend, result.seconds / count)
-            for offset in range(count):
-                work.results[chunk.start + offset] = tuple(array[offset] for array in result.arrays)
+            raise work.fatal(chunk.start, reason)
 
-    def _note_speed(self, work: _Work, backend: str, seconds: float) -> None:
-        key = (work.name.split()[0], backend)
-        old = self._item_seconds.get(key)
-        self._item_seconds[key] = seconds if old is None else 0.8 * old + 0.2 * seconds
+    def _again(self, flight: _Flight) -> None:
+        for _ in range(flight.work.plan.put_back(flight.chunk)):
+            self.telemetry.repeated(flight.worker.kind.backend)
 
-    def _lose(self, worker: _Worker, error: Exception) -> None:
-        """Note a dead worker; another is started in its place."""
-        if self._workers.pop(worker.number, None) is not None:
-            self.lost_workers += 1
-            reason = str(error).strip().split("\n")[0]
-            logger.warning("a worker was lost and is replaced: %s", reason)
+    def _store_is_full(self, worker: Worker, work: _Work, chunk: Chunk, error: Exception) -> None:
+        """Wait a moment: whoever fills the object store may let go of something."""
+        self.telemetry.failure(Failure.STORE_FULL, worker.kind.backend)
+        logger.warning("the object store is full, trying again: %s", cause_of(error))
+        work.plan.put_back(chunk)
+        time.sleep(STORE_SECONDS)
+
+    def _lose(self, worker: Worker, failure: Failure, reason: str) -> None:
+        """A worker is gone; what it had in hand otherwise than by a result is done again."""
+        kind = worker.kind.backend
+        if not self.roster.lose(worker):
+            return
+        self.telemetry.failure(failure, kind)
+        self.telemetry.lost_worker(kind)
+        logger.warning("lost %s on %s (%s): %s", worker.name, worker.host, failure.value, reason)
+        for reference, flight in list(self._flying.items()):
+            if flight.worker is worker:
+                del self._flying[reference]
+                if failure.of_itself:
+                    self._died(flight, failure, reason)
+                else:
+                    self._again(flight)
+
+    def _end_the_hung(self, now: float) -> None:
+        """Kill workers that have missed their deadline; others do their work."""
+        for flight in list(self._flying.values()):
+            if now > flight.deadline:
+                flight.chunk.misses += 1
+                chaos = flight.injection is not None
+                self._lose(
+                    flight.worker,
+                    Failure.CHAOS if chaos else Failure.HUNG,
+                    f"no result of {flight.work.describe(flight.chunk)} after "
+                    f"{now - flight.began:.0f} s",
+                )
+
+    # Chaos
+
+    def _inject(
+        self, worker: Worker, expected: float | None
+    ) -> tuple[Injection | None, Suffering | None]:
+        """The fault of the next call, and what its worker is told of it."""
+        self._calls += 1
+        if self._chaos is None:
+            return None, None
+        if self._nodes_killed < self._chaos.nodes:
+            self._node_is_due |= self._chaos.kills_node(self._calls)
+        if self._node_is_due:
+            if self.roster.expendable(worker):
+                self._node_is_due = False
+                self._nodes_killed += 1
+                logger.warning("chaos: the node of %s is killed", worker.name)
+                return Injection(Fault.KILL_NODE, 0.0), (Fault.KILL_NODE.value, 0.0)
+            if not self._told_no_node and not any(map(self.roster.expendable, self._everyone())):
+                self._told_no_node = True
+                logger.warning(
+                    "chaos: there is no node to kill: workers are on Ray's head node or on "
+                    "this process's own"
+                )
+        injection = self._chaos.injection(self._calls)
+        if injection is None or injection.fault is Fault.DROP_RESULT:
+            return injection, None
+        if injection.fault is Fault.SLOW_WORKER:
+            return injection, (injection.fault.value, SLOWNESS)
+        return injection, (injection.fault.value, injection.moment * (expected or 0.0))
+
+    def _everyone(self) -> list[Worker]:
+        return list(self.roster.serving.values())
 
 
-def _take(work: _Work, backend: str) -> _Chunk | None:
-    """The next waiting chunk for a backend, those that are done by now left out."""
-    for chunk in list(work.waiting):
-        if work.done(chunk):
-            work.waiting.remove(chunk)
-        elif backend in chunk.backends:
-            work.waiting.remove(chunk)
-            return chunk
-    return None
+def _about(episodes: EpisodeRange) -> str:
+    """What episodes are for, for people."""
+    if episodes.phase is Phase.META_TRAINING:
+        return f"generation {episodes.generation}"
+    return f"the {episodes.phase.name.lower()}"
+
+
+@contextlib.contextmanager
+def _signal_handlers_kept() -> Iterator[None]:
+    """Ray takes SIGTERM for itself, and would end this process without a checkpoint."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
 
 
 def _check_listening(address: str | None) -> None:
@@ -490,10 +719,3 @@ def _check_listening(address: str | None) -> None:
     host, _, port = (address or "").removeprefix("ray://").rpartition(":")
     if host and port.isdigit():
         socket.create_connection((host, int(port)), timeout=CONNECT_SECONDS).close()
-
-
-def _cause(error: Any) -> str:
-    """What went wrong inside a worker: our own or the user's words where there are any."""
-    text = str(getattr(error, "cause", None) or error).strip()
-    own = re.search(r"blur_es\.errors\.\w+: (.*)", text, re.DOTALL)
-    return own.group(1).strip() if own else text

@@ -95,6 +95,13 @@ class Evaluator(Protocol):
         """Compute so many lives at a time from now on."""
         ...
 
+    def report(self, head_seconds: float) -> dict[str, Any]:
+        """What happened to workers and chunks since the last report, for the metrics.
+
+        `head_seconds` is what the head spent beside waiting since then.
+        """
+        ...
+
     def close(self) -> None:
         """Let go of what the evaluator holds."""
         ...
@@ -231,6 +238,10 @@ class LocalEvaluator:
                 key,
             )
         return self._episodes[key]
+
+    def report(self, head_seconds: float) -> dict[str, Any]:
+        """See `Evaluator.report`: nothing happens in one process."""
+        return {}
 
     def close(self) -> None:
         """Forget the remembered episodes."""

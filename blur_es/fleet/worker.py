@@ -1,101 +1,150 @@
-"""What runs on a Ray worker: a process that holds its compiled loop and its data."""
+"""The Ray actor: what a worker does before it is known whether it can work at all.
+
+This module travels to the workers by value, and imports nothing but the standard library at
+its top: a machine with another blur_es, or with none, can run it and say so in plain values.
+"""
 
 from __future__ import annotations
 
+import hashlib
+import importlib.util
 import os
+import platform
+import signal
 import socket
 import sys
+import threading
 import time
 from collections.abc import Sequence
 from importlib import metadata
-from typing import Any, NamedTuple
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import numpy.typing as npt
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
 
-from blur_es.fitness import FloatArray
-from blur_es.fleet.evaluator import EpisodeRange, LocalEvaluator, Problem
+    from blur_es.fleet.computing import ChunkFailure, ChunkResult, Description
+    from blur_es.fleet.evaluator import EpisodeRange, Problem
 
-
-class Description(NamedTuple):
-    """What a worker says of itself when it joins.
-
-    `device` is what its backend computes on, `piece` how many lives fit it at a time (None
-    where the backend has no such thing).
-    """
-
-    host: str
-    process: int
-    version: str
-    digest: str
-    device: str
-    piece: int | None
-
-
-class ChunkResult(NamedTuple):
-    """Arrays with one row for each item of a chunk, and the seconds that they took."""
-
-    arrays: tuple[npt.NDArray[Any], ...]
-    seconds: float
+# What the head may have a call suffer: the fault's name, and seconds or a factor.
+Suffering = tuple[str, float]
 
 
 class EvaluationWorker:
-    """The body of the Ray actor; `blur_es.fleet.dispatch` makes it one.
+    """The body of the Ray actor; `blur_es.fleet.roster` makes it one.
 
     Args:
-        problem: what to evaluate on.
-        data_dir: folder of data sets on this machine; None for the usual ones.
+        label: how logs and the dashboard name it.
         import_paths: where the head imports a user's own tasks and measures from.
     """
 
-    def __init__(self, problem: Problem, data_dir: str | None, import_paths: Sequence[str]) -> None:
-        from blur_es.threads import limit_loaded_libraries
-
-        limit_loaded_libraries()
+    def __init__(self, label: str, import_paths: Sequence[str]) -> None:
+        self._label = label
         sys.path.extend(path for path in import_paths if path not in sys.path)
-        self._evaluator = LocalEvaluator(problem, data_dir)
-        # scipy's BLAS has been loaded with the inner loop.
-        limit_loaded_libraries()
 
-    def describe(self) -> Description:
-        """Compile, compute the canonical digest, and say who this is."""
-        return Description(
-            socket.gethostname(),
-            os.getpid(),
-            metadata.version("blur_es"),
-            self._evaluator.digest,
-            self._evaluator.device,
-            self._evaluator.piece,
-        )
+    def introduce(self, packages: Sequence[str]) -> dict[str, Any]:
+        """Who this is, in plain values: host, process, node, and versions of some packages."""
+        import ray
+
+        return {
+            "host": socket.gethostname(),
+            "process": os.getpid(),
+            "node": ray.get_runtime_context().get_node_id(),
+            "versions": installed_versions(packages),
+        }
+
+    def load(self, problem: Problem, data_dir: str | None) -> Description | str:
+        """Read the data, compile, and compute what tells whether all compute alike.
+
+        Where that fails, because data are missing on this machine for instance, what to tell.
+        """
+        from blur_es.errors import users_traceback
+        from blur_es.fleet.computing import ChunkEvaluator
+
+        try:
+            self._evaluator = ChunkEvaluator(problem, data_dir)
+            return self._evaluator.describe()
+        except Exception as error:
+            return users_traceback(error)
 
     def evaluate(
-        self, genomes: FloatArray, episodes: EpisodeRange, piece: int | None
-    ) -> ChunkResult:
-        """Run a chunk of genomes (p, D) on all R episodes of the range.
-
-        The rows are fitness (M, R) and divergence (R,) of each genome.
-        """
-        began = time.perf_counter()
-        if piece is not None:
-            self._evaluator.use_piece(piece)
-        found = self._evaluator.evaluate(np.array(genomes), episodes)
-        arrays = (found.fitness.swapaxes(0, 1), found.diverged)
-        return ChunkResult(arrays, time.perf_counter() - began)
+        self,
+        genomes: npt.NDArray[np.floating[Any]],
+        episodes: EpisodeRange,
+        piece: int | None,
+        suffering: Suffering | None = None,
+    ) -> ChunkResult | ChunkFailure:
+        """See `ChunkEvaluator.evaluate`."""
+        began = time.monotonic()
+        suffer(suffering)
+        return survive(suffering, began, self._evaluator.evaluate(genomes, episodes, piece))
 
     def gradients(
-        self, genome: FloatArray, episodes: EpisodeRange, start: int, stop: int, piece: int | None
-    ) -> ChunkResult:
-        """Differentiate a genome (D,) on the episodes `start` to `stop` of the range.
-
-        The rows are fitness (M,), divergence and gradient (D,) of each episode.
-        """
-        began = time.perf_counter()
-        if piece is not None:
-            self._evaluator.use_piece(piece)
-        found = self._evaluator.gradients(np.array(genome), episodes, slice(start, stop))
-        arrays = (found.fitness.T, found.diverged, found.gradients)
-        return ChunkResult(arrays, time.perf_counter() - began)
+        self,
+        genome: npt.NDArray[np.floating[Any]],
+        episodes: EpisodeRange,
+        start: int,
+        stop: int,
+        piece: int | None,
+        suffering: Suffering | None = None,
+    ) -> ChunkResult | ChunkFailure:
+        """See `ChunkEvaluator.gradients`."""
+        began = time.monotonic()
+        suffer(suffering)
+        found = self._evaluator.gradients(genome, episodes, start, stop, piece)
+        return survive(suffering, began, found)
 
     def __repr__(self) -> str:
         """How Ray's logs and dashboard name this worker."""
-        return f"blur_es {self._evaluator.problem.backend} worker on {socket.gethostname()}"
+        return self._label
+
+
+def installed_versions(packages: Sequence[str]) -> dict[str, str]:
+    """Versions of Python, of packages (`none` where one is missing) and of blur_es's source."""
+    found = {"python": platform.python_version()}
+    for package in packages:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            found[package] = "none"
+    spec = importlib.util.find_spec("blur_es")
+    if spec is not None and spec.origin is not None:
+        # Two checkouts may have the same version and other code.
+        digest = hashlib.sha256()
+        folder = Path(spec.origin).parent
+        for path in sorted(folder.rglob("*.py")):
+            digest.update(path.relative_to(folder).as_posix().encode() + b"\0")
+            digest.update(path.read_bytes() + b"\0")
+        found["blur_es source"] = digest.hexdigest()[:12]
+    return found
+
+
+def suffer(suffering: Suffering | None) -> None:
+    """Let an injected fault begin: see `blur_es.fleet.chaos`."""
+    if suffering is None:
+        return
+    name, amount = suffering
+    if name == "kill-worker":
+        timer = threading.Timer(amount, os.kill, (os.getpid(), signal.SIGKILL))
+        timer.daemon = True
+        timer.start()
+    elif name == "hang-worker":
+        os.kill(os.getpid(), signal.SIGSTOP)
+    elif name == "kill-node":
+        # The head has chosen a node that is neither its own nor Ray's.
+        parent = os.getppid()
+        if b"raylet" in Path(f"/proc/{parent}/cmdline").read_bytes().split(b"\0")[0]:
+            os.kill(parent, signal.SIGKILL)
+
+
+def survive(suffering: Suffering | None, began: float, result: Any) -> Any:
+    """Give a result on, unless an injected fault has something against it."""
+    if suffering is not None and suffering[0] == "kill-worker":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if suffering is not None and suffering[0] == "slow-worker":
+        spent = time.monotonic() - began
+        time.sleep(spent * (suffering[1] - 1.0))
+        if hasattr(result, "seconds"):
+            result = result._replace(seconds=result.seconds * suffering[1])
+    return result

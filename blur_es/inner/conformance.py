@@ -17,11 +17,11 @@ import numpy.typing as npt
 
 from blur_es.episode import Episode
 from blur_es.errors import InputError
-from blur_es.files import read_npz
 from blur_es.genome import Genome, genome_fields, neutral_genome
 from blur_es.inner.base import InnerLoop
 from blur_es.options import from_options
 from blur_es.rule import RuleSpec
+from blur_es.storage import open_file, read_npz
 
 Arrays = dict[str, npt.NDArray[Any]]
 
@@ -61,7 +61,7 @@ def replay(path: Path, make_loop: Any, tolerance: float) -> CaseResult:
 
     `make_loop` refuses a rule that the backend does not have with `InputError`.
     """
-    arrays = read_npz(path, "golden case")
+    arrays = read_npz(*open_file(path), "golden case")
     try:
         meta = json.loads(str(arrays["meta"]))
         full = not meta["split_sufficient"]

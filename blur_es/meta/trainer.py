@@ -5,9 +5,9 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import hashlib
+import json
 import time
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,9 @@ import numpy.typing as npt
 from blur_es.config import ExperimentConfig
 from blur_es.episode import Phase, Stream, random_generator
 from blur_es.errors import InputError, RunError, nearest
+from blur_es.files import sha256
 from blur_es.fleet.evaluator import EpisodeRange, Evaluator
+from blur_es.fleet.failures import FatalGenomeError
 from blur_es.genome import PRESETS, Genome, SearchSpace
 from blur_es.inner import PieceTooLargeError
 from blur_es.meta.method import Method, Outcome, make_method
@@ -26,9 +28,12 @@ from blur_es.run.checkpoint import POINTER, Checkpoint
 from blur_es.run.interrupt import Interrupted, InterruptGuard
 from blur_es.run.metrics import fitness_summary
 from blur_es.run.progress import ProgressLine
-from blur_es.run.store import GENOME, RESULT, RunFolder, versions, write_or_stop
+from blur_es.run.store import GENOME, INITIAL, RESULT, RunFolder, versions, write_or_stop
+from blur_es.storage import open_file
 
 Say = Callable[[str], None]
+
+FATAL_GENOME = "fatal-genome.npz"
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -41,31 +46,45 @@ class TrainingResult:
     selection: Selection | None = None
 
 
-def search_space(config: ExperimentConfig) -> SearchSpace:
-    """The learned fields of an experiment's genome, around their initial values."""
-    layers = len(config.network.hidden) + 1
+def initial_genome(config: ExperimentConfig, run: RunFolder | None = None) -> Genome:
+    """The genome that an experiment begins with: a preset, or a genome file.
+
+    A run folder keeps a copy of the file: a run goes on where the file is not, or not as it was.
+    """
     if config.genome.init in PRESETS:
         generator = random_generator(config.seed, Stream.GENOME)
-        initial = PRESETS[config.genome.init](config.rule, generator, layers)
-    else:
-        if not Path(config.genome.init).exists():
+        layers = len(config.network.hidden) + 1
+        return PRESETS[config.genome.init](config.rule, generator, layers)
+    storage, name = open_file(config.genome.init)
+    try:
+        if run is not None and run.storage.exists(INITIAL):
+            storage, name = run.storage, INITIAL
+        elif not storage.exists(name):
             raise InputError(
                 f"genome.init: {config.genome.init!r} is no preset"
                 f"{nearest(config.genome.init, PRESETS)} and no such file is there; expected one "
-                f"of {', '.join(PRESETS)} or the path of a genome file"
+                f"of {', '.join(PRESETS)} or the path or URL of a genome file"
             )
-        loaded = Genome.load(config.genome.init)
-        if loaded.rule != config.rule:
-            different = [
-                name
-                for name, value in loaded.rule.to_dict().items()
-                if value != config.rule.to_dict()[name]
-            ]
-            raise InputError(
-                f"genome.init: {config.genome.init} was made for another rule: it differs in "
-                f"{', '.join(different)}"
-            )
-        initial = loaded
+    except OSError as error:
+        raise InputError(
+            f"genome.init: {error.filename}: cannot read it: {error.strerror or error}"
+        ) from error
+    loaded = Genome.read(storage, name)
+    if loaded.rule != config.rule:
+        different = [
+            name
+            for name, value in loaded.rule.to_dict().items()
+            if value != config.rule.to_dict()[name]
+        ]
+        raise InputError(
+            f"genome.init: {config.genome.init} was made for another rule: it differs in "
+            f"{', '.join(different)}"
+        )
+    return loaded
+
+
+def search_space(config: ExperimentConfig, initial: Genome) -> SearchSpace:
+    """The learned fields of an experiment's genome, around their initial values."""
     space = SearchSpace.create(
         initial.replace(config.genome.values), config.genome.learn, config.genome.scales
     )
@@ -97,7 +116,13 @@ class Line:
         """From a checkpoint. Raises `InputError` or `KeyError` if it is another's."""
         prefix = f"line{number}."
         own = {n.removeprefix(prefix): a for n, a in arrays.items() if n.startswith(prefix)}
-        self.archive = Archive.from_arrays(own)
+        archive = Archive.from_arrays(own)
+        if archive.points.shape != (len(archive.fitness), self.archive.points.shape[1]):
+            raise InputError(
+                f"the archive of best points has shape {archive.points.shape}, expected "
+                f"({len(archive.fitness)}, {self.archive.points.shape[1]})"
+            )
+        self.archive = archive
         self.method.restore(
             {n.removeprefix("method"): a for n, a in own.items() if n.startswith("method")}
         )
@@ -138,7 +163,8 @@ class Trainer:
         self.config = config
         self.run = run
         self.evaluator = evaluator
-        self.space = search_space(config)
+        self._initial = initial_genome(config, run)
+        self.space = search_space(config, self._initial)
         self.schedule = config.schedule()
         self.lines = [
             Line(make_method(config, self.space, line), Archive.empty(self.space.dimensions))
@@ -146,6 +172,8 @@ class Trainer:
         ]
         self.progress = Progress()
         self.reproducible = evaluator.reproducible
+        identity = json.dumps(config.identity(), sort_keys=True)
+        self._experiment = sha256(identity.encode())
         self._digest: dict[str, str] = {}
         # Lives computed at a time, by the generation from which on; JSON has texts as keys.
         self._pieces: dict[str, int] = {}
@@ -156,6 +184,9 @@ class Trainer:
         self._checkpoint: Checkpoint | None = None
         self._written = -1
         self._warned = False
+        # Of this process alone: what the progress line tells of its fleet.
+        self._lost_workers = 0
+        self._repeated_chunks = 0
 
     def train(self) -> TrainingResult:
         """Train to the end, or to an interruption, and choose the genome.
@@ -170,17 +201,42 @@ class Trainer:
         except Interrupted:
             self._keep_checkpoint()
             return TrainingResult(StopReason.INTERRUPTED, self.progress)
+        except FatalGenomeError as error:
+            self._keep_checkpoint()
+            raise self._fatal(error) from error
+        except Exception:
+            # Whatever it is: what was computed until now should not be lost with it. A disk
+            # that refuses has said so already.
+            with contextlib.suppress(RunError):
+                self._keep_checkpoint()
+            raise
         genome = dataclasses.replace(
             self.space.genome(selection.point),
             provenance=self._provenance(selection),
         )
-        write_or_stop(genome.save, self.run.path / GENOME)
+        write_or_stop(self.run.metrics.finish)
+        write_or_stop(self.run.storage.write, GENOME, genome.to_bytes())
         write_or_stop(self.run.write_json, RESULT, self.result(reason, genome, selection))
         return TrainingResult(reason, self.progress, genome, selection)
+
+    def _fatal(self, error: FatalGenomeError) -> RunError:
+        """Keep the genome that kills workers, and say what can be done about it."""
+        layers = len(self.config.network.hidden) + 1
+        genome = Genome.from_vector(self.config.rule, error.vector, layers)
+        write_or_stop(self.run.storage.write, FATAL_GENOME, genome.to_bytes())
+        kept = self.run.storage.locate(FATAL_GENOME)
+        return RunError(
+            f"{error}\nIts SHA-256 is {genome.sha256}; it is kept as {kept}, "
+            "and the checkpoint before it is intact: --resume tries again. If it needs too much "
+            "memory, lower episode.batch_size or give workers more; --set "
+            "fleet.on_fatal_genome=diverged goes on without it, and the result is then marked as "
+            "not reproducible"
+        )
 
     def result(self, reason: StopReason, genome: Genome, selection: Selection) -> dict[str, Any]:
         """The content of `result.json`."""
         progress = self.progress
+        self._note_reproducibility()
         return {
             "name": self.config.name,
             "seed": self.config.seed,
@@ -202,45 +258,60 @@ class Trainer:
     def _take_up(self) -> None:
         """Restore the last checkpoint, or write the one before generation 1."""
         digest = {"evaluation": self.evaluator.digest, "strategy": strategy_digest()}
-        checkpoint, warnings = self.run.checkpoints.latest()
+        checkpoint, warnings = self.run.checkpoints.latest(self._restore)
         for warning in warnings:
-            self._say(f"warning: {warning}; using the one before")
+            self._say(f"warning: {warning}")
+        if checkpoint is not None and warnings:
+            self._say(f"warning: using the checkpoint of generation {checkpoint.generation}")
         if checkpoint is None:
             if self.run.metrics.read():
                 raise InputError(
-                    f"{self.run.path}: there are metrics of a run here but no {POINTER}, without "
-                    "which it cannot be continued; put it back or choose another --run-dir"
+                    f"{self.run.location}: there are metrics of a run here but no checkpoints, "
+                    "without which it cannot be continued; put them back (with "
+                    f"{POINTER}) or choose another --run-dir"
                 )
             self._digest = digest
             if self.evaluator.piece is not None:
                 self._pieces = {"1": self.evaluator.piece}
+            if self.config.genome.init not in PRESETS:
+                write_or_stop(self.run.storage.write, INITIAL, self._initial.to_bytes())
             self._checkpoint = self._make_checkpoint()
             self._keep_checkpoint()
             return
-        try:
-            facts = checkpoint.facts
-            self.progress = Progress(**facts["progress"])
-            self.reproducible = self.reproducible and bool(facts["reproducible"])
-            self._digest = dict(facts["digest"])
-            self._pieces = dict(facts["pieces"])
-            self._restore_lines(checkpoint)
-        except (KeyError, TypeError) as error:
-            raise InputError(
-                f"{self.run.path}: the last checkpoint lacks what this run needs: {error!r}"
-            ) from error
         if digest != self._digest:
             self._refuse_other_hardware(digest)
         if self._pieces:
             self.evaluator.use_piece(self._pieces[max(self._pieces, key=int)])
-        self.run.metrics.cut_after(checkpoint.generation)
+        write_or_stop(self.run.metrics.cut_after, checkpoint.generation)
         self._checkpoint, self._written = checkpoint, checkpoint.generation
         self._say(f"continuing after generation {checkpoint.generation}")
+
+    def _restore(self, checkpoint: Checkpoint) -> None:
+        """Take up a checkpoint's state; `InputError` if it is not one of this run."""
+        facts = checkpoint.facts
+        try:
+            if facts["experiment"] != self._experiment:
+                raise InputError("this checkpoint is another experiment's")
+            progress = Progress(**facts["progress"])
+            if progress.generation != checkpoint.generation:
+                raise InputError("this checkpoint's progress is of another generation")
+            reproducible, digest, pieces = (
+                bool(facts["reproducible"]),
+                dict(facts["digest"]),
+                {str(int(since)): int(piece) for since, piece in facts["pieces"].items()},
+            )
+            self._restore_lines(checkpoint)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise InputError(f"this checkpoint lacks what this run needs: {error!r}") from error
+        self.progress = progress
+        self.reproducible = self.evaluator.reproducible and reproducible
+        self._digest, self._pieces = digest, pieces
 
     def _refuse_other_hardware(self, digest: dict[str, str]) -> None:
         different = ", ".join(name for name in digest if digest[name] != self._digest.get(name))
         if not self._mixed_hardware:
             raise InputError(
-                f"{self.run.path}: this run was begun where arithmetic rounds differently (the "
+                f"{self.run.location}: this run was begun where arithmetic rounds differently (the "
                 f"digest of a canonical computation differs: {different}), so the genome would "
                 "not be the one that the first machine would have found. Continue on the same "
                 "kind of processor with the same versions, or accept it with --mixed-hardware"
@@ -299,6 +370,7 @@ class Trainer:
                 "move; metrics show more of these as a gradient_norm of 0. Shorter unrolls at "
                 "first (meta.curriculum) or a lower learning rate may help"
             )
+        head_seconds = ended - began - evaluated
         return {
             "generation": generation,
             "unroll": self.schedule.unroll(generation),
@@ -308,9 +380,10 @@ class Trainer:
             **({"gradient_norm": float(np.mean(norms))} if norms else {}),
             **({"synchronised_to": chosen} if chosen is not None else {}),
             "evaluations_per_second": evaluations / evaluated,
-            "head_seconds": ended - began - evaluated,
+            "head_seconds": head_seconds,
             "seconds": ended - began,
             "workers": self.evaluator.workers,
+            **self.evaluator.report(head_seconds),
         }
 
     def _advance(self, number: int, generation: int) -> Outcome:
@@ -378,12 +451,18 @@ class Trainer:
         for number, line in enumerate(self.lines):
             line.restore(number, checkpoint.arrays)
 
+    def _note_reproducibility(self) -> None:
+        """What was ever left to chance stays in the result."""
+        self.reproducible = self.reproducible and self.evaluator.reproducible
+
     def _make_checkpoint(self) -> Checkpoint:
+        self._note_reproducibility()
         return Checkpoint(
             self.progress.generation,
             {
                 "progress": dataclasses.asdict(self.progress),
                 "reproducible": self.reproducible,
+                "experiment": self._experiment,
                 "digest": self._digest,
                 "pieces": self._pieces,
             },
@@ -397,6 +476,8 @@ class Trainer:
     def _keep_checkpoint(self) -> None:
         """Write the checkpoint of the last whole generation, unless it is written."""
         if self._checkpoint is not None and self._checkpoint.generation > self._written:
+            # Before the pointer: what is pointed at has its metrics.
+            write_or_stop(self.run.metrics.flush)
             write_or_stop(self.run.checkpoints.write, self._checkpoint)
             self._written = self._checkpoint.generation
 
@@ -419,6 +500,7 @@ class Trainer:
 
     def _provenance(self, selection: Selection) -> dict[str, Any]:
         """Where the genome is from: only what is the same on any machine of the kind."""
+        self._note_reproducibility()
         return {
             "experiment": self.config.identity(),
             "generations": self.progress.generation,
@@ -433,12 +515,16 @@ class Trainer:
     def _progress_text(self, metrics: dict[str, Any]) -> str:
         diverged = f"  diverged {metrics['diverged']}" if metrics["diverged"] else ""
         unroll = f"unroll {metrics['unroll']}  " if self.config.meta.curriculum else ""
+        self._lost_workers += metrics.get("lost_workers", 0)
+        self._repeated_chunks += metrics.get("repeated_chunks", 0)
+        lost = f" ({self._lost_workers} lost)" if self._lost_workers else ""
+        repeated = f"  {self._repeated_chunks} chunks repeated" if self._repeated_chunks else ""
         return (
             f"generation {metrics['generation']}/{self.config.meta.generations}  {unroll}"
             f"best {metrics['best']:.4f}  median {metrics['median']:.4f}  "
             f"accuracy {metrics['best_accuracy']:.3f}{diverged}  "
             f"{metrics['evaluations_per_second']:.0f} evaluations/s  "
-            f"workers {metrics['workers']}"
+            f"workers {metrics['workers']}{lost}{repeated}"
         )
 
 

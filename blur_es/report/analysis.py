@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
-import tempfile
 from collections.abc import Mapping
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -22,9 +20,9 @@ from blur_es.analysis.field import FieldTest, Group
 from blur_es.analysis.genome import GenomeAnalysis, moment, told_asymmetry, variant
 from blur_es.analysis.growth import NormGrowth
 from blur_es.errors import InputError
-from blur_es.files import write_atomically
 from blur_es.report.figures import genome_figure
 from blur_es.report.style import INK, SIGNED, new_axes, write_figure
+from blur_es.storage import Storage, check_writable
 
 # Where a run folder keeps the analysis of its genome.
 ANALYSIS = "analysis"
@@ -32,7 +30,7 @@ ANALYSIS = "analysis"
 NUMBERS, SUMMARY = "analysis.json", "summary.txt"
 
 
-def check_folder(folder: Path, sha256: str | None) -> None:
+def check_folder(folder: Storage, sha256: str | None) -> None:
     """Make sure that a folder can take the analysis of a genome; nothing is left there.
 
     It may be new or empty, or hold an analysis of the same genome, which is then replaced;
@@ -40,55 +38,51 @@ def check_folder(folder: Path, sha256: str | None) -> None:
     folder cannot be written.
     """
     try:
-        if folder.exists() and any(folder.iterdir()):
+        if folder.names():
             found = analysed_genome(folder)
             if found is None or sha256 not in (None, found):
                 raise InputError(
-                    f"{folder}: this folder holds other things than an analysis of this genome; "
-                    "choose an empty or a new one with --output"
+                    f"{folder.location}: this folder holds other things than an analysis of this "
+                    "genome; choose an empty or a new one with --output"
                 )
         # Whatever forbids writing is found now and not after the work.
-        made = [path for path in (folder, *folder.parents) if not path.exists()]
-        folder.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=folder).close()
-        for path in made:
-            path.rmdir()
+        check_writable(folder)
     except OSError as error:
         raise InputError(
-            f"{folder}: cannot write to this folder: {error.strerror or error}; choose another "
-            "with --output"
+            f"{folder.location}: cannot write to this folder: {error.strerror or error}; choose "
+            "another with --output"
         ) from error
 
 
-def analysed_genome(folder: Path) -> str | None:
+def analysed_genome(folder: Storage) -> str | None:
     """SHA-256 of the genome whose analysis is in a folder; None if there is none."""
     try:
-        content = json.loads((folder / NUMBERS).read_bytes())
+        content = json.loads(folder.read(NUMBERS))
     except (OSError, ValueError):
         return None
     found = content.get("genome_sha256") if isinstance(content, dict) else None
     return found if isinstance(found, str) else None
 
 
-def write_analysis(analysis: GenomeAnalysis, folder: Path) -> list[Path]:
-    """Write the numbers, the summary, and pictures as SVG and PNG; returns the PNGs' paths.
+def write_analysis(analysis: GenomeAnalysis, folder: Storage) -> list[str]:
+    """Write the numbers, the summary, and pictures as SVG and PNG; returns where the PNGs are.
 
     Raises `OSError` if the folder cannot be written.
     """
     # First, because it marks the folder as an analysis of this genome.
     text = json.dumps(analysis.to_json(), indent=1) + "\n"
-    write_atomically(folder / NUMBERS, text.encode())
-    write_atomically(folder / SUMMARY, (analysis.summary() + "\n").encode())
+    folder.write(NUMBERS, text.encode())
+    folder.write(SUMMARY, (analysis.summary() + "\n").encode())
     figures = {"genome": genome_figure(analysis.genome), "growth": growth_figure(analysis)}
     if any(test.jacobians for test in analysis.field):
         figures["jacobian"] = jacobian_figure(analysis.field)
     else:
         # One from before would be of another genome.
         for kind in ("svg", "png"):
-            (folder / f"jacobian.{kind}").unlink(missing_ok=True)
+            folder.delete(f"jacobian.{kind}")
     for name, figure in figures.items():
         write_figure(figure, folder, name)
-    return [folder / f"{name}.png" for name in sorted(figures)]
+    return [folder.locate(f"{name}.png") for name in sorted(figures)]
 
 
 def jacobian_figure(field: tuple[FieldTest, ...]) -> Figure:

@@ -12,29 +12,28 @@ import html
 import json
 import math
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import yaml
 
 from blur_es.analysis.compare import Comparison
 from blur_es.errors import InputError
-from blur_es.files import write_atomically
 from blur_es.genome import Genome, genome_fields
 from blur_es.report.analysis import ANALYSIS, SUMMARY, analysed_genome
 from blur_es.report.figures import METRICS_DRAWN, curves_figure, fitness_figure, genome_figure
 from blur_es.report.style import write_figure
 from blur_es.report.words import rule_in_words
-from blur_es.run.metrics import Metrics
+from blur_es.run.metrics import METRICS, SEGMENTS
 from blur_es.run.store import (
     COMPARISON,
     CONFIG,
-    METRICS,
+    GENOME,
     REPORT,
     RESULT,
     RunFolder,
     flatten,
 )
+from blur_es.storage import Storage
 
 FIGURES = "figures"
 
@@ -59,16 +58,16 @@ class _Run:
     genome: Genome
     comparisons: list[Comparison] | None
     result: dict[str, Any] | None
-    analysis: Path | None
+    analysis: Storage | None
 
 
-def write_report(run_dir: Path) -> Path:
-    """Write `report.html` and `figures/` into a run folder; returns the report's path.
+def write_report(folder: RunFolder) -> str:
+    """Write `report.html` and `figures/` into a run folder; returns where the report is.
 
     Raises `InputError` naming the file that is missing or damaged, and `OSError` if the
     folder cannot be written to.
     """
-    run = _read_run(run_dir)
+    run = _read_run(folder)
     figures = {"genome": genome_figure(run.genome)}
     if run.metrics:
         figures["fitness"] = fitness_figure(run.metrics)
@@ -76,10 +75,9 @@ def write_report(run_dir: Path) -> Path:
         figures[_curves_name(number)] = curves_figure(comparison)
     pictures = {}
     for name, figure in figures.items():
-        pictures[name] = write_figure(figure, run_dir / FIGURES, name)
-    path = run_dir / REPORT
-    write_atomically(path, _page(run, pictures).encode())
-    return path
+        pictures[name] = write_figure(figure, folder.storage.folder(FIGURES), name)
+    folder.storage.write(REPORT, _page(run, pictures).encode())
+    return folder.report
 
 
 def _curves_name(number: int) -> str:
@@ -89,10 +87,10 @@ def _curves_name(number: int) -> str:
 # Reading
 
 
-def _read_run(run_dir: Path) -> _Run:
-    path = run_dir / CONFIG
+def _read_run(folder: RunFolder) -> _Run:
+    path = folder.storage.locate(CONFIG)
     try:
-        config = path.read_text(encoding="utf-8")
+        config = folder.storage.read(CONFIG).decode("utf-8")
         values = yaml.safe_load(config)
     except OSError as error:
         raise InputError(f"{path}: cannot read it: {error.strerror or error}") from error
@@ -100,26 +98,24 @@ def _read_run(run_dir: Path) -> _Run:
         raise InputError(f"{path}: this file is damaged: {error}; expected YAML") from error
     if not isinstance(values, dict) or not isinstance(values.get("name"), str):
         raise InputError(f"{path}: this file has no 'name', expected an experiment")
-    folder = RunFolder(run_dir)
-    genome = Genome.load(folder.genome)
-    analysis = run_dir / ANALYSIS
+    genome = Genome.read(folder.storage, GENOME)
+    analysis = folder.storage.folder(ANALYSIS)
     return _Run(
         name=values["name"],
         config=config,
-        metrics=_read_metrics(run_dir / METRICS),
+        metrics=_read_metrics(folder),
         genome=genome,
         comparisons=_read_comparisons(folder),
-        result=folder.read_json(RESULT) if (run_dir / RESULT).exists() else None,
+        result=folder.read_json(RESULT) if folder.storage.exists(RESULT) else None,
         analysis=analysis if analysed_genome(analysis) == genome.sha256 else None,
     )
 
 
-def _read_metrics(path: Path) -> list[dict[str, Any]]:
-    try:
-        path.open("rb").close()
-    except OSError as error:
-        raise InputError(f"{path}: cannot read it: {error.strerror or error}") from error
-    lines = Metrics(path).read()
+def _read_metrics(folder: RunFolder) -> list[dict[str, Any]]:
+    path = folder.storage.locate(METRICS)
+    if not (folder.storage.exists(METRICS) or folder.storage.names(SEGMENTS)):
+        raise InputError(f"{path}: cannot read it: there is no such file")
+    lines = folder.metrics.read()
     for line in lines:
         for name in METRICS_DRAWN:
             if isinstance(line.get(name), bool) or not isinstance(line.get(name), int | float):
@@ -131,8 +127,8 @@ def _read_metrics(path: Path) -> list[dict[str, Any]]:
 
 
 def _read_comparisons(folder: RunFolder) -> list[Comparison] | None:
-    path = folder.path / COMPARISON
-    if not path.exists():
+    path = folder.storage.locate(COMPARISON)
+    if not folder.storage.exists(COMPARISON):
         return None
     entries = folder.read_json(COMPARISON).get("comparisons")
     if not isinstance(entries, list):
@@ -352,12 +348,12 @@ def _analysis(run: _Run) -> list[str]:
     if run.analysis is None:
         return []
     try:
-        parts = [f"<pre>{_text((run.analysis / SUMMARY).read_text(encoding='utf-8'))}</pre>"]
+        parts = [f"<pre>{_text(run.analysis.read(SUMMARY).decode('utf-8'))}</pre>"]
         parts += [
-            _picture(picture.read_bytes(), caption)
+            _picture(run.analysis.read(f"{name}.svg"), caption)
             for name, caption in _ANALYSIS_CAPTIONS.items()
             # A rule that diverges everywhere has no Jacobian to draw.
-            if (picture := run.analysis / f"{name}.svg").exists()
+            if run.analysis.exists(f"{name}.svg")
         ]
     except (OSError, UnicodeDecodeError):
         # An addition to the run and no part of it: the report goes without.

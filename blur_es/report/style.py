@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
@@ -11,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 
-from blur_es.files import write_atomically
+from blur_es.storage import Storage
 
 INK, GRID = "#222222", "#dddddd"
 
@@ -45,9 +44,9 @@ def render(figure: Figure, kind: str) -> bytes:
     return buffer.getvalue()
 
 
-def write_figure(figure: Figure, folder: Path, name: str) -> bytes:
+def write_figure(figure: Figure, folder: Storage, name: str) -> bytes:
     """Write `NAME.svg` and `NAME.png`; returns the SVG. Raises `OSError`."""
     picture = render(figure, "svg")
-    write_atomically(folder / f"{name}.svg", picture)
-    write_atomically(folder / f"{name}.png", render(figure, "png"))
+    folder.write(f"{name}.svg", picture)
+    folder.write(f"{name}.png", render(figure, "png"))
     return picture

@@ -46,6 +46,7 @@ _STYLES = (
     _Style("#1f6f8b", "#dceef2", "oo", (0, (2, 2)), "X"),
     _Style("#222222", "#777777", "--", (0, (10, 3, 2, 3)), "*"),
     _Style("#a67c00", "#f5e6b3", "||", (0, (1, 3)), "<"),
+    _Style("#c2185b", "#f8d7e3", "**", (0, (6, 1, 1, 1, 1, 1, 1, 1)), "h"),
 )
 
 _ACCURACY = LinearSegmentedColormap.from_list("accuracy", ["#ffffff", "#94bbda", "#0b3c5d"])

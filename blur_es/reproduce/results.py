@@ -14,10 +14,8 @@ from typing import Any
 import numpy as np
 
 from blur_es.errors import InputError
-from blur_es.files import write_atomically
-from blur_es.reproduce.schema import Result
-from blur_es.run.metrics import Metrics
-from blur_es.run.store import GENOME, METRICS
+from blur_es.reproduce.schema import Result, Training
+from blur_es.run.store import GENOME
 
 # A training's progress is told at no more points than this.
 PROGRESS_POINTS = 40
@@ -75,17 +73,15 @@ def _different(values: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
 
 
 def training_entry(
-    labels: Mapping[str, str], seed: int, folder: Path, content: Mapping[str, Any]
+    training: Training, content: Mapping[str, Any], lines: Sequence[Mapping[str, Any]]
 ) -> dict[str, Any]:
-    """What the results file tells of a finished training, from its run folder.
+    """What the results file tells of a finished training.
 
     Args:
-        labels: what tells it from the others.
-        seed: its seed.
-        folder: its run folder.
+        training: which one.
         content: its `result.json`.
+        lines: its metrics.
     """
-    lines = Metrics(folder / METRICS).read()
     blocks = np.array_split(np.arange(len(lines)), min(len(lines), PROGRESS_POINTS))
     progress = [
         [
@@ -96,9 +92,9 @@ def training_entry(
         if len(block)
     ]
     return {
-        "labels": dict(labels),
-        "seed": seed,
-        "genome": f"{folder.name}/{GENOME}",
+        "labels": training.labels,
+        "seed": training.seed,
+        "genome": f"{training.slug}/{GENOME}",
         "genome_sha256": content["genome_sha256"],
         "generations": content["generations"],
         "evaluations": content["evaluations"],
@@ -109,8 +105,8 @@ def training_entry(
     }
 
 
-def write_results(path: Path, document: Mapping[str, Any]) -> None:
-    """Write a results file, whole or not at all, one entry a line. Raises `OSError`."""
+def results_bytes(document: Mapping[str, Any]) -> bytes:
+    """A results file, one entry a line."""
     parts = []
     for key, value in document.items():
         if isinstance(value, list) and value and isinstance(value[0], dict):
@@ -119,7 +115,7 @@ def write_results(path: Path, document: Mapping[str, Any]) -> None:
         else:
             text = json.dumps(value, ensure_ascii=False)
         parts.append(f" {json.dumps(key)}: {text}")
-    write_atomically(path, ("{\n" + ",\n".join(parts) + "\n}\n").encode())
+    return ("{\n" + ",\n".join(parts) + "\n}\n").encode()
 
 
 def read_results(path: Path) -> dict[str, Any]:

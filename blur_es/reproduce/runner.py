@@ -27,18 +27,18 @@ from blur_es.analysis.bench import machine
 from blur_es.config import ExperimentConfig
 from blur_es.errors import BlurError, InputError, RunError
 from blur_es.experiment import TrainOptions, run_experiment
-from blur_es.files import write_atomically
 from blur_es.genome import Genome
 from blur_es.reproduce.measure import measure_genome, measure_opponent
 from blur_es.reproduce.results import (
+    results_bytes,
     results_document,
     table_text,
     training_entry,
-    write_results,
 )
 from blur_es.reproduce.schema import Point, Result, Training, slug
 from blur_es.run.interrupt import Interrupted, InterruptGuard
 from blur_es.run.store import CONFIG, RESULT, RunFolder, versions, write_or_stop
+from blur_es.storage import LocalStorage, Storage, open_storage
 from blur_es.tasks import check_task_data
 from blur_es.threads import ONE_THREAD
 
@@ -61,7 +61,7 @@ class ReproduceOptions:
     """Where and on what a result is made; nothing here changes it.
 
     Attributes:
-        output: folder of results; each has a folder of its own in it.
+        output: path or URL of the folder of results; each has a folder of its own in it.
         local: in this process, without Ray.
         address: an existing Ray cluster; None starts a local one.
         workers: cores of the local cluster; None for all.
@@ -69,7 +69,7 @@ class ReproduceOptions:
         skip_missing: leave out what needs a data set that is not there.
     """
 
-    output: Path = Path("runs") / "reproduce"
+    output: str = "runs/reproduce"
     local: bool = False
     address: str | None = None
     workers: int | None = None
@@ -96,15 +96,15 @@ class _TrainJob:
     data_dir: str | None
 
     @property
-    def folder(self) -> Path:
-        return Path(TRAININGS) / self.training.slug
+    def folder(self) -> str:
+        return f"{TRAININGS}/{self.training.slug}"
 
     def __str__(self) -> str:
         return str(self.training)
 
-    def done(self, top: Path) -> bool:
+    def done(self, top: Storage) -> bool:
         """Whether all of it is there, for this very experiment."""
-        run = RunFolder(top / self.folder)
+        run = RunFolder(top.locate(self.folder))
         if run.holds_run:
             try:
                 run.check(self.training.config.to_dict(), resume=True)
@@ -113,21 +113,20 @@ class _TrainJob:
                     f"{error}\nThe result was another one when this was made: name another "
                     "--output, or remove that folder"
                 ) from error
-        return self._trained(run) and self._key(run) == _measured(run.path, "key")
+        return self._trained(run) and self._key(run) == _measured(top, self, "key")
 
     def _trained(self, run: RunFolder) -> bool:
         """Whether the training has ended, and was one of so many generations."""
-        if not (run.path / RESULT).exists():
+        if not run.storage.exists(RESULT):
             return False
-        stored = (run.path / CONFIG).read_text(encoding="utf-8")
-        return stored == self.training.config.to_yaml()
+        return run.storage.read(CONFIG).decode() == self.training.config.to_yaml()
 
-    def run(self, top: Path) -> None:
+    def run(self, top: Storage) -> None:
         """Train, or go on, and measure. Raises what these raise; `Interrupted` if they were."""
-        config, run = self.training.config, RunFolder(top / self.folder)
+        config, run = self.training.config, RunFolder(top.locate(self.folder))
         if not self._trained(run):
             options = TrainOptions(
-                run_dir=run.path,
+                run_dir=run.location,
                 resume=run.holds_run,
                 local=True,
                 data_dir=self.data_dir,
@@ -153,7 +152,7 @@ class _TrainJob:
             for point in self.measure.points
         ]
         seconds = time.monotonic() - began
-        _keep(run.path, self._key(run), seconds, rows)
+        _keep(top, self, self._key(run), seconds, rows)
 
     def _key(self, run: RunFolder) -> str:
         """Digest of everything that the measurements depend on."""
@@ -181,17 +180,17 @@ class _OpponentJob:
     data_dir: str | None
 
     @property
-    def folder(self) -> Path:
-        return Path(OPPONENTS) / slug([self.optimizer, *self.point.labels.values()])
+    def folder(self) -> str:
+        return f"{OPPONENTS}/{slug([self.optimizer, *self.point.labels.values()])}"
 
     def __str__(self) -> str:
         return ", ".join([self.optimizer, *self.point.labels.values()])
 
-    def done(self, top: Path) -> bool:
+    def done(self, top: Storage) -> bool:
         """Whether it is there, for these very episodes and rates."""
-        return _measured(top / self.folder, "key") == self._key()
+        return _measured(top, self, "key") == self._key()
 
-    def run(self, top: Path) -> None:
+    def run(self, top: Storage) -> None:
         """Let it learn. Raises what that raises."""
         began = time.monotonic()
         rows = [
@@ -200,7 +199,7 @@ class _OpponentJob:
                 self.optimizer, self.rates, self.config, self.episodes, self.steps, self.data_dir
             )
         ]
-        _keep(top / self.folder, self._key(), time.monotonic() - began, rows)
+        _keep(top, self, self._key(), time.monotonic() - began, rows)
 
     def _key(self) -> str:
         plain = [self.optimizer, self.rates, self.episodes, self.steps]
@@ -219,12 +218,12 @@ def reproduce(
     the work cannot go on, `Interrupted` if the user ended it. What has been done by then is
     kept, and the same call goes on.
     """
-    top = options.output / result.name
+    top = _folder(result, options)
     jobs, missing = _jobs(result, options)
     waiting = [job for job in jobs if not job.done(top)]
     say(
         f"{result.name}: {len(jobs) - len(waiting)} of {len(jobs)} done, "
-        f"{len(waiting)} to do in {top}"
+        f"{len(waiting)} to do in {top.location}"
     )
     if waiting:
         _run(waiting, top, options, say)
@@ -233,8 +232,8 @@ def reproduce(
 
 def make_result(
     result: Result, options: ReproduceOptions, say: Say = lambda message: None
-) -> tuple[dict[str, Any], list[Path]]:
-    """Run what a result lacks and write its files; its content and their paths.
+) -> tuple[dict[str, Any], list[str]]:
+    """Run what a result lacks and write its files; its content and where they are.
 
     They are `results.json`, `table.txt`, and the picture as PNG and SVG, in the result's folder.
     Raises what `reproduce` raises.
@@ -243,12 +242,17 @@ def make_result(
     from blur_es.reproduce.pictures import draw
 
     document = reproduce(result, options, say)
-    folder = options.output / result.name
-    write_or_stop(write_results, folder / RESULTS, document)
-    write_or_stop(write_atomically, folder / TABLE, (table_text(document) + "\n").encode())
+    folder = _folder(result, options)
+    write_or_stop(folder.write, RESULTS, results_bytes(document))
+    write_or_stop(folder.write, TABLE, (table_text(document) + "\n").encode())
     write_or_stop(write_figure, draw(document), folder, PICTURE)
     names = (RESULTS, TABLE, f"{PICTURE}.png", f"{PICTURE}.svg")
-    return document, [folder / name for name in names]
+    return document, [folder.locate(name) for name in names]
+
+
+def _folder(result: Result, options: ReproduceOptions) -> Storage:
+    """Where a result and all that it takes is kept."""
+    return open_storage(options.output).folder(result.name)
 
 
 def missing_data(result: Result, data_dir: str | None) -> dict[str, str]:
@@ -308,47 +312,52 @@ def _jobs(result: Result, options: ReproduceOptions) -> tuple[list[_Job], list[s
     return jobs, sorted(lacking)
 
 
-def _collect(result: Result, jobs: Sequence[_Job], missing: list[str], top: Path) -> dict[str, Any]:
+def _collect(
+    result: Result, jobs: Sequence[_Job], missing: list[str], top: Storage
+) -> dict[str, Any]:
     """The results file's content, from the folders of the jobs, all of which are done."""
     trainings, rows, opponents, origins = [], [], [], []
     seconds = {"training": 0.0, "measuring": 0.0}
     for job in jobs:
-        folder = top / job.folder
-        measured = _measured(folder)
+        measured = _measured(top, job)
         if measured is None:
-            raise RunError(f"{folder}: {MEASURED} is missing; run the same command again")
+            where = top.locate(job.folder)
+            raise RunError(f"{where}: {MEASURED} is missing; run the same command again")
         origins.append(measured)
         seconds["measuring"] += measured["seconds"]
         if isinstance(job, _OpponentJob):
             opponents += measured["rows"]
             continue
-        content = RunFolder(folder).read_json(RESULT)
+        run = RunFolder(top.locate(job.folder))
+        content = run.read_json(RESULT)
         seconds["training"] += content["seconds"]
-        trainings.append(training_entry(job.training.labels, job.training.seed, folder, content))
+        trainings.append(training_entry(job.training, content, run.metrics.read()))
         rows += measured["rows"]
     return results_document(result, trainings, rows, opponents, missing, seconds, origins)
 
 
-def _run(jobs: Sequence[_Job], top: Path, options: ReproduceOptions, say: Say) -> None:
+def _run(jobs: Sequence[_Job], top: Storage, options: ReproduceOptions, say: Say) -> None:
     guard = InterruptGuard()
     with guard.installed():
         if options.local:
             for number, job in enumerate(jobs, start=1):
                 guard.check()
                 job.run(top)
-                say(f"  {number}/{len(jobs)}  {job}  {_told(top / job.folder)}")
+                say(f"  {number}/{len(jobs)}  {job}  {_told(top, job)}")
             return
         with _cluster(options) as (ray, home):
             _run_on_ray(ray, home, jobs, top, guard, say)
 
 
 def _run_on_ray(
-    ray: Any, home: str, jobs: Sequence[_Job], top: Path, guard: InterruptGuard, say: Say
+    ray: Any, home: str, jobs: Sequence[_Job], top: Storage, guard: InterruptGuard, say: Say
 ) -> None:
     environment = {**ONE_THREAD, "JAX_PLATFORMS": "cpu"}
     settings = {"num_cpus": 1, "max_retries": RETRIES, "runtime_env": {"env_vars": environment}}
     task = ray.remote(run_job)
-    place, path = str(top.resolve()), str(Path.cwd())
+    path = str(Path.cwd())
+    # A path means the same to every process on this machine, a URL on every machine.
+    place = str(Path(top.location).resolve()) if isinstance(top, LocalStorage) else top.location
     flying = {
         task.options(name=str(job), **settings).remote(job, place, home, path): job for job in jobs
     }
@@ -360,9 +369,9 @@ def _run_on_ray(
         for reference in ready:
             job = flying.pop(reference)
             for name, content in _finished(ray, reference, job).items():
-                write_atomically(top / job.folder / name, content)
+                top.write(f"{job.folder}/{name}", content)
             done += 1
-            say(f"  {done}/{len(jobs)}  {job}  {_told(top / job.folder)}")
+            say(f"  {done}/{len(jobs)}  {job}  {_told(top, job)}")
 
 
 def _finished(ray: Any, reference: Any, job: _Job) -> dict[str, bytes]:
@@ -382,21 +391,24 @@ def _finished(ray: Any, reference: Any, job: _Job) -> dict[str, bytes]:
 
 
 def run_job(job: _Job, top: str, home: str, path: str) -> dict[str, bytes]:
-    """What a Ray task does: a job, in its folder if this is the machine where that is.
+    """What a Ray task does: a job, in its folder if that can be reached from this machine.
 
-    On another machine (`home` is the node id of the one that asked) it works in a folder of
-    its own and returns the files, by their paths inside the job's folder; they are small.
+    A folder on a disk is reached on its own machine alone (`home` is the node id of the one
+    that asked). On another one it works in a folder of its own and returns the files, by
+    their paths inside the job's folder; they are small.
     """
     import ray
 
     # A user's own tasks and measures are imported from the folder of the command.
     if path not in sys.path:
         sys.path.insert(0, path)
-    if ray.get_runtime_context().get_node_id() == home:
-        job.run(Path(top))
+    storage = open_storage(top)
+    at_home = ray.get_runtime_context().get_node_id() == home
+    if at_home or not isinstance(storage, LocalStorage):
+        job.run(storage)
         return {}
     with tempfile.TemporaryDirectory(prefix="blur_es-") as folder:
-        job.run(Path(folder))
+        job.run(open_storage(folder))
         inside = Path(folder) / job.folder
         return {
             str(file.relative_to(inside)): file.read_bytes()
@@ -442,7 +454,7 @@ def _cluster(options: ReproduceOptions) -> Iterator[tuple[Any, str]]:
             ray.shutdown()
 
 
-def _keep(folder: Path, key: str, seconds: float, rows: list[dict[str, Any]]) -> None:
+def _keep(top: Storage, job: _Job, key: str, seconds: float, rows: list[dict[str, Any]]) -> None:
     """Write down what a job measured, what that depends on, and when, where and with what."""
     content = {
         "key": key,
@@ -452,21 +464,21 @@ def _keep(folder: Path, key: str, seconds: float, rows: list[dict[str, Any]]) ->
         "versions": versions(),
         "rows": rows,
     }
-    write_atomically(folder / MEASURED, json.dumps(content).encode())
+    write_or_stop(top.write, f"{job.folder}/{MEASURED}", json.dumps(content).encode())
 
 
-def _measured(folder: Path, key: str | None = None) -> Any:
+def _measured(top: Storage, job: _Job, key: str | None = None) -> Any:
     """What a job measured, or one entry of it; None if it is not there or is damaged."""
     try:
-        content = json.loads((folder / MEASURED).read_bytes())
+        content = json.loads(top.read(f"{job.folder}/{MEASURED}"))
     except (OSError, ValueError):
         return None
     return content if key is None else content.get(key)
 
 
-def _told(folder: Path) -> str:
+def _told(top: Storage, job: _Job) -> str:
     """A line's worth of what a job measured."""
-    rows = _measured(folder, "rows") or []
+    rows = _measured(top, job, "rows") or []
     accuracies = [row["accuracy"] for row in rows]
     if not accuracies:
         return ""

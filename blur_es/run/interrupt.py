@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from types import FrameType
 
@@ -53,6 +54,14 @@ class InterruptGuard:
             yield
         finally:
             self._allowed = False
+
+    def wait(self, seconds: float) -> bool:
+        """Sleep, but only until a signal comes; returns whether one has."""
+        end = time.monotonic() + seconds
+        # `time.sleep` goes on after a signal's handler.
+        while not self.requested and (left := end - time.monotonic()) > 0:
+            time.sleep(min(left, 0.1))
+        return self.requested
 
     def check(self) -> None:
         """Raise `Interrupted` if a signal has come."""

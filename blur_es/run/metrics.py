@@ -1,18 +1,21 @@
-"""`metrics.jsonl`: one line of JSON for every generation."""
+"""Metrics: one line of JSON for every generation."""
 
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from blur_es.errors import InputError
-from blur_es.files import write_atomically
+from blur_es.storage import Storage
+
+METRICS, SEGMENTS = "metrics.jsonl", "metrics"
+
+# A segment is written again with every checkpoint until it holds this many lines, about 100 kB.
+SEGMENT_LINES = 256
 
 
 def fitness_summary(
@@ -30,46 +33,113 @@ def fitness_summary(
 
 
 class Metrics:
-    """Appends lines to a file that survives a crash with at most its last line torn."""
+    """The lines of a run, in `metrics.jsonl` on disks and in segments in object stores.
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    Object stores cannot append. There, lines are held back until `flush`, which writes
+    `metrics/GENERATION.jsonl` with the lines since the segment began; `finish` gives them all
+    as one `metrics.jsonl` as well. Wherever both are found, as in a folder that was moved,
+    they are read as one, a line for each generation.
+
+    A crash tears the last line at most.
+    """
+
+    def __init__(self, storage: Storage) -> None:
+        self._storage = storage
+        # The segment being written: one replaced whole, until it is long enough.
+        self._segment: list[Mapping[str, Any]] = []
+        self._flushed = 0
 
     def append(self, line: Mapping[str, Any]) -> None:
-        """Add one line and hand it to the disk. Raises `OSError`."""
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
+        """Add one line; on a disk it is there at once. Raises `OSError`."""
+        if self._storage.appends:
+            self._storage.append(METRICS, _content([line]))
+        else:
+            self._segment.append(line)
+
+    def flush(self) -> None:
+        """Write what `append` held back. Raises `OSError`."""
+        if len(self._segment) == self._flushed:
+            return
+        self._storage.write(_segment_name(self._segment), _content(self._segment))
+        self._flushed = len(self._segment)
+        if self._flushed >= SEGMENT_LINES:
+            self._segment, self._flushed = [], 0
+
+    def finish(self) -> None:
+        """Have all lines in `metrics.jsonl`, at the end of a run. Raises `OSError`."""
+        self.flush()
+        if not self._storage.appends:
+            self._storage.write(METRICS, _content(self.read()))
 
     def cut_after(self, generation: int) -> None:
         """Drop the lines after a generation: they are of work that will be done again.
 
-        Raises `InputError` for a file that is damaged before its end.
+        A crash at any point leaves all lines up to it. Raises `OSError`, and `InputError` for
+        a file that is damaged before its end.
         """
         kept = [line for line in self.read() if line["generation"] <= generation]
-        text = "".join(json.dumps(line) + "\n" for line in kept)
-        write_atomically(self.path, text.encode())
+        names = self._segments()
+        needed = []
+        if self._storage.appends:
+            self._storage.write(METRICS, _content(kept))
+        else:
+            # The last first: no line leaves a file before it is in another.
+            for first in reversed(range(0, len(kept), SEGMENT_LINES)):
+                segment = kept[first : first + SEGMENT_LINES]
+                needed.append(_segment_name(segment))
+                self._storage.write(needed[-1], _content(segment))
+            self._segment = list(kept[len(kept) - len(kept) % SEGMENT_LINES :])
+            self._flushed = len(self._segment)
+        for name in names:
+            if name not in needed:
+                self._storage.delete(name)
+        if not self._storage.appends:
+            self._storage.delete(METRICS)
 
     def read(self) -> list[dict[str, Any]]:
-        """All whole lines. Raises `InputError` for a file that is damaged before its end."""
-        lines = self._lines()
+        """All whole lines, by generation.
+
+        Raises `InputError` for a file that cannot be read or is damaged before its end.
+        """
+        found: dict[int, dict[str, Any]] = {}
+        for name in [METRICS, *self._segments()]:
+            for line in self._read_file(name):
+                found[line["generation"]] = line
+        return [found[generation] for generation in sorted(found)]
+
+    def _segments(self) -> list[str]:
+        try:
+            names = self._storage.names(SEGMENTS)
+        except OSError as error:
+            where = self._storage.locate(SEGMENTS)
+            raise InputError(f"{where}: cannot read it: {error.strerror or error}") from error
+        return [f"{SEGMENTS}/{name}" for name in names if name.endswith(".jsonl")]
+
+    def _read_file(self, name: str) -> list[dict[str, Any]]:
+        where = self._storage.locate(name)
+        try:
+            content = self._storage.read(name)
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            raise InputError(f"{where}: cannot read it: {error.strerror or error}") from error
+        texts = [text for text in content.splitlines() if text.strip()]
+        lines = [_parse(text) for text in texts]
         for number, line in enumerate(lines, start=1):
             if line is None and number < len(lines):
                 raise InputError(
-                    f"{self.path}:{number}: this line of metrics is damaged; expected JSON with "
+                    f"{where}:{number}: this line of metrics is damaged; expected JSON with "
                     "a 'generation'"
                 )
         return [line for line in lines if line is not None]
 
-    def _lines(self) -> list[dict[str, Any] | None]:
-        if not self.path.exists():
-            return []
-        try:
-            content = self.path.read_bytes()
-        except OSError as error:
-            raise InputError(f"{self.path}: cannot read it: {error.strerror or error}") from error
-        return [_parse(text) for text in content.splitlines() if text.strip()]
+
+def _segment_name(lines: Sequence[Mapping[str, Any]]) -> str:
+    return f"{SEGMENTS}/{lines[0]['generation']:08d}.jsonl"
+
+
+def _content(lines: Iterable[Mapping[str, Any]]) -> bytes:
+    return "".join(json.dumps(line) + "\n" for line in lines).encode()
 
 
 def _parse(text: bytes) -> dict[str, Any] | None:

@@ -7,6 +7,7 @@ import fcntl
 import json
 import os
 import platform
+import time
 from collections.abc import Iterator, Mapping
 from importlib import metadata
 from pathlib import Path
@@ -15,18 +16,25 @@ from typing import Any
 import yaml
 
 from blur_es.errors import InputError, RunError
-from blur_es.files import write_atomically
 from blur_es.run.checkpoint import POINTER, CheckpointStore
-from blur_es.run.metrics import Metrics
+from blur_es.run.lease import LEASE, Lease, holder_of, refusal
+from blur_es.run.metrics import METRICS, Metrics
+from blur_es.run.patience import Patience, PatientStorage
+from blur_es.storage import LocalStorage, open_storage
 
-CONFIG, METRICS, GENOME, RESULT = "config.yaml", "metrics.jsonl", "genome.npz", "result.json"
+CONFIG, GENOME, RESULT = "config.yaml", "genome.npz", "result.json"
 VERSIONS, COMPARISON, REPORT = "versions.json", "comparison.json", "report.html"
+INITIAL = "initial.npz"
 
 _PACKAGES = ("blur_es", "numpy", "scipy", "numba", "llvmlite", "jax", "jaxlib", "evosax", "ray")
 
 
-# What may differ when a run is continued: how long it runs, where and on what.
-_NOT_IDENTITY = ("meta.generations", "meta.stop", "fleet.workers", "run")
+# What may differ when a run is continued: how long it runs, where and on what, and what is
+# done with its genome afterwards.
+_NOT_IDENTITY = (
+    *("meta.generations", "meta.stop", "meta.compare", "meta.test_episodes", "run"),
+    *("fleet.workers", "fleet.autoscale", "fleet.wait_seconds", "fleet.on_fatal_genome"),
+)
 
 
 def identity(experiment: Mapping[str, Any]) -> dict[str, Any]:
@@ -42,27 +50,49 @@ def identity(experiment: Mapping[str, Any]) -> dict[str, Any]:
 
 
 class RunFolder:
-    """A run folder on the local disk."""
+    """A run folder, on a disk or in a store.
 
-    def __init__(self, path: Path, keep: int = 3) -> None:
-        self.path = path
-        self.metrics = Metrics(path / METRICS)
-        self.checkpoints = CheckpointStore(path, keep)
+    Args:
+        location: its path or URL; `InputError` if no installed package knows the URL.
+        keep: the number of checkpoints to keep.
+        patience: how a store that refuses is asked again; None for not at all.
+
+    Attributes:
+        location: the path or URL, for messages.
+        storage: the folder's files.
+        checkpoints: those of the run.
+        metrics: likewise.
+    """
+
+    def __init__(
+        self, location: str | Path, keep: int = 3, patience: Patience | None = None
+    ) -> None:
+        inner = open_storage(location)
+        self.location = inner.location
+        self.storage = PatientStorage(inner, patience)
+        self.metrics = Metrics(self.storage)
+        self.checkpoints = CheckpointStore(self.storage, keep)
+        self._patience = patience
 
     @property
-    def genome(self) -> Path:
+    def genome(self) -> str:
         """Where the learned genome is, once there is one."""
-        return self.path / GENOME
+        return self.storage.locate(GENOME)
 
     @property
-    def report(self) -> Path:
+    def report(self) -> str:
         """Where the report is."""
-        return self.path / REPORT
+        return self.storage.locate(REPORT)
 
     @property
     def holds_run(self) -> bool:
-        """Whether a run has begun here."""
-        return (self.path / CONFIG).exists() or (self.path / POINTER).exists()
+        """Whether a run has begun here. Raises `InputError` if that cannot be told."""
+        try:
+            return self.storage.exists(CONFIG) or self.storage.exists(POINTER)
+        except OSError as error:
+            raise InputError(
+                f"{self.location}: cannot read it: {error.strerror or error}"
+            ) from error
 
     def check(self, experiment: Mapping[str, Any], resume: bool) -> None:
         """Find out whether a resolved experiment may begin or, if `resume`, continue here.
@@ -73,13 +103,13 @@ class RunFolder:
         if self.holds_run:
             if not resume:
                 raise InputError(
-                    f"{self.path}: this folder holds a run already; continue it with --resume, "
+                    f"{self.location}: this folder holds a run already; continue it with --resume, "
                     "or choose another with --run-dir"
                 )
             self._check_same(experiment)
-        elif any(self.path.iterdir()):
+        elif set(self.storage.names()) - {LEASE}:
             raise InputError(
-                f"{self.path}: this folder holds other things and no run; choose an empty or a "
+                f"{self.location}: this folder holds other things and no run; choose an empty or a "
                 "new one with --run-dir"
             )
 
@@ -89,18 +119,19 @@ class RunFolder:
         Raises `InputError` if the folder cannot be written.
         """
         try:
-            write_atomically(self.path / CONFIG, experiment.encode())
+            self.storage.write(CONFIG, experiment.encode())
             self.write_json(VERSIONS, versions())
+            self.storage.begun = True
         except OSError as error:
             raise InputError(
-                f"{self.path}: cannot write to this run folder: {error.strerror or error}; make "
-                "room or choose another with --run-dir"
+                f"{self.location}: cannot write to this run folder: {error.strerror or error}; "
+                "make room or choose another with --run-dir"
             ) from error
 
     def _check_same(self, experiment: Mapping[str, Any]) -> None:
-        path = self.path / CONFIG
+        path = self.storage.locate(CONFIG)
         try:
-            stored = flatten(identity(yaml.safe_load(path.read_bytes())))
+            stored = flatten(identity(yaml.safe_load(self.storage.read(CONFIG))))
         except OSError as error:
             raise InputError(f"{path}: cannot read it: {error.strerror or error}") from error
         except (yaml.YAMLError, UnicodeDecodeError, TypeError, KeyError, AttributeError) as error:
@@ -117,18 +148,17 @@ class RunFolder:
         ]
         if different:
             raise InputError(
-                f"{self.path}: this folder belongs to another experiment:\n"
+                f"{self.location}: this folder belongs to another experiment:\n"
                 + "\n".join(different)
                 + "\nChoose another folder with --run-dir, or use the experiment that it was "
-                "begun with (only meta.generations, meta.stop, fleet.workers and run may "
-                "differ)"
+                "begun with (only " + ", ".join(_NOT_IDENTITY) + " may differ)"
             )
 
     def read_json(self, name: str) -> dict[str, Any]:
         """A JSON file of the folder. Raises `InputError` if it is missing or damaged."""
-        path = self.path / name
+        path = self.storage.locate(name)
         try:
-            content = json.loads(path.read_bytes())
+            content = json.loads(self.storage.read(name))
         except OSError as error:
             raise InputError(f"{path}: cannot read it: {error.strerror or error}") from error
         except ValueError as error:
@@ -140,49 +170,105 @@ class RunFolder:
     def write_json(self, name: str, content: Mapping[str, Any]) -> None:
         """Write a JSON file of the folder, whole or not at all. Raises `OSError`."""
         text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
-        write_atomically(self.path / name, text.encode())
+        self.storage.write(name, text.encode())
 
     @contextlib.contextmanager
-    def locked(self) -> Iterator[None]:
-        """Make the folder and keep a second head out of it.
+    def locked(self, *, resume: bool = False, take_over: bool = False) -> Iterator[None]:
+        """Keep other heads out of the folder, which is made if need be.
 
-        The lock is on the folder itself and leaves no file; the system lets go of it with
-        the process. Raises `InputError` if the folder cannot be made or is in use.
+        On a disk, a lock on the folder itself leaves no file, and the system lets go of it
+        with the process. What that cannot see, heads on other machines, the lease sees.
+
+        Args:
+            resume: where the holder of the lease may be dead, wait for the lease to end.
+            take_over: take the folder from a head that is at work on it, which then stops.
+
+        Raises `InputError` if the folder cannot be made or is in use.
         """
+        lease = Lease(self.storage.inner, self._wait, self._say)
+        with contextlib.ExitStack() as stack:
+            try:
+                locked = stack.enter_context(self._flock(take_over))
+                stack.callback(lease.release)
+                self.storage.insist(
+                    lambda: lease.acquire(watch=resume, take_over=take_over, locked=locked)
+                )
+            except OSError as error:
+                raise InputError(
+                    f"{self.location}: cannot make this run folder: {error.strerror or error}; "
+                    "choose another with --run-dir"
+                ) from error
+            self._sweep()
+
+            def fence(name: str) -> None:
+                # What is replaced is worth a look; what is only added harms nobody.
+                if "/" in name or name == METRICS:
+                    lease.check()
+                else:
+                    lease.confirm()
+
+            self.storage.fence = fence
+            try:
+                yield
+            finally:
+                self.storage.fence = lambda name: None
+
+    @contextlib.contextmanager
+    def _flock(self, take_over: bool) -> Iterator[bool]:
+        """Lock a folder on a disk; whether that was done."""
+        if not isinstance(self.storage.inner, LocalStorage):
+            yield False
+            return
+        path = self.storage.inner.path
+        made = [folder for folder in (path, *path.parents) if not folder.exists()]
+        path.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
         try:
-            made = [path for path in (self.path, *self.path.parents) if not path.exists()]
-            self.path.mkdir(parents=True, exist_ok=True)
-            descriptor = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY)
-        except OSError as error:
-            raise InputError(
-                f"{self.path}: cannot make this run folder: {error.strerror or error}; "
-                "choose another with --run-dir"
-            ) from error
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            yield
-        except BlockingIOError as error:
-            raise InputError(
-                f"{self.path}: another blur-es train is at work on this folder; wait for its "
-                "end or choose another with --run-dir"
-            ) from error
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                locked = True
+            except BlockingIOError as error:
+                if not take_over:
+                    held = holder_of(self.storage.inner)
+                    raise InputError(refusal(self.location, held)) from error
+                locked = False
+            except OSError:  # a file system without locks
+                locked = False
+            yield locked
         finally:
             os.close(descriptor)
             # Where nothing came of it, leave nothing behind: only empty folders can go.
             with contextlib.suppress(OSError):
-                for path in made:
-                    path.rmdir()
+                for folder in made:
+                    folder.rmdir()
+
+    def _sweep(self) -> None:
+        """Delete what a killed head was in the middle of writing on a disk."""
+        with contextlib.suppress(OSError):
+            for name in self.storage.names():
+                if name.startswith(tuple(f".{whole}." for whole in (POINTER, LEASE, METRICS))):
+                    self.storage.delete(name)
+
+    def _wait(self, seconds: float) -> None:
+        if self._patience is not None:
+            self._patience.wait(seconds)
+        else:
+            time.sleep(seconds)
+
+    def _say(self, message: str) -> None:
+        if self._patience is not None:
+            self._patience.say(message)
 
 
-def open_run(path: Path) -> RunFolder:
-    """A run folder that exists. Raises `InputError` if there is none at this path."""
-    run = RunFolder(path)
+def open_run(location: str | Path) -> RunFolder:
+    """A run folder that exists. Raises `InputError` if there is none at this path or URL."""
+    run = RunFolder(location)
     if not run.holds_run:
-        raise InputError(f"{path}: not a run folder: expected one with {CONFIG} in it")
+        raise InputError(f"{location}: not a run folder: expected one with {CONFIG} in it")
     return run
 
 
-def choose_folder(name: str, seed: int, wanted: Path | None, resume: bool) -> Path:
+def choose_folder(name: str, seed: int, wanted: str | Path | None, resume: bool) -> str | Path:
     """The folder of a run: the one asked for, else the next, or the last, of `runs/NAME-SEED`."""
     if wanted is not None:
         return wanted
@@ -249,14 +335,14 @@ def flatten(tree: Any, prefix: str = "") -> dict[str, Any]:
 
 
 def write_or_stop(action: Any, *arguments: Any) -> None:
-    """Do something that writes to the run folder; a disk that refuses is a `RunError`."""
+    """Do something that writes to the run folder; a store that refuses is a `RunError`."""
     try:
         action(*arguments)
     except OSError as error:
         where = getattr(error, "filename", None) or "the run folder"
         raise RunError(
             f"{where}: cannot write: {error.strerror or error}; the checkpoint before is intact: "
-            "make room, then continue with --resume"
+            "make it writable again (is the disk full?), then continue with --resume"
         ) from error
 
 
@@ -264,6 +350,7 @@ __all__ = [
     "COMPARISON",
     "CONFIG",
     "GENOME",
+    "INITIAL",
     "METRICS",
     "REPORT",
     "RESULT",

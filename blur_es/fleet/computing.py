@@ -1,0 +1,137 @@
+"""Computing chunks: what a worker does once it is known to be one of ours."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from blur_es.episode import Phase
+from blur_es.errors import BlurError, users_traceback
+from blur_es.fitness import FloatArray
+from blur_es.fleet.evaluator import EpisodeRange, LocalEvaluator, Problem
+from blur_es.inner import PieceTooLargeError
+
+
+class Description(NamedTuple):
+    """What a worker says of itself when it is ready.
+
+    Attributes:
+        digest: of a canonical evaluation: others round differently.
+        data: digest of one episode of every task: others have other data.
+        device: what its backend computes on.
+        piece: lives that fit it at a time; None where the backend has no such thing.
+        threads: the most that any of its BLAS libraries uses.
+    """
+
+    digest: str
+    data: str
+    device: str
+    piece: int | None
+    threads: int
+
+
+class ChunkResult(NamedTuple):
+    """Arrays with one row for each item of a chunk, and the seconds that they took."""
+
+    arrays: tuple[npt.NDArray[Any], ...]
+    seconds: float
+
+
+class ChunkFailure(NamedTuple):
+    """An evaluation ended in an exception, which is told here in plain values.
+
+    Exceptions of a user's code may not survive the way to the head.
+
+    Attributes:
+        kind: `error`, `memory`, `exit` or, where a piece did not fit a device, `piece`.
+        text: the user's part of the traceback, or the message of one of our own errors.
+        piece: that did not fit.
+    """
+
+    kind: str
+    text: str
+    piece: int = 0
+
+
+class ChunkEvaluator:
+    """Evaluates chunks on this machine with one thread. Raises `InputError` for missing data."""
+
+    def __init__(self, problem: Problem, data_dir: str | None) -> None:
+        from blur_es.threads import limit_loaded_libraries
+
+        limit_loaded_libraries()
+        self._evaluator = LocalEvaluator(problem, data_dir)
+        # scipy's BLAS has been loaded with the inner loop.
+        limit_loaded_libraries()
+
+    def describe(self) -> Description:
+        """Compile, and compute what tells whether all workers compute alike."""
+        import threadpoolctl
+
+        evaluator = self._evaluator
+        digest, device, piece = evaluator.digest, evaluator.device, evaluator.piece
+        threads = [int(pool["num_threads"]) for pool in threadpoolctl.threadpool_info()]
+        return Description(digest, self._data_digest(), device, piece, max(threads, default=1))
+
+    def _data_digest(self) -> str:
+        data = hashlib.sha256()
+        try:
+            for episode in self._evaluator.episodes(EpisodeRange(Phase.META_TRAINING, 1, 1)):
+                for array in (episode.support_inputs, episode.support_labels, episode.query_inputs):
+                    data.update(np.ascontiguousarray(array).tobytes())
+        except BlurError:
+            raise
+        except Exception:
+            # A user's task fails: that is told of the evaluation in which it does.
+            return "none"
+        return data.hexdigest()
+
+    def evaluate(
+        self, genomes: FloatArray, episodes: EpisodeRange, piece: int | None
+    ) -> ChunkResult | ChunkFailure:
+        """Run a chunk of genomes (p, D) on all R episodes of the range.
+
+        The rows are fitness (M, R) and divergence (R,) of each genome.
+        """
+
+        def run() -> tuple[npt.NDArray[Any], ...]:
+            found = self._evaluator.evaluate(np.array(genomes), episodes)
+            return found.fitness.swapaxes(0, 1), found.diverged
+
+        return self._run(run, piece)
+
+    def gradients(
+        self, genome: FloatArray, episodes: EpisodeRange, start: int, stop: int, piece: int | None
+    ) -> ChunkResult | ChunkFailure:
+        """Differentiate a genome (D,) on the episodes `start` to `stop` of the range.
+
+        The rows are fitness (M,), divergence and gradient (D,) of each episode.
+        """
+
+        def run() -> tuple[npt.NDArray[Any], ...]:
+            found = self._evaluator.gradients(np.array(genome), episodes, slice(start, stop))
+            return found.fitness.T, found.diverged, found.gradients
+
+        return self._run(run, piece)
+
+    def _run(
+        self, action: Callable[[], tuple[npt.NDArray[Any], ...]], piece: int | None
+    ) -> ChunkResult | ChunkFailure:
+        began = time.perf_counter()
+        if piece is not None:
+            self._evaluator.use_piece(piece)
+        try:
+            return ChunkResult(action(), time.perf_counter() - began)
+        except PieceTooLargeError as error:
+            return ChunkFailure("piece", str(error), error.piece)
+        except MemoryError as error:
+            return ChunkFailure("memory", users_traceback(error))
+        except SystemExit as error:
+            return ChunkFailure("exit", users_traceback(error))
+        except Exception as error:
+            return ChunkFailure("error", users_traceback(error))

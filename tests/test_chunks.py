@@ -1,0 +1,232 @@
+"""Cutting work into chunks: a simulation stands for the workers, so every case can be had."""
+
+from __future__ import annotations
+
+import heapq
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from blur_es.errors import InputError
+from blur_es.fleet.chaos import Chaos, Fault
+from blur_es.fleet.chunks import Chunk, Outstanding, Plan, Share, chunk_size
+from blur_es.fleet.failures import (
+    DEATHS,
+    Failure,
+    Verdict,
+    classify,
+    deadline_seconds,
+    judge,
+)
+
+OURS = ("numba",)
+
+
+def rows(chunk: Chunk) -> tuple[np.ndarray[tuple[int, ...], np.dtype[np.int64]]]:
+    return (np.arange(chunk.start, chunk.stop),)
+
+
+@settings(deadline=None)
+@given(
+    count=st.integers(1, 200),
+    speeds=st.lists(st.sampled_from([None, 1.0, 10.0, 1000.0]), min_size=1, max_size=5),
+    unit=st.integers(1, 9),
+    data=st.data(),
+)
+def test_every_item_is_done_once_whatever_is_lost(
+    count: int, speeds: list[float | None], unit: int, data: st.DataObject
+) -> None:
+    """Chunks come back, are lost or are overtaken in any order; each row is where it belongs."""
+    plan = Plan(count, [Share(0, count, OURS, unit)])
+    workers = {number: (OURS[0], speed) for number, speed in enumerate(speeds)}
+    flying: dict[int, Chunk] = {}
+    done = 0
+    for _ in range(50 * count + 100):
+        if not plan.missing:
+            break
+        for number in workers:
+            if number not in flying:
+                chunk = plan.take(number, OURS[0], workers, fresh=True) or plan.repeat(
+                    OURS[0], 1e9, 1, [Outstanding(each, 100.0) for each in flying.values()]
+                )
+                if chunk is not None:
+                    flying[number] = chunk
+        assert flying
+        number = data.draw(st.sampled_from(sorted(flying)))
+        chunk = flying.pop(number)
+        event = data.draw(st.sampled_from(["result", "result", "lost", "cut"]))
+        if event == "result":
+            done += plan.fill(chunk, rows(chunk))
+        elif event == "cut" and len(chunk) > 1:
+            plan.cut(chunk)
+        else:
+            plan.put_back(chunk)
+    else:
+        # Everything was lost again and again: that is nobody's fault.
+        return
+    assert done == count
+    np.testing.assert_array_equal(plan.stacked()[0], np.arange(count))
+
+
+def test_chunks_shrink_and_follow_speed() -> None:
+    sizes = []
+    remaining = 1000
+    while remaining:
+        sizes.append(chunk_size(remaining, 0.25, 1.0, 1))
+        remaining -= sizes[-1]
+    assert sizes == sorted(sizes, reverse=True)
+    assert sizes[0] > 50
+    assert sizes[-1] == 1
+    assert chunk_size(1000, 0.4, 1.0, 1) == pytest.approx(4 * chunk_size(1000, 0.1, 1.0, 1), abs=2)
+    # A call is worth its overhead, and a device's pieces are full.
+    assert chunk_size(400, 0.01, 1000.0, 1) == 10
+    assert chunk_size(1000, 0.25, 1.0, 16) % 16 == 0
+    assert chunk_size(5, 0.25, 1.0, 16) == 5
+
+
+@pytest.mark.parametrize("population", [40, 100, 400])
+def test_dispatch_comes_near_the_ideal(population: int) -> None:
+    """Unequal evaluations and a slow worker, in simulated time and without overhead."""
+    speeds = [1.0, 1.0, 1.0, 0.25]
+    efficiencies = []
+    for seed in range(20):
+        costs = np.random.default_rng(seed).integers(10, 101, population) / 55
+        plan = Plan(population, [Share(0, population, OURS)])
+        workers = {number: (OURS[0], speed) for number, speed in enumerate(speeds)}
+        flying: list[tuple[float, int, Chunk, float]] = []
+        now = 0.0
+        while plan.missing:
+            busy = {number for _, number, _, _ in flying}
+            idle = sorted(set(workers) - busy, key=lambda number: -speeds[number])
+            for number in idle:
+                chunk = plan.take(number, OURS[0], workers, fresh=False)
+                if chunk is None:
+                    outstanding = [
+                        Outstanding(each, abs(began + len(each) / speeds[who] - now))
+                        for _, who, each, began in flying
+                    ]
+                    chunk = plan.repeat(OURS[0], speeds[number], len(idle), outstanding)
+                if chunk is not None:
+                    took = costs[chunk.start : chunk.stop].sum() / speeds[number]
+                    heapq.heappush(flying, (now + took, number, chunk, now))
+            now, _, chunk, _ = heapq.heappop(flying)
+            plan.fill(chunk, rows(chunk))
+        efficiencies.append(costs.sum() / sum(speeds) / now)
+    assert np.median(efficiencies) > 0.85
+
+
+def test_a_chunk_that_kills_is_cut_down_to_one_item_on_fresh_workers() -> None:
+    plan = Plan(16, [Share(0, 16, OURS)])
+    workers: dict[int, tuple[str, float | None]] = {0: (OURS[0], None)}
+    poison, deaths, fresh_deaths = 11, 0, 0
+    alive = {"node"}
+    while True:
+        chunk = plan.take(0, OURS[0], workers, fresh=False)
+        fresh = chunk is None
+        if chunk is None:
+            chunk = plan.take(0, OURS[0], workers, fresh=True)
+        assert chunk is not None
+        assert chunk.alone == fresh
+        if not chunk.start <= poison < chunk.stop:
+            plan.fill(chunk, rows(chunk))
+            continue
+        deaths += 1
+        fresh_deaths += fresh
+        chunk.deaths.append("node")
+        verdict = judge(chunk, alive)
+        if verdict is Verdict.CUT:
+            plan.cut(chunk)
+        elif verdict is Verdict.ISOLATE:
+            plan.isolate(chunk)
+        elif verdict is Verdict.AGAIN:
+            plan.put_back(chunk)
+        else:
+            break
+    assert (chunk.start, chunk.stop) == (poison, poison + 1)
+    assert fresh_deaths == DEATHS
+    assert deaths <= 2 * DEATHS + 4
+    assert plan.missing == 1
+
+
+def test_deaths_with_their_node_are_not_held_against_a_chunk() -> None:
+    chunk = Chunk(0, 4, OURS, deaths=["gone", "gone", "gone", "here"])
+    assert judge(chunk, {"here"}) is Verdict.AGAIN
+    assert judge(chunk, {"here", "gone"}) is Verdict.CUT
+
+
+def test_a_suspect_is_not_given_to_two_at_once() -> None:
+    plan = Plan(4, [Share(0, 4, OURS)])
+    workers: dict[int, tuple[str, float | None]] = {0: (OURS[0], 1.0)}
+    chunk = plan.take(0, OURS[0], workers, fresh=True)
+    assert chunk is not None
+    late = [Outstanding(chunk, 1e6)]
+    repeated = plan.repeat(OURS[0], 1.0, 1, late)
+    assert repeated is not None
+    # Two have it by now.
+    assert plan.repeat(OURS[0], 1.0, 1, late) is None
+    plan.put_back(repeated)
+    chunk.deaths.append("node")
+    assert plan.repeat(OURS[0], 1.0, 1, late) is None
+
+
+def test_deadlines_follow_measured_times() -> None:
+    assert deadline_seconds(100.0, True, 0) == 2000.0
+    assert deadline_seconds(0.001, True, 0) == 30.0
+    assert deadline_seconds(0.001, True, 2) == 120.0
+    assert deadline_seconds(0.001, False, 0) > 600.0
+    assert deadline_seconds(None, False, 0) > 1000.0
+
+
+def test_errors_of_ray_have_their_classes() -> None:
+    from ray import exceptions
+
+    assert classify(exceptions.ActorUnavailableError("cut", None)) is Failure.UNREACHABLE
+    assert classify(exceptions.ObjectStoreFullError("full")) is Failure.STORE_FULL
+    too_much = exceptions.OutOfMemoryError("too much")  # type: ignore[no-untyped-call]
+    assert classify(too_much) is Failure.OUT_OF_MEMORY
+    assert classify(exceptions.ActorDiedError()) is Failure.KILLED
+    assert classify(exceptions.ActorUnschedulableError("gone")) is Failure.NODE_LOST
+    assert classify(exceptions.ObjectLostError("00", None, "")) is Failure.RESULT_LOST
+    preempted = exceptions.RayActorError(preempted=True)
+    assert classify(preempted) is Failure.PREEMPTED
+    assert not Failure.PREEMPTED.of_itself
+    assert not Failure.CHAOS.of_itself
+    assert not Failure.NODE_LOST.of_itself
+
+
+# Chaos
+
+
+def test_chaos_is_a_function_of_the_seed() -> None:
+    text = "kill-worker:0.05,slow-worker:0.1,drop-result:0.02,hang-worker:0.01,kill-node:1"
+    chaos = Chaos.parse(text, 3)
+    faults = [chaos.injection(call) for call in range(4000)]
+    assert faults == [Chaos.parse(text, 3).injection(call) for call in range(4000)]
+    assert faults != [Chaos.parse(text, 4).injection(call) for call in range(4000)]
+    for fault, rate in chaos.rates.items():
+        found = sum(each is not None and each.fault is fault for each in faults) / len(faults)
+        assert found == pytest.approx(rate, rel=0.4)
+    assert any(chaos.kills_node(call) for call in range(200))
+    assert not any(Chaos.parse("slow-worker:0.1", 3).kills_node(call) for call in range(200))
+    assert Chaos.parse(" kill-worker : 0.5 ", 0).rates == {Fault.KILL_WORKER: 0.5}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("kill-wroker:0.1", "did you mean 'kill-worker'"),
+        ("kill-worker", "kill-worker: found '', expected a rate"),
+        ("kill-worker:often", "found 'often'"),
+        ("kill-worker:1.5", "expected a rate from 0 to 0.9"),
+        ("kill-worker:nan", "found 'nan'"),
+        ("kill-worker:0.5,hang-worker:0.5", "come to 1 in all"),
+        ("kill-node:0.5", "how many nodes"),
+        ("kill-node:1,kill-node:1", "there twice"),
+        ("", "unknown fault ''"),
+    ],
+)
+def test_wrong_chaos_is_refused(text: str, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        Chaos.parse(text, 0)

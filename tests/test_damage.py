@@ -1,0 +1,220 @@
+"""Whatever happens to the files of a run, it goes on to the same genome or says why not."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from blur_es.errors import InputError
+from blur_es.files import npz_bytes, parse_npz
+from blur_es.run.checkpoint import Checkpoint
+from tests.experiments import genome_hash, small, train
+from tests.test_trainer import InterruptedEvaluator
+
+Files = dict[str, bytes]
+
+
+def files_of(folder: Path) -> Files:
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+@pytest.fixture(scope="module")
+def interrupted(tmp_path_factory: pytest.TempPathFactory) -> tuple[Files, Files, str]:
+    """A run stopped after generation 4, one of another experiment, and the whole one's hash."""
+    folder = tmp_path_factory.mktemp("damage")
+    config = small(folder)
+    train(config, folder / "run", evaluator=InterruptedEvaluator(config, 5))
+    other = small(folder, "meta.sigma=0.2")
+    train(other, folder / "other", evaluator=InterruptedEvaluator(other, 5))
+    whole = genome_hash(train(config, folder / "whole"))
+    return files_of(folder / "run"), files_of(folder / "other"), whole
+
+
+def entries(files: Files) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = json.loads(files["checkpoint.json"])["checkpoints"]
+    return found
+
+
+def truncate(content: bytes, where: float) -> bytes:
+    return content[: int(where * len(content))]
+
+
+def flip(content: bytes, where: float) -> bytes:
+    changed = bytearray(content)
+    changed[int(where * (len(content) - 1))] ^= 1 << int(where * 7)
+    return bytes(changed)
+
+
+def zeros(content: bytes, where: float) -> bytes:
+    """As file systems leave blocks that were never written."""
+    begin = int(where * len(content))
+    return content[:begin] + bytes(len(content) - begin)
+
+
+def with_header(content: bytes, **changes: Any) -> bytes:
+    arrays = parse_npz(content, "checkpoint")
+    header = json.loads(str(arrays["header"]))
+    arrays["header"] = np.array(json.dumps(header | changes))
+    return npz_bytes(arrays)
+
+
+def other_generation(content: bytes, where: float) -> bytes:
+    return with_header(content, generation=round(where * 100) + 7)
+
+
+def no_facts(content: bytes, where: float) -> bytes:
+    return with_header(content, facts={})
+
+
+def fewer_arrays(content: bytes, where: float) -> bytes:
+    arrays = parse_npz(content, "checkpoint")
+    del arrays[sorted(arrays)[int(where * (len(arrays) - 1))]]
+    return npz_bytes(arrays)
+
+
+def other_shapes(content: bytes, where: float) -> bytes:
+    arrays = parse_npz(content, "checkpoint")
+    name = sorted(set(arrays) - {"header"})[int(where * (len(arrays) - 2))]
+    arrays[name] = np.concatenate([arrays[name].ravel(), arrays[name].ravel(), np.ones(3)])
+    return npz_bytes(arrays)
+
+
+def nothing(content: bytes, where: float) -> bytes:
+    return b""
+
+
+DAMAGE: tuple[Callable[[bytes, float], bytes], ...] = (truncate, flip, zeros, nothing)
+# With a digest that is right all the same.
+FORGERIES: tuple[Callable[[bytes, float], bytes], ...] = (
+    other_generation,
+    no_facts,
+    fewer_arrays,
+    other_shapes,
+    nothing,
+)
+
+
+def forge(files: Files, number: int, content: bytes) -> None:
+    """Put a content in a checkpoint's place, digest, name and pointer included."""
+    pointer = entries(files)
+    del files[pointer[number]["file"]]
+    digest = hashlib.sha256(content).hexdigest()
+    pointer[number] |= {"file": f"checkpoints/{digest}.npz", "sha256": digest}
+    files[pointer[number]["file"]] = content
+    files["checkpoint.json"] = json.dumps({"checkpoints": pointer}).encode()
+
+
+@st.composite
+def damages(draw: st.DrawFn) -> list[tuple[str, Any, float]]:
+    """Kinds of damage: what is damaged, how, and where in it."""
+    where = st.floats(0.0, 1.0, exclude_max=True)
+    checkpoint = st.integers(0, 2)
+    kinds = st.one_of(
+        st.tuples(checkpoint, st.sampled_from((*DAMAGE, "delete", "swap", "foreign", *FORGERIES))),
+        st.tuples(st.just("checkpoint.json"), st.sampled_from((*DAMAGE, "delete"))),
+        st.tuples(st.just("metrics.jsonl"), st.just(truncate)),
+    )
+    return [(*draw(kinds), draw(where)) for _ in range(draw(st.integers(1, 3)))]
+
+
+def apply(files: Files, other: Files, damage: tuple[Any, Any, float]) -> None:
+    target, how, where = damage
+    try:
+        pointer = entries(files)
+    except (KeyError, ValueError, TypeError):
+        return  # the pointer is gone already
+    name = target if isinstance(target, str) else pointer[target]["file"]
+    if name not in files:
+        return
+    if how == "delete":
+        del files[name]
+    elif how == "swap":
+        # Each whole in itself, under the other's name.
+        second = pointer[(target + 1) % 3]["file"]
+        if second in files:
+            files[name], files[second] = files[second], files[name]
+    elif how == "foreign":
+        forge(files, target, other[entries(other)[target]["file"]])
+    elif how in FORGERIES and not isinstance(target, str):
+        try:
+            forge(files, target, how(files[name], where))
+        except InputError:
+            return  # nothing is left to forge from
+    else:
+        files[name] = how(files[name], where)
+
+
+@settings(
+    max_examples=20,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+@given(found=damages())
+def test_a_damaged_run_goes_on_to_the_same_genome_or_says_why_not(
+    interrupted: tuple[Files, Files, str],
+    tmp_path_factory: pytest.TempPathFactory,
+    found: list[tuple[Any, Any, float]],
+) -> None:
+    run, other, whole = interrupted
+    files = dict(run)
+    for damage in found:
+        apply(files, other, damage)
+    folder = tmp_path_factory.mktemp("damaged")
+    for name, content in files.items():
+        (folder / "run" / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / "run" / name).write_bytes(content)
+    said: list[str] = []
+    usable = [
+        entry for entry in entries(run) if files.get(entry["file"]) == run[entry["file"]] != b""
+    ]
+    if not usable:
+        # A forgery that the run can use is as good as the original; else it says why not.
+        with contextlib.suppress(InputError):
+            assert genome_hash(train(small(folder), folder / "run", resume=True)) == whole
+        return
+    result = train(small(folder), folder / "run", resume=True, say=said.append)
+    assert genome_hash(result) == whole
+    newest = entries(run)[0]
+    if files.get(newest["file"]) != run[newest["file"]]:
+        assert any("warning" in line and "checkpoint" in line for line in said)
+
+
+def test_nothing_whole_is_an_error_that_names_each(
+    interrupted: tuple[Files, Files, str], tmp_path: Path
+) -> None:
+    run, other, _ = interrupted
+    files = dict(run)
+    for number in range(3):
+        forge(files, number, other[entries(other)[number]["file"]])
+    for name, content in files.items():
+        (tmp_path / "run" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "run" / name).write_bytes(content)
+    with pytest.raises(InputError, match="no checkpoint of this run can be used") as error:
+        train(small(tmp_path), tmp_path / "run", resume=True)
+    assert str(error.value).count("this checkpoint is another experiment's") == 3
+    assert files_of(tmp_path / "run").keys() - {"lease.json"} == files.keys()
+
+
+def test_a_checkpoint_says_which_experiment_it_is_of(
+    interrupted: tuple[Files, Files, str],
+) -> None:
+    run, other, _ = interrupted
+    facts = [
+        Checkpoint.from_bytes(files[entries(files)[0]["file"]], "").facts["experiment"]
+        for files in (run, other)
+    ]
+    assert facts[0] != facts[1]

@@ -1,0 +1,351 @@
+"""What goes wrong with workers, made to go wrong for real; the results stay the same."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from blur_es.errors import RunError
+from blur_es.fleet import failures
+from blur_es.fleet.chaos import Chaos, Fault
+from blur_es.fleet.dispatch import RayFleet
+from blur_es.fleet.evaluator import LocalEvaluator
+from blur_es.genome import Genome
+from blur_es.run.store import RunFolder
+from tests.conftest import running
+from tests.experiments import genome_hash, small, train
+from tests.test_fleet import TRAINING, genomes
+from tests.test_fleet import pytestmark as pytestmark
+
+# A measure that gives a number of the predictions, and in a worker does what a file says:
+# "ACTION VALUE TIMES" does it at this number, so many times (0: always).
+MEASURE = """
+import os, signal, sys, time, zlib
+from pathlib import Path
+import numpy as np
+
+FOLDER = Path({folder!r})
+
+def value(predictions, labels):
+    found = zlib.crc32(np.ascontiguousarray(predictions).tobytes()) % 1_000_003
+    if (FOLDER / "todo").exists() and os.getpid() != {head}:
+        action, at, times = (FOLDER / "todo").read_text().split()
+        if int(at) in (found, -1):
+            with open(FOLDER / "done", "a+") as done:
+                done.seek(0)
+                if int(times) and len(done.readlines()) >= int(times):
+                    return float(found)
+                done.write("once\\n")
+            if action == "kill": os.kill(os.getpid(), signal.SIGKILL)
+            if action == "stop": os.kill(os.getpid(), signal.SIGSTOP)
+            if action == "exit": sys.exit(3)
+            if action == "memory": raise MemoryError("no room")
+            if action == "error": explode()
+    return float(found)
+
+def explode():
+    raise ValueError("the measure is broken")
+"""
+
+
+class Mine:
+    """A folder with the measure in it, and what it is to do."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        (folder / "mine.py").write_text(MEASURE.format(folder=str(folder), head=os.getpid()))
+
+    def let(self, action: str, at: int = -1, times: int = 0) -> None:
+        (self.folder / "todo").write_text(f"{action} {at} {times}")
+
+    @property
+    def times(self) -> int:
+        done = self.folder / "done"
+        return len(done.read_text().splitlines()) if done.exists() else 0
+
+
+@pytest.fixture
+def mine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Mine]:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    yield Mine(tmp_path)
+    sys.modules.pop("mine", None)
+
+
+SETTINGS = ("fitness.measure='mine:value'", "tasks=[{name: xor}]", "meta.replicas=1")
+
+
+@pytest.mark.parametrize(
+    ("action", "failure"),
+    [
+        ("kill", failures.Failure.KILLED),
+        ("exit", failures.Failure.EXITED),
+        ("memory", failures.Failure.OUT_OF_MEMORY),
+        ("stop", failures.Failure.HUNG),
+        ("error", failures.Failure.ERROR),
+    ],
+)
+def test_whatever_befalls_a_worker_its_work_is_done_again(
+    mine: Mine,
+    ray_address: str,
+    action: str,
+    failure: failures.Failure,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    config = small(mine.folder, *SETTINGS)
+    population = genomes(config, 9)
+    expected = LocalEvaluator(config.problem()).evaluate(population, TRAINING)
+    fleet = RayFleet(config.problem(), 1, ray_address)
+    try:
+        # It is known then how long an evaluation takes.
+        for _ in range(2):
+            np.testing.assert_array_equal(
+                fleet.evaluate(population, TRAINING).fitness, expected.fitness
+            )
+        fleet.report(0.0)
+        monkeypatch.setattr(failures, "LEAST_DEADLINE_SECONDS", 1.0)
+        mine.let(action, times=1)
+        found = fleet.evaluate(population, TRAINING)
+        report = fleet.report(0.0)
+    finally:
+        fleet.close()
+    np.testing.assert_array_equal(found.fitness, expected.fitness)
+    assert mine.times == 1
+    assert report["failures"] == {failure.value: 1}
+    assert report["repeated_chunks"] >= 1
+    assert report["lost_workers"] == (0 if action == "error" else 1)
+    assert any(
+        failure.value in record.message or "tried once more" in record.message
+        for record in caplog.records
+    )
+
+
+def test_a_users_error_stops_the_run_with_its_traceback_and_a_checkpoint(
+    mine: Mine, ray_address: str
+) -> None:
+    config = small(mine.folder, *SETTINGS, "run.checkpoint_every=100", "meta.generations=300")
+    fleet = RayFleet(config.problem(), 1, ray_address)
+    run = mine.folder / "run"
+
+    def break_it() -> None:
+        wait_for(run, 3)
+        mine.let("error")
+
+    threading.Thread(target=break_it).start()
+    try:
+        with pytest.raises(RunError) as error:
+            train(config, run, evaluator=fleet)
+    finally:
+        fleet.close()
+    message = str(error.value)
+    assert "failed twice" in message
+    assert 'mine.py", line' in message
+    assert "explode()" in message
+    assert "ValueError: the measure is broken" in message
+    assert "blur_es/fleet" not in message
+    assert mine.times == 2
+    checkpoint, _ = RunFolder(run).checkpoints.latest()
+    assert checkpoint is not None
+    assert checkpoint.generation >= 3
+    (mine.folder / "todo").unlink()
+    resumed = train(small(mine.folder, *SETTINGS), run, resume=True)
+    undisturbed = train(small(mine.folder, *SETTINGS), mine.folder / "undisturbed")
+    if checkpoint.generation < 6:
+        assert genome_hash(resumed) == genome_hash(undisturbed)
+
+
+def wait_for(run: Path, generation: int) -> None:
+    for _ in range(600):
+        metrics = run / "metrics.jsonl"
+        if metrics.exists() and metrics.read_text().count("\n") >= generation:
+            return
+        time.sleep(0.05)
+
+
+def poison(mine: Mine, config: Any, population: Any, index: int) -> None:
+    """Let the evaluation of one genome, in whatever company, kill its worker."""
+    values = LocalEvaluator(config.problem()).evaluate(population, TRAINING).fitness[0]
+    mine.let("kill", int(values[index, 0]))
+
+
+def test_a_genome_that_kills_workers_is_found(
+    mine: Mine, ray_address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Three workers and the cuts, then three fresh ones; the others have their results."""
+    config = small(mine.folder, *SETTINGS)
+    population = genomes(config, 8)
+    expected = LocalEvaluator(config.problem()).evaluate(population, TRAINING)
+    poison(mine, config, population, 5)
+    fleet = RayFleet(config.problem(), 2, ray_address, on_fatal_genome="diverged")
+    try:
+        found = fleet.evaluate(population, TRAINING)
+        assert not fleet.reproducible
+        assert fleet.report(0.0)["failures"][failures.Failure.KILLED.value] == mine.times
+    finally:
+        fleet.close()
+    assert found.diverged[5].all()
+    assert not found.diverged[:5].any()
+    others = [0, 1, 2, 3, 4, 6, 7]
+    np.testing.assert_array_equal(found.fitness[:, others], expected.fitness[:, others])
+    assert (found.fitness[:, 5] == [[-20.0], [0.0]]).all()
+    assert mine.times <= 2 * failures.DEATHS + 3
+
+
+def test_a_genome_that_kills_workers_stops_the_run_and_is_kept(
+    mine: Mine, ray_address: str
+) -> None:
+    config = small(mine.folder, *SETTINGS)
+    # The fifth genome of the first generation.
+    asked: list[Any] = []
+
+    class Asked(LocalEvaluator):
+        def evaluate(self, genomes: Any, episodes: Any) -> Any:
+            found = super().evaluate(genomes, episodes)
+            asked.append((genomes, found))
+            return found
+
+    undisturbed = train(config, mine.folder / "undisturbed", evaluator=Asked(config.problem()))
+    population, found = asked[0]
+    mine.let("kill", int(found.fitness[0, 4, 0]))
+    run = mine.folder / "run"
+    fleet = RayFleet(config.problem(), 2, ray_address)
+    try:
+        with pytest.raises(RunError, match=r"genome 4 of generation 1 kills") as error:
+            train(config, run, evaluator=fleet)
+    finally:
+        fleet.close()
+    kept = Genome.load(run / "fatal-genome.npz")
+    np.testing.assert_array_equal(kept.vector, population[4])
+    assert kept.sha256 in str(error.value)
+    (mine.folder / "todo").unlink()
+    assert genome_hash(train(config, run, resume=True)) == genome_hash(undisturbed)
+
+
+def test_a_full_object_store_is_waited_for(
+    tmp_path: Path, ray_address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Small results need no room there; large arguments do, and get it in the end."""
+    import ray
+
+    monkeypatch.setattr("blur_es.fleet.dispatch.STORE_SECONDS", 0.01)
+    config = small(tmp_path)
+    population = genomes(config, 9)
+    expected = LocalEvaluator(config.problem()).evaluate(population, TRAINING)
+    fleet = RayFleet(config.problem(), 1, ray_address)
+    refusals = 3
+    put_back = fleet._send
+
+    def refuse(work: Any, *others: Any) -> bool:
+        nonlocal refusals
+        submit = work.submit
+
+        def full(*arguments: Any) -> Any:
+            nonlocal refusals
+            refusals -= 1
+            if refusals >= 0:
+                raise ray.exceptions.ObjectStoreFullError("no room")
+            return submit(*arguments)
+
+        work.submit = full
+        try:
+            return put_back(work, *others)
+        finally:
+            work.submit = submit
+
+    try:
+        held = [ray.put(np.zeros(2**20)) for _ in range(11)]
+        monkeypatch.setattr(fleet, "_send", refuse)
+        found = fleet.evaluate(population, TRAINING)
+        report = fleet.report(0.0)
+        del held
+    finally:
+        fleet.close()
+    np.testing.assert_array_equal(found.fitness, expected.fitness)
+    assert report["failures"] == {failures.Failure.STORE_FULL.value: 3}
+
+
+@pytest.mark.parametrize(
+    "faults",
+    [
+        "kill-worker:0.06",
+        "kill-worker:0.05,slow-worker:0.1,drop-result:0.1,hang-worker:0.03,kill-node:1",
+    ],
+)
+def test_chaos_changes_nothing(
+    tmp_path: Path, ray_address: str, faults: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(failures, "LEAST_DEADLINE_SECONDS", 2.0)
+    config = small(tmp_path, "meta.generations=12", "meta.population=12")
+    undisturbed = train(config, tmp_path / "undisturbed")
+    # A seed with each kind of fault among the first calls.
+    wanted = {Fault(part.split(":")[0]) for part in faults.split(",")} - {Fault.KILL_NODE}
+    chaos = next(
+        chaos
+        for chaos in (Chaos.parse(faults, seed) for seed in range(1000))
+        if {each.fault for call in range(1, 13) if (each := chaos.injection(call))} == wanted
+    )
+    fleet = RayFleet(config.problem(), 2, ray_address, chaos=chaos)
+    try:
+        disturbed = train(config, tmp_path / "run", evaluator=fleet)
+    finally:
+        fleet.close()
+    assert genome_hash(disturbed) == genome_hash(undisturbed)
+    lines = [json.loads(line) for line in (tmp_path / "run/metrics.jsonl").read_text().splitlines()]
+    injected = sum(line["failures"].get("chaos", 0) for line in lines)
+    assert injected == sum(sum(line["failures"].values()) for line in lines)
+    assert injected > 0
+    assert sum(line["repeated_chunks"] for line in lines) >= injected
+
+
+def test_workers_use_as_many_threads_as_they_are_granted(tmp_path: Path, ray_address: str) -> None:
+    fleet = RayFleet(small(tmp_path).problem(), 1, ray_address)
+    try:
+        assert fleet.roster.first["numba"].threads == 1
+    finally:
+        fleet.close()
+
+
+def test_a_killed_head_leaves_no_worker_on_its_cluster(tmp_path: Path, ray_address: str) -> None:
+    small(tmp_path)
+    command = [sys.executable, "-m", "blur_es.cli", "train", "small.yaml", "--run-dir", "run"]
+    options = ["--address", ray_address, "--set", "meta.generations=100000"]
+    with subprocess.Popen(
+        [*command, *options], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    ) as head:
+        try:
+            wait_for(tmp_path / "run", 3)
+            assert len(running("ray::EvaluationWorker", "ray::blur_es")) > 0
+        finally:
+            head.send_signal(signal.SIGKILL)
+            head.communicate(timeout=30)
+    deadline = time.monotonic() + 20
+    while running("ray::EvaluationWorker", "ray::blur_es") and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not running("ray::EvaluationWorker", "ray::blur_es")
+
+
+def test_chaos_is_for_workers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from blur_es.cli import main
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    small(tmp_path)
+    assert main(["train", "small.yaml", "--local", "--chaos", "kill-worker:0.1"]) == 2
+    assert "--local: --chaos" in capsys.readouterr().err
+    assert main(["train", "small.yaml", "--chaos", "kill-wroker:0.1"]) == 2
+    assert "did you mean 'kill-worker'" in capsys.readouterr().err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["small.yaml"]

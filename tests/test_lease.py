@@ -1,0 +1,252 @@
+"""One head at a time on a run folder, on disks and in stores, and what taking it over means."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import blur_es.run.lease as lease
+from blur_es.config import ExperimentConfig
+from blur_es.errors import InputError, RunError
+from blur_es.fitness import FloatArray
+from blur_es.fleet.evaluator import EpisodeRange, LocalEvaluator
+from blur_es.inner import Evaluation
+from blur_es.run.interrupt import Interrupted, InterruptGuard
+from blur_es.run.lease import LEASE, Holder, Lease
+from blur_es.run.patience import Patience
+from blur_es.run.store import RunFolder
+from blur_es.storage import Storage, open_storage
+from tests.experiments import genome_hash, small, train
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lease, "SETTLE_SECONDS", 0.02)
+    monkeypatch.setattr(lease, "RENEW_SECONDS", 0.1)
+    monkeypatch.setattr(lease, "LEASE_SECONDS", 1.0)
+
+
+@pytest.fixture(params=["disk", "store"])
+def location(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    return str(tmp_path / "run") if request.param == "disk" else f"memory://{uuid.uuid4().hex}"
+
+
+@pytest.fixture
+def storage() -> Storage:
+    return open_storage(f"memory://{uuid.uuid4().hex}")
+
+
+@pytest.fixture
+def leases(storage: Storage) -> Iterator[list[Lease]]:
+    """Three heads on one folder."""
+    found = [Lease(storage, time.sleep, lambda message: None) for _ in range(3)]
+    yield found
+    for each in found:
+        each.release()
+
+
+def elsewhere(holder: Holder) -> Holder:
+    return dataclasses.replace(holder, host="another", machine="another", pid=1)
+
+
+def dead_process() -> Holder:
+    """A holder on this machine that has ended."""
+    code = "from blur_es.run.lease import Holder; print(Holder.this_process().content().decode())"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
+    holder = Holder.parse(found.stdout)
+    assert holder is not None
+    return holder
+
+
+def test_a_second_head_is_refused_and_told_by_whom(location: str) -> None:
+    with RunFolder(location).locked():
+        for resume in (False, True):
+            with (
+                pytest.raises(InputError, match="another blur-es train is at work") as error,
+                RunFolder(location).locked(resume=resume),
+            ):
+                pass
+            assert f"process {os.getpid()} on {os.uname().nodename}" in str(error.value)
+            assert "UTC unless it renews it" in str(error.value)
+            assert "--take-over" in str(error.value)
+    with RunFolder(location).locked():
+        pass
+    assert not open_storage(location).exists(LEASE)
+
+
+def test_a_dead_holder_of_this_machine_is_followed_at_once(location: str) -> None:
+    open_storage(location).write(LEASE, dead_process().content())
+    said: list[str] = []
+    began = time.monotonic()
+    with RunFolder(location, 3, Patience(InterruptGuard(), said.append)).locked():
+        pass
+    assert time.monotonic() - began < 0.9
+    assert len(said) == 1
+    assert "taking over the run folder from process" in said[0]
+
+
+def test_a_number_that_another_process_has_now_is_no_life(storage: Storage) -> None:
+    holder = dataclasses.replace(Holder.this_process(), started=1)
+    assert holder.is_gone()
+    assert not holder.is_here()
+    assert Holder.this_process().is_here()
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"owner": 3}', b"\xff"])
+def test_the_end_of_another_machines_lease_is_waited_for_if_asked(
+    location: str, content: bytes
+) -> None:
+    content = content or elsewhere(dead_process()).content()
+    open_storage(location).write(LEASE, content)
+    with pytest.raises(InputError, match="another blur-es train"), RunFolder(location).locked():
+        pass
+    assert open_storage(location).read(LEASE) == content
+    said: list[str] = []
+    began = time.monotonic()
+    run = RunFolder(location, 3, Patience(InterruptGuard(), said.append))
+    with run.locked(resume=True):
+        assert time.monotonic() - began > 1.0
+    assert "going on if nobody renews it within 1 s" in said[0]
+
+
+def test_a_lease_that_is_renewed_is_refused_whatever_its_clock_says(storage: Storage) -> None:
+    """Clocks may be hours apart: only what changes counts."""
+    holder = dataclasses.replace(
+        elsewhere(Holder.this_process()), expires="1999-01-01 00:00:00 UTC"
+    )
+    stop = threading.Event()
+
+    def renew() -> None:
+        number = 0
+        while not stop.wait(0.2):
+            number += 1
+            storage.write(LEASE, dataclasses.replace(holder, renewed=number).content())
+
+    storage.write(LEASE, holder.content())
+    thread = threading.Thread(target=renew)
+    thread.start()
+    try:
+        with pytest.raises(InputError, match="process 1 on another"):
+            Lease(storage, time.sleep, lambda message: None).acquire(watch=True)
+    finally:
+        stop.set()
+        thread.join()
+
+
+def test_of_many_at_once_one_gets_it(storage: Storage, monkeypatch: pytest.MonkeyPatch) -> None:
+    # A store without conditional writes, which takes its time.
+    def create(name: str, content: bytes) -> None:
+        time.sleep(0.01)
+        storage.write(name, content)
+
+    monkeypatch.setattr(storage, "create", create)
+    monkeypatch.setattr(lease, "SETTLE_SECONDS", 0.3)
+    got: list[Lease] = []
+    refused: list[InputError] = []
+
+    def acquire() -> None:
+        mine = Lease(storage, time.sleep, lambda message: None)
+        try:
+            mine.acquire(watch=False)
+            got.append(mine)
+        except InputError as error:
+            refused.append(error)
+
+    threads = [threading.Thread(target=acquire) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert (len(got), len(refused)) == (1, 5)
+    got[0].confirm()
+    got[0].release()
+
+
+def test_taking_over_stops_the_holder(leases: list[Lease], storage: Storage) -> None:
+    leases[0].acquire(watch=False)
+    leases[0].confirm()
+    leases[1].acquire(watch=False, take_over=True)
+    time.sleep(0.3)
+    with pytest.raises(RunError, match="taken over by process"):
+        leases[0].check()
+    # Its end leaves the new holder's lease alone.
+    leases[0].release()
+    leases[1].confirm()
+    held = Holder.parse(storage.read(LEASE))
+    assert held is not None
+    time.sleep(0.5)
+    later = Holder.parse(storage.read(LEASE))
+    assert later is not None
+    assert (later.owner, later.renewed > held.renewed) == (held.owner, True)
+
+
+class TakenOver(LocalEvaluator):
+    """Another head takes the run folder over while a generation is evaluated."""
+
+    def __init__(self, config: ExperimentConfig, location: str) -> None:
+        super().__init__(config.problem())
+        self.location = location
+        self.files: dict[str, bytes] = {}
+        self.other: RunFolder | None = None
+
+    def evaluate(self, genomes: FloatArray, episodes: EpisodeRange) -> Evaluation:
+        if episodes.generation == 3 and self.other is None:
+            self.other = RunFolder(self.location)
+            self.lock = self.other.locked(resume=True, take_over=True)
+            self.lock.__enter__()
+            self.files = files_of(self.location)
+        return super().evaluate(genomes, episodes)
+
+
+def files_of(location: str) -> dict[str, bytes]:
+    storage = open_storage(location)
+    names = storage.names()
+    found = {name: storage.read(name) for name in names if "." in name and name != LEASE}
+    for name in storage.names("checkpoints"):
+        found[f"checkpoints/{name}"] = storage.read(f"checkpoints/{name}")
+    return found
+
+
+@pytest.mark.parametrize("renewal", [0.1, 60.0])
+def test_a_head_whose_folder_was_taken_over_writes_nothing_more(
+    tmp_path: Path, location: str, renewal: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Whether it hears of it by its own renewal or only when it writes its checkpoint.
+    monkeypatch.setattr(lease, "RENEW_SECONDS", renewal)
+    config = small(tmp_path)
+    whole = genome_hash(train(config, tmp_path / "whole"))
+    evaluator = TakenOver(config, location)
+    with pytest.raises(RunError, match="this run folder was taken over by process"):
+        train(config, location, evaluator=evaluator)
+    assert evaluator.other is not None
+    after = files_of(location)
+    pointer = json.loads(after["checkpoint.json"])["checkpoints"]
+    assert [entry["generation"] for entry in pointer] == [2, 1, 0]
+    for name, content in evaluator.files.items():
+        if name != "metrics.jsonl":
+            assert after[name] == content
+    with pytest.raises(InputError, match="another blur-es train"):
+        train(config, location, resume=True)
+    evaluator.lock.__exit__(None, None, None)
+    assert genome_hash(train(config, location, resume=True)) == whole
+
+
+def test_a_signal_ends_the_wait_for_a_lease(storage: Storage) -> None:
+    storage.write(LEASE, elsewhere(dead_process()).content())
+    guard = InterruptGuard()
+    run = RunFolder(storage.location, 3, Patience(guard, lambda message: None))
+    threading.Timer(0.2, lambda: setattr(guard, "requested", True)).start()
+    began = time.monotonic()
+    with pytest.raises(Interrupted), run.locked(resume=True):
+        pass
+    assert time.monotonic() - began < 0.9

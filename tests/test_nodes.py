@@ -1,0 +1,222 @@
+"""Fleets on clusters whose nodes come, go, are killed and are not what they should be."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from blur_es.config import ExperimentConfig
+from blur_es.errors import RunError
+from blur_es.fleet.chaos import Chaos
+from blur_es.fleet.dispatch import RayFleet
+from blur_es.fleet.evaluator import LocalEvaluator
+from blur_es.fleet.roster import Autoscale
+from tests.clusters import make_cluster
+from tests.experiments import genome_hash, small, train
+from tests.test_fleet import TRAINING, genomes
+from tests.test_fleet import pytestmark as pytestmark
+
+# Ray finds out within a second or two that a node is gone, not within fifteen.
+QUICK = {
+    "RAY_health_check_initial_delay_ms": "0",
+    "RAY_health_check_period_ms": "500",
+    "RAY_health_check_timeout_ms": "500",
+    "RAY_health_check_failure_threshold": "3",
+}
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in QUICK.items():
+        monkeypatch.setenv(name, value)
+
+
+def check(fleet: RayFleet, config: ExperimentConfig) -> None:
+    population = genomes(config, 12)
+    expected = LocalEvaluator(config.problem()).evaluate(population, TRAINING)
+    np.testing.assert_array_equal(fleet.evaluate(population, TRAINING).fitness, expected.fitness)
+
+
+def work_until(fleet: RayFleet, config: ExperimentConfig, workers: int, seconds: float) -> None:
+    """Evaluate until the fleet has so many workers."""
+    deadline = time.monotonic() + seconds
+    while fleet.workers != workers and time.monotonic() < deadline:
+        check(fleet, config)
+        time.sleep(0.05)
+    assert fleet.workers == workers
+
+
+def test_the_fleet_follows_its_cluster(tmp_path: Path) -> None:
+    """Nodes join, leave in good order and are killed, all while there is work."""
+    config = small(tmp_path)
+    with make_cluster(num_cpus=1) as cluster:
+        fleet = RayFleet(config.problem(), None, cluster.address)
+        try:
+            assert fleet.workers == 1
+            first = cluster.add(num_cpus=2)
+            work_until(fleet, config, 3, 30)
+            second = cluster.add(num_cpus=1)
+            work_until(fleet, config, 4, 30)
+            cluster.remove(first)
+            work_until(fleet, config, 2, 30)
+            cluster.kill(second)
+            work_until(fleet, config, 1, 30)
+            found = fleet.report(0.0)
+            assert found["lost_workers"] == 3
+            assert set(found["failures"]) <= {"node_lost", "worker_unreachable", "worker_killed"}
+        finally:
+            fleet.close()
+
+
+def test_a_killed_node_and_chaos_leave_the_genome_as_it_is(tmp_path: Path) -> None:
+    config = small(tmp_path, "meta.generations=60", "episode.unroll=60")
+    undisturbed = train(config, tmp_path / "undisturbed")
+    faults = "kill-worker:0.01,slow-worker:0.05,drop-result:0.05,kill-node:1"
+    with make_cluster(num_cpus=1) as cluster:
+        cluster.add(num_cpus=1)
+        second = cluster.add(num_cpus=1)
+        fleet = RayFleet(
+            config.problem(), None, cluster.address, chaos=Chaos.parse(faults, config.seed)
+        )
+        threading.Timer(2.0, cluster.kill, [second]).start()
+        try:
+            disturbed = train(config, tmp_path / "run", evaluator=fleet)
+            nodes = fleet.roster.nodes
+        finally:
+            fleet.close()
+    assert genome_hash(disturbed) == genome_hash(undisturbed)
+    # The head's node is never among those that chaos kills.
+    assert len(nodes) >= 1
+
+
+def test_a_node_that_cannot_compute_alike_is_named_and_not_used(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another version of the package, the data missing: the run goes on with the others."""
+    other = tmp_path / "other"
+    (other / "blur_es").mkdir(parents=True)
+    (other / "blur_es/__init__.py").write_text("raise RuntimeError('not of this release')\n")
+    information = other / "blur_es-0.0.9.dist-info"
+    information.mkdir()
+    (information / "METADATA").write_text("Metadata-Version: 2.1\nName: blur_es\nVersion: 0.0.9\n")
+    (tmp_path / "own.py").write_text(
+        "import os\n"
+        "from blur_es.errors import InputError\n"
+        "from blur_es.tasks import make_task\n"
+        "def own():\n"
+        "    if 'OWN_DATA' in os.environ: raise InputError('there is no own.data here')\n"
+        "    return make_task({'name': 'xor'})\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    config = small(tmp_path, "tasks=[{name: 'own:own'}]")
+    with make_cluster(num_cpus=1) as cluster:
+        cluster.add(num_cpus=1, env_vars={"PYTHONPATH": str(other)})
+        cluster.add(num_cpus=1, env_vars={"OWN_DATA": "gone"})
+        fleet = RayFleet(config.problem(), None, cluster.address)
+        try:
+            check(fleet, config)
+            assert fleet.workers == 1
+            assert fleet.roster.target == 1
+            # They are not tried again and again.
+            started = fleet.roster._number
+            time.sleep(2.5)
+            check(fleet, config)
+            assert fleet.roster._number == started
+        finally:
+            fleet.close()
+    told = [record.message for record in caplog.records if "is not used" in record.message]
+    assert len(told) == 2
+    assert any("blur_es 0.0.9 there" in message for message in told)
+    assert any("there is no own.data here" in message for message in told)
+
+
+def test_a_cluster_without_a_usable_machine_says_so_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OWN_DATA", "gone")
+    (tmp_path / "own.py").write_text(
+        "import os\n"
+        "from blur_es.errors import InputError\n"
+        "from blur_es.tasks import make_task\n"
+        "def own():\n"
+        f"    if os.getpid() != {os.getpid()}: raise InputError('there is no own.data')\n"
+        "    return make_task({'name': 'xor'})\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    sys.modules.pop("own", None)
+    config = small(tmp_path, "tasks=[{name: 'own:own'}]")
+    began = time.monotonic()
+    with (
+        make_cluster(num_cpus=1) as cluster,
+        pytest.raises(RunError, match=r"no machine can be used:\n.*there is no own.data"),
+    ):
+        RayFleet(config.problem(), None, cluster.address)
+    assert time.monotonic() - began < 40
+
+
+def test_without_a_worker_for_long_the_run_stops_with_a_checkpoint(tmp_path: Path) -> None:
+    """From the command line: exit code 1, a message, and a run that can be resumed."""
+    small(tmp_path)
+    with make_cluster(num_cpus=0) as cluster:
+        node = cluster.add(num_cpus=1)
+        command = [sys.executable, "-m", "blur_es.cli", "train", "small.yaml", "--run-dir", "run"]
+        options = ["meta.generations=100000", "fleet.wait_seconds=3", "run.checkpoint_every=10000"]
+        options.append("episode.unroll=60")
+        settings = [part for option in options for part in ("--set", option)]
+        with subprocess.Popen(
+            [*command, "--address", cluster.address, *settings],
+            cwd=tmp_path,
+            stderr=subprocess.PIPE,
+            text=True,
+        ) as head:
+            metrics = tmp_path / "run/metrics.jsonl"
+            for _ in range(1200):
+                if metrics.exists() and metrics.read_text().count("\n") > 3:
+                    break
+                time.sleep(0.1)
+            cluster.kill(node)
+            _, messages = head.communicate(timeout=60)
+    assert head.returncode == 1, messages
+    assert "no numba worker for 3 s (fleet.wait_seconds)" in messages
+    assert "Traceback" not in messages
+    done = metrics.read_text().count("\n")
+    resumed = train(
+        small(tmp_path, f"meta.generations={done}", "episode.unroll=60"),
+        tmp_path / "run",
+        resume=True,
+    )
+    undisturbed = train(
+        small(tmp_path, f"meta.generations={done}", "episode.unroll=60"), tmp_path / "undisturbed"
+    )
+    assert genome_hash(resumed) == genome_hash(undisturbed)
+
+
+def test_an_autoscaler_is_asked_for_a_bounded_number_of_workers(tmp_path: Path) -> None:
+    config = small(tmp_path)
+    with make_cluster(num_cpus=1) as cluster:
+        fleet = RayFleet(
+            config.problem(), None, cluster.address, autoscale=Autoscale(pending=2, most=4)
+        )
+        try:
+            deadline = time.monotonic() + 5
+            while time.monotonic() < deadline:
+                check(fleet, config)
+            assert fleet.workers == 1
+            assert len(fleet.roster.joining) == 2
+            cluster.add(num_cpus=2)
+            work_until(fleet, config, 3, 30)
+            time.sleep(1.5)
+            check(fleet, config)
+            # A fourth may be asked for, and no fifth.
+            assert len(fleet.roster.joining) == 1
+        finally:
+            fleet.close()

@@ -1,0 +1,230 @@
+"""Runs in S3: a server of its interface on this machine, heads that die, a store that hangs."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from blur_es.cli import main
+from blur_es.genome import Genome
+from blur_es.run.store import RunFolder
+from blur_es.storage import open_storage
+from tests.experiments import write_small
+
+COMMAND = [sys.executable, "-m", "blur_es.cli"]
+LONG = ("--set", "meta.generations=60", "--set", "episode.unroll=20")
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[subprocess.Popen[bytes]]:
+    """An S3 server with a bucket, named by the environment."""
+    import s3fs
+
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{port}")
+        patch.setenv("AWS_ACCESS_KEY_ID", "test")
+        patch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+        patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline:
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", port)) == 0:
+                    break
+            time.sleep(0.1)
+        s3fs.S3FileSystem().mkdir("bucket")
+        yield process
+    process.kill()
+    process.wait()
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    write_small(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The genome of the experiment, found on a disk and never disturbed."""
+    folder = tmp_path_factory.mktemp("whole")
+    experiment = ("train", str(write_small(folder)), *LONG, "--local", "--quiet")
+    assert main([*experiment, "--run-dir", str(folder / "run")]) == 0
+    return Genome.load(folder / "run/genome.npz").sha256
+
+
+def start(url: str, *more: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [*COMMAND, "train", "small.yaml", *LONG, "--local", "--run-dir", url, *more],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def train(url: str, *more: str) -> int:
+    """The same in this process."""
+    return main(["train", "small.yaml", *LONG, "--local", "--run-dir", url, *more])
+
+
+def wait_until_stopped(pid: int) -> None:
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "T":
+            return
+        time.sleep(0.05)
+    pytest.fail("the process does not stop")
+
+
+def wait_for_generation(url: str, generation: int) -> None:
+    storage = open_storage(url)
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        if storage.exists("checkpoint.json"):
+            pointer = json.loads(storage.read("checkpoint.json"))
+            if pointer["checkpoints"][0]["generation"] >= generation:
+                return
+        time.sleep(0.1)
+    pytest.fail(f"generation {generation} was not reached")
+
+
+def test_a_killed_head_resumes_and_everything_works_from_there(
+    server: subprocess.Popen[bytes],
+    here: Path,
+    whole: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    url = "s3://bucket/deep/run"
+    process = start(url, "--json", "--set", "run.checkpoint_every=2")
+    wait_for_generation(url, 6)
+    # A second head is refused while the first one lives, however slow it is.
+    process.send_signal(signal.SIGSTOP)
+    wait_until_stopped(process.pid)
+    for more in ((), ("--resume",)):
+        assert train(url, *more) == 2
+        messages = capsys.readouterr().err
+        assert f"{url}: another blur-es train is at work on this folder: process" in messages
+        assert str(process.pid) in messages
+    process.kill()
+    process.communicate(timeout=60)
+    assert open_storage(url).exists("lease.json")
+    # SIGKILL loses no metrics that are older than the checkpoint.
+    checkpoint, _ = RunFolder(url).checkpoints.latest()
+    assert checkpoint is not None
+    lines = RunFolder(url).metrics.read()
+    assert [line["generation"] for line in lines][: checkpoint.generation] == list(
+        range(1, checkpoint.generation + 1)
+    )
+    # Its process is gone from this machine: nobody waits for the end of its lease. How it is
+    # continued, and whether it is compared, is no part of the experiment.
+    compared = ("--set", "meta.compare=true", "--set", "meta.test_episodes=1")
+    assert train(url, "--resume", *compared) == 0
+    output, messages = capsys.readouterr()
+    assert "taking over the run folder from process" in messages
+    assert "going on if nobody renews it" not in messages
+    assert f"run folder: {url}" in messages
+    assert f"SHA-256 {whole}" in output
+    assert f"report  {url}/report.html" in output
+    storage = open_storage(url)
+    assert not storage.exists("lease.json")
+    assert len(storage.names("checkpoints")) == 3
+    assert storage.read("metrics.jsonl").count(b"\n") == 60
+    assert [line["generation"] for line in RunFolder(url).metrics.read()] == list(range(1, 61))
+    assert Genome.load(f"{url}/genome.npz").sha256 == whole
+    # What is made of a run is made there.
+    for name in ("report.html", "comparison.json", "result.json", "config.yaml", "versions.json"):
+        assert storage.exists(name)
+    storage.delete("report.html")
+    capsys.readouterr()
+    assert main(["report", url]) == 0
+    assert capsys.readouterr().out == f"{url}/report.html\n"
+    assert storage.read("report.html").startswith(b"<!")
+    assert "fitness.svg" in storage.names("figures")
+    for subject in (url, f"{url}/genome.npz"):
+        assert main(["evaluate", subject, "--json", "--episodes", "1"]) == 0
+        assert json.loads(capsys.readouterr().out)["genome_sha256"] == whole
+    assert main(["analyze", url, "--steps", "2", "--json"]) == 0
+    assert f"{url}/analysis/genome.png" in json.loads(capsys.readouterr().out)["pictures"]
+    assert "summary.txt" in storage.names("analysis")
+
+
+def test_a_store_that_hangs_for_a_while_is_waited_for(
+    server: subprocess.Popen[bytes], here: Path, whole: str
+) -> None:
+    url = "s3://bucket/hangs"
+    process = start(url)
+    wait_for_generation(url, 3)
+    server.send_signal(signal.SIGSTOP)
+    try:
+        time.sleep(12)
+        assert process.poll() is None
+    finally:
+        server.send_signal(signal.SIGCONT)
+    output, messages = process.communicate(timeout=120)
+    assert process.returncode == 0, messages
+    assert "no answer in time; trying again in 1 s" in messages
+    assert f"SHA-256 {whole}" in output
+
+
+@pytest.mark.parametrize("hangs", [False, True])
+def test_a_signal_ends_the_run_in_time(
+    server: subprocess.Popen[bytes], here: Path, whole: str, hangs: bool
+) -> None:
+    url = f"s3://bucket/stopped/{hangs}"
+    process = start(url)
+    wait_for_generation(url, 3)
+    if hangs:
+        server.send_signal(signal.SIGSTOP)
+        time.sleep(3)
+    began = time.monotonic()
+    try:
+        process.send_signal(signal.SIGTERM)
+        _, messages = process.communicate(timeout=60)
+        spent = time.monotonic() - began
+    finally:
+        server.send_signal(signal.SIGCONT)
+    if hangs:
+        # There is no checkpoint of the last generation, but the one before is whole.
+        assert process.returncode == 1, messages
+        assert "the checkpoint before is intact" in messages
+        assert spent < 30
+    else:
+        assert process.returncode == 130, messages
+        assert f"--resume --run-dir {url}" in messages
+        assert not open_storage(url).exists("lease.json")
+        assert spent < 10  # on a busy machine; a second where nothing else runs
+    assert "Traceback" not in messages
+    assert train(url, "--resume") == 0
+    assert Genome.load(f"{url}/genome.npz").sha256 == whole
+
+
+def test_a_bucket_that_is_not_there_is_wrong_input(
+    server: subprocess.Popen[bytes], here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["train", "small.yaml", "--local", "--run-dir", "s3://nowhere/run"]) == 2
+    assert "s3://nowhere/run: cannot make this run folder: The specified bucket" in (
+        capsys.readouterr().err
+    )
+    assert main(["report", "s3://bucket/nothing"]) == 2
+    assert "not a run folder" in capsys.readouterr().err
+    assert main(["evaluate", "s3://bucket/nothing.npz"]) == 2
+    assert "no such genome file or run folder" in capsys.readouterr().err
+    assert os.listdir(here) == ["small.yaml"]

@@ -1,0 +1,79 @@
+"""What a fleet tells: in `metrics.jsonl`, in the progress line, at Ray's metrics endpoint."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import re
+import time
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+from blur_es.fleet.dispatch import RayFleet
+from tests.clusters import make_cluster
+from tests.experiments import small, train
+from tests.test_fleet import TRAINING, genomes
+from tests.test_fleet import pytestmark as pytestmark
+
+
+def test_metrics_of_a_run_carry_the_fleet(
+    tmp_path: Path, ray_address: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import ray
+
+    config = small(tmp_path)
+    fleet = RayFleet(config.problem(), 2, ray_address)
+    try:
+        ray.kill(next(iter(fleet.roster.serving.values())).actor)
+        train(config, tmp_path / "run", evaluator=fleet, quiet=False)
+    finally:
+        fleet.close()
+    lines = [json.loads(line) for line in (tmp_path / "run/metrics.jsonl").read_text().splitlines()]
+    for line in lines:
+        assert line["chunks"] >= 1
+        assert 0 < line["chunk_seconds"] <= line["longest_chunk_seconds"]
+        assert line["head_seconds"] > 0
+        assert line["late_results"] >= 0
+    assert sum(line["lost_workers"] for line in lines) == 1
+    assert sum(line["failures"].get("worker_killed", 0) for line in lines) == 1
+    shown = capsys.readouterr().err
+    assert re.search(r"workers \d \(1 lost\)  \d+ chunks? repeated", shown)
+
+
+@pytest.mark.skipif(
+    importlib.util.find_spec("opentelemetry") is None or importlib.util.find_spec("grpc") is None,
+    reason="Ray has a metrics endpoint with ray[default] alone",
+)
+def test_rays_metrics_endpoint_has_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import ray
+
+    monkeypatch.setenv("RAY_metrics_report_interval_ms", "500")
+    config = small(tmp_path)
+    with make_cluster(num_cpus=2) as cluster:
+        fleet = RayFleet(config.problem(), 2, cluster.address, run="scraped")
+        try:
+            node = ray.nodes()[0]  # type: ignore[no-untyped-call]
+            url = f"http://{node['NodeManagerAddress']}:{node['MetricsExportPort']}/metrics"
+            expected = {
+                "evaluations_total": None,
+                "workers": 2.0,
+                "chunk_seconds_count": None,
+                "head_seconds_count": 1.0,
+            }
+            deadline = time.monotonic() + 60
+            fleet.evaluate(genomes(config, 8), TRAINING)
+            fleet.report(0.01)
+            while expected and time.monotonic() < deadline:
+                text = urllib.request.urlopen(url, timeout=10).read().decode()
+                for name, value in list(expected.items()):
+                    found = re.search(
+                        rf'^ray_blur_es_{name}{{.*run="scraped".*}} (\S+)$', text, re.MULTILINE
+                    )
+                    if found and (value is None or float(found[1]) == value):
+                        del expected[name]
+                time.sleep(0.5)
+        finally:
+            fleet.close()
+    assert not expected, "\n".join(line for line in text.splitlines() if "blur_es" in line)
