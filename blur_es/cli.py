@@ -54,7 +54,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
             FAILED,
         )
     except ModuleNotFoundError as error:
-        if (error.name or "").split(".")[0] in ("ray", "jax", "evosax", "optax", "matplotlib"):
+        if (error.name or "").split(".")[0] in (
+            "ray",
+            "jax",
+            "evosax",
+            "optax",
+            "matplotlib",
+            "PIL",
+        ):
             return _fail(f"this command needs {error.name}: {_EXTRA}", FAILED)
         raise
     except KeyboardInterrupt:
@@ -265,6 +272,50 @@ def _print(
         print(f"results {options.output}")
     for path in pictures:
         print(f"picture {path}")
+    return 0
+
+
+def _reproduce(options: argparse.Namespace) -> int:
+    from blur_es.reproduce.results import table_text
+    from blur_es.reproduce.runner import MissingDataError, ReproduceOptions, make_result
+    from blur_es.reproduce.schema import find_results, load_result
+    from blur_es.run.interrupt import Interrupted
+
+    everything = options.name == "all"
+    reproduce_options = ReproduceOptions(
+        output=options.output,
+        local=options.local,
+        address=options.address,
+        workers=options.workers,
+        data_dir=options.data_dir,
+        skip_missing=options.skip_missing or everything,
+    )
+    # All are read before any is begun: a slip in the last is found now.
+    results = [load_result(path, options.quick) for path in find_results(options.name)]
+    made, skipped = [], []
+    for result in results:
+        try:
+            document, paths = make_result(result, reproduce_options, _say)
+        except MissingDataError as error:
+            if not everything:
+                raise
+            _say(str(error))
+            skipped.append(result.name)
+            continue
+        except (Interrupted, KeyboardInterrupt):
+            return _fail("interrupted; the same command goes on from here", INTERRUPTED)
+        made.append({"name": result.name, "files": paths})
+        if options.json:
+            continue
+        print(f"\n{result.name}: {document['title']} (figure {document['figure']})\n")
+        print(table_text(document))
+        if document["missing"]:
+            print(f"\nleft out for lack of data: {', '.join(document['missing'])}")
+        print("\n" + "\n".join(paths), flush=True)
+    if options.json:
+        print(json.dumps({"results": made, "skipped": skipped}))
+    elif skipped:
+        print(f"\nnot run for lack of data: {', '.join(skipped)}")
     return 0
 
 
@@ -634,6 +685,44 @@ def _parser() -> argparse.ArgumentParser:
     data_dir(compare)
     as_json(compare, "the comparison")
 
+    reproduce = command(
+        "reproduce",
+        _reproduce,
+        "Make one of the paper's results again: trainings, measurements, table and picture.",
+        epilog="Example: blur-es reproduce normalisation --quick. Every training is a run folder; "
+        "the same command goes on where it was interrupted and does nothing twice. `all` leaves "
+        "out what needs a data set that is not there, and says so.",
+    )
+    reproduce.add_argument(
+        "name", metavar="NAME", help="a file of experiments/paper by its name, a path, or all"
+    )
+    reproduce.add_argument(
+        "--quick", action="store_true", help="the small variant: minutes on two cores"
+    )
+    where = reproduce.add_mutually_exclusive_group()
+    where.add_argument(
+        "--address",
+        metavar="ADDRESS",
+        help="an existing Ray cluster, e.g. auto (default: start a local one)",
+    )
+    where.add_argument("--local", action="store_true", help="no Ray: one training after another")
+    reproduce.add_argument(
+        "--workers", type=_positive, metavar="N", help="cores of the local cluster (default: all)"
+    )
+    reproduce.add_argument(
+        "--output",
+        metavar="DIR",
+        default="runs/reproduce",
+        help="folder or URL where results are kept, a folder each (default: runs/reproduce)",
+    )
+    reproduce.add_argument(
+        "--skip-missing",
+        action="store_true",
+        help="leave out what needs a data set that is not there",
+    )
+    data_dir(reproduce)
+    as_json(reproduce, "the paths of what was made")
+
     analyze = command(
         "analyze",
         _analyze,
@@ -664,7 +753,7 @@ def _parser() -> argparse.ArgumentParser:
     as_json(command("tasks", _tasks, "List the tasks and their options."), "the list")
 
     fetch = command("fetch", _fetch, "Download a data set, with checksum; a broken one resumes.")
-    fetch.add_argument("name", metavar="NAME", help="mnist, fashion_mnist or emnist")
+    fetch.add_argument("name", metavar="NAME", help="mnist, fashion_mnist, emnist or omniglot")
     data_dir(fetch)
     fetch.add_argument("--mirror", metavar="URL", help="download from this address instead")
 

@@ -40,13 +40,15 @@ def _options(kind: type[Any], value: Any, where: str) -> Any:
     return value if isinstance(value, kind) else from_options(kind, value, where)
 
 
-class _Section(pydantic.BaseModel):
+class Section(pydantic.BaseModel):
+    """A part of a file: no unknown key, nothing converted, nothing changed afterwards."""
+
     model_config = pydantic.ConfigDict(
         extra="forbid", strict=True, frozen=True, allow_inf_nan=False
     )
 
 
-class GenomeConfig(_Section):
+class GenomeConfig(Section):
     """Where the search starts and what it may change.
 
     Attributes:
@@ -62,13 +64,13 @@ class GenomeConfig(_Section):
     scales: dict[str, float] = {}
 
 
-class NetworkConfig(_Section):
+class NetworkConfig(Section):
     """Sizes of the hidden layers; the task gives those of the first and the last."""
 
     hidden: list[Annotated[Whole, Field(ge=1, le=1_000_000)]] = [64]
 
 
-class FitnessConfig(_Section):
+class FitnessConfig(Section):
     """What the outer loop maximises.
 
     Attributes:
@@ -80,7 +82,7 @@ class FitnessConfig(_Section):
     temperature: float = Field(default=1.0, gt=0)
 
 
-class StopConfig(_Section):
+class StopConfig(Section):
     """Reasons to end before all generations are done.
 
     Attributes:
@@ -96,7 +98,7 @@ class StopConfig(_Section):
     hours: Annotated[float, Field(gt=0)] | None = None
 
 
-class CurriculumConfig(_Section):
+class CurriculumConfig(Section):
     """Unroll `start` at first, `step` more after every `every` generations, up to `stop`."""
 
     start: Whole
@@ -105,7 +107,7 @@ class CurriculumConfig(_Section):
     stop: Whole | None = None
 
 
-class GradientConfig(_Section):
+class GradientConfig(Section):
     """Descent along meta-gradients (paper, section 3.3 and appendix).
 
     Attributes:
@@ -121,7 +123,7 @@ class GradientConfig(_Section):
     clip: float = Field(default=10.0, gt=0)
 
 
-class MetaConfig(_Section):
+class MetaConfig(Section):
     """The outer loop.
 
     Attributes:
@@ -160,7 +162,7 @@ class MetaConfig(_Section):
     compare: bool = True
 
 
-class JaxConfig(_Section):
+class JaxConfig(Section):
     """The JAX backend.
 
     Attributes:
@@ -174,14 +176,14 @@ class JaxConfig(_Section):
     piece: Literal["auto"] | Annotated[Whole, Field(ge=1, le=1_000_000)] = "auto"
 
 
-class SplitConfig(_Section):
+class SplitConfig(Section):
     """Shares of a generation's genomes for two backends."""
 
     jax: float = Field(gt=0)
     numba: float = Field(gt=0)
 
 
-class AutoscaleConfig(_Section):
+class AutoscaleConfig(Section):
     """What to ask a cluster's autoscaler for, while every core or GPU that there is is taken.
 
     Attributes:
@@ -193,7 +195,7 @@ class AutoscaleConfig(_Section):
     most: Annotated[Whole, Field(ge=1, le=100_000)]
 
 
-class FleetConfig(_Section):
+class FleetConfig(Section):
     """Who evaluates.
 
     Attributes:
@@ -218,14 +220,14 @@ class FleetConfig(_Section):
         return self.split.model_dump() if isinstance(self.split, SplitConfig) else self.split
 
 
-class RunConfig(_Section):
+class RunConfig(Section):
     """The run folder: a checkpoint every so many generations, and how many are kept."""
 
     checkpoint_every: Annotated[Whole, Field(ge=1)] = 1
     keep: Annotated[Whole, Field(ge=1)] = 3
 
 
-class ExperimentConfig(_Section):
+class ExperimentConfig(Section):
     """Everything that fixes a run; see `DESIGN` and `experiments/` for examples."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$")
@@ -349,7 +351,7 @@ def build_config(
         config._positions.update(positions)
         _check_meaning(config)
     except pydantic.ValidationError as error:
-        raise InputError("\n".join(_describe(error, tree, positions))) from error
+        raise InputError("\n".join(describe_problems(error, tree, positions))) from error
     except InputError as error:
         raise InputError(source.locate(str(error), positions)) from error
     return config
@@ -416,19 +418,23 @@ def _check_method(config: ExperimentConfig) -> None:
             )
 
 
-def _describe(
+def describe_problems(
     error: pydantic.ValidationError,
     tree: Mapping[str, Any],
     positions: Mapping[tuple[str, ...], str],
+    schema: type[pydantic.BaseModel] = ExperimentConfig,
 ) -> list[str]:
-    """One line for every problem; a value that fits no member of a union counts once."""
+    """One line for every problem of a tree; a value that fits no member of a union counts once.
+
+    `schema` is what the tree was held against.
+    """
     lines: dict[tuple[str, ...], str] = {}
     for problem in error.errors():
         path, value = _walk(problem["loc"], tree)
         dotted = ".".join(path)
         where = source.position_of(path, positions)
         if problem["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
-            known = _known_keys(path[:-1])
+            known = _known_keys(path[:-1], schema)
             text = f"unknown key{nearest(path[-1], known)}"
             if known:
                 text += f"; expected one of {', '.join(known)}"
@@ -465,9 +471,9 @@ def _walk(location: Sequence[int | str], tree: Any) -> tuple[tuple[str, ...], An
     return tuple(path), tree
 
 
-def _known_keys(path: Sequence[str]) -> list[str]:
+def _known_keys(path: Sequence[str], schema: type[pydantic.BaseModel]) -> list[str]:
     """The keys that the schema has at a path."""
-    model: Any = ExperimentConfig
+    model: Any = schema
     for step in path:
         fields = getattr(model, "model_fields", {})
         if step not in fields:

@@ -47,7 +47,7 @@ def test_the_registry_has_the_functions_of_the_figure() -> None:
     assert META_TRAINING == ("xor", "and", "two_moons", "circles", "small_circles")
     assert META_VALIDATION == ("pie_slice", "blobs", "cross", "triangle")
     assert set(TOY_FUNCTIONS) == {*META_TRAINING, *META_VALIDATION, "or", "nand"}
-    assert set(task_names()) == {*TOY_FUNCTIONS, *IMAGE_NAMES}
+    assert set(task_names()) == {*TOY_FUNCTIONS, *IMAGE_NAMES, "omniglot", "image_folders"}
 
 
 @pytest.mark.parametrize("name", TOY_FUNCTIONS)

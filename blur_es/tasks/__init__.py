@@ -17,6 +17,14 @@ from typing import Any, NamedTuple, cast
 from blur_es.errors import BlurError, InputError, RunError, nearest
 from blur_es.fitness import import_object
 from blur_es.tasks.base import Samples, Task
+from blur_es.tasks.folders import (
+    FOLDER_OPTIONS,
+    OMNIGLOT_OPTIONS,
+    check_folder_options,
+    find_omniglot,
+    load_folder_task,
+    load_omniglot_task,
+)
 from blur_es.tasks.images import (
     DIGITS_LABELS,
     DIGITS_SIDE,
@@ -29,6 +37,7 @@ from blur_es.tasks.images import (
     check_image_options,
     data_directory,
     emnist_split,
+    find_idx_files,
     load_digits_task,
     load_idx_task,
 )
@@ -40,6 +49,7 @@ __all__ = [
     "Samples",
     "Task",
     "TaskDescription",
+    "check_task_data",
     "check_task_options",
     "data_directory",
     "describe_tasks",
@@ -60,13 +70,15 @@ class _Entry(NamedTuple):
     """A task of the registry.
 
     `check(**options)` raises `InputError` for the values of options without reading data;
-    `make(data_dir, **options)` makes the task.
+    `make(data_dir, **options)` makes the task; `find(data_dir, **options)` raises `InputError`
+    if its data are not there, without reading them.
     """
 
     description: str
     options: tuple[str, ...]
     check: Callable[..., object]
     make: Callable[..., Task]
+    find: Callable[..., object] = lambda data_dir, **options: None
 
 
 _IMAGE_OPTIONS = ("classes", "crop", "size")
@@ -95,6 +107,7 @@ def _idx(family: IdxFamily, description: str) -> _Entry:
         _IMAGE_OPTIONS,
         functools.partial(check_image_options, family.name, family.label_count, IDX_SIDE),
         functools.partial(load_idx_task, family),
+        lambda data_dir, **options: find_idx_files(family, data_dir),
     )
 
 
@@ -112,6 +125,21 @@ _REGISTRY: dict[str, _Entry] = {
         ("split", *_IMAGE_OPTIONS),
         _check_emnist,
         _make_emnist,
+        lambda data_dir, split="letters", **options: find_idx_files(emnist_split(split), data_dir),
+    ),
+    "omniglot": _Entry(
+        "handwritten characters of 50 alphabets, 105 x 105 pixels; `ways` other ones in every "
+        "episode",
+        OMNIGLOT_OPTIONS,
+        functools.partial(check_folder_options, "omniglot"),
+        load_omniglot_task,
+        lambda data_dir, **options: find_omniglot(data_dir),
+    ),
+    "image_folders": _Entry(
+        "images of your own, a folder a class; `ways` of the classes in every episode",
+        FOLDER_OPTIONS,
+        functools.partial(check_folder_options, "image_folders"),
+        lambda _, **options: load_folder_task(**options),
     ),
     **{name: _toy(name) for name in TOY_FUNCTIONS},
 }
@@ -157,6 +185,17 @@ def check_task_options(options: Mapping[str, Any]) -> None:
                 "for its default"
             )
     entry.check(**given)
+
+
+def check_task_data(options: Mapping[str, Any], data_dir: str | Path | None = None) -> None:
+    """Whether the data of a task are there; they are not read.
+
+    Raises `InputError` for wrong options, and for missing data, with what to do.
+    """
+    check_task_options(options)
+    name = _task_name(options)
+    if ":" not in name:
+        _REGISTRY[name].find(data_directory(data_dir), **_without_name(options))
 
 
 def make_task(options: Mapping[str, Any], data_dir: str | Path | None = None) -> Task:

@@ -1,4 +1,4 @@
-"""Fetching the data sets of the MNIST family.
+"""Fetching the data sets of the MNIST family, and Omniglot.
 
 A file is downloaded beside its place as `<name>.part`, which a later call continues, and
 gets its name only when it is whole and its checksum is the published one.
@@ -69,6 +69,14 @@ SOURCES = {
         "https://biometrics.nist.gov/cs_links/EMNIST/",
         {"gzip.zip": "58c8d27c78d21e728a6bc7b3cc06412e"},
         tuple(f"{name}.gz" for split in EMNIST.values() for name in split.file_names),
+    ),
+    # Read as archives: unpacked they are 32,460 files.
+    "omniglot": Source(
+        "https://raw.githubusercontent.com/brendenlake/omniglot/master/python/",
+        {
+            "images_background.zip": "68d2efa1b9178cc56df9314c21c6e718",
+            "images_evaluation.zip": "6b91aef0f799c5bb55b94e3f2daec811",
+        },
     ),
 }
 

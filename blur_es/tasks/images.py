@@ -139,8 +139,8 @@ class ImageTask:
             query_pool = np.arange(len(self._test_classes))
         else:
             query_pool = self._validation_pool
-        rows = _deal(pool, support, generator)
-        query_rows = _deal(query_pool, query, generator)
+        rows = deal(pool, support, generator)
+        query_rows = deal(query_pool, query, generator)
         return Samples(
             self._train_inputs[rows],
             self._train_classes[rows],
@@ -149,7 +149,7 @@ class ImageTask:
         )
 
 
-def _deal(pool: RowArray, count: int, generator: np.random.Generator) -> RowArray:
+def deal(pool: RowArray, count: int, generator: np.random.Generator) -> RowArray:
     """`count` rows of a pool in random order, the pool shuffled anew whenever it runs out."""
     rounds = [generator.permutation(pool) for _ in range(-(-count // len(pool)))]
     return np.concatenate(rounds)[:count] if rounds else pool[:0]

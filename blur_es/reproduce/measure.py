@@ -1,0 +1,153 @@
+"""How good a learned genome is at one point of a result, and what an opponent does there."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from blur_es.analysis.compare import truncate
+from blur_es.analysis.evaluate import evaluate_genome
+from blur_es.analysis.growth import measure_growth
+from blur_es.config import ExperimentConfig
+from blur_es.episode import Episode, Phase
+from blur_es.fitness import make_measure
+from blur_es.fleet.evaluator import EpisodeRange, LocalEvaluator
+from blur_es.genome import Genome
+from blur_es.inner import make_inner_loop
+
+# Sides of the map of what a network predicts over the plane, and samples shown on it.
+MAP_CELLS = 32
+MAP_REACH = 2.2
+MAP_SAMPLES = 60
+
+
+def measure_genome(
+    genome: Genome,
+    config: ExperimentConfig,
+    episodes: int,
+    steps: Sequence[int] | None,
+    kind: str,
+    data_dir: str | None,
+) -> dict[str, Any]:
+    """Test accuracy of a genome on the one task of an experiment.
+
+    Args:
+        genome: what learns.
+        config: task, network and length of the lives.
+        episodes: how many test episodes.
+        steps: where accuracy is measured besides the end; None for nowhere.
+        kind: of the picture that is made of it: `growth` takes norms of the synapses on top,
+            `functions` what a network predicts over the plane.
+        data_dir: folder of data sets.
+
+    Returns:
+        `task`, `accuracy` (mean over the episodes), `deviation` (between them), `diverged`
+        (their number) and, if asked for, `curve` (accuracy by step), `norms` (largest ratio of
+        the norm of a group of synapses to that at the start, by step; None once a life
+        diverged) and `map`.
+    """
+    evaluator = LocalEvaluator(config.problem(training=False), data_dir)
+    [score] = evaluate_genome(genome, evaluator, episodes)
+    row: dict[str, Any] = {
+        "task": score.task,
+        "accuracy": score.test_accuracy,
+        "deviation": score.test_accuracy_std,
+        "diverged": score.diverged,
+    }
+    if steps is None:
+        return row
+    lives = evaluator.episodes(EpisodeRange(Phase.TEST, 0, episodes))
+    loop = make_inner_loop(config.backend, genome.rule)
+    if kind == "growth":
+        # As one: these lives are long.
+        growth = measure_growth(genome, loop, [truncate(life, steps[-1]) for life in lives], steps)
+        known = [growth.accuracy_steps.index(step) for step in steps]
+        row["curve"] = np.nan_to_num(growth.accuracies[:, known]).mean(axis=0).tolist()
+        row["norms"] = [_number(growth.growth[step].max()) for step in steps]
+        return row
+    measures = [make_measure("accuracy")]
+    row["curve"] = [
+        float(
+            loop.evaluate(
+                genome.vector[None], [truncate(life, step) for life in lives], measures
+            ).fitness.mean()
+        )
+        for step in steps
+    ]
+    if kind == "functions" and evaluator.tasks[0].inputs == 2:
+        row["map"] = prediction_map(genome, config, lives[0])
+    return row
+
+
+def measure_opponent(
+    optimizer: str,
+    rates: Sequence[float],
+    config: ExperimentConfig,
+    episodes: int,
+    steps: Sequence[int],
+    data_dir: str | None,
+) -> list[dict[str, Any]]:
+    """An optimiser with every learning rate, in the episodes of `measure_genome`.
+
+    The network is plain: no normalisation. Returns `method`, `learning_rate`, `accuracy` and
+    `curve` of each.
+    """
+    from blur_es.analysis.optimizers import learning_curves
+
+    evaluator = LocalEvaluator(config.problem(training=False), data_dir)
+    lives = evaluator.episodes(EpisodeRange(Phase.TEST, 0, episodes))
+    curves = learning_curves(optimizer, False, lives, rates, config.rule.forward_activation)
+    return [
+        {
+            "method": optimizer,
+            "learning_rate": rate,
+            "accuracy": float(accuracies[:, -1].mean()),
+            "curve": [float(accuracies[:, step - 1].mean()) for step in steps],
+        }
+        for rate, accuracies in zip(rates, curves, strict=True)
+    ]
+
+
+def prediction_map(genome: Genome, config: ExperimentConfig, life: Episode) -> dict[str, Any]:
+    """What a network that has learned predicts over the plane of its standardised inputs.
+
+    Returns `reach` (the plane is -reach to reach both ways), `cells` (rows from below, of
+    predictions from -1 to 1, or of classes) and `samples`, some of what it learned from, as
+    (x, y, class).
+    """
+    side = np.linspace(-MAP_REACH, MAP_REACH, MAP_CELLS, dtype=np.float32)
+    grid = np.stack(np.meshgrid(side, side), axis=-1).reshape(-1, 2)
+    rows, outputs = life.support_labels.shape[1:]
+    batches = -(-len(grid) // rows)
+    padded = np.zeros((batches * rows, 2), np.float32)
+    padded[: len(grid)] = grid
+    asked = dataclasses.replace(
+        life,
+        query_inputs=padded.reshape(batches, rows, 2),
+        query_labels=np.full((batches, rows, outputs), -1.0, np.float32),
+    )
+    answers = make_inner_loop(config.backend, genome.rule).query(genome, asked)[..., 0]
+    cells = _decided(answers.reshape(-1, outputs)[: len(grid)])
+    inputs = life.support_inputs.reshape(-1, 2)[:MAP_SAMPLES]
+    classes = _decided(life.support_labels.reshape(-1, outputs)[:MAP_SAMPLES])
+    return {
+        "reach": MAP_REACH,
+        "classes": max(2, outputs),
+        "cells": cells.reshape(MAP_CELLS, MAP_CELLS).round(2).tolist(),
+        "samples": np.column_stack([inputs, classes]).round(2).tolist(),
+    }
+
+
+def _decided(outputs: npt.NDArray[np.floating[Any]]) -> npt.NDArray[np.float64]:
+    """(rows, n_L) as one value a row: the output itself, or the largest output's number."""
+    if outputs.shape[1] == 1:
+        return np.clip(np.nan_to_num(outputs[:, 0].astype(np.float64)), -1.0, 1.0)
+    return outputs.argmax(axis=1).astype(np.float64)
+
+
+def _number(value: Any) -> float | None:
+    return float(value) if np.isfinite(value) else None

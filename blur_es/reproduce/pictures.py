@@ -1,0 +1,442 @@
+"""The picture of a result, made of its results file and of nothing else.
+
+All can be read without colour: bars differ in hatches, lines in dashes and markers. Where
+there are several seeds, bars and lines are medians; dots and bands show the single ones.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from matplotlib.axes import Axes
+from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.figure import Figure
+from matplotlib.ticker import NullLocator
+
+from blur_es.report.style import INK, SIGNED, new_axes
+from blur_es.reproduce.results import best_seed
+
+FloatArray = npt.NDArray[np.float64]
+Document = Mapping[str, Any]
+Labels = dict[str, str]
+
+
+class _Style(NamedTuple):
+    """How a series is drawn; hatch, dashes and marker each tell it from the others."""
+
+    color: str
+    face: str
+    hatch: str
+    dashes: tuple[int, tuple[float, ...]]
+    marker: str
+
+
+_STYLES = (
+    _Style("#b34700", "#f2a23a", "", (0, ()), "o"),
+    _Style("#0b3c5d", "#94bbda", "///", (0, (5, 1.5)), "s"),
+    _Style("#007a5a", "#a9d8c6", "...", (0, (1.2, 1.2)), "^"),
+    _Style("#7a3b8f", "#ffffff", "xxx", (0, (5, 1.5, 1.2, 1.5)), "D"),
+    _Style("#555555", "#bbbbbb", "\\\\\\", (0, (8, 2)), "v"),
+    _Style("#8c1c13", "#e8d0cd", "++", (0, (3, 1, 1, 1, 1, 1)), "P"),
+    _Style("#1f6f8b", "#dceef2", "oo", (0, (2, 2)), "X"),
+    _Style("#222222", "#777777", "--", (0, (10, 3, 2, 3)), "*"),
+    _Style("#a67c00", "#f5e6b3", "||", (0, (1, 3)), "<"),
+    _Style("#c2185b", "#f8d7e3", "**", (0, (6, 1, 1, 1, 1, 1, 1, 1)), "h"),
+)
+
+_ACCURACY = LinearSegmentedColormap.from_list("accuracy", ["#ffffff", "#94bbda", "#0b3c5d"])
+
+
+def draw(document: Document) -> Figure:
+    """The picture that a result asks for, of its results file's content."""
+    kind = document["definition"]["picture"]["kind"]
+    return {
+        "bars": _bars,
+        "heat_map": _heat_map,
+        "curves": _curves,
+        "growth": _growth,
+        "progress": _progress,
+        "functions": _functions,
+    }[kind](document)
+
+
+def axis_labels(document: Document, part: str) -> list[tuple[str, Labels]]:
+    """What stands along a part of the picture: each label, and what it selects.
+
+    Values for which nothing was run are left out. A part without an axis has one value, which
+    selects everything.
+    """
+    definition = document["definition"]
+    axis = definition["picture"][part]
+    if axis is None:
+        return [("", {})]
+    axes = {**definition["vary"], **definition["evaluate"]["vary"]}
+    entries = [*document["rows"], *document["trainings"]]
+    there = {entry["labels"].get(axis) for entry in entries}
+    return [(label, {axis: label}) for label in axes[axis] if label in there]
+
+
+def _select(
+    entries: Sequence[Mapping[str, Any]], *labels: Mapping[str, str]
+) -> list[Mapping[str, Any]]:
+    wanted = {key: value for each in labels for key, value in each.items()}
+    return [entry for entry in entries if wanted.items() <= entry["labels"].items()]
+
+
+def _panels(document: Document) -> Iterator[tuple[int, int, str, Labels]]:
+    """Number, number of all, title and selection of every panel."""
+    panels = axis_labels(document, "panels")
+    for number, (title, wanted) in enumerate(panels):
+        yield number, len(panels), title, wanted
+
+
+def _title(axes: Axes, text: str) -> None:
+    axes.set_title(text, fontsize=10, parse_math=False)
+
+
+def _legend(figure: Figure, axes: Axes) -> None:
+    handles, labels = axes.get_legend_handles_labels()
+    if len(handles) > 1:
+        # Inches of a line and of a letter.
+        widest = 0.9 + 0.085 * max(map(len, labels))
+        columns = max(1, int(figure.get_figwidth() / widest))
+        legend = figure.legend(
+            handles,
+            labels,
+            loc="outside lower center",
+            ncols=min(len(handles), columns),
+            frameon=False,
+            handlelength=4,
+            fontsize=9,
+        )
+        for text in legend.get_texts():
+            text.set_parse_math(False)
+
+
+def _bars(document: Document) -> Figure:
+    """Accuracy after the last step: medians as bars, seeds as dots."""
+    xs, series = axis_labels(document, "x"), axis_labels(document, "series")
+    panels = len(axis_labels(document, "panels"))
+    width = max(4.5, 0.9 + 0.26 * len(xs) * (len(series) + 1))
+    columns = panels if panels * width <= 15 else 1
+    rows = -(-panels // columns)
+    figure = Figure(figsize=(columns * width, 0.6 + 3.2 * rows), layout="constrained")
+    lowest = min((row["accuracy"] for row in document["rows"]), default=0.0)
+    floor = max(0.0, math.floor(10 * (lowest - 0.05)) / 10)
+    for number, _, title, wanted in _panels(document):
+        axes = new_axes(figure, "", "test accuracy", (rows, columns, number + 1))
+        axes.grid(visible=False, axis="x")
+        _title(axes, title)
+        for index, (label, chosen) in enumerate(series):
+            style = _STYLES[index % len(_STYLES)]
+            offset = (index - (len(series) - 1) / 2) * 0.8 / len(series)
+            for position, (_, place) in enumerate(xs):
+                values = [
+                    row["accuracy"] for row in _select(document["rows"], wanted, chosen, place)
+                ]
+                if not values:
+                    continue
+                axes.bar(
+                    position + offset,
+                    float(np.median(values)) - floor,
+                    width=0.8 / len(series),
+                    bottom=floor,
+                    color=style.face,
+                    edgecolor=INK,
+                    hatch=style.hatch,
+                    lw=0.7,
+                    label=label if position == 0 else None,
+                )
+                axes.plot(
+                    np.full(len(values), position + offset),
+                    values,
+                    ls="",
+                    marker="o",
+                    ms=3.2,
+                    mfc="white",
+                    mec=INK,
+                    mew=0.8,
+                )
+        axes.set_xticks(range(len(xs)), [_broken(label) for label, _ in xs], fontsize=8)
+        axes.set_ylim(floor, 1.0)
+        if number == 0:
+            first = axes
+    _legend(figure, first)
+    return figure
+
+
+def _broken(label: str, width: int = 12) -> str:
+    """A label in lines, as narrow as its words let it be."""
+    lines = [""]
+    for word in label.split():
+        if lines[-1] and len(lines[-1]) + len(word) >= width:
+            lines.append("")
+        lines[-1] = f"{lines[-1]} {word}".strip()
+    return "\n".join(lines)
+
+
+def _heat_map(document: Document) -> Figure:
+    """Median accuracy after the last step over two axes, numbers in the cells."""
+    xs, ys = axis_labels(document, "x"), axis_labels(document, "series")
+    panels = len(axis_labels(document, "panels"))
+    size = (panels * (1.6 + 0.75 * len(xs)), 1.7 + 0.6 * len(ys))
+    figure = Figure(figsize=size, layout="constrained")
+    names = document["definition"]["picture"]
+    for number, _, title, wanted in _panels(document):
+        cells = np.full((len(ys), len(xs)), np.nan)
+        for (row, (_, chosen)), (column, (_, place)) in itertools.product(
+            enumerate(ys), enumerate(xs)
+        ):
+            values = [
+                entry["accuracy"] for entry in _select(document["rows"], wanted, chosen, place)
+            ]
+            if values:
+                cells[row, column] = np.median(values)
+        axes = figure.add_subplot(1, panels, number + 1)
+        _title(axes, title)
+        drawn = axes.imshow(cells, cmap=_ACCURACY, vmin=0.0, vmax=1.0, aspect="auto")
+        for row, column in np.argwhere(np.isfinite(cells)):
+            value = cells[row, column]
+            ink = "white" if value > 0.65 else INK
+            axes.text(column, row, f"{value:.2f}", ha="center", va="center", color=ink, fontsize=9)
+        axes.set_xticks(range(len(xs)), [label for label, _ in xs], fontsize=8)
+        axes.set_yticks(range(len(ys)), [label for label, _ in ys], fontsize=8)
+        axes.set_xlabel(names["x"])
+        axes.set_ylabel(names["series"] or "")
+        axes.tick_params(length=0)
+    bar = figure.colorbar(drawn, ax=figure.axes, shrink=0.9)
+    bar.set_label("test accuracy, median of the seeds", fontsize=9)
+    return figure
+
+
+def _line(
+    axes: Axes, x: Sequence[float], values: FloatArray, style: _Style, label: str, number: int
+) -> None:
+    """Median and range of values (seeds, points)."""
+    every = max(1, len(x) // 6)
+    with np.errstate(all="ignore"):
+        middle = np.median(values, axis=0)
+    axes.fill_between(
+        x, values.min(axis=0), values.max(axis=0), color=style.color, alpha=0.15, lw=0
+    )
+    axes.plot(
+        x,
+        middle,
+        color=style.color,
+        ls=style.dashes,
+        lw=1.7,
+        marker=style.marker,
+        ms=4.5,
+        markevery=(number % every, every),
+        label=label,
+    )
+
+
+def _table_of(entries: Sequence[Mapping[str, Any]], key: str) -> FloatArray:
+    """Values (entries, points); what is None is not a number."""
+    return np.array([entry[key] for entry in entries], dtype=np.float64)
+
+
+def _draw_curves(document: Document, axes: Axes, wanted: Labels, key: str = "curve") -> None:
+    steps = document["definition"]["evaluate"]["steps"]
+    series = axis_labels(document, "series")
+    for index, (label, chosen) in enumerate(series):
+        entries = _select(document["rows"], wanted, chosen)
+        if entries:
+            style = _STYLES[index % len(_STYLES)]
+            _line(axes, steps, _table_of(entries, key), style, label or "learned rule", index)
+    if key != "curve":
+        return
+    opponents = _select(document["opponents"], wanted)
+    methods = list(dict.fromkeys(entry["method"] for entry in opponents))
+    best = {
+        method: max((e for e in opponents if e["method"] == method), key=lambda e: e["accuracy"])
+        for method in methods
+    }
+    for entry in opponents:
+        number = methods.index(entry["method"]) + len(series)
+        style, is_best = _STYLES[number % len(_STYLES)], entry is best[entry["method"]]
+        axes.plot(
+            steps,
+            entry["curve"],
+            color=style.color,
+            ls=style.dashes,
+            lw=1.5 if is_best else 0.7,
+            marker=style.marker if is_best else None,
+            ms=4,
+            markevery=max(1, len(steps) // 6),
+            label=f"{entry['method']} (thick: best rate)" if is_best else None,
+        )
+    heights = _apart([entry["curve"][-1] for entry in opponents])
+    for entry, height in zip(opponents, heights, strict=True):
+        axes.annotate(
+            f"{entry['learning_rate']:g}",
+            (steps[-1], height),
+            textcoords="offset points",
+            xytext=(4, 0),
+            va="center",
+            fontsize=7,
+            color=_STYLES[(methods.index(entry["method"]) + len(series)) % len(_STYLES)].color,
+            annotation_clip=False,
+        )
+
+
+def _apart(heights: Sequence[float], least: float = 0.036) -> list[float]:
+    """Heights for labels, in the same order, none closer to another than `least`."""
+    order = sorted(range(len(heights)), key=lambda index: heights[index])
+    moved = list(heights)
+    for below, above in itertools.pairwise(order):
+        moved[above] = max(moved[above], moved[below] + least)
+    return moved
+
+
+def _spread_over(axes: Axes, steps: Sequence[int]) -> None:
+    """A logarithmic axis of steps where they are many."""
+    if steps[-1] > 60:
+        axes.set_xscale("log")
+        axes.set_xticks(steps, [str(step) for step in steps], fontsize=8)
+        axes.xaxis.set_minor_locator(NullLocator())
+
+
+def _curves(document: Document) -> Figure:
+    """Accuracy over the steps of a life, opponents beside the learned rule."""
+    panels = len(axis_labels(document, "panels"))
+    columns = 2 if panels == 4 else min(panels, 3)
+    rows = -(-panels // columns)
+    wide = 5.8 if document["opponents"] else 4.2
+    figure = Figure(figsize=(0.8 + wide * columns, 1.0 + 3.3 * rows), layout="constrained")
+    for number, _, title, wanted in _panels(document):
+        axes = new_axes(figure, "step", "test accuracy", (rows, columns, number + 1))
+        _title(axes, title)
+        _draw_curves(document, axes, wanted)
+        _spread_over(axes, document["definition"]["evaluate"]["steps"])
+        axes.set_ylim(-0.02, 1.02)
+        if number == 0:
+            first = axes
+    _legend(figure, first)
+    return figure
+
+
+def _growth(document: Document) -> Figure:
+    """Above how synapses grow, below accuracy, over the steps of long lives."""
+    panels = len(axis_labels(document, "panels"))
+    figure = Figure(figsize=(0.8 + 4.4 * panels, 6.6), layout="constrained")
+    steps = document["definition"]["evaluate"]["steps"]
+    for number, _, title, wanted in _panels(document):
+        top = new_axes(figure, "step", "largest norm / norm at the start", (2, panels, number + 1))
+        _title(top, title)
+        _draw_curves(document, top, wanted, "norms")
+        top.set_yscale("log")
+        bottom = new_axes(figure, "step", "test accuracy", (2, panels, panels + number + 1))
+        _draw_curves(document, bottom, wanted)
+        bottom.set_ylim(-0.02, 1.02)
+        for axes in (top, bottom):
+            _spread_over(axes, steps)
+        if number == 0:
+            first = bottom
+    _legend(figure, first)
+    return figure
+
+
+def _progress(document: Document) -> Figure:
+    """Accuracy over the evaluations of a training."""
+    panels = len(axis_labels(document, "panels"))
+    figure = Figure(figsize=(1.0 + 5.2 * panels, 4.4), layout="constrained")
+    for number, _, title, wanted in _panels(document):
+        axes = new_axes(
+            figure, "evaluations (genomes times episodes)", "accuracy", (1, panels, number + 1)
+        )
+        _title(axes, title)
+        for index, (label, chosen) in enumerate(axis_labels(document, "series")):
+            entries = _select(document["trainings"], wanted, chosen)
+            if not entries:
+                continue
+            curves = [np.array(entry["progress"], dtype=np.float64).T for entry in entries]
+            shortest = min(len(curve[0]) for curve in curves)
+            values = np.stack([curve[1, :shortest] for curve in curves])
+            style = _STYLES[index % len(_STYLES)]
+            _line(axes, curves[0][0, :shortest].tolist(), values, style, label, index)
+        axes.set_xscale("log")
+        axes.set_ylim(-0.02, 1.02)
+        if number == 0:
+            first = axes
+    _legend(figure, first)
+    return figure
+
+
+def _functions(document: Document) -> Figure:
+    """What networks predict over the plane after their life, and accuracy on the way there.
+
+    The maps are of the seed that is best in validation.
+    """
+    panels = axis_labels(document, "panels")
+    maps = []
+    for title, wanted in panels:
+        entries = _select(document["rows"], wanted)
+        seed = best_seed(document, entries[0]["labels"])
+        entry = next(entry for entry in entries if entry["seed"] == seed)
+        if "map" in entry:
+            maps.append((title, entry["map"]))
+    columns = max(1, min(5, len(maps)))
+    rows = -(-len(maps) // columns)
+    figure = Figure(figsize=(2.2 * columns + 0.4, 2.45 * rows + 4.4), layout="constrained")
+    halves = figure.add_gridspec(2, 1, height_ratios=[2.45 * rows, 4.4])
+    above, below = figure.add_subfigure(halves[0]), figure.add_subfigure(halves[1])
+    for number, (title, content) in enumerate(maps):
+        axes = above.add_subplot(rows, columns, number + 1)
+        _title(axes, title)
+        _draw_map(axes, content)
+    axes = below.add_subplot(1, 1, 1)
+    axes.set_xlabel("step")
+    axes.set_ylabel("test accuracy")
+    axes.grid(color="#dddddd", lw=0.6)
+    axes.spines[["top", "right"]].set_visible(False)
+    steps = document["definition"]["evaluate"]["steps"]
+    for index, (title, wanted) in enumerate(panels):
+        values = _table_of(_select(document["rows"], wanted), "curve")
+        _line(axes, steps, values, _STYLES[index % len(_STYLES)], title, index)
+    _spread_over(axes, steps)
+    axes.set_ylim(-0.02, 1.02)
+    legend = axes.legend(
+        loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False, handlelength=4, fontsize=9
+    )
+    for text in legend.get_texts():
+        text.set_parse_math(False)
+    return figure
+
+
+def _draw_map(axes: Axes, content: Mapping[str, Any]) -> None:
+    """Predictions over the plane, and samples: a marker a class."""
+    cells, reach = np.array(content["cells"]), content["reach"]
+    two = content["classes"] == 2
+    axes.imshow(
+        cells,
+        cmap=SIGNED if two else "Greys",
+        vmin=-1.0,
+        vmax=1.0 if two else content["classes"],
+        origin="lower",
+        extent=(-reach, reach, -reach, reach),
+        interpolation="nearest",
+    )
+    samples = np.array(content["samples"])
+    for number, value in enumerate(sorted(set(samples[:, 2].tolist()))):
+        chosen = samples[samples[:, 2] == value]
+        marker = ("x", "o", "^", "s", "D")[number % 5]
+        axes.plot(
+            *(chosen[:, 0], chosen[:, 1]),
+            ls="",
+            marker=marker,
+            ms=3.2,
+            mew=0.8,
+            mec=INK,
+            mfc="white",
+        )
+    axes.set_xlim(-reach, reach)
+    axes.set_ylim(-reach, reach)
+    axes.set_xticks([])
+    axes.set_yticks([])

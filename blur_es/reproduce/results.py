@@ -1,0 +1,241 @@
+"""The results file: every number of a result, and the table that is made of them.
+
+A file is a JSON object; `Summary` and the pictures read nothing else.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from blur_es.errors import InputError
+from blur_es.reproduce.schema import Result, Training
+from blur_es.run.store import GENOME
+
+# A training's progress is told at no more points than this.
+PROGRESS_POINTS = 40
+
+_KEYS = ("name", "quick", "figure", "title", "definition", "trainings", "rows", "opponents")
+
+
+def results_document(
+    result: Result,
+    trainings: Sequence[dict[str, Any]],
+    rows: Sequence[dict[str, Any]],
+    opponents: Sequence[dict[str, Any]],
+    missing: Sequence[str],
+    seconds: Mapping[str, float],
+    origins: Sequence[Mapping[str, Any]],
+) -> dict[str, Any]:
+    """The content of a results file.
+
+    Args:
+        result: what was run.
+        trainings: one entry a training, as `training_entry` makes them.
+        rows: one entry a training and point: labels, seed and what was measured.
+        opponents: likewise for optimisers.
+        missing: names of the data sets for whose lack something was left out.
+        seconds: of computing, over all processes, by what for.
+        origins: `date`, `machine` and `versions` of every part; parts may have been made on
+            several days or machines, and all of them are told.
+    """
+    return {
+        "name": result.config.name,
+        "quick": result.quick,
+        "figure": result.config.figure,
+        "title": result.config.title,
+        "question": result.config.question,
+        "command": result.command,
+        "date": max(origin["date"] for origin in origins),
+        "seeds": list(range(result.config.seeds)),
+        "seconds": dict(seconds),
+        "missing": list(missing),
+        "machines": _different(origin["machine"] for origin in origins),
+        "versions": _different(origin["versions"] for origin in origins),
+        "definition": result.config.model_dump(mode="json"),
+        "trainings": list(trainings),
+        "rows": list(rows),
+        "opponents": list(opponents),
+    }
+
+
+def _different(values: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    found: list[Mapping[str, Any]] = []
+    for value in values:
+        if value not in found:
+            found.append(value)
+    return found
+
+
+def training_entry(
+    training: Training, content: Mapping[str, Any], lines: Sequence[Mapping[str, Any]]
+) -> dict[str, Any]:
+    """What the results file tells of a finished training.
+
+    Args:
+        training: which one.
+        content: its `result.json`.
+        lines: its metrics.
+    """
+    blocks = np.array_split(np.arange(len(lines)), min(len(lines), PROGRESS_POINTS))
+    progress = [
+        [
+            lines[block[-1]]["evaluations"],
+            round(float(np.mean([lines[index]["mean_accuracy"] for index in block])), 4),
+        ]
+        for block in blocks
+        if len(block)
+    ]
+    return {
+        "labels": training.labels,
+        "seed": training.seed,
+        "genome": f"{training.slug}/{GENOME}",
+        "genome_sha256": content["genome_sha256"],
+        "generations": content["generations"],
+        "evaluations": content["evaluations"],
+        "seconds": content["seconds"],
+        "validation_fitness": content["fitness"],
+        "validation_accuracy": content["validation_accuracy"],
+        "progress": progress,
+    }
+
+
+def results_bytes(document: Mapping[str, Any]) -> bytes:
+    """A results file, one entry a line."""
+    parts = []
+    for key, value in document.items():
+        if isinstance(value, list) and value and isinstance(value[0], dict):
+            entries = ",\n".join("  " + json.dumps(entry, ensure_ascii=False) for entry in value)
+            text = f"[\n{entries}\n ]"
+        else:
+            text = json.dumps(value, ensure_ascii=False)
+        parts.append(f" {json.dumps(key)}: {text}")
+    return ("{\n" + ",\n".join(parts) + "\n}\n").encode()
+
+
+def read_results(path: Path) -> dict[str, Any]:
+    """A results file. Raises `InputError` if it is missing, damaged or something else."""
+    try:
+        content = json.loads(path.read_bytes())
+    except OSError as error:
+        raise InputError(f"{path}: cannot read it: {error.strerror or error}") from error
+    except ValueError as error:
+        raise InputError(f"{path}: this file is damaged: {error}; expected JSON") from error
+    if not isinstance(content, dict) or any(key not in content for key in _KEYS):
+        raise InputError(f"{path}: expected a results file of blur-es reproduce")
+    return content
+
+
+@dataclasses.dataclass(frozen=True)
+class Summary:
+    """Test accuracies of the genomes that differ in their seeds alone, at one point.
+
+    Attributes:
+        labels: of the trainings and of the point.
+        best: that of the genome which is best on validation episodes, as the paper reports;
+            the choice knows nothing of the test episodes.
+        median: over the seeds.
+        low: the lowest of the seeds.
+        high: the highest of the seeds.
+        seeds: how many there are.
+        paper: what the paper states, if it does, and where.
+    """
+
+    labels: Mapping[str, str]
+    best: float
+    median: float
+    low: float
+    high: float
+    seeds: int
+    paper: str
+
+
+def summaries(document: Mapping[str, Any]) -> list[Summary]:
+    """One for every combination of labels, in the order of the axes."""
+    groups: dict[tuple[tuple[str, str], ...], list[Mapping[str, Any]]] = {}
+    for row in document["rows"]:
+        groups.setdefault(tuple(row["labels"].items()), []).append(row)
+    found = []
+    for key, rows in groups.items():
+        labels = dict(key)
+        accuracies = [row["accuracy"] for row in rows]
+        chosen = best_seed(document, labels)
+        found.append(
+            Summary(
+                labels,
+                best=next(row["accuracy"] for row in rows if row["seed"] == chosen),
+                median=float(np.median(accuracies)),
+                low=min(accuracies),
+                high=max(accuracies),
+                seeds=len(rows),
+                paper=", ".join(
+                    f"{number['accuracy']:.3f} ({number['source']})"
+                    for number in document["definition"]["paper"]
+                    if number["where"].items() <= labels.items()
+                ),
+            )
+        )
+    return found
+
+
+def best_seed(document: Mapping[str, Any], labels: Mapping[str, str]) -> int:
+    """Of the trainings with these labels, the seed with the best fitness in validation."""
+    alike = [
+        training
+        for training in document["trainings"]
+        if training["labels"].items() <= labels.items()
+    ]
+    return int(max(alike, key=lambda training: float(training["validation_fitness"]))["seed"])
+
+
+def table_cells(document: Mapping[str, Any]) -> list[list[str]]:
+    """The table of a result: a head and a row for every summary and opponent."""
+    found = summaries(document)
+    axes = list(document["definition"]["vary"]) + list(document["definition"]["evaluate"]["vary"])
+    opponents = document["opponents"]
+    with_paper = any(summary.paper for summary in found)
+    count = max((summary.seeds for summary in found), default=0)
+    head = [*axes, *(["learner"] if opponents else []), f"best of {count}", "median", "range"]
+    rows = [
+        [
+            *(summary.labels[axis] for axis in axes),
+            *(["learned rule"] if opponents else []),
+            f"{summary.best:.3f}",
+            f"{summary.median:.3f}",
+            f"{summary.low:.3f} to {summary.high:.3f}",
+            *([summary.paper or "-"] if with_paper else []),
+        ]
+        for summary in found
+    ]
+    rows += [
+        [
+            *(entry["labels"].get(axis, "-") for axis in axes),
+            f"{entry['method']}, rate {entry['learning_rate']:g}",
+            f"{entry['accuracy']:.3f}",
+            *(["-"] * (3 if with_paper else 2)),
+        ]
+        for entry in opponents
+    ]
+    return [[*head, *(["paper"] if with_paper else [])], *rows]
+
+
+def table_text(document: Mapping[str, Any]) -> str:
+    """The table as plain text, for a terminal."""
+    rows = table_cells(document)
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    )
+
+
+def table_markdown(document: Mapping[str, Any]) -> list[str]:
+    """The table as lines of Markdown."""
+    head, *rows = table_cells(document)
+    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
+    return lines + ["| " + " | ".join(row) + " |" for row in rows]

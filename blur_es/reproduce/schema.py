@@ -1,0 +1,376 @@
+"""A result: one YAML file that says which trainings it takes and what is made of them.
+
+A result file holds an experiment as `blur-es train` takes it (`train`), axes along which it is
+varied (`vary`), and how every learned genome is measured (`evaluate`), along axes of its own.
+An axis has a name and labelled values; a value is what is set, by dotted key:
+
+    vary:
+      normalisation:
+        none: {rule.normalize: none}
+        both: {rule.normalize: both}
+
+Every combination of values is trained, from as many seeds as `seeds` says. `quick` gives a
+smaller variant of the same result: what is set in it stands in place of what stands elsewhere
+in the file.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import pydantic
+from pydantic import Field
+
+from blur_es import source
+from blur_es.config import (
+    ExperimentConfig,
+    Section,
+    Whole,
+    build_config,
+    describe_problems,
+    vary_config,
+)
+from blur_es.errors import InputError, nearest
+from blur_es.source import Positions
+
+# Where the paper's results are, from the folder of a checkout.
+FOLDER = Path("experiments") / "paper"
+
+# Values of an axis by label; each sets values of the experiment by dotted key.
+Axis = Annotated[dict[str, dict[str, Any]], Field(min_length=1)]
+Labels = dict[str, str]
+
+# What a genome is evaluated on may differ from what it was learned on in these sections.
+EVALUATED_SECTIONS = ("network", "tasks", "episode")
+
+
+class EvaluateConfig(Section):
+    """How a learned genome is measured.
+
+    Attributes:
+        episodes: test episodes at every point.
+        steps: the steps after which test accuracy is measured, rising; by default the last.
+        vary: axes along which the trained experiment is changed; every point has one task.
+        opponents: learning rates of optimisers that learn in the same episodes.
+    """
+
+    episodes: Annotated[Whole, Field(ge=1, le=10_000)] = 8
+    steps: list[Annotated[Whole, Field(ge=1)]] | None = None
+    vary: dict[str, Axis] = Field(default={})
+    opponents: dict[str, list[Annotated[float, Field(gt=0)]]] = Field(default={})
+
+
+class PictureConfig(Section):
+    """What is drawn; the axes of the result are shared out among its parts.
+
+    Attributes:
+        kind: `bars` (accuracy after the last step), `heat_map` (the same over two axes),
+            `curves` (accuracy over the steps of a life), `growth` (curves, and how synapses
+            grow), `progress` (accuracy over the evaluations of a training) or `functions`
+            (what a network predicts over the plane, and curves).
+        x: the axis along which bars or cells stand.
+        series: the axis whose values are told apart by line or bar, or stand along a heat
+            map's second side.
+        panels: the axis whose values have a picture each.
+    """
+
+    kind: Literal["bars", "heat_map", "curves", "growth", "progress", "functions"]
+    x: str | None = None
+    series: str | None = None
+    panels: str | None = None
+
+
+class PaperNumber(Section):
+    """A test accuracy that the paper states, where, and which of our rows it is beside."""
+
+    where: Labels = Field(default={})
+    accuracy: float = Field(ge=0, le=1)
+    source: str
+
+
+class ResultConfig(Section):
+    """Everything that fixes a result.
+
+    Attributes:
+        name: as `blur-es reproduce` knows it.
+        figure: of the paper.
+        title: what it shows, in a line.
+        question: what it is to find out, for the page of results.
+        seeds: how many trainings of each kind there are, from seeds 0, 1, ...
+        train: the experiment, without name and seed.
+        vary: axes along which it is trained.
+        evaluate: how the genomes are measured.
+        picture: what is drawn.
+        paper: numbers of the paper.
+    """
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9_]{0,60}$")
+    figure: str
+    title: str
+    question: str
+    seeds: Annotated[Whole, Field(ge=1, le=1000)] = 8
+    train: dict[str, Any]
+    vary: dict[str, Axis] = Field(default={})
+    evaluate: EvaluateConfig = EvaluateConfig()
+    picture: PictureConfig
+    paper: list[PaperNumber] = Field(default=[])
+
+
+@dataclasses.dataclass(frozen=True)
+class Training:
+    """One training: what tells it from the others, its seed and its experiment."""
+
+    labels: Labels
+    seed: int
+    config: ExperimentConfig
+
+    @property
+    def slug(self) -> str:
+        """The name of its run folder."""
+        return slug([*self.labels.values(), f"seed {self.seed}"])
+
+    def __str__(self) -> str:
+        return ", ".join([*self.labels.values(), f"seed {self.seed}"])
+
+
+@dataclasses.dataclass(frozen=True)
+class Point:
+    """One place where genomes are measured; `settings` change the experiment of a training."""
+
+    labels: Labels
+    settings: dict[str, Any]
+    where: str
+
+    def experiment(self, config: ExperimentConfig) -> ExperimentConfig:
+        """A training's experiment as its genome is measured here.
+
+        The seed is 0 whatever that of the training, so that all genomes meet the same test
+        episodes; no phase of training sees those. Raises `InputError` if that is none.
+        """
+        varied = _apply(config, self.settings, self.where)
+        return varied.model_copy(update={"seed": 0})
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+    """A result, expanded: what is trained, and where the genomes are measured.
+
+    Attributes:
+        config: what the file says.
+        quick: whether it is the quick variant.
+        trainings: every combination of the axes, from every seed.
+        points: every combination of the axes of the evaluation.
+    """
+
+    config: ResultConfig
+    quick: bool
+    trainings: tuple[Training, ...]
+    points: tuple[Point, ...]
+
+    @property
+    def name(self) -> str:
+        """Of its folder and its files: quick and full never share one."""
+        return f"{self.config.name}-quick" if self.quick else self.config.name
+
+    @property
+    def command(self) -> str:
+        """What makes it."""
+        return f"blur-es reproduce {self.config.name}{' --quick' * self.quick}"
+
+
+def find_results(name: str) -> list[Path]:
+    """The files of `all`, of a result by name, or of the path of a file.
+
+    Raises `InputError` for anything else.
+    """
+    folder = next((each for each in (FOLDER, _checkout() / FOLDER) if each.is_dir()), None)
+    known = {} if folder is None else {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+    if name == "all" and known:
+        return list(known.values())
+    if name in known:
+        return [known[name]]
+    if Path(name).suffix in (".yaml", ".yml"):
+        return [Path(name)]
+    if not known:
+        raise InputError(
+            f"reproduce: the paper's results are files in {FOLDER} of the source, which is not "
+            "here; call this from a checkout, or name a file"
+        )
+    raise InputError(
+        f"reproduce: unknown result {name!r}{nearest(name, known)}; expected all, one of "
+        f"{', '.join(known)}, or the path of a file"
+    )
+
+
+def _checkout() -> Path:
+    return Path(__file__).resolve().parents[2]
+
+
+def load_result(path: Path, quick: bool = False) -> Result:
+    """Read a result file and expand it, the quick variant if asked for.
+
+    Raises `InputError` with file, line, what was found and what was expected, for everything
+    that can be known before data are read.
+    """
+    tree, positions = source.read(path)
+    changes = tree.pop("quick", None)
+    if quick:
+        if not isinstance(changes, dict):
+            raise InputError(f"{path}: quick: found {changes!r}, expected keys and values")
+        for dotted, value in changes.items():
+            where = source.position_of(("quick", dotted), positions)
+            source.assign(tree, positions, dotted, value, where)
+    positions = {key: where for key, where in positions.items() if key[:1] != ("quick",)}
+    try:
+        config = ResultConfig.model_validate(tree)
+    except pydantic.ValidationError as error:
+        problems = describe_problems(error, tree, positions, ResultConfig)
+        raise InputError("\n".join(problems)) from error
+    try:
+        _check(config)
+    except InputError as error:
+        raise InputError(source.locate(str(error), positions)) from error
+    base = _base(config, positions)
+    trainings = tuple(
+        Training(labels, seed, varied.model_copy(update={"seed": seed}))
+        for labels, settings in combinations(config.vary)
+        for varied in [_apply(base, settings, _where("vary", labels, positions))]
+        for seed in range(config.seeds)
+    )
+    points = tuple(
+        Point(labels, settings, _where("evaluate.vary", labels, positions))
+        for labels, settings in combinations(config.evaluate.vary)
+    )
+    _check_points(trainings, points, config.evaluate.steps)
+    slugs = [training.slug for training in trainings]
+    if len(set(slugs)) < len(slugs):
+        raise InputError(f"{path}: vary: two labels differ in letters and digits too little")
+    return Result(config, quick, trainings, points)
+
+
+def combinations(axes: Mapping[str, Axis]) -> list[tuple[Labels, dict[str, Any]]]:
+    """Every combination of values of axes: its labels, and what it sets by dotted key."""
+    combined = []
+    for labels in itertools.product(*axes.values()):
+        chosen = dict(zip(axes, labels, strict=True))
+        settings: dict[str, Any] = {}
+        for axis, label in chosen.items():
+            settings |= axes[axis][label]
+        combined.append((chosen, settings))
+    return combined
+
+
+def _base(config: ResultConfig, positions: Positions) -> ExperimentConfig:
+    """The experiment that is varied."""
+    for key in ("name", "seed"):
+        if key in config.train:
+            where = source.position_of(("train", key), positions)
+            raise InputError(f"{where}: train.{key}: the result has its own; leave it out here")
+    inner = {key[1:]: where for key, where in positions.items() if key[:1] == ("train",)}
+    return build_config({"name": config.name, "seed": 0, **config.train}, inner)
+
+
+def _apply(config: ExperimentConfig, settings: Mapping[str, Any], where: str) -> ExperimentConfig:
+    try:
+        [(_, varied)] = vary_config(config, {key: [value] for key, value in settings.items()})
+    except InputError as error:
+        raise InputError(f"{where}: {error}") from error
+    return varied
+
+
+def _where(section: str, labels: Labels, positions: Positions) -> str:
+    """The line of a combination: that of its last axis's value."""
+    path = section.split(".")
+    for axis, label in list(labels.items())[-1:]:
+        path = [*path, axis, label]
+    return source.position_of(path, positions)
+
+
+def _check(config: ResultConfig) -> None:
+    """What takes more than one value to judge."""
+    twice = set(config.vary) & set(config.evaluate.vary)
+    if twice:
+        raise InputError(f"evaluate.vary: {min(twice)!r} is an axis of vary already")
+    for axis, values in config.evaluate.vary.items():
+        for label, settings in values.items():
+            for key in settings:
+                if key.split(".")[0] not in EVALUATED_SECTIONS:
+                    raise InputError(
+                        f"evaluate.vary: {axis}, {label}: {key}: a learned genome can be measured "
+                        f"with another value of {', '.join(EVALUATED_SECTIONS)} alone"
+                    )
+    steps = config.evaluate.steps
+    if steps is not None and (not steps or sorted(set(steps)) != steps):
+        raise InputError(f"evaluate.steps: found {steps}, expected rising numbers, one or more")
+    _check_picture(config)
+    for index, number in enumerate(config.paper):
+        for axis, label in number.where.items():
+            known = {**config.vary, **config.evaluate.vary}.get(axis, {})
+            if label not in known:
+                raise InputError(
+                    f"paper.{index}.where: found {axis} {label!r}{nearest(label, known)}, expected "
+                    "an axis of this result and one of its labels"
+                )
+
+
+def _check_picture(config: ResultConfig) -> None:
+    picture = config.picture
+    axes = dict(config.vary)
+    if picture.kind != "progress":
+        axes |= config.evaluate.vary
+    parts = {
+        part: axis
+        for part in ("x", "series", "panels")
+        if (axis := getattr(picture, part)) is not None
+    }
+    for part, axis in parts.items():
+        if axis not in axes:
+            raise InputError(
+                f"picture.{part}: found {axis!r}{nearest(axis, axes)}, expected one of the axes "
+                f"{', '.join(axes)}"
+            )
+    lacking = [axis for axis, values in axes.items() if len(values) > 1]
+    lacking = [axis for axis in lacking if axis not in parts.values()]
+    if lacking:
+        raise InputError(
+            f"picture: nothing in it shows {', '.join(lacking)}; expected x, series "
+            "or panels to name every axis"
+        )
+    over_steps = picture.kind in ("curves", "growth", "functions")
+    if over_steps and config.evaluate.steps is None:
+        raise InputError(f"picture.kind: {picture.kind} are drawn over evaluate.steps, which lack")
+    if picture.kind in ("bars", "heat_map") and picture.x is None:
+        raise InputError(f"picture.x: {picture.kind} need an axis to stand along")
+    if config.evaluate.opponents and picture.kind != "curves":
+        raise InputError("evaluate.opponents: only a picture of curves shows them")
+
+
+def _check_points(
+    trainings: Sequence[Training], points: Sequence[Point], steps: list[int] | None
+) -> None:
+    """Whether every genome can be measured everywhere."""
+    for training in trainings:
+        if training.seed:
+            continue
+        for point in points:
+            config = point.experiment(training.config)
+            if len(config.tasks) != 1:
+                raise InputError(
+                    f"{point.where}: a genome is measured on one task at a time, found "
+                    f"{len(config.tasks)}; let an axis of evaluate.vary set tasks"
+                )
+            if steps is not None and steps[-1] > config.episode.unroll:
+                raise InputError(
+                    f"{point.where}: evaluate.steps end with {steps[-1]}, but a life has "
+                    f"{config.episode.unroll} steps (episode.unroll)"
+                )
+
+
+def slug(words: Sequence[str]) -> str:
+    """Words as the name of a file."""
+    return "_".join(re.sub(r"[^a-z0-9]+", "-", word.lower()).strip("-") for word in words)

@@ -1,0 +1,321 @@
+"""Results from one file: what a file may say, what is run, and that nothing is run twice."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from blur_es.cli import main
+from blur_es.errors import InputError
+from blur_es.genome import Genome
+from blur_es.report.style import render
+from blur_es.reproduce.pictures import draw
+from blur_es.reproduce.results import read_results, summaries, table_cells
+from blur_es.reproduce.runner import MissingDataError, ReproduceOptions, make_result
+from blur_es.reproduce.schema import FOLDER, Result, find_results, load_result
+from blur_es.run.store import GENOME, RESULT
+
+RESULT_FILES = find_results("all")
+
+TINY = """\
+name: tiny
+figure: "0"
+title: a tiny result
+question: Does it work?
+seeds: 2
+train:
+  rule: {states: 2, symmetric: true}
+  network: {hidden: [8]}
+  tasks: [{name: xor}]
+  episode: {unroll: 4, batch_size: 16, query_batches: 2}
+  fitness: {measure: cross_entropy, temperature: 0.3}
+  meta: {strategy: snes, population: 8, generations: 60, validation_episodes: 2, compare: false}
+vary:
+  normalisation:
+    none: {rule.normalize: none}
+    both: {rule.normalize: both}
+evaluate:
+  episodes: 2
+  steps: [1, 4]
+  vary:
+    task:
+      xor: {tasks: [{name: xor}]}
+      blobs: {tasks: [{name: blobs}], network.hidden: [8, 8]}
+  opponents: {sgd: [0.1, 1.0]}
+picture: {kind: curves, series: normalisation, panels: task}
+paper:
+  - {where: {normalisation: both, task: xor}, accuracy: 0.9, source: nowhere}
+quick:
+  train.meta.generations: 40
+"""
+
+
+def tiny(folder: Path, text: str = TINY, quick: bool = True) -> Result:
+    path = folder / "tiny.yaml"
+    path.write_text(text)
+    return load_result(path, quick)
+
+
+def local(folder: Path, **more: Any) -> ReproduceOptions:
+    return ReproduceOptions(output=str(folder / "out"), local=True, **more)
+
+
+# One training of each kind, no opponents: what compiles takes most of the time here.
+SMALL = re.sub(r"seeds: 2", "seeds: 1", re.sub(r"  opponents: .*\n", "", TINY))
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], Path]:
+    """The small result, made in this process without a disturbance, and its folder."""
+    folder = tmp_path_factory.mktemp("small")
+    document, _ = make_result(tiny(folder, SMALL), local(folder))
+    return document, folder / "out"
+
+
+def without_times(document: dict[str, Any]) -> dict[str, Any]:
+    content = json.loads(json.dumps(document))
+    del content["seconds"], content["versions"]
+    for training in content["trainings"]:
+        del training["seconds"]
+    return dict(content)
+
+
+# The files
+
+
+@pytest.mark.parametrize("path", RESULT_FILES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("quick", [False, True], ids=["full", "quick"])
+def test_every_result_expands(path: Path, quick: bool) -> None:
+    result = load_result(path, quick)
+    assert result.config.name == path.stem
+    assert result.trainings
+    assert result.config.seeds == 8 or quick
+    tasks = {
+        task["name"]
+        for training in result.trainings
+        for config in (
+            training.config,
+            *(point.experiment(training.config) for point in result.points),
+        )
+        for task in config.tasks
+    }
+    if quick:
+        assert not tasks & {"mnist", "fashion_mnist", "emnist", "omniglot"}, "needs a download"
+
+
+def test_the_figures_that_are_promised_are_there() -> None:
+    figures = " ".join(load_result(path).config.figure for path in RESULT_FILES)
+    numbers = {int(number) for number in re.findall(r"\d+", figures)}
+    assert numbers == {3, 4, 5, 6, 7, 8, 9, 10, 12, 13, 15, 16, 17}
+    assert FOLDER.is_dir()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("seeds: 2", "sedes: 2", r"tiny.yaml:5: sedes: unknown key \(did you mean 'seeds'\?\)"),
+        ("seeds: 2", "seeds: two", "tiny.yaml:5: seeds: found 'two', expected"),
+        ("states: 2", "staets: 2", "tiny.yaml:7: rule.staets: unknown key .*states"),
+        ("none: {rule.normalize: none}", "none: {rule.normalize: off}", "tiny.yaml:15.*normalize"),
+        ("none: {rule.normalize: none}", "none: {rool.x: 1}", "tiny.yaml:15.*rool: unknown key"),
+        ("steps: [1, 4]", "steps: [1, 5]", "evaluate.steps end with 5, but a life has 4"),
+        ("steps: [1, 4]", "steps: [4, 1]", "tiny.yaml:19: evaluate.steps.*rising"),
+        ("xor: {tasks", "xor: {rule.states: 3, tasks", "tiny.yaml:20.*network, tasks, episode"),
+        ("kind: curves", "kind: curve", "tiny.yaml:25: picture.kind: found 'curve'"),
+        ("panels: task", "panels: tsk", "tiny.yaml:25: picture.panels.*did you mean 'task'"),
+        (", panels: task", "", "tiny.yaml:25: picture: nothing in it shows task"),
+        ("both, task: xor", "bath, task: xor", "tiny.yaml:27: paper.0.where.*did you mean 'both'"),
+        ("  rule: {states", "  seed: 3\n  rule: {states", "tiny.yaml:7: train.seed"),
+        ("train.meta.generations: 40", "train.meta.generations: x", "tiny.yaml:29.*generations"),
+        ("train.meta.generations: 40", "sseds: 3", "tiny.yaml:29: sseds: unknown key"),
+    ],
+)
+def test_what_is_wrong_is_named_with_its_line(
+    tmp_path: Path, old: str, new: str, message: str
+) -> None:
+    assert old in TINY
+    with pytest.raises(InputError, match=message):
+        tiny(tmp_path, TINY.replace(old, new))
+
+
+def test_an_unknown_name_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["reproduce", "normalization"]) == 2
+    error = capsys.readouterr().err
+    assert "did you mean 'normalisation'?" in error
+    assert "Traceback" not in error
+
+
+# Running
+
+
+def test_a_result_is_made_once_and_read_back(tmp_path: Path) -> None:
+    result = tiny(tmp_path)
+    said: list[str] = []
+    document, places = make_result(result, local(tmp_path), said.append)
+    paths = [Path(place) for place in places]
+    assert [path.name for path in paths] == [
+        *("results.json", "table.txt", "picture.png", "picture.svg")
+    ]
+    assert all(path.stat().st_size for path in paths)
+    assert read_results(paths[0]) == json.loads(json.dumps(document))
+    assert document["command"] == "blur-es reproduce tiny --quick"
+    assert str(tmp_path) not in paths[0].read_text()
+    assert (len(document["trainings"]), len(document["rows"])) == (4, 8)
+    assert len(document["opponents"]) == 4
+    for training in document["trainings"]:
+        genome = Genome.load(paths[0].parent / "trainings" / training["genome"])
+        assert genome.sha256 == training["genome_sha256"]
+
+    found = summaries(document)
+    assert len(found) == 4
+    for summary in found:
+        rows = [row for row in document["rows"] if row["labels"] == summary.labels]
+        accuracies = [row["accuracy"] for row in rows]
+        assert (summary.low, summary.high) == (min(accuracies), max(accuracies))
+        assert summary.low <= summary.median <= summary.high
+        assert summary.best in accuracies
+        assert all(row["curve"][-1] == pytest.approx(row["accuracy"]) for row in rows)
+    assert [summary.paper for summary in found] == ["", "", "0.900 (nowhere)", ""]
+    assert table_cells(document)[0][-1] == "paper"
+
+    stamps = {path: path.stat().st_mtime_ns for path in paths[0].parent.rglob("*.npz")}
+    again, _ = make_result(result, local(tmp_path), said.append)
+    assert again == document
+    assert stamps == {path: path.stat().st_mtime_ns for path in paths[0].parent.rglob("*.npz")}
+    assert said[-1].startswith("tiny-quick: 6 of 6 done")
+    assert render(draw(again), "svg") == paths[3].read_bytes()
+
+
+def test_ray_and_this_process_find_the_same(
+    tmp_path: Path, ray_address: str, small: tuple[dict[str, Any], Path]
+) -> None:
+    """Also where the folder is not on the machine of the task, so that its files are sent."""
+    tiny(tmp_path, SMALL)
+    code = (
+        "import sys; from pathlib import Path; import ray\n"
+        "from blur_es.reproduce import runner, schema\n"
+        "result = schema.load_result(Path(sys.argv[1]), True)\n"
+        "options = runner.ReproduceOptions(output=sys.argv[2], address=sys.argv[3])\n"
+        "run = runner._run_on_ray\n"
+        "runner._run_on_ray = lambda ray, home, *rest: run(ray, 'elsewhere', *rest)\n"
+        "runner.make_result(result, options)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, tmp_path / "tiny.yaml", tmp_path / "ray", ray_address],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    folder = tmp_path / "ray" / "tiny-quick"
+    assert without_times(read_results(folder / "results.json")) == json.loads(
+        json.dumps(without_times(small[0]))
+    )
+    runs = list((folder / "trainings").iterdir())
+    assert len(runs) == 2
+    assert all((run / GENOME).exists() and (run / RESULT).exists() for run in runs)
+
+
+def test_a_killed_command_goes_on_to_the_same_result(
+    tmp_path: Path, small: tuple[dict[str, Any], Path]
+) -> None:
+    tiny(tmp_path, SMALL)
+    command = [
+        *(sys.executable, "-m", "blur_es.cli", "reproduce", str(tmp_path / "tiny.yaml")),
+        *("--output", str(tmp_path / "killed"), "--local", "--quick"),
+    ]
+    folder = tmp_path / "killed" / "tiny-quick"
+    for number, expected in ((signal.SIGKILL, -signal.SIGKILL), (signal.SIGINT, 130)):
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        before = len(list(folder.glob("trainings/*/checkpoint.json")))
+        deadline = time.monotonic() + 60
+        while len(list(folder.glob("trainings/*/checkpoint.json"))) <= before:
+            assert time.monotonic() < deadline
+            assert process.poll() is None
+            time.sleep(0.02)
+        os.kill(process.pid, number)
+        output = process.communicate(timeout=60)[0].decode()
+        assert process.returncode == expected, output
+        assert number == signal.SIGKILL or output.endswith("goes on from here\n")
+    assert subprocess.run(command, capture_output=True, timeout=120, check=False).returncode == 0
+    found = read_results(folder / "results.json")
+    assert without_times(found) == json.loads(json.dumps(without_times(small[0])))
+
+
+def test_a_file_that_has_changed_is_not_mixed_with_its_past(
+    tmp_path: Path, small: tuple[dict[str, Any], Path]
+) -> None:
+    shutil.copytree(small[1], tmp_path / "out")
+    genomes = sorted((tmp_path / "out").rglob("*.npz"))
+    stamps = [path.stat().st_mtime_ns for path in genomes]
+    changed = tiny(tmp_path, SMALL.replace("hidden: [8]", "hidden: [9]"))
+    with pytest.raises(InputError, match="another experiment"):
+        make_result(changed, local(tmp_path))
+    # More episodes are measured anew, of the same genomes.
+    more = tiny(tmp_path, SMALL.replace("\n  episodes: 2", "\n  episodes: 3"))
+    said: list[str] = []
+    make_result(more, local(tmp_path), said.append)
+    assert said[0].startswith("tiny-quick: 0 of 2 done")
+    assert stamps == [path.stat().st_mtime_ns for path in genomes]
+
+
+def test_missing_data_are_named_or_left_out(tmp_path: Path) -> None:
+    text = SMALL.replace(
+        "blobs: {tasks: [{name: blobs}], network.hidden: [8, 8]}",
+        "blobs: {tasks: [{name: mnist}]}",
+    )
+    result = tiny(tmp_path, text)
+    empty = {"data_dir": str(tmp_path / "none")}
+    with pytest.raises(MissingDataError, match="blur-es fetch mnist"):
+        make_result(result, local(tmp_path, **empty))
+    document, _ = make_result(result, local(tmp_path, skip_missing=True, **empty))
+    assert document["missing"] == ["mnist"]
+    assert {row["labels"]["task"] for row in document["rows"]} == {"xor"}
+
+    nothing = tiny(tmp_path, text.replace("[{name: xor}]", "[{name: mnist}]"))
+    with pytest.raises(MissingDataError, match="nothing can be run"):
+        make_result(nothing, local(tmp_path, skip_missing=True, **empty))
+
+
+PICTURES = {
+    "bars": "{kind: bars, x: task, series: normalisation}",
+    "heat_map": "{kind: heat_map, x: task, series: normalisation}",
+    "growth": "{kind: growth, series: normalisation, panels: task}",
+    "progress": "{kind: progress, series: normalisation}",
+    "functions": "{kind: functions, panels: task, series: normalisation}",
+}
+
+
+def test_every_kind_of_picture_is_drawn(tmp_path: Path, small: tuple[dict[str, Any], Path]) -> None:
+    shutil.copytree(small[1], tmp_path / "out")
+    for kind, picture in PICTURES.items():
+        # All of the same trainings.
+        result = tiny(tmp_path, re.sub(r"picture: .*", f"picture: {picture}", SMALL))
+        document, paths = make_result(result, local(tmp_path))
+        assert Path(paths[2]).stat().st_size > 5_000
+        if kind == "functions":
+            maps = [row["map"] for row in document["rows"]]
+            assert {content["classes"] for content in maps} == {2, 5}
+        if kind == "growth":
+            assert all(len(row["norms"]) == 2 for row in document["rows"])
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("path", RESULT_FILES, ids=lambda path: path.stem)
+def test_the_quick_variants_run(path: Path, tmp_path: Path, ray_address: str) -> None:
+    options = ReproduceOptions(output=str(tmp_path), address=ray_address)
+    document, paths = make_result(load_result(path, quick=True), options)
+    assert document["rows"]
+    assert all(Path(made).stat().st_size for made in paths)
