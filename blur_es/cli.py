@@ -699,16 +699,7 @@ def _parser() -> argparse.ArgumentParser:
     reproduce.add_argument(
         "--quick", action="store_true", help="the small variant: minutes on two cores"
     )
-    where = reproduce.add_mutually_exclusive_group()
-    where.add_argument(
-        "--address",
-        metavar="ADDRESS",
-        help="an existing Ray cluster, e.g. auto (default: start a local one)",
-    )
-    where.add_argument("--local", action="store_true", help="no Ray: one training after another")
-    reproduce.add_argument(
-        "--workers", type=_positive, metavar="N", help="cores of the local cluster (default: all)"
-    )
+    where(reproduce, "start a local one")
     reproduce.add_argument(
         "--output",
         metavar="DIR",

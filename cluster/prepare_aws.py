@@ -140,6 +140,15 @@ def make_role(session: boto3.Session, name: str, statements: list[dict[str, Any]
         iam.add_role_to_instance_profile(InstanceProfileName=name, RoleName=name)
 
 
+def allow_spot(session: boto3.Session) -> None:
+    """The role that an account needs before its first spot instance."""
+    try:
+        session.client("iam").create_service_linked_role(AWSServiceName="spot.amazonaws.com")
+    except ClientError as error:
+        if error.response["Error"]["Code"] not in ("InvalidInput", "EntityAlreadyExists"):
+            raise
+
+
 def find_group(ec2: Any, vpc: str) -> str | None:
     """The id of the security group, if it is there."""
     found = ec2.describe_security_groups(
@@ -227,6 +236,7 @@ def main() -> None:
     make_bucket(session, options.bucket)
     make_role(session, WORKER, use_bucket(options.bucket))
     make_role(session, HEAD, use_bucket(options.bucket) + start_workers(options.region, account))
+    allow_spot(session)
     print(f"<YOUR-SECURITY-GROUP>  {make_group(ec2, default_vpc(ec2), address)}")
     try:
         image = session.client("ssm").get_parameter(Name=IMAGE_PARAMETER)["Parameter"]["Value"]
