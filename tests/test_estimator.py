@@ -64,7 +64,7 @@ def test_few_rows_are_dealt_again_and_many_go_in_parts(monkeypatch: pytest.Monke
     inputs, labels = load_iris(return_X_y=True)
     model = BlurClassifier(random_state=0).fit(inputs[::5], labels[::5])
     assert model.n_steps_ == FEWEST_STEPS
-    assert model.score(inputs, labels) > 0.8
+    assert model.score(inputs, labels) > 0.7
     assert BlurClassifier(random_state=0, steps=3).fit(inputs, labels).n_steps_ == 3
     whole = BlurClassifier(random_state=0, epochs=40).fit(inputs, labels)
     monkeypatch.setattr("blur_es.estimator.STEPS_AT_A_TIME", 7)
