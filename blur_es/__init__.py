@@ -13,12 +13,15 @@ if TYPE_CHECKING:
     from blur_es.config import ExperimentConfig, load_config
     from blur_es.episode import Episode, EpisodeSpec
     from blur_es.errors import BlurError, InputError, RunError
+    from blur_es.estimator import BlurClassifier
     from blur_es.genome import Genome
+    from blur_es.genomes import load_genome
     from blur_es.inner import make_inner_loop
     from blur_es.rule import RuleSpec
     from blur_es.tasks import make_task
 
 _HOMES = {
+    "BlurClassifier": "blur_es.estimator",
     "BlurError": "blur_es.errors",
     "Episode": "blur_es.episode",
     "EpisodeSpec": "blur_es.episode",
@@ -28,11 +31,13 @@ _HOMES = {
     "RuleSpec": "blur_es.rule",
     "RunError": "blur_es.errors",
     "load_config": "blur_es.config",
+    "load_genome": "blur_es.genomes",
     "make_inner_loop": "blur_es.inner",
     "make_task": "blur_es.tasks",
 }
 
 __all__ = [
+    "BlurClassifier",
     "BlurError",
     "Episode",
     "EpisodeSpec",
@@ -42,6 +47,7 @@ __all__ = [
     "RuleSpec",
     "RunError",
     "load_config",
+    "load_genome",
     "make_inner_loop",
     "make_task",
 ]
