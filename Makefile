@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 
-.PHONY: demo bench test test-slow lint types format lock package clean
+.PHONY: demo bench reproduce-quick results test test-slow lint types format lock package clean
 
 demo: $(STAMP)
 	$(BIN)/blur-es train experiments/digits.yaml
@@ -24,6 +24,14 @@ bench: $(STAMP)
 	$(BIN)/python -m benchmarks.head
 	$(BIN)/python -m benchmarks.dispatch
 	$(BIN)/python -m benchmarks.headline
+
+# Every result of the paper in small, without a download: some minutes each.
+reproduce-quick: $(STAMP)
+	$(BIN)/blur-es reproduce all --quick
+
+# docs/results.md and its pictures, of what `blur-es reproduce` has written by now.
+results: $(STAMP)
+	$(BIN)/python docs/make_results.py $(wildcard runs/reproduce/*/results.json)
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

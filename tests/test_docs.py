@@ -7,6 +7,7 @@ import runpy
 from pathlib import Path
 
 from benchmarks import backends, report
+from blur_es.reproduce.schema import find_results, load_result
 
 DOCS = Path(__file__).parents[1] / "docs"
 
@@ -24,3 +25,26 @@ def test_the_page_of_performance_is_of_its_results() -> None:
 def test_the_page_of_backends_is_of_its_results() -> None:
     page = backends.page(json.loads(backends.RESULTS.read_text()))
     assert backends.PAGE.read_text(encoding="utf-8") == page
+
+
+def test_the_page_of_results_is_of_its_results() -> None:
+    module = runpy.run_path(str(DOCS / "make_results.py"))
+    assert module["PAGE"].read_text(encoding="utf-8") == module["page"](), (
+        "run python docs/make_results.py"
+    )
+    documents = module["read_all"]()
+    assert documents
+    for name, document in documents.items():
+        assert name == module["file_name"](document)
+        assert (module["PICTURES"] / f"{name}.png").stat().st_size > 5_000
+        # What was run is what the file in `experiments/paper` says today.
+        [path] = find_results(document["name"])
+        result = load_result(path, document["quick"])
+        today = result.config.model_dump(mode="json")
+        for part in ("seeds", "train", "vary", "evaluate"):
+            assert document["definition"][part] == today[part], (
+                f"{part} of {path.name} has changed since: run {document['command']}"
+            )
+        assert len(document["trainings"]) <= len(result.trainings)
+        if not document["missing"]:
+            assert len(document["rows"]) == len(result.trainings) * len(result.points)
