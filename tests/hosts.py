@@ -70,6 +70,7 @@ class Hosts:
         self._state = state
         self._prefix = f"b{os.getpid() % 10**5}"
         self._first: dict[str, subprocess.Popen[bytes]] = {}
+        self._started: list[subprocess.Popen[bytes]] = []
         self.key = state / "key"
         for key in (self.key, state / "hostkey"):
             _call("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key))
@@ -99,19 +100,20 @@ class Hosts:
 
     def boot(self, name: str) -> None:
         """Switch a host on; its disk is as it was."""
-        self._first[name] = subprocess.Popen(
-            [
-                *("nsenter", f"--net=/run/netns/{self._prefix}{name}"),
-                *("unshare", "--mount", "--pid", "--uts", "--ipc", "--fork", "--kill-child"),
-                *("--mount-proc", "bash", "-c", _BOOT, "boot"),
-                *(str(self._state), name, str(ROOT)),
-            ],
-            env={"PATH": PATH, "HOME": "/root"},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=(self._state / f"{name}.log").open("ab"),
-            start_new_session=True,
-        )
+        with (self._state / f"{name}.log").open("ab") as log:
+            self._first[name] = subprocess.Popen(
+                [
+                    *("nsenter", f"--net=/run/netns/{self._prefix}{name}"),
+                    *("unshare", "--mount", "--pid", "--uts", "--ipc", "--fork", "--kill-child"),
+                    *("--mount-proc", "bash", "-c", _BOOT, "boot"),
+                    *(str(self._state), name, str(ROOT)),
+                ],
+                env={"PATH": PATH, "HOME": "/root"},
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=log,
+                start_new_session=True,
+            )
         deadline = time.monotonic() + 20
         while self.run(name, "test -d /run/sshd && pgrep sshd", check=False).returncode != 0:
             if time.monotonic() > deadline:
@@ -144,14 +146,15 @@ class Hosts:
             raise AssertionError(f"{name}: {command}: exit code {done.returncode}\n{done.stdout}")
         return done
 
-    def start(self, name: str, command: str) -> subprocess.Popen[bytes]:
+    def start(self, name: str, command: str) -> None:
         """Start a shell command on a host; it ends with the host."""
-        return subprocess.Popen(
+        started = subprocess.Popen(
             self._inside(name, command, {"RAY_AUTH_MODE": "token"}),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
+        self._started.append(started)
 
     def _inside(self, name: str, command: str, environment: Mapping[str, str]) -> list[str]:
         # The host's first process is the child of `unshare`.
@@ -170,6 +173,8 @@ class Hosts:
         """Switch all off and take the network away."""
         for name in list(self._first):
             self.cut_power(name)
+        for process in self._started:
+            process.wait(timeout=30)
         spaces = subprocess.run(
             ["ip", "netns", "list"], capture_output=True, text=True, check=True
         ).stdout.split()
