@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 
-.PHONY: demo bench reproduce-quick results test test-slow lint types format lock package clean
+.PHONY: demo bench reproduce-quick results test test-slow test-cluster lint types format lock package clean
 
 demo: $(STAMP)
 	$(BIN)/blur-es train experiments/digits.yaml
@@ -14,6 +14,11 @@ test: $(STAMP)
 
 test-slow: $(STAMP)
 	$(BIN)/python -m pytest -m slow
+
+# `ray up` and jobs on hosts in network namespaces: as root, with the packages iproute2,
+# openssh-server and rsync. About five minutes.
+test-cluster: $(STAMP)
+	$(BIN)/python -m pytest -m cluster
 
 # Writes docs/results/*.json and from them docs/performance.md and docs/backends.md: an hour,
 # of which the head's memory over 10,000 generations and the headline take most.

@@ -1,0 +1,205 @@
+"""Hosts of their own on one machine: network namespaces with a bridge between them.
+
+Each has its own address, process ids, /tmp, /run and copy-on-write home, and an sshd; h0 is where
+a person sits. Needs root, and the packages iproute2, openssh-server and rsync. Traffic stays in
+the namespaces.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+NETWORK = "10.77.31"
+PATH = f"{Path(sys.executable).parent}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+NEEDED = {
+    "ip": "iproute2",
+    "sshd": "openssh-server",
+    "ssh": "openssh-client",
+    "rsync": "rsync",
+    "nsenter": "util-linux",
+}
+
+# The first process of a host. Everything that it mounts goes with it.
+_BOOT = """
+set -eu; state=$1 name=$2 root=$3
+mount --make-rprivate /
+mkdir -p $state/$name/upper $state/$name/work
+mount -t overlay overlay -o lowerdir=/root,upperdir=$state/$name/upper,workdir=$state/$name/work \
+    /root
+# What stays to be seen when /tmp is a host's own.
+mkdir -p $state/keep; mount --bind $root $state/keep
+mount -t tmpfs tmpfs /tmp; chmod 1777 /tmp
+mount -t tmpfs tmpfs /dev/shm; mount -t tmpfs tmpfs /run; mkdir -p /run/sshd
+mkdir -p $root; mount --bind $state/keep $root
+hostname $name
+echo "export PATH=$PATH" | tee /root/.bash_profile > /root/.bashrc
+mkdir -p /root/.ssh; cp $state/key.pub /root/.ssh/authorized_keys; chmod -R go= /root/.ssh
+exec /usr/sbin/sshd -D -e -f /dev/null -h $state/hostkey -o UsePAM=no -o StrictModes=no \
+    -o PasswordAuthentication=no -o UseDNS=no -o PidFile=none -o MaxStartups=100
+"""
+
+
+def missing() -> str | None:
+    """Why there can be no hosts here; None if there can."""
+    if os.geteuid() != 0:
+        return "needs root, for network namespaces"
+    path = os.environ.get("PATH", "") + ":/usr/sbin:/sbin"
+    lacking = sorted(
+        {package for tool, package in NEEDED.items() if not shutil.which(tool, path=path)}
+    )
+    if lacking:
+        return f"needs the packages {' '.join(lacking)} (apt-get install)"
+    trial = subprocess.run(["unshare", "--net", "--mount", "--pid", "--fork", "true"], check=False)
+    return None if trial.returncode == 0 else "this machine lets nobody make namespaces"
+
+
+class Hosts:
+    """h0 to h`count - 1`, at `NETWORK`.10 and up."""
+
+    def __init__(self, count: int, state: Path) -> None:
+        self._state = state
+        self._prefix = f"b{os.getpid() % 10**5}"
+        self._first: dict[str, subprocess.Popen[bytes]] = {}
+        self._started: list[subprocess.Popen[bytes]] = []
+        self.key = state / "key"
+        for key in (self.key, state / "hostkey"):
+            _call("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key))
+        self._switch = f"{self._prefix}sw"
+        _call("ip", "netns", "add", self._switch)
+        _call("ip", "-n", self._switch, "link", "add", "br0", "type", "bridge")
+        _call("ip", "-n", self._switch, "link", "set", "br0", "up")
+        for number in range(count):
+            name = f"h{number}"
+            space = self._prefix + name
+            _call("ip", "netns", "add", space)
+            cable = f"{space}c"
+            _call(
+                *("ip", "link", "add", cable, "netns", self._switch, "type", "veth"),
+                *("peer", "name", "eth0", "netns", space),
+            )
+            _call("ip", "-n", self._switch, "link", "set", cable, "master", "br0", "up")
+            _call("ip", "-n", space, "addr", "add", f"{self.address(name)}/24", "dev", "eth0")
+            for device in ("lo", "eth0"):
+                _call("ip", "-n", space, "link", "set", device, "up")
+            self.boot(name)
+
+    @staticmethod
+    def address(name: str) -> str:
+        """Of a host."""
+        return f"{NETWORK}.{10 + int(name[1:])}"
+
+    def boot(self, name: str) -> None:
+        """Switch a host on; its disk is as it was."""
+        with (self._state / f"{name}.log").open("ab") as log:
+            self._first[name] = subprocess.Popen(
+                [
+                    *("nsenter", f"--net=/run/netns/{self._prefix}{name}"),
+                    *("unshare", "--mount", "--pid", "--uts", "--ipc", "--fork", "--kill-child"),
+                    *("--mount-proc", "bash", "-c", _BOOT, "boot"),
+                    *(str(self._state), name, str(ROOT)),
+                ],
+                env={"PATH": PATH, "HOME": "/root"},
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=log,
+                start_new_session=True,
+            )
+        deadline = time.monotonic() + 20
+        while self.run(name, "test -d /run/sshd && pgrep sshd", check=False).returncode != 0:
+            if time.monotonic() > deadline:
+                raise TimeoutError((self._state / f"{name}.log").read_text())
+            time.sleep(0.2)
+
+    def cut_power(self, name: str) -> None:
+        """Kill everything on a host at once."""
+        first = self._first.pop(name)
+        os.kill(first.pid, signal.SIGKILL)
+        first.wait()
+
+    def run(
+        self,
+        name: str,
+        command: str,
+        check: bool = True,
+        environment: Mapping[str, str] | None = None,
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a shell command on a host, in the checkout, and wait for it."""
+        done = subprocess.run(
+            self._inside(name, command, environment or {}),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=300,
+        )
+        if check and done.returncode != 0:
+            raise AssertionError(f"{name}: {command}: exit code {done.returncode}\n{done.stdout}")
+        return done
+
+    def start(self, name: str, command: str) -> None:
+        """Start a shell command on a host; it ends with the host."""
+        started = subprocess.Popen(
+            self._inside(name, command, {"RAY_AUTH_MODE": "token"}),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        self._started.append(started)
+
+    def _inside(self, name: str, command: str, environment: Mapping[str, str]) -> list[str]:
+        # The host's first process is the child of `unshare`.
+        parent = self._first[name].pid
+        children = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
+        target = children[0] if children else str(parent)
+        settings = {"HOME": "/root", "PATH": PATH, "LANG": "C.UTF-8", "TERM": "dumb"}
+        settings |= environment
+        return [
+            *("nsenter", "--target", target, "--all", "env", "-i"),
+            *(f"{key}={value}" for key, value in settings.items()),
+            *("bash", "-c", f"cd {ROOT} && {command}"),
+        ]
+
+    def close(self) -> None:
+        """Switch all off and take the network away."""
+        for name in list(self._first):
+            self.cut_power(name)
+        for process in self._started:
+            process.wait(timeout=30)
+        spaces = subprocess.run(
+            ["ip", "netns", "list"], capture_output=True, text=True, check=True
+        ).stdout.split()
+        for space in spaces:
+            if space.startswith(self._prefix):
+                _call("ip", "netns", "del", space)
+
+
+def _call(*command: str) -> None:
+    subprocess.run(command, check=True, capture_output=True)
+
+
+@contextlib.contextmanager
+def hosts(count: int) -> Iterator[Hosts]:
+    """So many hosts, gone afterwards."""
+    # Not below /tmp, which every host has of its own.
+    state = Path(tempfile.mkdtemp(prefix="blur-es-hosts-", dir="/var/tmp"))
+    # An overlay wants its upper folder on a file system that is not one itself.
+    _call("mount", "-t", "tmpfs", "tmpfs", str(state))
+    try:
+        made = Hosts(count, state)
+        try:
+            yield made
+        finally:
+            made.close()
+    finally:
+        _call("umount", "--lazy", str(state))
+        state.rmdir()

@@ -1,0 +1,132 @@
+"""`ray up` and jobs on hosts in network namespaces; `make test-cluster` runs this."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from tests import hosts as made
+from tests.hosts import ROOT, Hosts, hosts
+
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(880)]
+
+DASHBOARD = "http://127.0.0.1:8265"
+TRAIN = "blur-es train experiments/digits.yaml --set meta.compare=false --set meta.generations=120"
+
+
+@pytest.fixture(scope="module")
+def place() -> Iterator[Hosts]:
+    if why := made.missing():
+        pytest.skip(why)
+    with hosts(4) as there:
+        yield there
+
+
+def wait_for(what: str, seconds: float, condition: object) -> None:
+    deadline = time.monotonic() + seconds
+    assert callable(condition)
+    while not condition():
+        assert time.monotonic() < deadline, f"{what}: not within {seconds:.0f} s"
+        time.sleep(1)
+
+
+def test_a_cluster_from_nothing_to_a_finished_run(place: Hosts) -> None:
+    file = ROOT / "cluster" / "local.yaml"
+    text = file.read_text()
+    for placeholder, value in {
+        "<YOUR-HEAD>": place.address("h1"),
+        "<YOUR-WORKER>": f"{place.address('h2')}, {place.address('h3')}",
+        "<YOUR-USER>": "root",
+        "~/.ssh/id_ed25519": str(place.key),
+    }.items():
+        text = text.replace(placeholder, value)
+    filled = place.key.parent / "local.yaml"
+    filled.write_text(text)
+
+    def laptop(command: str, check: bool = True, **environment: str) -> str:
+        settings = {"RAY_AUTH_MODE": "token", "RAY_UP_enable_autoscaler_v2": "0"} | environment
+        return place.run("h0", command, check, settings).stdout
+
+    def on_head(command: str) -> str:
+        return laptop(f"ray exec {filled} --no-config-cache '. ~/ray_env; {command}'")
+
+    laptop("ray get-auth-token --generate && chmod 600 ~/.ray/auth_token")
+    laptop(f"blur-es doctor cluster {filled}")
+    laptop(f"ray up {filled} -y --no-config-cache")
+    try:
+        doctor = "cd ~/blur_es; blur-es doctor --address auto --wait 120 --run-dir runs"
+        assert "the cluster is fine" in on_head(f"{doctor} --nodes 3")
+
+        # The dashboard is for the head alone, and Ray for those who show the token.
+        reach = "import socket; socket.create_connection(('{}', {}), timeout=5)"
+        head = place.address("h1")
+        assert "refused" in laptop(f'python -c "{reach.format(head, 8265)}"', check=False)
+        assert "refused" not in laptop(f'python -c "{reach.format(head, 6379)}"')
+        place.start("h0", f"exec ray dashboard {filled} --no-config-cache")
+        wait_for(
+            "the dashboard",
+            30,
+            lambda: place.run("h0", f"curl -s {DASHBOARD}", check=False).returncode == 0,
+        )
+        jobs = f"ray job list --address {DASHBOARD}"
+        assert "Error" in laptop(jobs, check=False, RAY_AUTH_MODE="disabled")
+        laptop(jobs)
+
+        def submit(name: str, options: str) -> None:
+            laptop(
+                f"ray job submit --address {DASHBOARD} --submission-id {name} --no-wait -- bash "
+                f"-c 'cd ~/blur_es && {TRAIN} --address auto {options}'"
+            )
+
+        def log(name: str) -> str:
+            return laptop(f"ray job logs --address {DASHBOARD} {name}")
+
+        def generation(name: str) -> int:
+            return max(map(int, re.findall(r"generation (\d+)/", log(name))), default=0)
+
+        def finished(name: str) -> str:
+            wait_for(f"job {name}", 180, lambda: re.search("succeeded|failed", status(name)))
+            found = re.search(r"SHA-256 (\w{64})", log(name))
+            assert found, log(name)
+            return found.group(1)
+
+        def status(name: str) -> str:
+            return laptop(f"ray job status --address {DASHBOARD} {name}")
+
+        # What a single process finds that nobody disturbs.
+        alone = laptop(f"{TRAIN} --local --run-dir /tmp/alone")
+        expected = re.search(r"SHA-256 (\w{64})", alone)
+        assert expected
+
+        # A machine is lost in the midst of a job.
+        submit("one", "--run-dir ~/one")
+        wait_for("the first generations", 120, lambda: generation("one") > 5)
+        place.cut_power("h3")
+        assert finished("one") == expected.group(1)
+
+        # It comes back, and joins.
+        place.boot("h3")
+        place.run(
+            "h3",
+            ". ~/ray_env; ray stop; "
+            f"ray start --address={head}:6379 --object-store-memory=100000000",
+        )
+        assert "the cluster is fine" in on_head(f"{doctor} --nodes 3")
+
+        # A job is stopped, and goes on where it was.
+        submit("two", "--run-dir ~/two")
+        wait_for("the first generations", 120, lambda: generation("two") > 5)
+        laptop(f"ray job stop --address {DASHBOARD} two")
+        submit("three", "--run-dir ~/two --resume")
+        assert finished("three") == expected.group(1)
+    finally:
+        laptop(f"ray down {filled} -y", check=False)
+    for name in ("h1", "h2"):
+        wait_for(
+            f"the end of Ray on {name}",
+            20,
+            lambda name=name: place.run(name, "pgrep 'raylet|gcs_server'", check=False).returncode,
+        )
