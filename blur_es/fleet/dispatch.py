@@ -6,15 +6,11 @@ workers did counts once. Results are put where they belong by genome, never by a
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import logging
 import math
-import signal
-import socket
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 import numpy as np
@@ -26,6 +22,7 @@ from blur_es.fitness import FloatArray, make_measure
 from blur_es.fleet.chaos import SLOWNESS, Chaos, Fault, Injection
 from blur_es.fleet.chunks import Chunk, Outstanding, Plan, Row, Share
 from blur_es.fleet.computing import ChunkFailure, ChunkResult
+from blur_es.fleet.connection import connect
 from blur_es.fleet.evaluator import EpisodeRange, Problem
 from blur_es.fleet.failures import (
     ERRORS,
@@ -48,7 +45,6 @@ logger = logging.getLogger(__name__)
 WAIT_SECONDS = 300.0
 # ...and once there is one of each, a run that begins waits no longer than this for the others.
 GRACE_SECONDS = 30.0
-CONNECT_SECONDS = 10.0
 # How long the head sleeps at most, and while somebody is idle who may repeat what is late.
 SLEEP_SECONDS = 0.5
 IDLE_SLEEP_SECONDS = 0.02
@@ -157,7 +153,7 @@ class RayFleet:
         # A caller who is connected already stays connected, and to the same cluster.
         self._connected_here = not self._ray.is_initialized()
         if self._connected_here:
-            self._connect(address, workers)
+            connect(address, workers)
         self._problem = problem
         self._split = split
         self._wait_seconds = wait_seconds
@@ -302,26 +298,6 @@ class RayFleet:
         return np.array([measure.worst for measure in measures])
 
     # The cluster
-
-    def _connect(self, address: str | None, workers: int | None) -> None:
-        # Without an address, Ray would join a cluster that happens to run on this machine.
-        options: dict[str, Any] = {
-            "address": address or "local",
-            "log_to_driver": False,
-            "logging_level": logging.ERROR,
-        }
-        if address is None:
-            # The object store holds genomes and fitness only; the least that Ray allows.
-            options |= {"include_dashboard": False, "object_store_memory": 100 * 2**20}
-            if workers is not None:
-                options["num_cpus"] = workers
-        where = "a local Ray cluster" if address is None else f"the Ray cluster at {address}"
-        try:
-            _check_listening(address)
-            with _signal_handlers_kept():
-                self._ray.init(**options)
-        except (ConnectionError, ValueError, RuntimeError, TimeoutError, OSError) as error:
-            raise RunError(f"cannot reach {where}: {error}; --local trains without Ray") from error
 
     def _choose_kinds(self, backend: str, workers: int | None) -> list[Kind]:
         resources = self._ray.cluster_resources()
@@ -698,24 +674,3 @@ def _about(episodes: EpisodeRange) -> str:
     if episodes.phase is Phase.META_TRAINING:
         return f"generation {episodes.generation}"
     return f"the {episodes.phase.name.lower()}"
-
-
-@contextlib.contextmanager
-def _signal_handlers_kept() -> Iterator[None]:
-    """Ray takes SIGTERM for itself, and would end this process without a checkpoint."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
-
-
-def _check_listening(address: str | None) -> None:
-    """Find out in seconds whether anything listens: Ray itself asks for minutes."""
-    host, _, port = (address or "").removeprefix("ray://").rpartition(":")
-    if host and port.isdigit():
-        socket.create_connection((host, int(port)), timeout=CONNECT_SECONDS).close()
