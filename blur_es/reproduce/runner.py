@@ -27,6 +27,7 @@ from blur_es.analysis.bench import machine
 from blur_es.config import ExperimentConfig
 from blur_es.errors import BlurError, InputError, RunError
 from blur_es.experiment import TrainOptions, run_experiment
+from blur_es.fleet.connection import connect
 from blur_es.genome import Genome
 from blur_es.reproduce.measure import measure_genome, measure_opponent
 from blur_es.reproduce.results import (
@@ -420,31 +421,11 @@ def run_job(job: _Job, top: str, home: str, path: str) -> dict[str, bytes]:
 @contextlib.contextmanager
 def _cluster(options: ReproduceOptions) -> Iterator[tuple[Any, str]]:
     """Ray, connected, and the id of this machine's node in the cluster (empty if it has none)."""
-    import logging
-
     import ray
 
-    settings: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
-    if options.address is None:
-        # By name: without an address Ray would join a cluster that somebody else has started here.
-        settings |= {
-            "address": "local",
-            "include_dashboard": False,
-            "object_store_memory": 100 * 2**20,
-        }
-        if options.workers is not None:
-            settings["num_cpus"] = options.workers
-    else:
-        settings["address"] = options.address
     connected_here = not ray.is_initialized()
-    try:
-        if connected_here:
-            ray.init(**settings)
-    except (ConnectionError, ValueError, RuntimeError, TimeoutError, OSError) as error:
-        where = options.address or "a local one"
-        raise RunError(
-            f"cannot reach the Ray cluster ({where}): {error}; --local works without Ray"
-        ) from error
+    if connected_here:
+        connect(options.address, options.workers)
     try:
         # Through Ray's client this process is on no node of the cluster.
         remote = (options.address or "").startswith("ray://")
