@@ -31,7 +31,7 @@ NEEDED = {
 
 # The first process of a host. Everything that it mounts goes with it.
 _BOOT = """
-set -eu; state=$1 name=$2 root=$3
+set -eu; state=$1 name=$2 root=$3 network=$4
 mount --make-rprivate /
 mkdir -p $state/$name/upper $state/$name/work
 mount -t overlay overlay -o lowerdir=/root,upperdir=$state/$name/upper,workdir=$state/$name/work \
@@ -42,6 +42,9 @@ mount -t tmpfs tmpfs /tmp; chmod 1777 /tmp
 mount -t tmpfs tmpfs /dev/shm; mount -t tmpfs tmpfs /run; mkdir -p /run/sshd
 mkdir -p $root; mount --bind $state/keep $root
 hostname $name
+# Ray asks for the address of the host's name where there is no way to the world.
+{ echo "127.0.0.1 localhost"; for i in 0 1 2 3 4 5 6 7 8 9; do echo "$network.$((10 + i)) h$i"; done
+} > /run/hosts; mount --bind /run/hosts /etc/hosts
 echo "export PATH=$PATH" | tee /root/.bash_profile > /root/.bashrc
 mkdir -p /root/.ssh; cp $state/key.pub /root/.ssh/authorized_keys; chmod -R go= /root/.ssh
 exec /usr/sbin/sshd -D -e -f /dev/null -h $state/hostkey -o UsePAM=no -o StrictModes=no \
@@ -106,7 +109,7 @@ class Hosts:
                     *("nsenter", f"--net=/run/netns/{self._prefix}{name}"),
                     *("unshare", "--mount", "--pid", "--uts", "--ipc", "--fork", "--kill-child"),
                     *("--mount-proc", "bash", "-c", _BOOT, "boot"),
-                    *(str(self._state), name, str(ROOT)),
+                    *(str(self._state), name, str(ROOT), NETWORK),
                 ],
                 env={"PATH": PATH, "HOME": "/root"},
                 stdin=subprocess.DEVNULL,
