@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,7 +21,7 @@ from blur_es.genome import Genome
 from blur_es.inner import Evaluation
 from blur_es.meta.selection import FITTEST, LATEST, Archive
 from blur_es.meta.stop import StopReason
-from blur_es.run.interrupt import Interrupted
+from blur_es.run.interrupt import Interrupted, InterruptGuard
 from blur_es.run.store import RunFolder
 from tests.experiments import genome_hash, small, train
 
@@ -287,3 +290,15 @@ def test_the_archive_keeps_the_latest_and_the_fittest_one_of_each_generation() -
     assert generations == [3, 6, 12, 13, 16, 17, 18, 19]
     assert archive.fitness.tolist() == [103.0, 6.0, 5.0, 6.0, 2.0, 3.0, 4.0, 5.0]
     assert archive.points.shape == (LATEST + FITTEST, 1)
+
+
+def test_an_interrupt_that_compiled_code_wrapped_is_one_all_the_same() -> None:
+    guard = InterruptGuard()
+    with pytest.raises(SystemError, match="not ours"), guard.interruptible():
+        raise SystemError("not ours")
+    with pytest.raises(Interrupted), guard.installed(), guard.interruptible():
+        try:
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(5)
+        except Interrupted as error:
+            raise SystemError("returned a result with an exception set") from error

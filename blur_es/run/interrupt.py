@@ -52,6 +52,11 @@ class InterruptGuard:
         self._allowed = True
         try:
             yield
+        except SystemError as error:
+            # Compiled code may wrap what a signal's handler raised in it: Ray's `wait` does.
+            if self.requested:
+                raise Interrupted from error
+            raise
         finally:
             self._allowed = False
 
