@@ -292,13 +292,17 @@ def test_the_archive_keeps_the_latest_and_the_fittest_one_of_each_generation() -
     assert archive.points.shape == (LATEST + FITTEST, 1)
 
 
+def wrapped_interrupt() -> None:
+    try:
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(5)
+    except Interrupted as error:
+        raise SystemError("returned a result with an exception set") from error
+
+
 def test_an_interrupt_that_compiled_code_wrapped_is_one_all_the_same() -> None:
     guard = InterruptGuard()
     with pytest.raises(SystemError, match="not ours"), guard.interruptible():
         raise SystemError("not ours")
     with pytest.raises(Interrupted), guard.installed(), guard.interruptible():
-        try:
-            os.kill(os.getpid(), signal.SIGINT)
-            time.sleep(5)
-        except Interrupted as error:
-            raise SystemError("returned a result with an exception set") from error
+        wrapped_interrupt()
