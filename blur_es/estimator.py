@@ -168,6 +168,7 @@ class BlurClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             initial_noise(self._sizes, layer, self.genome_.rule.states, self._generator)
             for layer in range(len(self._sizes) - 1)
         ]
+        self._statistics = np.zeros((0, self.batch_size, self.n_features_in_), np.float32)
         self.n_steps_ = 0
         self.network_: NetworkState | None = None
 
@@ -189,7 +190,7 @@ class BlurClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
                 )
             self.network_ = network
             self.n_steps_ += len(chosen)
-            self._statistics = inputs[-STATISTICS_BATCHES:]
+            self._statistics = np.concatenate([self._statistics, inputs])[-STATISTICS_BATCHES:]
 
     def _dealt(self, count: int, steps: int) -> IntArray:
         """Rows (steps, batch): shuffled data, again and again, none twice before all once."""

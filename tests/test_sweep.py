@@ -328,6 +328,8 @@ def test_a_sweep_writes_scores_table_and_pictures(
     assert not (here / "out/heat-map.png").exists()
 
 
+# Other tests have loaded JAX into this process; a command of its own has not.
+@pytest.mark.filterwarnings("ignore:os.fork:RuntimeWarning")
 def test_a_sweep_starts_ray_of_its_own_and_ends_it(
     here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -28,7 +28,15 @@ from blur_es.run.checkpoint import POINTER, Checkpoint
 from blur_es.run.interrupt import Interrupted, InterruptGuard
 from blur_es.run.metrics import fitness_summary
 from blur_es.run.progress import ProgressLine
-from blur_es.run.store import GENOME, INITIAL, RESULT, RunFolder, versions, write_or_stop
+from blur_es.run.store import (
+    GENOME,
+    INITIAL,
+    RESULT,
+    RefusedError,
+    RunFolder,
+    versions,
+    write_or_stop,
+)
 from blur_es.storage import open_file
 
 Say = Callable[[str], None]
@@ -204,9 +212,11 @@ class Trainer:
         except FatalGenomeError as error:
             self._keep_checkpoint()
             raise self._fatal(error) from error
+        except RefusedError:
+            # It was tried for long enough.
+            raise
         except Exception:
-            # Whatever it is: what was computed until now should not be lost with it. A disk
-            # that refuses has said so already.
+            # Whatever it is: what was computed until now should not be lost with it.
             with contextlib.suppress(RunError):
                 self._keep_checkpoint()
             raise

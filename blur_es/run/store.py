@@ -334,13 +334,17 @@ def flatten(tree: Any, prefix: str = "") -> dict[str, Any]:
     return flat or {prefix: tree}
 
 
+class RefusedError(RunError):
+    """The run folder could not be written to."""
+
+
 def write_or_stop(action: Any, *arguments: Any) -> None:
-    """Do something that writes to the run folder; a store that refuses is a `RunError`."""
+    """Do something that writes to the run folder. Raises `RefusedError` if it cannot be done."""
     try:
         action(*arguments)
     except OSError as error:
         where = getattr(error, "filename", None) or "the run folder"
-        raise RunError(
+        raise RefusedError(
             f"{where}: cannot write: {error.strerror or error}; the checkpoint before is intact: "
             "make it writable again (is the disk full?), then continue with --resume"
         ) from error
@@ -354,6 +358,7 @@ __all__ = [
     "METRICS",
     "REPORT",
     "RESULT",
+    "RefusedError",
     "RunFolder",
     "choose_folder",
     "identity",
