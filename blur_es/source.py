@@ -28,21 +28,26 @@ def read(path: str | Path) -> tuple[dict[str, Any], Positions]:
 
     Raises `InputError` naming the file, the line and what is wrong.
     """
+    return parse(read_text(path, "an experiment"), str(path))
+
+
+def read_text(path: str | Path, what: str) -> str:
+    """The text of a short file, at a path or URL; `what` it is, such as `an experiment`.
+
+    Raises `InputError` naming the file and what is wrong.
+    """
     storage, name = open_file(path)
     try:
         size = storage.size(name)
         if size > MAXIMUM_BYTES:
-            raise InputError(
-                f"{path}: {size} bytes, expected an experiment of at most {MAXIMUM_BYTES}"
-            )
-        text = storage.read(name).decode("utf-8")
+            raise InputError(f"{path}: {size} bytes, expected {what} of at most {MAXIMUM_BYTES}")
+        return storage.read(name).decode("utf-8")
     except OSError as error:
         raise InputError(
-            f"{path}: cannot read the experiment: {error.strerror or error}"
+            f"{path}: cannot read the {what.partition(' ')[2]}: {error.strerror or error}"
         ) from error
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: not a UTF-8 text file: {error.reason}") from error
-    return parse(text, str(path))
 
 
 class _Loader(yaml.SafeLoader):

@@ -48,6 +48,15 @@ _OURS = (
 )
 
 
+@pytest.fixture
+def current_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty current folder, for tests that call the command's `main`."""
+    monkeypatch.chdir(tmp_path)
+    # `main` puts the current folder there.
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    return tmp_path
+
+
 @pytest.fixture(autouse=True)
 def nothing_left_running(request: pytest.FixtureRequest) -> Iterator[None]:
     """Fail a test that leaves a worker, a cluster or a command behind."""

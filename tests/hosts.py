@@ -34,8 +34,8 @@ _BOOT = """
 set -eu; state=$1 name=$2 root=$3 network=$4
 mount --make-rprivate /
 mkdir -p $state/$name/upper $state/$name/work
-mount -t overlay overlay -o lowerdir=/root,upperdir=$state/$name/upper,workdir=$state/$name/work \
-    /root
+mount -t overlay overlay -o lowerdir=$HOME,upperdir=$state/$name/upper,workdir=$state/$name/work \
+    $HOME
 # What stays to be seen when /tmp is a host's own.
 mkdir -p $state/keep; mount --bind $root $state/keep
 mount -t tmpfs tmpfs /tmp; chmod 1777 /tmp
@@ -45,8 +45,8 @@ hostname $name
 # Ray asks for the address of the host's name where there is no way to the world.
 { echo "127.0.0.1 localhost"; for i in 0 1 2 3 4 5 6 7 8 9; do echo "$network.$((10 + i)) h$i"; done
 } > /run/hosts; mount --bind /run/hosts /etc/hosts
-echo "export PATH=$PATH" | tee /root/.bash_profile > /root/.bashrc
-mkdir -p /root/.ssh; cp $state/key.pub /root/.ssh/authorized_keys; chmod -R go= /root/.ssh
+echo "export PATH=$PATH" | tee $HOME/.bash_profile > $HOME/.bashrc
+mkdir -p $HOME/.ssh; cp $state/key.pub $HOME/.ssh/authorized_keys; chmod -R go= $HOME/.ssh
 exec /usr/sbin/sshd -D -e -f /dev/null -h $state/hostkey -o UsePAM=no -o StrictModes=no \
     -o PasswordAuthentication=no -o UseDNS=no -o PidFile=none -o MaxStartups=100
 """
@@ -111,7 +111,7 @@ class Hosts:
                     *("--mount-proc", "bash", "-c", _BOOT, "boot"),
                     *(str(self._state), name, str(ROOT), NETWORK),
                 ],
-                env={"PATH": PATH, "HOME": "/root"},
+                env={"PATH": PATH, "HOME": str(Path.home())},
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=log,
@@ -164,7 +164,7 @@ class Hosts:
         parent = self._first[name].pid
         children = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
         target = children[0] if children else str(parent)
-        settings = {"HOME": "/root", "PATH": PATH, "LANG": "C.UTF-8", "TERM": "dumb"}
+        settings = {"HOME": str(Path.home()), "PATH": PATH, "LANG": "C.UTF-8", "TERM": "dumb"}
         settings |= environment
         return [
             *("nsenter", "--target", target, "--all", "env", "-i"),

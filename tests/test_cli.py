@@ -23,13 +23,10 @@ GOLDEN = Path(__file__).parent / "golden"
 
 
 @pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def here(current_folder: Path) -> Path:
     """An empty current folder with the small experiment in it."""
-    monkeypatch.chdir(tmp_path)
-    # `main` puts the current folder there.
-    monkeypatch.setattr(sys, "path", list(sys.path))
-    write_small(tmp_path)
-    return tmp_path
+    write_small(current_folder)
+    return current_folder
 
 
 @pytest.fixture(scope="module")

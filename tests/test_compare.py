@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -244,11 +243,8 @@ def test_tasks_are_compared_one_by_one_on_the_episodes_of_evaluate() -> None:
 
 
 @pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def here(current_folder: Path) -> Path:
     """An empty current folder but for a genome."""
-    monkeypatch.chdir(tmp_path)
-    # `main` puts the current folder there.
-    monkeypatch.setattr(sys, "path", list(sys.path))
     experiment = {
         "name": "small",
         "rule": RULE.to_dict(),
@@ -256,8 +252,8 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "tasks": [{"name": "digits", "size": 2}, {"name": "xor"}],
         "episode": {"unroll": 3, "batch_size": 16, "query_batches": 2},
     }
-    Genome(RULE, make_genome().fields, {"experiment": experiment}).save(tmp_path / "mine.npz")
-    return tmp_path
+    Genome(RULE, make_genome().fields, {"experiment": experiment}).save(current_folder / "mine.npz")
+    return current_folder
 
 
 def test_compare_writes_what_it_prints(here: Path, capsys: pytest.CaptureFixture[str]) -> None:

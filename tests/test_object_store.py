@@ -55,11 +55,9 @@ def server() -> Iterator[subprocess.Popen[bytes]]:
 
 
 @pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", list(sys.path))
-    write_small(tmp_path)
-    return tmp_path
+def here(current_folder: Path) -> Path:
+    write_small(current_folder)
+    return current_folder
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,6 @@ import csv
 import json
 import os
 import signal
-import sys
 import threading
 import time
 from collections.abc import Sequence
@@ -58,13 +57,10 @@ def config() -> ExperimentConfig:
 
 
 @pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def here(current_folder: Path) -> Path:
     """An empty current folder but for a genome."""
-    monkeypatch.chdir(tmp_path)
-    # `main` puts the current folder there.
-    monkeypatch.setattr(sys, "path", list(sys.path))
-    make_genome().save(tmp_path / "mine.npz")
-    return tmp_path
+    make_genome().save(current_folder / "mine.npz")
+    return current_folder
 
 
 # What people type

@@ -14,8 +14,7 @@ from typing import Any, NamedTuple
 import yaml
 
 from blur_es.errors import InputError, nearest
-
-MAXIMUM_BYTES = 2**20
+from blur_es.source import read_text
 
 PLACEHOLDERS = {
     "<YOUR-HEAD>": "the address of the machine that shall be the head, such as 192.168.1.10",
@@ -138,7 +137,7 @@ def check_cluster_file(path: Path) -> ClusterSummary:
 
     Raises `InputError` that names every line in which something is to be put right.
     """
-    text = _read(path)
+    text = read_text(path, "a cluster file")
     if wrong := list(_placeholders(text)):
         raise _error(path, wrong)
     try:
@@ -165,22 +164,6 @@ def check_cluster_file(path: Path) -> ClusterSummary:
     if found:
         raise _error(path, sorted((_line(keys, lines), message) for keys, message in found))
     return ClusterSummary(str(path), *summary(tree))
-
-
-def _read(path: Path) -> str:
-    try:
-        if path.stat().st_size > MAXIMUM_BYTES:
-            raise InputError(
-                f"{path}: {path.stat().st_size} bytes, expected a cluster file of at most "
-                f"{MAXIMUM_BYTES}"
-            )
-        return path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise InputError(
-            f"{path}: cannot read the cluster file: {error.strerror or error}"
-        ) from error
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: not a UTF-8 text file: {error.reason}") from error
 
 
 def _error(path: Path, wrong: Sequence[tuple[int, str]]) -> InputError:
