@@ -319,7 +319,7 @@ def _draw(results: dict[str, Any]) -> None:
             hatch=["", "//", "..", "xx", ""][: len(rates)],
             edgecolor="black",
         )
-        axis.bar_label(bars, [f"{rate:.3g}" for rate in rates])
+        axis.bar_label(bars, [f"{rate:.0f}" if rate >= 100 else f"{rate:.3g}" for rate in rates])
         axis.set_title(comparison["config"])
         axis.set_ylabel("evaluations a second")
         axis.margins(y=0.15)
