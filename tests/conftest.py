@@ -8,6 +8,7 @@ from blur_es.threads import use_one_thread
 use_one_thread()
 
 import contextlib
+import gc
 import json
 import os
 import subprocess
@@ -69,6 +70,19 @@ def nothing_left_running(request: pytest.FixtureRequest) -> Iterator[None]:
     while (left := running(*_OURS) - before) and time.monotonic() < deadline:
         time.sleep(0.1)
     assert not left, f"processes left running: {left}"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def compiled_programs_are_let_go() -> Iterator[None]:
+    """Let go of what JAX has compiled for a module's tests.
+
+    Every program is mapped into memory some times. Without this, one process that runs all
+    tests reaches Linux's 65,530 mappings a process, and LLVM crashes.
+    """
+    yield
+    if jax := sys.modules.get("jax"):
+        jax.clear_caches()
+        gc.collect()
 
 
 _CLUSTER = """

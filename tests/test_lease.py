@@ -96,10 +96,23 @@ def test_a_dead_holder_of_this_machine_is_followed_at_once(location: str) -> Non
 
 
 def test_a_number_that_another_process_has_now_is_no_life(storage: Storage) -> None:
-    holder = dataclasses.replace(Holder.this_process(), started=1)
+    holder = dataclasses.replace(Holder.this_process(), pid=os.getppid(), started=1)
     assert holder.is_gone()
     assert not holder.is_here()
-    assert Holder.this_process().is_here()
+
+
+def test_what_this_process_left_in_a_store_that_refused_is_gone(
+    leases: list[Lease], storage: Storage
+) -> None:
+    leases[0].acquire(watch=False)
+    holder = Holder.parse(storage.read(LEASE))
+    assert holder is not None
+    assert holder.is_here()
+    assert not holder.is_gone()
+    leases[0].release(ask=False)
+    assert storage.exists(LEASE)
+    assert holder.is_gone()
+    leases[1].acquire(watch=False)
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"owner": 3}', b"\xff"])

@@ -34,6 +34,9 @@ RENEW_SECONDS = 10.0
 # Stores without conditional writes: who finds itself in the file after this long has it.
 SETTLE_SECONDS = 1.0
 
+# Holders in this process that have not let go.
+_holding: set[str] = set()
+
 
 @dataclasses.dataclass(frozen=True)
 class Holder:
@@ -84,12 +87,17 @@ class Holder:
         return (json.dumps(dataclasses.asdict(self), indent=1) + "\n").encode()
 
     def is_gone(self) -> bool:
-        """Whether this is known to be a process of this machine that has ended."""
-        return self.machine == _machine() and _started(self.pid) != self.started
+        """Whether this is known to be a head of this machine that has ended."""
+        return self.machine == _machine() and not self._runs()
 
     def is_here(self) -> bool:
-        """Whether this is a process of this machine that runs."""
-        return self.machine == _machine() and _started(self.pid) == self.started
+        """Whether this is a head of this machine that runs."""
+        return self.machine == _machine() and self._runs()
+
+    def _runs(self) -> bool:
+        if self.pid == os.getpid():
+            return self.owner in _holding
+        return _started(self.pid) == self.started
 
     def __str__(self) -> str:
         return f"process {self.pid} on {self.host}, whose lease lasts until {self.expires}"
@@ -125,6 +133,7 @@ class Lease:
 
         Raises `InputError` if another head has it, `OSError` if the store refuses.
         """
+        _holding.add(self._self.owner)
         seen: tuple[str, int] | None = None
         ends = 0.0
         while True:
@@ -173,9 +182,12 @@ class Lease:
         self._look()
         self.check()
 
-    def release(self) -> None:
-        """Give the lease back, if it can be done; it ends of itself otherwise."""
+    def release(self, *, ask: bool = True) -> None:
+        """Give the lease back, if the store is to be asked and does it; else it ends of itself."""
         self._released.set()
+        _holding.discard(self._self.owner)
+        if not ask:
+            return
         if self._thread.ident is not None:
             self._thread.join(timeout=2.0)
         if self._lost is None and not self._thread.is_alive():

@@ -50,6 +50,7 @@ class PatientStorage:
     Attributes:
         fence: called with the name of what is about to be written; raises to forbid it.
         begun: writing has worked here before, so that no refusal of it is final.
+        refused: what was asked last was refused.
     """
 
     def __init__(self, storage: Storage, patience: Patience | None) -> None:
@@ -59,6 +60,7 @@ class PatientStorage:
         self.locate = storage.locate
         self.fence: Callable[[str], None] = lambda name: None
         self.begun = False
+        self.refused = False
         self._patience = patience
 
     def folder(self, name: str) -> Storage:
@@ -119,7 +121,7 @@ class PatientStorage:
         pauses = LOCAL_PAUSES if self.appends else REMOTE_PAUSES
         for pause in pauses if patience is not None else ():
             try:
-                return action()
+                return self._once(action, final)
             except final:
                 raise
             except OSError as error:
@@ -130,7 +132,16 @@ class PatientStorage:
                 )
                 if patience.guard.wait(pause):
                     break
-        return action()
+        return self._once(action, final)
+
+    def _once(self, action: Callable[[], Result], final: tuple[type[OSError], ...]) -> Result:
+        try:
+            result = action()
+        except OSError as error:
+            self.refused = not isinstance(error, final)
+            raise
+        self.refused = False
+        return result
 
 
 __all__ = ["Patience", "PatientStorage"]

@@ -189,7 +189,10 @@ class RunFolder:
         with contextlib.ExitStack() as stack:
             try:
                 locked = stack.enter_context(self._flock(take_over))
-                stack.callback(lease.release)
+                # A distant store that refuses is not asked again: the lease ends of itself.
+                stack.callback(
+                    lambda: lease.release(ask=self.storage.appends or not self.storage.refused)
+                )
                 self.storage.insist(
                     lambda: lease.acquire(watch=resume, take_over=take_over, locked=locked)
                 )
