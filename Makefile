@@ -20,7 +20,7 @@ test-slow: $(STAMP)
 test-cluster: $(STAMP)
 	$(BIN)/python -m pytest -m cluster
 
-# Writes docs/results/*.json and from them docs/performance.md and docs/backends.md: an hour,
+# Writes docs/results/*.json and from them docs/performance.md, docs/scaling.md and docs/backends.md: an hour,
 # of which the head's memory over 10,000 generations and the headline take most.
 bench: $(STAMP)
 	$(BIN)/python -m benchmarks.inner_loop
@@ -28,6 +28,7 @@ bench: $(STAMP)
 	$(BIN)/python -m benchmarks.backends
 	$(BIN)/python -m benchmarks.head
 	$(BIN)/python -m benchmarks.dispatch
+	$(BIN)/python -m benchmarks.scaling
 	$(BIN)/python -m benchmarks.headline
 
 # Every result of the paper in small, without a download: some minutes each.

@@ -23,7 +23,9 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.report import RESULTS, write_results
+from benchmarks.linux import resident_bytes
+from benchmarks.pages import RESULTS
+from benchmarks.report import write_results
 from blur_es.analysis.bench import machine
 from blur_es.config import ExperimentConfig, build_config
 from blur_es.episode import Phase
@@ -158,8 +160,8 @@ def memory(generations: int) -> dict[str, Any]:
             samples.append(
                 {
                     "generation": generation,
-                    "head_bytes": _resident("self"),
-                    "worker_bytes": [_resident(process) for process in processes],
+                    "head_bytes": resident_bytes(),
+                    "worker_bytes": [resident_bytes(process) for process in processes],
                 }
             )
 
@@ -168,14 +170,6 @@ def memory(generations: int) -> dict[str, Any]:
     finally:
         fleet.close()
     return {"generations": generations, "samples": samples}
-
-
-def _resident(process: int | str) -> int:
-    """Resident bytes of a process, from Linux's /proc."""
-    for line in Path(f"/proc/{process}/status").read_text().splitlines():
-        if line.startswith("VmRSS:"):
-            return 1024 * int(line.split()[1])
-    raise RuntimeError(f"process {process} does not tell its memory")
 
 
 def main() -> None:

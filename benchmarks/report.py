@@ -1,4 +1,4 @@
-"""docs/performance.md and its picture, made of the results files and of nothing else.
+"""docs/performance.md, docs/scaling.md and pictures, made of the results files and of nothing else.
 
 `python -m benchmarks.report` makes them again.
 """
@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import datetime
 import json
-from pathlib import Path
 from typing import Any
 
-DOCS = Path(__file__).parent.parent / "docs"
-RESULTS = DOCS / "results"
+from benchmarks import scaling_report
+from benchmarks.pages import DOCS, RESULTS, origin, table
+
 PICTURE = DOCS / "pictures" / "performance.png"
-NAMES = ("inner_loop", "headline", "accelerator", "head", "dispatch")
+NAMES = ("inner_loop", "headline", "accelerator", "head", "dispatch", "scaling")
 
 
 def write_results(name: str, content: dict[str, Any], command: str) -> None:
@@ -26,11 +26,13 @@ def write_results(name: str, content: dict[str, Any], command: str) -> None:
 
 
 def write_page() -> None:
-    """Write the page and the picture."""
+    """Write the pages and the pictures."""
     found = read_results()
     if "inner_loop" in found:
         _draw(found["inner_loop"])
     (DOCS / "performance.md").write_text(page(found), encoding="utf-8")
+    if "scaling" in found:
+        scaling_report.write_page(found["scaling"])
 
 
 def read_results() -> dict[str, dict[str, Any]]:
@@ -61,24 +63,9 @@ def page(found: dict[str, dict[str, Any]]) -> str:
     return "\n".join([*lines, ""])
 
 
-def _origin(results: dict[str, Any]) -> list[str]:
-    machine = results["machine"]
-    return [
-        "",
-        f"`{results['command']}`, {results['date']}, on {machine['processor']} "
-        f"({machine['cores']} cores, {machine['system']}), BLAS: {machine['blas']}, Python "
-        f"{machine['python']}. Medians; the machine was shared with other work.",
-    ]
-
-
-def _table(head: list[str], rows: list[list[str]]) -> list[str]:
-    lines = ["", "| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
-    return lines + ["| " + " | ".join(row) + " |" for row in rows]
-
-
 def _inner_loop(results: dict[str, Any]) -> list[str]:
     benches = results["benches"]
-    lines = ["", "## The inner loop", *_origin(results)]
+    lines = ["", "## The inner loop", *origin(results)]
     lines += ["", "One process, one thread, activation normalisation on both passes:", ""]
     lines += [
         f"- {bench['config']}: {'-'.join(map(str, bench['sizes']))}, {bench['states']} states, "
@@ -92,7 +79,7 @@ def _inner_loop(results: dict[str, Any]) -> list[str]:
         "(`blur_es/analysis/products.py`); the sgemm rate is that of the same process at the "
         "same shapes, measured in turn with the evaluations.",
     ]
-    lines += _table(
+    lines += table(
         [
             "Numba",
             *("evaluations/s", "useful GFLOP/s", "sgemm, same shapes", "sgemm, 2048³", "ratio"),
@@ -122,7 +109,7 @@ def _inner_loop(results: dict[str, Any]) -> list[str]:
         "Beside what one would otherwise write (`benchmarks/plain.py`), evaluations a second; "
         f"{comparisons[0]['population']} genomes a call:",
     ]
-    lines += _table(
+    lines += table(
         ["configuration", *contestants],
         [
             [
@@ -139,7 +126,7 @@ def _headline(results: dict[str, Any]) -> list[str]:
     stages = results["stages"]
     last = stages[-1]
     reached = [s for s in stages if s["test_accuracy"] >= results["paper_accuracy"]]
-    lines = ["", "## The paper's evolution experiment", *_origin(results)]
+    lines = ["", "## The paper's evolution experiment", *origin(results)]
     lines += [
         "",
         f"`experiments/mnist14_paper.yaml` on {results['workers']} workers: "
@@ -153,7 +140,7 @@ def _headline(results: dict[str, Any]) -> list[str]:
             else f"The paper's accuracy of {results['paper_accuracy']} is not reached."
         ),
     ]
-    return lines + _table(
+    return lines + table(
         [
             "generations",
             "evaluations",
@@ -173,7 +160,7 @@ def _headline(results: dict[str, Any]) -> list[str]:
 
 
 def _accelerator(results: dict[str, Any]) -> list[str]:
-    lines = ["", "## JAX on a GPU", *_origin(results)]
+    lines = ["", "## JAX on a GPU", *origin(results)]
     lines += [
         "",
         "What an H100 (SXM) can do, derived: the bytes that a life reads and writes in device "
@@ -186,7 +173,7 @@ def _accelerator(results: dict[str, Any]) -> list[str]:
         )
         + ". The limits are what either alone would allow.",
     ]
-    lines += _table(
+    lines += table(
         [
             *("configuration", "precision", "GFLOP", "MB", "arithmetic limit"),
             *("bandwidth limit", "expected evaluations/s"),
@@ -214,7 +201,7 @@ def _accelerator(results: dict[str, Any]) -> list[str]:
     ]
     if not results["measured"]:
         return [*lines, "", "No GPU was at hand: nothing is measured here yet."]
-    return lines + _table(
+    return lines + table(
         ["configuration", "precision", "population", "piece", "evaluations/s", "of expected"],
         [
             [
@@ -232,7 +219,7 @@ def _accelerator(results: dict[str, Any]) -> list[str]:
 
 def _head(results: dict[str, Any]) -> list[str]:
     share, dispatch, memory = (results.get(name) for name in ("share", "dispatch", "memory"))
-    lines = ["", "## The head", *_origin(results)]
+    lines = ["", "## The head", *origin(results)]
     if share:
         lines += [
             "",
@@ -254,7 +241,7 @@ def _head(results: dict[str, Any]) -> list[str]:
         lines += [
             "",
             f"Resident memory over {memory['generations']} generations:",
-            *_table(
+            *table(
                 ["generation", "head, MB", "workers, MB"],
                 [
                     [
@@ -270,7 +257,7 @@ def _head(results: dict[str, Any]) -> list[str]:
 
 
 def _dispatch(results: dict[str, Any]) -> list[str]:
-    lines = ["", "## Dispatch of unequal work", *_origin(results)]
+    lines = ["", "## Dispatch of unequal work", *origin(results)]
     lines += [
         "",
         f"{results['workers']} workers, one of them {results['slowness']:g} times slower; "
@@ -279,7 +266,7 @@ def _dispatch(results: dict[str, Any]) -> list[str]:
         "ideal time (all work divided by all speed) over the measured one; a late result is one "
         "that another worker gave before.",
     ]
-    return lines + _table(
+    return lines + table(
         [
             *("population", "ideal, s", "measured, s", "efficiency"),
             *("least of the generations", "late results a generation"),

@@ -199,8 +199,10 @@ class FleetConfig(Section):
     """Who evaluates.
 
     Attributes:
-        workers: `auto` for one a GPU or one a core of what the cluster has at the time, or a
-            number that is not exceeded.
+        workers: `auto` for as many as the cluster has GPUs, or room on its cores, at the time,
+            or a number that is not exceeded.
+        cores: of a Numba worker, which computes so many genomes at a time, with a thread each.
+            More than one is for large clusters: `docs/scaling.md`.
         split: JAX workers on the GPUs and Numba workers on the cores at once: the shares of
             the genomes, or `any` for whoever is free, which is not reproducible.
         autoscale: how much more to ask the cluster for; None for nothing.
@@ -210,6 +212,7 @@ class FleetConfig(Section):
     """
 
     workers: Literal["auto"] | Annotated[Whole, Field(ge=1, le=100_000)] = "auto"
+    cores: Annotated[Whole, Field(ge=1, le=64)] = 1
     split: Literal["any"] | SplitConfig | None = None
     autoscale: AutoscaleConfig | None = None
     wait_seconds: float = Field(default=300.0, gt=0)

@@ -176,6 +176,7 @@ def _evaluator(
             options.address,
             options.data_dir,
             config.fleet.shares(),
+            cores=config.fleet.cores,
             autoscale=None if autoscale is None else Autoscale(autoscale.pending, autoscale.most),
             wait_seconds=config.fleet.wait_seconds,
             on_fatal_genome=config.fleet.on_fatal_genome,

@@ -19,7 +19,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-NETWORK = "10.77.31"
 PATH = f"{Path(sys.executable).parent}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 NEEDED = {
     "ip": "iproute2",
@@ -31,7 +30,7 @@ NEEDED = {
 
 # The first process of a host. Everything that it mounts goes with it.
 _BOOT = """
-set -eu; state=$1 name=$2 root=$3 network=$4
+set -eu; state=$1 name=$2 root=$3 network=$4 first=$5
 mount --make-rprivate /
 mkdir -p $state/$name/upper $state/$name/work
 mount -t overlay overlay -o lowerdir=$HOME,upperdir=$state/$name/upper,workdir=$state/$name/work \
@@ -43,8 +42,9 @@ mount -t tmpfs tmpfs /dev/shm; mount -t tmpfs tmpfs /run; mkdir -p /run/sshd
 mkdir -p $root; mount --bind $state/keep $root
 hostname $name
 # Ray asks for the address of the host's name where there is no way to the world.
-{ echo "127.0.0.1 localhost"; for i in 0 1 2 3 4 5 6 7 8 9; do echo "$network.$((10 + i)) h$i"; done
-} > /run/hosts; mount --bind /run/hosts /etc/hosts
+{ echo "127.0.0.1 localhost"
+for i in 0 1 2 3 4 5 6 7 8 9; do echo "$network.$((first + i)) h$i"; done; } > /run/hosts
+mount --bind /run/hosts /etc/hosts
 echo "export PATH=$PATH" | tee $HOME/.bash_profile > $HOME/.bashrc
 mkdir -p $HOME/.ssh; cp $state/key.pub $HOME/.ssh/authorized_keys; chmod -R go= $HOME/.ssh
 exec /usr/sbin/sshd -D -e -f /dev/null -h $state/hostkey -o UsePAM=no -o StrictModes=no \
@@ -67,10 +67,12 @@ def missing() -> str | None:
 
 
 class Hosts:
-    """h0 to h`count - 1`, at `NETWORK`.10 and up."""
+    """h0 to h`count - 1`, at `network`.`first` and up."""
 
-    def __init__(self, count: int, state: Path) -> None:
+    def __init__(self, count: int, state: Path, network: str, first: int) -> None:
         self._state = state
+        self._network = network
+        self._base = first
         self._prefix = f"b{os.getpid() % 10**5}"
         self._first: dict[str, subprocess.Popen[bytes]] = {}
         self._started: list[subprocess.Popen[bytes]] = []
@@ -96,10 +98,9 @@ class Hosts:
                 _call("ip", "-n", space, "link", "set", device, "up")
             self.boot(name)
 
-    @staticmethod
-    def address(name: str) -> str:
+    def address(self, name: str) -> str:
         """Of a host."""
-        return f"{NETWORK}.{10 + int(name[1:])}"
+        return f"{self._network}.{self._base + int(name[1:])}"
 
     def boot(self, name: str) -> None:
         """Switch a host on; its disk is as it was."""
@@ -109,7 +110,7 @@ class Hosts:
                     *("nsenter", f"--net=/run/netns/{self._prefix}{name}"),
                     *("unshare", "--mount", "--pid", "--uts", "--ipc", "--fork", "--kill-child"),
                     *("--mount-proc", "bash", "-c", _BOOT, "boot"),
-                    *(str(self._state), name, str(ROOT), NETWORK),
+                    *(str(self._state), name, str(ROOT), self._network, str(self._base)),
                 ],
                 env={"PATH": PATH, "HOME": str(Path.home())},
                 stdin=subprocess.DEVNULL,
@@ -128,6 +129,17 @@ class Hosts:
         first = self._first.pop(name)
         os.kill(first.pid, signal.SIGKILL)
         first.wait()
+
+    def unplug(self, name: str) -> None:
+        """Cut a host off from the others; what runs on it goes on."""
+        self._cable(name, "down")
+
+    def plug_in(self, name: str) -> None:
+        """Undo `unplug`."""
+        self._cable(name, "up")
+
+    def _cable(self, name: str, state: str) -> None:
+        _call("ip", "-n", self._switch, "link", "set", f"{self._prefix}{name}c", state)
 
     def run(
         self,
@@ -149,10 +161,10 @@ class Hosts:
             raise AssertionError(f"{name}: {command}: exit code {done.returncode}\n{done.stdout}")
         return done
 
-    def start(self, name: str, command: str) -> None:
+    def start(self, name: str, command: str, environment: Mapping[str, str] | None = None) -> None:
         """Start a shell command on a host; it ends with the host."""
         started = subprocess.Popen(
-            self._inside(name, command, {"RAY_AUTH_MODE": "token"}),
+            self._inside(name, command, environment or {}),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -191,14 +203,14 @@ def _call(*command: str) -> None:
 
 
 @contextlib.contextmanager
-def hosts(count: int) -> Iterator[Hosts]:
-    """So many hosts, gone afterwards."""
+def hosts(count: int, network: str = "10.77.31", first: int = 10) -> Iterator[Hosts]:
+    """So many hosts, gone afterwards; the first has the address `network`.`first`."""
     # Not below /tmp, which every host has of its own.
     state = Path(tempfile.mkdtemp(prefix="blur-es-hosts-", dir="/var/tmp"))
     # An overlay wants its upper folder on a file system that is not one itself.
     _call("mount", "-t", "tmpfs", "tmpfs", str(state))
     try:
-        made = Hosts(count, state)
+        made = Hosts(count, state, network, first)
         try:
             yield made
         finally:

@@ -11,7 +11,16 @@ from hypothesis import strategies as st
 
 from blur_es.errors import InputError
 from blur_es.fleet.chaos import Chaos, Fault
-from blur_es.fleet.chunks import Chunk, Outstanding, Plan, Share, chunk_size
+from blur_es.fleet.chunks import (
+    HEAD_SECONDS,
+    ROUNDS,
+    Chunk,
+    Outstanding,
+    Plan,
+    Share,
+    Speeds,
+    chunk_size,
+)
 from blur_es.fleet.failures import (
     DEATHS,
     Failure,
@@ -22,6 +31,14 @@ from blur_es.fleet.failures import (
 )
 
 OURS = ("numba",)
+
+
+def speeds_of(*speeds: float | None) -> Speeds:
+    """Of workers 0, 1 and so on."""
+    return Speeds({number: (OURS[0], speed) for number, speed in enumerate(speeds)})
+
+
+FAST = speeds_of(*[1e9] * 5)
 
 
 def rows(chunk: Chunk) -> tuple[np.ndarray[tuple[int, ...], np.dtype[np.int64]]]:
@@ -40,7 +57,8 @@ def test_every_item_is_done_once_whatever_is_lost(
 ) -> None:
     """Chunks come back, are lost or are overtaken in any order; each row is where it belongs."""
     plan = Plan(count, [Share(0, count, OURS, unit)])
-    workers = {number: (OURS[0], speed) for number, speed in enumerate(speeds)}
+    workers = range(len(speeds))
+    known = speeds_of(*speeds)
     flying: dict[int, Chunk] = {}
     done = 0
     for _ in range(50 * count + 100):
@@ -48,8 +66,9 @@ def test_every_item_is_done_once_whatever_is_lost(
             break
         for number in workers:
             if number not in flying:
-                chunk = plan.take(number, OURS[0], workers, fresh=True) or plan.repeat(
-                    OURS[0], 1e9, 1, [Outstanding(each, 100.0) for each in flying.values()]
+                outstanding = [Outstanding(each, 100.0) for each in flying.values()]
+                chunk = plan.take(number, known, fresh=True) or plan.repeat(
+                    number, FAST, 1, outstanding
                 )
                 if chunk is not None:
                     flying[number] = chunk
@@ -74,16 +93,22 @@ def test_chunks_shrink_and_follow_speed() -> None:
     sizes = []
     remaining = 1000
     while remaining:
-        sizes.append(chunk_size(remaining, 0.25, 1.0, 1))
+        sizes.append(chunk_size(remaining, 0.25, 1.0, 1, 4))
         remaining -= sizes[-1]
     assert sizes == sorted(sizes, reverse=True)
     assert sizes[0] > 50
     assert sizes[-1] == 1
-    assert chunk_size(1000, 0.4, 1.0, 1) == pytest.approx(4 * chunk_size(1000, 0.1, 1.0, 1), abs=2)
+    assert chunk_size(1000, 0.4, 1.0, 1, 4) == pytest.approx(
+        4 * chunk_size(1000, 0.1, 1.0, 1, 4), abs=2
+    )
     # A call is worth its overhead, and a device's pieces are full.
-    assert chunk_size(400, 0.01, 1000.0, 1) == 10
-    assert chunk_size(1000, 0.25, 1.0, 16) % 16 == 0
-    assert chunk_size(5, 0.25, 1.0, 16) == 5
+    assert chunk_size(400, 0.01, 1000.0, 1, 4) == 10
+    assert chunk_size(1000, 0.25, 1.0, 16, 4) % 16 == 0
+    # Many workers have longer ones, so that the head gets round, even if some get none.
+    round_trip = 1000 * HEAD_SECONDS
+    assert chunk_size(100_000, 0.001, 100.0, 1, 1000) == 100 * ROUNDS * round_trip
+    assert chunk_size(2000, 0.001, 100.0, 1, 1000) == 100 * round_trip > 2000 * 0.001
+    assert chunk_size(5, 0.25, 1.0, 16, 4) == 5
 
 
 @pytest.mark.parametrize("population", [40, 100, 400])
@@ -94,20 +119,21 @@ def test_dispatch_comes_near_the_ideal(population: int) -> None:
     for seed in range(20):
         costs = np.random.default_rng(seed).integers(10, 101, population) / 55
         plan = Plan(population, [Share(0, population, OURS)])
-        workers = {number: (OURS[0], speed) for number, speed in enumerate(speeds)}
+        known = speeds_of(*speeds)
         flying: list[tuple[float, int, Chunk, float]] = []
         now = 0.0
         while plan.missing:
             busy = {number for _, number, _, _ in flying}
-            idle = sorted(set(workers) - busy, key=lambda number: -speeds[number])
+            idle = sorted(set(range(4)) - busy, key=lambda number: -speeds[number])
             for number in idle:
-                chunk = plan.take(number, OURS[0], workers, fresh=False)
+                chunk = plan.take(number, known, fresh=False)
                 if chunk is None:
                     outstanding = [
                         Outstanding(each, abs(began + len(each) / speeds[who] - now))
                         for _, who, each, began in flying
                     ]
-                    chunk = plan.repeat(OURS[0], speeds[number], len(idle), outstanding)
+                    outstanding.sort(key=lambda each: -each.seconds)
+                    chunk = plan.repeat(number, known, len(idle), outstanding)
                 if chunk is not None:
                     took = costs[chunk.start : chunk.stop].sum() / speeds[number]
                     heapq.heappush(flying, (now + took, number, chunk, now))
@@ -119,14 +145,14 @@ def test_dispatch_comes_near_the_ideal(population: int) -> None:
 
 def test_a_chunk_that_kills_is_cut_down_to_one_item_on_fresh_workers() -> None:
     plan = Plan(16, [Share(0, 16, OURS)])
-    workers: dict[int, tuple[str, float | None]] = {0: (OURS[0], None)}
+    workers = speeds_of(None)
     poison, deaths, fresh_deaths = 11, 0, 0
     alive = {"node"}
     while True:
-        chunk = plan.take(0, OURS[0], workers, fresh=False)
+        chunk = plan.take(0, workers, fresh=False)
         fresh = chunk is None
         if chunk is None:
-            chunk = plan.take(0, OURS[0], workers, fresh=True)
+            chunk = plan.take(0, workers, fresh=True)
         assert chunk is not None
         assert chunk.alone == fresh
         if not chunk.start <= poison < chunk.stop:
@@ -158,17 +184,20 @@ def test_deaths_with_their_node_are_not_held_against_a_chunk() -> None:
 
 def test_a_suspect_is_not_given_to_two_at_once() -> None:
     plan = Plan(4, [Share(0, 4, OURS)])
-    workers: dict[int, tuple[str, float | None]] = {0: (OURS[0], 1.0)}
-    chunk = plan.take(0, OURS[0], workers, fresh=True)
+    workers = speeds_of(1.0)
+    chunk = plan.take(0, workers, fresh=True)
     assert chunk is not None
-    late = [Outstanding(chunk, 1e6)]
-    repeated = plan.repeat(OURS[0], 1.0, 1, late)
+    late = Outstanding(chunk, 1e6)
+    repeated = plan.repeat(0, workers, 1, [late])
     assert repeated is not None
     # Two have it by now.
-    assert plan.repeat(OURS[0], 1.0, 1, late) is None
+    assert plan.repeat(0, workers, 1, [late]) is None
     plan.put_back(repeated)
+    again = plan.repeat(0, workers, 1, [late])
+    assert again is not None
+    plan.put_back(again)
     chunk.deaths.append("node")
-    assert plan.repeat(OURS[0], 1.0, 1, late) is None
+    assert plan.repeat(0, workers, 1, [late]) is None
 
 
 def test_deadlines_follow_measured_times() -> None:

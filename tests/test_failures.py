@@ -309,14 +309,6 @@ def test_chaos_changes_nothing(
     assert sum(line["repeated_chunks"] for line in lines) >= injected
 
 
-def test_workers_use_as_many_threads_as_they_are_granted(tmp_path: Path, ray_address: str) -> None:
-    fleet = RayFleet(small(tmp_path).problem(), 1, ray_address)
-    try:
-        assert fleet.roster.first["numba"].threads == 1
-    finally:
-        fleet.close()
-
-
 def test_a_killed_head_leaves_no_worker_on_its_cluster(tmp_path: Path, ray_address: str) -> None:
     small(tmp_path)
     command = [sys.executable, "-m", "blur_es.cli", "train", "small.yaml", "--run-dir", "run"]

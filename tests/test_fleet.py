@@ -14,6 +14,7 @@ import pytest
 from blur_es.config import ExperimentConfig
 from blur_es.episode import Phase
 from blur_es.errors import RunError
+from blur_es.fleet.computing import ChunkEvaluator, ChunkResult
 from blur_es.fleet.dispatch import RayFleet
 from blur_es.fleet.evaluator import EpisodeRange, LocalEvaluator
 from blur_es.genome import random_genome
@@ -38,15 +39,17 @@ def genomes(
     )
 
 
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize(("workers", "cores"), [(1, 1), (2, 1), (1, 2)])
 def test_the_genome_does_not_depend_on_the_workers(
-    tmp_path: Path, ray_address: str, workers: int
+    tmp_path: Path, ray_address: str, workers: int, cores: int
 ) -> None:
     config = small(tmp_path)
     local = train(config, tmp_path / "local")
-    fleet = RayFleet(config.problem(), workers, ray_address)
+    fleet = RayFleet(config.problem(), workers, ray_address, cores=cores)
     try:
         assert fleet.workers == workers
+        # A product is computed by one thread whatever the grant.
+        assert fleet.roster.first["numba"].threads == 1
         spread = train(config, tmp_path / "spread", evaluator=fleet)
     finally:
         fleet.close()
@@ -54,6 +57,24 @@ def test_the_genome_does_not_depend_on_the_workers(
     assert (tmp_path / "spread/genome.npz").read_bytes() == (
         tmp_path / "local/genome.npz"
     ).read_bytes()
+
+
+def test_a_worker_larger_than_any_machine_is_a_clear_error(
+    tmp_path: Path, ray_address: str
+) -> None:
+    with pytest.raises(RunError, match=r"fleet.cores: found 3, expected at most 2"):
+        RayFleet(small(tmp_path).problem(), None, ray_address, cores=3)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 20])
+def test_a_worker_of_several_cores_computes_the_same(tmp_path: Path, count: int) -> None:
+    config = small(tmp_path)
+    population = genomes(config, count)
+    found = ChunkEvaluator(config.problem(), None, threads=3).evaluate(population, TRAINING, None)
+    assert isinstance(found, ChunkResult)
+    expected = LocalEvaluator(config.problem()).evaluate(population, TRAINING)
+    np.testing.assert_array_equal(found.arrays[0].swapaxes(0, 1), expected.fitness)
+    np.testing.assert_array_equal(found.arrays[1], expected.diverged)
 
 
 def test_results_are_in_the_order_of_the_genomes(tmp_path: Path, ray_address: str) -> None:

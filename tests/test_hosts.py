@@ -13,6 +13,7 @@ from tests.hosts import ROOT, Hosts, hosts
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(880)]
 
+SETTINGS = {"RAY_AUTH_MODE": "token", "RAY_UP_enable_autoscaler_v2": "0"}
 DASHBOARD = "http://127.0.0.1:8265"
 TRAIN = "blur-es train experiments/digits.yaml --set meta.compare=false --set meta.generations=120"
 
@@ -47,8 +48,7 @@ def test_a_cluster_from_nothing_to_a_finished_run(place: Hosts) -> None:
     filled.write_text(text)
 
     def laptop(command: str, check: bool = True, **environment: str) -> str:
-        settings = {"RAY_AUTH_MODE": "token", "RAY_UP_enable_autoscaler_v2": "0"} | environment
-        return place.run("h0", command, check, settings).stdout
+        return place.run("h0", command, check, SETTINGS | environment).stdout
 
     def on_head(command: str) -> str:
         return laptop(f"ray exec {filled} --no-config-cache '. ~/ray_env; {command}'")
@@ -65,7 +65,7 @@ def test_a_cluster_from_nothing_to_a_finished_run(place: Hosts) -> None:
         head = place.address("h1")
         assert "refused" in laptop(f'python -c "{reach.format(head, 8265)}"', check=False)
         assert "refused" not in laptop(f'python -c "{reach.format(head, 6379)}"')
-        place.start("h0", f"exec ray dashboard {filled} --no-config-cache")
+        place.start("h0", f"exec ray dashboard {filled} --no-config-cache", SETTINGS)
         wait_for(
             "the dashboard",
             30,
@@ -131,3 +131,62 @@ def test_a_cluster_from_nothing_to_a_finished_run(place: Hosts) -> None:
             120,
             lambda name=name: place.run(name, "pgrep 'raylet|gcs_server'", check=False).returncode,
         )
+
+
+def test_a_network_that_is_cut_and_mended(place: Hosts) -> None:
+    """Briefly, which Ray sits out, and for so long that Ray gives the machine up."""
+    # As the images and the cluster files have it: Ray itself would take a minute.
+    noticing = " ".join(
+        f"RAY_health_check_{name}"
+        for name in (
+            "initial_delay_ms=0",
+            "period_ms=1000",
+            "timeout_ms=2000",
+            "failure_threshold=3",
+        )
+    )
+    start = f"{noticing} ray start --num-cpus=1 --object-store-memory=100000000"
+    head = f"{place.address('h1')}:6379"
+    join = f"{start} --address={head}"
+    train = f"{TRAIN} --set meta.generations=400"
+    alone = place.run("h1", f"{train} --local --run-dir /tmp/alone").stdout
+    expected = re.search(r"SHA-256 (\w{64})", alone)
+    assert expected
+    try:
+        place.run("h1", f"{start} --head --port=6379 --include-dashboard=false")
+        for name in ("h2", "h3"):
+            place.run(name, join)
+
+        def log(name: str) -> str:
+            return place.run("h1", f"cat /tmp/{name}.log").stdout
+
+        def begin(name: str) -> None:
+            place.start(
+                "h1",
+                f"{train} --address {head} --run-dir /tmp/{name} > /tmp/{name}.log 2>&1",
+            )
+            wait_for("generations", 120, lambda: generation(name) > 5)
+
+        def generation(name: str) -> int:
+            return max(map(int, re.findall(r"generation (\d+)/", log(name))), default=0)
+
+        def finish(name: str) -> None:
+            wait_for("the end", 240, lambda: "SHA-256" in log(name) or "error" in log(name))
+            assert expected.group(1) in log(name), log(name)
+
+        begin("brief")
+        place.unplug("h3")
+        time.sleep(6)
+        place.plug_in("h3")
+        finish("brief")
+        begin("long")
+        place.unplug("h3")
+        wait_for("the loss", 120, lambda: "node_lost" in log("long") or "SHA" in log("long"))
+        place.plug_in("h3")
+        assert "node_lost" in log("long")
+        # Ray ends what it gave up; the machine joins anew, and is used.
+        place.run("h3", f"ray stop --force; {join}")
+        finish("long")
+    finally:
+        for name in ("h3", "h2", "h1"):
+            place.run(name, "ray stop --force", check=False)

@@ -25,6 +25,9 @@ ROUNDS = 3
 SHORTEST_CHUNK_SECONDS = 0.05
 # ...and not be shorter than this even where that is more than a share.
 LEAST_CHUNK_SECONDS = 0.01
+# What a call costs the head (docs/scaling.md): many workers have longer chunks, for it to get
+# round them.
+HEAD_SECONDS = 0.00025
 # Work is repeated only if that saves more than a call's overhead and the clock's blur.
 WORTH_SECONDS = 0.02
 
@@ -74,7 +77,66 @@ class Outstanding(NamedTuple):
     seconds: float
 
 
-def chunk_size(remaining: int, share: float, speed: float | None, unit: int) -> int:
+class Speeds:
+    """How fast the workers are, and what part of the work is due to each.
+
+    Who has not been measured counts as the mean of those of its backend that have.
+
+    Args:
+        workers: backend and items a second of every worker by its number, None where that is
+            not known.
+    """
+
+    def __init__(self, workers: Mapping[int, tuple[str, float | None]]) -> None:
+        self._workers = workers
+        measured: dict[str, list[float]] = {}
+        for backend, speed in workers.values():
+            if speed is not None:
+                measured.setdefault(backend, []).append(speed)
+        self._means = {backend: float(np.mean(speeds)) for backend, speeds in measured.items()}
+        self._all: dict[tuple[str, ...], tuple[int, float | None]] = {}
+
+    def __len__(self) -> int:
+        return len(self._workers)
+
+    def backend(self, worker: int) -> str:
+        """The backend of a worker."""
+        return self._workers[worker][0]
+
+    def measured(self, worker: int) -> float | None:
+        """Items a second that were measured of a worker."""
+        return self._workers[worker][1]
+
+    def estimated(self, worker: int) -> float | None:
+        """Items a second of a worker, or of those like it; None if nothing is known of them."""
+        backend, speed = self._workers[worker]
+        return self._means.get(backend) if speed is None else speed
+
+    def sharers(self, backends: tuple[str, ...]) -> int:
+        """How many workers of some backends there are."""
+        return self._of(backends)[0]
+
+    def part(self, worker: int, backends: tuple[str, ...]) -> float:
+        """A worker's part of the speed of all of some backends."""
+        sharers, total = self._of(backends)
+        own = self.estimated(worker)
+        return 1.0 / sharers if own is None or total is None else own / total
+
+    def _of(self, backends: tuple[str, ...]) -> tuple[int, float | None]:
+        """Number of workers of some backends, and their speed together, if it is known."""
+        if backends not in self._all:
+            speeds = [
+                self.estimated(worker)
+                for worker, (backend, _) in self._workers.items()
+                if backend in backends
+            ]
+            known = [speed for speed in speeds if speed is not None]
+            total = sum(known) if len(known) == len(speeds) else None
+            self._all[backends] = len(speeds), total
+        return self._all[backends]
+
+
+def chunk_size(remaining: int, share: float, speed: float | None, unit: int, workers: int) -> int:
     """How many of the `remaining` items a worker gets.
 
     Args:
@@ -82,17 +144,19 @@ def chunk_size(remaining: int, share: float, speed: float | None, unit: int) -> 
         share: the worker's part (0 to 1] of the speed of all who may have them.
         speed: the worker's items a second; None where it is not known.
         unit: the size is a multiple of it, except at the end.
+        workers: number of those who may have them.
     """
     fair = remaining * share
     speed = speed or 0.0
-    size = max(
-        *(1.0, fair / ROUNDS),
-        *(min(SHORTEST_CHUNK_SECONDS * speed, fair), LEAST_CHUNK_SECONDS * speed),
-    )
+    # So that the head has time for everybody, and to spare where that costs nothing.
+    round_trip = workers * HEAD_SECONDS
+    shortest = max(SHORTEST_CHUNK_SECONDS, ROUNDS * round_trip)
+    least = max(LEAST_CHUNK_SECONDS, round_trip)
+    size = max(1.0, fair / ROUNDS, min(shortest * speed, fair), least * speed)
     # Rounded to the nearest: rounding up would give a slow worker twice what it should have.
     whole = max(1, round(size / unit)) * unit
     # A rest that is not worth a call of its own goes along.
-    return remaining if remaining - whole < LEAST_CHUNK_SECONDS * speed else whole
+    return remaining if remaining - whole < least * speed else whole
 
 
 class Plan:
@@ -104,8 +168,10 @@ class Plan:
     """
 
     def __init__(self, count: int, shares: Sequence[Share]) -> None:
-        self.rows: list[Row | None] = [None] * count
         self.missing = count
+        self._done = np.zeros(count, np.bool_)
+        # Results in stretches that do not overlap, each with its first item.
+        self._results: list[tuple[int, Row]] = []
         self._fresh = [share for share in shares if share.stop > share.start]
         self._again: collections.deque[Chunk] = collections.deque()
         # How many workers compute each item just now.
@@ -116,17 +182,15 @@ class Plan:
         fresh = [Chunk(share.start, share.stop, share.backends) for share in self._fresh]
         return [*self._again, *fresh]
 
-    def take(
-        self, worker: int, backend: str, speeds: Mapping[int, tuple[str, float | None]], fresh: bool
-    ) -> Chunk | None:
+    def take(self, worker: int, speeds: Speeds, fresh: bool) -> Chunk | None:
         """The next chunk that nobody computes, for a worker; None if there is none for it.
 
         Args:
             worker: its number.
-            backend: its backend.
-            speeds: backend and items a second of every worker, None where it is not known.
+            speeds: of all workers.
             fresh: whether the worker has computed nothing yet.
         """
+        backend = speeds.backend(worker)
         for chunk in list(self._again):
             if backend in chunk.backends and (fresh or not chunk.alone):
                 self._again.remove(chunk)
@@ -134,8 +198,13 @@ class Plan:
         for index, share in enumerate(self._fresh):
             if backend not in share.backends:
                 continue
-            part, items_a_second = _part_of(worker, share.backends, speeds)
-            size = chunk_size(share.stop - share.start, part, items_a_second, share.unit)
+            size = chunk_size(
+                share.stop - share.start,
+                speeds.part(worker, share.backends),
+                speeds.estimated(worker),
+                share.unit,
+                speeds.sharers(share.backends),
+            )
             chunk = Chunk(share.start, share.start + size, share.backends)
             self._fresh[index : index + 1] = (
                 [share._replace(start=chunk.stop)] if chunk.stop < share.stop else []
@@ -144,25 +213,36 @@ class Plan:
         return None
 
     def repeat(
-        self, backend: str, speed: float | None, idle: int, outstanding: Sequence[Outstanding]
+        self, worker: int, speeds: Speeds, idle: int, outstanding: list[Outstanding]
     ) -> Chunk | None:
         """Something that another worker is late with, if repeating it may be sooner.
 
         Args:
-            backend: of the worker that is free.
-            speed: its items a second; None where it is not known.
+            worker: the number of one that is free.
+            speeds: of all workers.
             idle: number of workers that are free, between whom the work is divided.
-            outstanding: what is being computed.
+            outstanding: what is being computed, the latest first; what nobody can repeat any
+                more is taken out.
         """
-        for chunk, seconds in sorted(outstanding, key=lambda each: -each.seconds):
-            if backend not in chunk.backends or chunk.suspect or chunk.deaths or chunk.errors:
-                continue
-            run = next(self._runs(chunk, computed_by=1), None)
+        speed = speeds.measured(worker)
+        if speed is None:
+            return None
+        worth = max(WORTH_SECONDS, len(speeds) * HEAD_SECONDS)
+        place = 0
+        # One item at least is to be done in less time than is left.
+        while place < len(outstanding) and outstanding[place].seconds > 1 / speed + worth:
+            chunk, seconds = outstanding[place]
+            run = None
+            if not (chunk.suspect or chunk.deaths or chunk.errors):
+                run = next(self._runs(chunk, computed_by=1), None)
             if run is None:
+                del outstanding[place]
                 continue
+            place += 1
             start, stop = run
             stop = min(stop, start + math.ceil((stop - start) / max(1, idle)))
-            if speed is not None and (stop - start) / speed + WORTH_SECONDS < seconds:
+            needed = (stop - start) / speed + worth
+            if speeds.backend(worker) in chunk.backends and needed < seconds:
                 return self._hand(chunk.part(start, stop))
         return None
 
@@ -170,10 +250,11 @@ class Plan:
         """Take in the result of a chunk, a row for each item; how many were missing till now."""
         self._let_go(chunk)
         new = 0
-        for offset, item in enumerate(range(chunk.start, chunk.stop)):
-            if self.rows[item] is None:
-                self.rows[item] = tuple(array[offset] for array in arrays)
-                new += 1
+        for start, stop in _stretches(~self._done[chunk.start : chunk.stop]):
+            rows = tuple(array[start:stop] for array in arrays)
+            self._results.append((chunk.start + start, rows))
+            new += stop - start
+        self._done[chunk.start : chunk.stop] = True
         self.missing -= new
         return new
 
@@ -201,12 +282,12 @@ class Plan:
 
     def done(self, chunk: Chunk) -> bool:
         """Whether there is a result for every item of a chunk."""
-        return all(row is not None for row in self.rows[chunk.start : chunk.stop])
+        return bool(self._done[chunk.start : chunk.stop].all())
 
-    def stacked(self) -> tuple[npt.NDArray[Any], ...]:
+    def stacked(self) -> Row:
         """The arrays of all items, in their order; nothing may be missing."""
-        rows = [row for row in self.rows if row is not None]
-        return tuple(np.stack(arrays) for arrays in zip(*rows, strict=True))
+        rows = [rows for _, rows in sorted(self._results, key=lambda each: each[0])]
+        return tuple(np.concatenate(arrays) for arrays in zip(*rows, strict=True))
 
     def _hand(self, chunk: Chunk) -> Chunk:
         self._in_hand[chunk.start : chunk.stop] += 1
@@ -217,36 +298,14 @@ class Plan:
 
     def _runs(self, chunk: Chunk, computed_by: int) -> Iterator[tuple[int, int]]:
         """The stretches (start, stop) of missing items that so many workers compute."""
-        start = None
-        for item in range(chunk.start, chunk.stop):
-            wanted = self.rows[item] is None and self._in_hand[item] == computed_by
-            if wanted and start is None:
-                start = item
-            elif not wanted and start is not None:
-                yield start, item
-                start = None
-        if start is not None:
-            yield start, chunk.stop
+        items = slice(chunk.start, chunk.stop)
+        wanted = ~self._done[items] & (self._in_hand[items] == computed_by)
+        for start, stop in _stretches(wanted):
+            yield chunk.start + start, chunk.start + stop
 
 
-def _part_of(
-    worker: int, backends: Sequence[str], speeds: Mapping[int, tuple[str, float | None]]
-) -> tuple[float, float | None]:
-    """A worker's part of the speed of all of some backends, and its items a second.
-
-    Who has not been measured counts as the mean of those of its backend that have.
-    """
-
-    def speed(number: int) -> float | None:
-        backend, own = speeds[number]
-        if own is not None:
-            return own
-        known = [other for name, other in speeds.values() if name == backend and other is not None]
-        return float(np.mean(known)) if known else None
-
-    sharers = [number for number, (backend, _) in speeds.items() if backend in backends]
-    found = {number: speed(number) for number in sharers}
-    own = found[worker]
-    if own is None or any(each is None for each in found.values()):
-        return 1.0 / len(sharers), own
-    return own / sum(each for each in found.values() if each is not None), own
+def _stretches(wanted: npt.NDArray[np.bool_]) -> Iterator[tuple[int, int]]:
+    """Where (start, stop) something is true all along."""
+    edges = np.flatnonzero(np.diff(wanted, prepend=False, append=False))
+    for start, stop in edges.reshape(-1, 2):
+        yield int(start), int(stop)

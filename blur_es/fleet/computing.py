@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,6 +17,9 @@ from blur_es.fitness import FloatArray
 from blur_es.fleet.evaluator import EpisodeRange, LocalEvaluator, Problem
 from blur_es.inner import PieceTooLargeError
 
+# A thread gets its share of a chunk in so many parts: who is done sooner takes one more.
+PARTS = 4
+
 
 class Description(NamedTuple):
     """What a worker says of itself when it is ready.
@@ -25,7 +29,7 @@ class Description(NamedTuple):
         data: digest of one episode of every task: others have other data.
         device: what its backend computes on.
         piece: lives that fit it at a time; None where the backend has no such thing.
-        threads: the most that any of its BLAS libraries uses.
+        threads: the most that any of its BLAS libraries uses for a product.
     """
 
     digest: str
@@ -59,15 +63,27 @@ class ChunkFailure(NamedTuple):
 
 
 class ChunkEvaluator:
-    """Evaluates chunks on this machine with one thread. Raises `InputError` for missing data."""
+    """Evaluates chunks on this machine.
 
-    def __init__(self, problem: Problem, data_dir: str | None) -> None:
+    Args:
+        problem: what to evaluate on.
+        data_dir: folder of data sets; None for the usual ones.
+        threads: how many genomes to compute at a time. Each is computed by one thread, so
+            its bits do not depend on how many there are.
+
+    Raises:
+        InputError: data are missing.
+    """
+
+    def __init__(self, problem: Problem, data_dir: str | None, threads: int = 1) -> None:
         from blur_es.threads import limit_loaded_libraries
 
         limit_loaded_libraries()
         self._evaluator = LocalEvaluator(problem, data_dir)
         # scipy's BLAS has been loaded with the inner loop.
         limit_loaded_libraries()
+        self._threads = threads
+        self._pool = ThreadPoolExecutor(threads) if threads > 1 else None
 
     def describe(self) -> Description:
         """Compile, and compute what tells whether all workers compute alike."""
@@ -99,9 +115,17 @@ class ChunkEvaluator:
         The rows are fitness (M, R) and divergence (R,) of each genome.
         """
 
-        def run() -> tuple[npt.NDArray[Any], ...]:
-            found = self._evaluator.evaluate(np.array(genomes), episodes)
+        def rows(some: FloatArray) -> tuple[npt.NDArray[Any], ...]:
+            found = self._evaluator.evaluate(np.array(some), episodes)
             return found.fitness.swapaxes(0, 1), found.diverged
+
+        def run() -> tuple[npt.NDArray[Any], ...]:
+            if self._pool is None or len(genomes) == 1:
+                return rows(genomes)
+            # Made once, before the threads all ask for them.
+            self._evaluator.episodes(episodes)
+            parts = np.array_split(genomes, min(len(genomes), PARTS * self._threads))
+            return tuple(map(np.concatenate, zip(*self._pool.map(rows, parts), strict=True)))
 
         return self._run(run, piece)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import math
+import pickle
 import time
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
@@ -20,7 +21,7 @@ from blur_es.episode import Phase
 from blur_es.errors import RunError
 from blur_es.fitness import FloatArray, make_measure
 from blur_es.fleet.chaos import SLOWNESS, Chaos, Fault, Injection
-from blur_es.fleet.chunks import Chunk, Outstanding, Plan, Row, Share
+from blur_es.fleet.chunks import Chunk, Outstanding, Plan, Row, Share, Speeds
 from blur_es.fleet.computing import ChunkFailure, ChunkResult
 from blur_es.fleet.connection import connect
 from blur_es.fleet.evaluator import EpisodeRange, Problem
@@ -114,13 +115,14 @@ class RayFleet:
     Args:
         problem: what to evaluate on. Its backend `auto` is JAX where the cluster has GPUs, and
             Numba otherwise.
-        workers: number of workers at most; None for one a GPU or one a core of the cluster.
+        workers: number of workers at most; None for what the cluster has room for.
         address: an existing cluster (`auto`, `ray://...`, host:port); None starts a local
             one, which `close` ends.
         data_dir: folder of data sets, as on this machine.
         split: workers of two backends, JAX on GPUs and Numba on cores: the share of the
             genomes by backend, each of which waits for its own workers; or `any`, for
             whoever is free, whose results depend on chance in their last digits.
+        cores: of a worker that computes on cores.
         autoscale: what to ask the cluster's autoscaler for; None for nothing.
         wait_seconds: how long to be without a worker that is needed.
         on_fatal_genome: `stop`, or take a genome that kills workers as `diverged`.
@@ -129,7 +131,8 @@ class RayFleet:
         mixed_hardware: take in workers whose arithmetic rounds otherwise.
 
     Raises:
-        RunError: no cluster at the address, or no worker that starts.
+        RunError: no cluster at the address, no machine that is large enough, or no worker that
+            starts.
     """
 
     def __init__(
@@ -140,6 +143,7 @@ class RayFleet:
         data_dir: str | None = None,
         split: Mapping[str, float] | Literal["any"] | None = None,
         *,
+        cores: int = 1,
         autoscale: Autoscale | None = None,
         wait_seconds: float = WAIT_SECONDS,
         on_fatal_genome: Literal["stop", "diverged"] = "stop",
@@ -153,7 +157,7 @@ class RayFleet:
         # A caller who is connected already stays connected, and to the same cluster.
         self._connected_here = not self._ray.is_initialized()
         if self._connected_here:
-            connect(address, workers)
+            connect(address, None if workers is None else workers * cores)
         self._problem = problem
         self._split = split
         self._wait_seconds = wait_seconds
@@ -169,7 +173,7 @@ class RayFleet:
         self._alive: dict[str, int] = {}
         self._unstaffed: dict[tuple[str, ...], float] = {}
         self._piece = problem.piece
-        kinds = self._choose_kinds(problem.backend, workers)
+        kinds = self._choose_kinds(problem.backend, workers, cores)
         self.telemetry = Telemetry(ray, run)
         self.roster = Roster(ray, problem, kinds, data_dir, run, autoscale, mixed_hardware)
         try:
@@ -225,8 +229,8 @@ class RayFleet:
         def submit(
             actor: Any, start: int, stop: int, name: str, suffering: Suffering | None
         ) -> Any:
-            method = actor.evaluate.options(name=name)
-            return method.remote(genomes[start:stop], episodes, piece, suffering)
+            call = pickle.dumps((suffering, (genomes[start:stop], episodes, piece)))
+            return actor.evaluate.options(name=name).remote(call)
 
         def diverged() -> Row:
             return np.repeat(self._worst()[:, None], each, axis=1), np.ones(each, np.bool_)
@@ -258,8 +262,8 @@ class RayFleet:
         def submit(
             actor: Any, start: int, stop: int, name: str, suffering: Suffering | None
         ) -> Any:
-            method = actor.gradients.options(name=name)
-            return method.remote(genome, episodes, start, stop, piece, suffering)
+            call = pickle.dumps((suffering, (genome, episodes, start, stop, piece)))
+            return actor.gradients.options(name=name).remote(call)
 
         def diverged() -> Row:
             return self._worst(), np.array(True), np.full(len(genome), np.nan)
@@ -299,27 +303,39 @@ class RayFleet:
 
     # The cluster
 
-    def _choose_kinds(self, backend: str, workers: int | None) -> list[Kind]:
+    def _choose_kinds(self, backend: str, workers: int | None, each: int) -> list[Kind]:
         resources = self._ray.cluster_resources()
         gpus, cores = int(resources.get("GPU", 0)), max(1, int(resources.get("CPU", 1)))
         if self._split is None:
             if backend == "auto":
                 backend = "jax" if gpus else "numba"
-            return [Kind(backend, on_gpu=backend == "jax" and gpus > 0, wanted=workers)]
+            if backend == "jax":
+                return [Kind(backend, on_gpu=gpus > 0, wanted=workers)]
+            return [Kind(backend, each, wanted=workers)]
         if not gpus or cores <= gpus:
             raise RunError(
                 f"fleet.split: this cluster has {gpus} GPUs and {cores} cores; expected a GPU for "
                 "the JAX workers and cores that are not theirs for the Numba workers"
             )
-        return [Kind("jax", on_gpu=True), Kind("numba", spare_gpus=True)]
+        return [Kind("jax", on_gpu=True), Kind("numba", each, spare_gpus=True)]
 
     def _shares(self, count: int, unit: int) -> list[Share]:
-        """Which items are for whom; chunks of JAX workers are whole multiples of `unit`."""
+        """Which items are for whom; chunks are whole multiples of what a worker does at a time.
+
+        That is `unit` for JAX, and a worker's cores for others.
+        """
+        units = {
+            kind.backend: unit if kind.backend == "jax" else kind.cores
+            for kind in self.roster.kinds
+        }
         if self._split is None or self._split == "any":
-            whole = unit if self.backends == ("jax",) else 1
+            whole = units[self.backends[0]] if len(self.backends) == 1 else 1
             return [Share(0, count, self.backends, whole)]
         edge = round(count * self._split["jax"] / sum(self._split.values()))
-        return [Share(0, edge, ("jax",), unit), Share(edge, count, ("numba",))]
+        return [
+            Share(0, edge, ("jax",), units["jax"]),
+            Share(edge, count, ("numba",), units["numba"]),
+        ]
 
     # The loop
 
@@ -413,46 +429,46 @@ class RayFleet:
         """Give every idle worker a chunk: a waiting one, or one that another is late with."""
         busy = {flight.worker.number for flight in self._flying.values()}
         idle = [worker for worker in self.roster.serving.values() if worker.number not in busy]
-        speeds = {
-            worker.number: (worker.kind.backend, self._items_a_second(worker, work))
-            for worker in self.roster.serving.values()
-        }
+        speeds = Speeds(
+            {
+                number: (worker.kind.backend, self._items_a_second(worker, work))
+                for number, worker in self.roster.serving.items()
+            }
+        )
         # The fastest first: at the end, what is left should be theirs.
-        idle.sort(key=lambda worker: -(speeds[worker.number][1] or math.inf))
+        idle.sort(key=lambda worker: -(speeds.measured(worker.number) or math.inf))
         free = []
         for worker in idle:
-            chunk = work.plan.take(
-                worker.number, worker.kind.backend, speeds, fresh=worker.calls == 0
-            )
+            chunk = work.plan.take(worker.number, speeds, fresh=worker.calls == 0)
             if chunk is None:
                 free.append(worker)
-            elif not self._send(work, worker, chunk, speeds[worker.number][1]):
+            elif not self._send(work, worker, chunk, speeds):
                 return
         now = time.monotonic()
         if suspect := next((chunk for chunk in work.plan.waiting() if chunk.alone), None):
             self._renew_one([w for w in free if w.kind.backend in suspect.backends], now)
             return
+        outstanding = [
+            Outstanding(flight.chunk, flight.remaining(now))
+            for flight in self._flying.values()
+            if flight.work is work
+        ]
+        outstanding.sort(key=lambda each: -each.seconds)
         for worker in free:
-            outstanding = [
-                Outstanding(flight.chunk, flight.remaining(now))
-                for flight in self._flying.values()
-                if flight.work is work
-            ]
-            chunk = work.plan.repeat(
-                worker.kind.backend, speeds[worker.number][1], len(free), outstanding
-            )
+            chunk = work.plan.repeat(worker.number, speeds, len(free), outstanding)
             if chunk is None:
                 continue
             self.telemetry.repeated(worker.kind.backend)
-            if not self._send(work, worker, chunk, speeds[worker.number][1]):
+            if not self._send(work, worker, chunk, speeds):
                 return
 
     def _items_a_second(self, worker: Worker, work: _Work) -> float | None:
         speed = worker.speeds.get(work.noun)
         return None if speed is None else speed / work.weight
 
-    def _send(self, work: _Work, worker: Worker, chunk: Chunk, speed: float | None) -> bool:
+    def _send(self, work: _Work, worker: Worker, chunk: Chunk, speeds: Speeds) -> bool:
         """Send a chunk to a worker; False if the object store has no room for it."""
+        speed = speeds.measured(worker.number)
         expected = None if speed is None else len(chunk) / speed
         injection, suffering = self._inject(worker, expected)
         start, stop = chunk.start, chunk.stop

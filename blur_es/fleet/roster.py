@@ -65,12 +65,14 @@ class Kind:
 
     Attributes:
         backend: `jax`, `numba` or `numpy`.
+        cores: it is granted, all on one machine, and computes with.
         on_gpu: each is granted a GPU.
         spare_gpus: cores that go with the GPUs are not theirs.
         wanted: how many; None for as many as there is room for.
     """
 
     backend: str
+    cores: int = 1
     on_gpu: bool = False
     spare_gpus: bool = False
     wanted: int | None = None
@@ -85,18 +87,18 @@ class Kind:
             flags = (os.environ.get("XLA_FLAGS", ""), "--xla_gpu_deterministic_ops=true")
             environment["XLA_FLAGS"] = " ".join(flags).strip()
         return {
-            "num_cpus": 1,
+            "num_cpus": self.cores,
             "num_gpus": int(self.on_gpu),
             "max_restarts": 0,
             "runtime_env": {"env_vars": environment},
         }
 
     def room(self, resources: dict[str, float]) -> int:
-        """How many there is room for in some resources of Ray."""
+        """How many there is room for in some resources of a node."""
         cores, gpus = int(resources.get("CPU", 0)), int(resources.get("GPU", 0))
         if self.on_gpu:
             return min(cores, gpus)
-        return max(0, cores - gpus) if self.spare_gpus else cores
+        return max(0, cores - gpus if self.spare_gpus else cores) // self.cores
 
     @property
     def packages(self) -> tuple[str, ...]:
@@ -235,6 +237,13 @@ class Roster:
 
     def check_hopeful(self) -> None:
         """Raise `RunError` if no worker was ever taken in and none of the nodes can have one."""
+        most = max((int(node.resources.get("CPU", 0)) for node in self._nodes.values()), default=0)
+        wanted = max(kind.cores for kind in self.kinds)
+        if self._nodes and self._autoscale is None and most < wanted:
+            raise RunError(
+                f"fleet.cores: found {wanted}, expected at most {most}: no machine of this cluster "
+                "has more"
+            )
         if (
             self.serving
             or self._joining
@@ -412,7 +421,8 @@ class Roster:
                 return
             self._note_mixed(worker, f"other versions: {told}")
         problem = dataclasses.replace(self._problem, backend=worker.kind.backend)
-        reference = worker.actor.load.options(name="blur_es load").remote(problem, self._data_dir)
+        load = worker.actor.load.options(name="blur_es load")
+        reference = load.remote(problem, self._data_dir, worker.kind.cores)
         self._joining[reference] = worker
 
     def _take_in(self, worker: Worker, found: Description) -> Worker | None:

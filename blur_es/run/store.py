@@ -33,7 +33,13 @@ _PACKAGES = ("blur_es", "numpy", "scipy", "numba", "llvmlite", "jax", "jaxlib", 
 # done with its genome afterwards.
 _NOT_IDENTITY = (
     *("meta.generations", "meta.stop", "meta.compare", "meta.test_episodes", "run"),
-    *("fleet.workers", "fleet.autoscale", "fleet.wait_seconds", "fleet.on_fatal_genome"),
+    *(
+        "fleet.workers",
+        "fleet.cores",
+        "fleet.autoscale",
+        "fleet.wait_seconds",
+        "fleet.on_fatal_genome",
+    ),
 )
 
 

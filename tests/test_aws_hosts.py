@@ -1,0 +1,130 @@
+"""cluster/cpu.yaml from launch to termination: AWS's API is moto's, its machines are namespaces.
+
+`make test-cluster` runs this. The instances are hosts at the addresses that moto hands out, and
+the packages are there already, so the file's `docker:` section is left out.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+import yaml
+
+from tests import hosts as made
+from tests.hosts import ROOT, Hosts, hosts
+from tests.test_hosts import wait_for
+
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(880)]
+
+# A laptop that is also AWS, and the machines of the default subnet from its first address on.
+AWS, FIRST = "172.31.0", 3
+TRAIN = "blur-es train experiments/digits.yaml --set meta.compare=false --set meta.generations=60"
+INSTANCES = """
+import boto3, json
+print(json.dumps([
+    [next(t["Value"] for t in i["Tags"] if t["Key"] == "ray-user-node-type"),
+     i["State"]["Name"], i["InstanceType"], i.get("InstanceLifecycle", "on-demand")]
+    for r in boto3.client("ec2").describe_instances()["Reservations"] for i in r["Instances"]
+]))
+"""
+
+
+@pytest.fixture
+def place() -> Iterator[Hosts]:
+    if why := made.missing():
+        pytest.skip(why)
+    with hosts(4, AWS, FIRST) as there:
+        endpoint = f"http://{there.address('h0')}:5000"
+        for name in ("h0", "h1", "h2", "h3"):
+            there.run(
+                name,
+                "mkdir -p ~/.aws; printf '[default]\\nregion=us-west-2\\nendpoint_url="
+                f"{endpoint}\\naws_access_key_id=test\\naws_secret_access_key=test\\n' "
+                "> ~/.aws/config",
+            )
+        there.start("h0", "exec moto_server -H 0.0.0.0 -p 5000")
+        reach = f"curl -s -o /dev/null {endpoint}/moto-api/"
+        wait_for("moto", 60, lambda: there.run("h0", reach, check=False).returncode == 0)
+        yield there
+
+
+def test_launch_autoscaling_and_termination(place: Hosts) -> None:
+    def laptop(command: str) -> str:
+        return place.run("h0", command, True, {"RAY_AUTH_MODE": "token"}).stdout
+
+    def instances() -> list[tuple[str, ...]]:
+        return [tuple(each) for each in json.loads(laptop(f"python -c '{INSTANCES}'"))]
+
+    def running(kind: str) -> int:
+        return sum(each[:2] == (kind, "running") for each in instances())
+
+    prepared = dict(
+        line.split(None, 1)
+        for line in laptop(
+            f"python cluster/prepare_aws.py --bucket my-blur-es --address {place.address('h0')}"
+        ).splitlines()
+        if line.startswith("<YOUR")
+    )
+    image = laptop(
+        "python -c 'import boto3; "
+        'print(boto3.client("ec2").describe_images()["Images"][0]["ImageId"])\''
+    ).strip()
+    text = (ROOT / "cluster/cpu.yaml").read_text()
+    for placeholder, value in (prepared | {"<YOUR-AMI>": image}).items():
+        text = text.replace(placeholder, value)
+    config = yaml.safe_load(text)
+    # What is a machine of AWS and its image, and not the cluster.
+    del config["docker"], config["initialization_commands"]
+    config["auth"]["ssh_user"] = "root"
+    config["provider"] |= {"use_internal_ips": True, "availability_zone": "us-west-2a"}
+    config["available_node_types"]["cpu"] |= {"resources": {"CPU": 1}, "max_workers": 2}
+    config["idle_timeout_minutes"] = 0.5
+    filled = place.key.parent / "cpu.yaml"
+    filled.write_text(yaml.safe_dump(config))
+
+    laptop("ray get-auth-token --generate && chmod 600 ~/.ray/auth_token")
+    # What an instance does at its start: it lets the key pair in.
+    lets_in = threading.Thread(target=_let_the_key_pair_in, args=(place,))
+    lets_in.start()
+    try:
+        laptop(f"ray up {filled} -y --no-config-cache")
+        lets_in.join()
+        # A small head on demand, and nothing else until somebody asks.
+        assert instances() == [("head", "running", "m7i.large", "on-demand")]
+
+        alone = laptop(f"{TRAIN} --local --run-dir /tmp/alone")
+        run = f"{TRAIN} --address auto --run-dir s3://my-blur-es/run --set fleet.autoscale.most=2"
+        log = laptop(f"ray exec {filled} --no-config-cache 'cd {ROOT}; {run}'")
+        workers = [each for each in instances() if each[0] == "cpu"]
+        assert workers
+        assert set(workers) <= {
+            ("cpu", state, "c7a.2xlarge", "spot") for state in ("running", "terminated")
+        }
+        genome = re.compile(r"SHA-256 (\w{64})")
+        expected, found = genome.search(alone), genome.search(log)
+        assert expected
+        assert found, log
+        assert found.group(1) == expected.group(1)
+
+        # The demand is gone with the run, and so are the workers soon.
+        wait_for("the end of idle workers", 180, lambda: running("cpu") == 0)
+        assert running("head") == 1
+    finally:
+        laptop(f"ray down {filled} -y")
+    assert {state for _, state, _, _ in instances()} <= {"terminated", "shutting-down"}
+
+
+def _let_the_key_pair_in(place: Hosts) -> None:
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        public = place.run("h0", "ssh-keygen -y -f ~/.ssh/*.pem", check=False)
+        if public.returncode == 0:
+            for name in ("h1", "h2", "h3"):
+                place.run(name, f"echo '{public.stdout.strip()}' >> ~/.ssh/authorized_keys")
+            return
+        time.sleep(0.2)

@@ -1,0 +1,136 @@
+"""What a machine can run out of: memory and room for objects, for real; `make test-slow`."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from blur_es.fleet.dispatch import RayFleet
+from blur_es.fleet.evaluator import LocalEvaluator
+from blur_es.fleet.failures import Failure
+from tests.clusters import make_cluster
+from tests.experiments import small
+from tests.test_fleet import TRAINING, genomes
+from tests.test_fleet import pytestmark as fleet_marks
+
+pytestmark = [fleet_marks, pytest.mark.slow]
+
+# In a worker, once: takes memory until Ray's monitor kills it, or there is clearly none.
+HOARD = """
+import os, time
+from pathlib import Path
+import numpy as np
+
+def value(predictions, labels):
+    if os.getpid() != {head}:
+        try:
+            os.close(os.open({claim!r}, os.O_CREAT | os.O_EXCL))
+        except FileExistsError:
+            return float(predictions.sum())
+        hoard = []
+        while sum(len(each) for each in hoard) * 8 < {most}:
+            hoard.append(np.ones(2**23))
+            time.sleep(0.02)
+        time.sleep(5)
+    return float(predictions.sum())
+"""
+
+
+def memory() -> tuple[int, int]:
+    """Bytes of this machine, and those in use."""
+    lines = Path("/proc/meminfo").read_text().splitlines()
+    found = {line.split(":")[0]: 1024 * int(line.split()[1]) for line in lines}
+    return found["MemTotal"], found["MemTotal"] - found["MemAvailable"]
+
+
+def test_rays_memory_monitor_kills_and_nothing_is_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    total, used = memory()
+    room = 2 * 2**30
+    if total - used < 4 * room:
+        pytest.skip("needs 8 GB of free memory")
+    claim = tmp_path / "claim"
+    (tmp_path / "mine.py").write_text(
+        HOARD.format(head=os.getpid(), claim=str(claim), most=3 * room)
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setenv("RAY_memory_usage_threshold", f"{(used + room) / total:.3f}")
+    monkeypatch.setenv("RAY_memory_monitor_refresh_ms", "100")
+    config = small(tmp_path, "fitness.measure='mine:value'", "tasks=[{name: xor}]")
+    population = genomes(config, 9)
+    expected = LocalEvaluator(config.problem()).evaluate(population, TRAINING)
+    with make_cluster(num_cpus=1) as cluster:
+        fleet = RayFleet(config.problem(), 1, cluster.address)
+        try:
+            found = fleet.evaluate(population, TRAINING)
+            report = fleet.report(0.0)
+        finally:
+            fleet.close()
+    sys.modules.pop("mine", None)
+    np.testing.assert_array_equal(found.fitness, expected.fitness)
+    assert claim.exists()
+    assert report["failures"] == {Failure.OUT_OF_MEMORY.value: 1}
+    assert report["lost_workers"] == 1
+
+
+# Another user of the cluster, who fills its object store and says so, until told to let go.
+FILL = """
+import sys
+import numpy as np
+import ray
+
+ray.init(address=sys.argv[1], log_to_driver=False)
+kept = []
+for size in (2**17, 2**13):
+    try:
+        while True:
+            kept.append(ray.put(np.ones(size)))
+    except ray.exceptions.RayError as error:
+        found = type(error).__name__
+print(found, flush=True)
+sys.stdin.read()
+"""
+
+
+def test_a_store_that_others_have_filled_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    # Ray would spill to the disk; let it take the disk for full.
+    monkeypatch.setenv("RAY_local_fs_capacity_threshold", "0.000001")
+    monkeypatch.setenv("RAY_oom_grace_period_s", "1")
+    config = small(tmp_path, "tasks=[{name: xor}]", "meta.replicas=1", "episode.unroll=1")
+    # The genomes of a chunk are more than Ray sends along with a call.
+    population = genomes(config, 6000)
+    expected = LocalEvaluator(config.problem()).evaluate(population, TRAINING)
+    with make_cluster(num_cpus=1) as cluster:
+        fleet = RayFleet(config.problem(), 1, cluster.address)
+        try:
+            with subprocess.Popen(
+                [sys.executable, "-c", FILL, cluster.address],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                text=True,
+            ) as other:
+                assert other.stdin is not None
+                assert other.stdout is not None
+                assert other.stdout.readline().strip() in ("ObjectStoreFullError", "OutOfDiskError")
+                letting_go = threading.Timer(8.0, other.kill)
+                letting_go.start()
+                found = fleet.evaluate(population, TRAINING)
+                letting_go.join()
+            report = fleet.report(0.0)
+        finally:
+            fleet.close()
+    np.testing.assert_array_equal(found.fitness, expected.fitness)
+    assert report["failures"][Failure.STORE_FULL.value] >= 1
+    assert report["lost_workers"] == 0
+    assert "the object store is full" in caplog.text
