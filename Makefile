@@ -16,7 +16,7 @@ test-slow: $(STAMP)
 	$(BIN)/python -m pytest -m slow
 
 # `ray up` and jobs on hosts in network namespaces: as root, with the packages iproute2,
-# openssh-server and rsync. About five minutes.
+# openssh-server and rsync. About ten minutes.
 test-cluster: $(STAMP)
 	$(BIN)/python -m pytest -m cluster
 

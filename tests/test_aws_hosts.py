@@ -1,7 +1,8 @@
 """cluster/cpu.yaml from launch to termination: AWS's API is moto's, its machines are namespaces.
 
-`make test-cluster` runs this. The instances are hosts at the addresses that moto hands out, and
-the packages are there already, so the file's `docker:` section is left out.
+`make test-cluster` runs this. The instances are hosts at the addresses that moto hands out. Where
+there is Docker, the image is built and the file's `docker:` section is used as it is; elsewhere
+it is left out, and the packages are those of the tests.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from collections.abc import Iterator
 import pytest
 import yaml
 
+from tests import engines
 from tests import hosts as made
 from tests.hosts import ROOT, Hosts, hosts
 from tests.test_hosts import wait_for
@@ -53,7 +55,22 @@ def place() -> Iterator[Hosts]:
         yield there
 
 
-def test_launch_autoscaling_and_termination(place: Hosts) -> None:
+@pytest.mark.parametrize("containers", [True, False], ids=["containers", "packages"])
+def test_launch_autoscaling_and_termination(place: Hosts, containers: bool) -> None:
+    if containers:
+        if why := engines.missing():
+            pytest.skip(why)
+        with engines.archive() as image:
+            for name in ("h1", "h2"):
+                engines.start(place, name, image)
+            launch_compute_and_end(place, containers)
+    elif not engines.missing():
+        pytest.skip("with containers, which are tested here, it is the same and more")
+    else:
+        launch_compute_and_end(place, containers)
+
+
+def launch_compute_and_end(place: Hosts, containers: bool) -> None:
     def laptop(command: str) -> str:
         return place.run("h0", command, True, {"RAY_AUTH_MODE": "token"}).stdout
 
@@ -74,15 +91,22 @@ def test_launch_autoscaling_and_termination(place: Hosts) -> None:
         "python -c 'import boto3; "
         'print(boto3.client("ec2").describe_images()["Images"][0]["ImageId"])\''
     ).strip()
+    registry = engines.IMAGE.partition("/")[0]
+    given = prepared | {"<YOUR-AMI>": image, "<YOUR-REGISTRY>": registry}
     text = (ROOT / "cluster/cpu.yaml").read_text()
-    for placeholder, value in (prepared | {"<YOUR-AMI>": image}).items():
+    for placeholder, value in given.items():
         text = text.replace(placeholder, value)
     config = yaml.safe_load(text)
-    # What is a machine of AWS and its image, and not the cluster.
-    del config["docker"], config["initialization_commands"]
+    # What an instance has of AWS: its user, its address, its credentials.
     config["auth"]["ssh_user"] = "root"
+    config["file_mounts"]["~/.aws"] = "~/.aws"
     config["provider"] |= {"use_internal_ips": True, "availability_zone": "us-west-2a"}
-    config["available_node_types"]["cpu"] |= {"resources": {"CPU": 1}, "max_workers": 2}
+    config["available_node_types"]["cpu"] |= {"resources": {"CPU": 1}, "max_workers": 1}
+    if containers:
+        assert config["docker"]["image"] == engines.IMAGE
+        config["docker"]["pull_before_run"] = False
+    else:
+        del config["docker"], config["initialization_commands"]
     config["idle_timeout_minutes"] = 0.5
     filled = place.key.parent / "cpu.yaml"
     filled.write_text(yaml.safe_dump(config))
@@ -98,8 +122,9 @@ def test_launch_autoscaling_and_termination(place: Hosts) -> None:
         assert instances() == [("head", "running", "m7i.large", "on-demand")]
 
         alone = laptop(f"{TRAIN} --local --run-dir /tmp/alone")
-        run = f"{TRAIN} --address auto --run-dir s3://my-blur-es/run --set fleet.autoscale.most=2"
-        log = laptop(f"ray exec {filled} --no-config-cache 'cd {ROOT}; {run}'")
+        run = f"{TRAIN} --address auto --run-dir s3://my-blur-es/run --set fleet.autoscale.most=1"
+        here = "" if containers else f"cd {ROOT}; "
+        log = laptop(f"ray exec {filled} --no-config-cache '{here}{run}'")
         workers = [each for each in instances() if each[0] == "cpu"]
         assert workers
         assert set(workers) <= {

@@ -1,0 +1,114 @@
+"""Docker engines of their own: one that builds the image, one on every host that runs it.
+
+They have no bridge and no rules for the firewall: containers use their host's network.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.hosts import PATH, ROOT, Hosts
+
+IMAGE = "registry.invalid/blur-es:0.1.0-cpu"
+# An archive with the base image, for machines that reach no registry.
+BASE_ARCHIVE = "BLUR_ES_BASE_IMAGE"
+BASE = "python:3.11-slim"
+_DAEMON = (
+    "dockerd --bridge=none --iptables=false --ip6tables=false --ip-forward=false --ip-masq=false "
+    "--storage-driver overlay2"
+)
+
+
+def missing() -> str | None:
+    """Why there can be no engine here; None if there can."""
+    if not (shutil.which("dockerd", path=PATH) and shutil.which("docker", path=PATH)):
+        return "needs the package docker.io (apt-get install)"
+    return None
+
+
+@contextlib.contextmanager
+def archive() -> Iterator[Path]:
+    """The image, built from this checkout, as an archive; skips where there is no base for it.
+
+    The folder that it is in is on a disk and seen by all hosts.
+    """
+    folder = Path(tempfile.mkdtemp(prefix="blur-es-image-", dir="/var/tmp"))
+    socket = folder / "engine.sock"
+    environment = {"PATH": PATH, "HOME": str(folder), "DOCKER_HOST": f"unix://{socket}"}
+    environment |= {"DOCKER_BUILDKIT": "1"}
+
+    def docker(*arguments: str, check: bool = True) -> str:
+        done = subprocess.run(
+            ["docker", *arguments],
+            cwd=ROOT,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        if check and done.returncode != 0:
+            raise AssertionError(f"docker {' '.join(arguments)}:\n{done.stdout[-5000:]}")
+        return done.stdout if done.returncode == 0 else ""
+
+    with (folder / "engine.log").open("wb") as log:
+        engine = subprocess.Popen(
+            [
+                *_DAEMON.split(),
+                *("-H", f"unix://{socket}", "--data-root", str(folder / "data")),
+                *("--exec-root", str(folder / "exec"), "--pidfile", str(folder / "pid")),
+            ],
+            env=environment,
+            stdout=log,
+            stderr=log,
+        )
+    try:
+        deadline = time.monotonic() + 30
+        while not docker("version", check=False):
+            assert time.monotonic() < deadline, (folder / "engine.log").read_text()[-3000:]
+            time.sleep(0.2)
+        if base := os.environ.get(BASE_ARCHIVE):
+            docker("load", "--quiet", "--input", base)
+        elif not docker("pull", "--quiet", BASE, check=False):
+            pytest.skip(f"no registry has {BASE}: {BASE_ARCHIVE} may name an archive with it")
+        docker(
+            *("build", "--network", "host", "--file", "docker/Dockerfile", "--target", "cpu"),
+            *("--tag", IMAGE, "."),
+        )
+        demo = docker("run", "--rm", "--network", "none", "--shm-size", "1g", IMAGE)
+        assert "SHA-256" in demo
+        docker("save", "--output", str(folder / "image.tar"), IMAGE)
+    except BaseException:
+        _end(engine)
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+    _end(engine)
+    shutil.rmtree(folder / "data", ignore_errors=True)
+    try:
+        yield folder / "image.tar"
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def start(place: Hosts, name: str, image: Path) -> None:
+    """Start an engine on a host and give it the image; it ends with the host."""
+    data = image.parent / name
+    place.start(name, f"exec {_DAEMON} --data-root {data} > {data}.log 2>&1")
+    deadline = time.monotonic() + 30
+    while place.run(name, "docker version", check=False).returncode != 0:
+        assert time.monotonic() < deadline, Path(f"{data}.log").read_text()[-3000:]
+        time.sleep(0.2)
+    place.run(name, f"docker load --quiet --input {image}")
+
+
+def _end(engine: subprocess.Popen[bytes]) -> None:
+    engine.terminate()
+    engine.wait(timeout=60)
