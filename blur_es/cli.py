@@ -101,6 +101,8 @@ def _train(options: argparse.Namespace) -> int:
         data_dir=options.data_dir,
         mixed_hardware=options.mixed_hardware,
         chaos=options.chaos,
+        tensorboard=options.tensorboard,
+        mlflow=options.mlflow,
         quiet=options.quiet,
     )
     say = (lambda message: None) if options.quiet else _say
@@ -630,6 +632,17 @@ def _parser() -> argparse.ArgumentParser:
         help="inject faults, at rates by chunk and nodes by number, e.g. "
         "kill-worker:0.05,slow-worker:0.1,drop-result:0.02,hang-worker:0.01,kill-node:1; the "
         "genome stays the same",
+    )
+    train.add_argument(
+        "--tensorboard",
+        metavar="DIR",
+        help="also log the metrics for TensorBoard, to a folder in this one with the run's name",
+    )
+    train.add_argument(
+        "--mlflow",
+        metavar="URI",
+        help="also log metrics and settings to this tracking server of MLflow, e.g. "
+        "http://127.0.0.1:5000",
     )
     train.add_argument("--quiet", action="store_true", help="no progress")
     as_json(train, "the result")

@@ -20,6 +20,7 @@ from blur_es.meta.trainer import Trainer, TrainingResult, initial_genome, search
 from blur_es.report.analysis import ANALYSIS, check_folder, write_analysis
 from blur_es.report.html import write_report
 from blur_es.run.interrupt import Interrupted, InterruptGuard
+from blur_es.run.loggers import logging
 from blur_es.run.patience import Patience
 from blur_es.run.store import (
     COMPARISON,
@@ -49,6 +50,8 @@ class TrainOptions:
         data_dir: folder of data sets.
         mixed_hardware: continue, or take in workers, on another kind of processor.
         chaos: faults to inject, as `--chaos` has them.
+        tensorboard: also log to this folder of TensorBoard.
+        mlflow: also log to this tracking server or folder of MLflow.
         quiet: no progress line.
     """
 
@@ -61,6 +64,8 @@ class TrainOptions:
     data_dir: str | None = None
     mixed_hardware: bool = False
     chaos: str | None = None
+    tensorboard: str | None = None
+    mlflow: str | None = None
     quiet: bool = False
 
 
@@ -104,6 +109,14 @@ def run_experiment(
         # imports JAX.
         with (
             _evaluator(config, options, local, guard, say, name) as evaluator,
+            logging(
+                run,
+                config.to_dict(),
+                say,
+                resume=options.resume,
+                tensorboard=options.tensorboard,
+                mlflow=options.mlflow,
+            ) as watch,
             config.located(),
         ):
             trainer = Trainer(
@@ -113,6 +126,7 @@ def run_experiment(
                 guard=guard,
                 say=say,
                 quiet=options.quiet,
+                watch=watch,
                 mixed_hardware=options.mixed_hardware,
             )
             run.begin(config.to_yaml())

@@ -26,6 +26,7 @@ from blur_es.meta.selection import Archive, Selection, select
 from blur_es.meta.stop import Progress, StopReason, stop_reason
 from blur_es.run.checkpoint import POINTER, Checkpoint
 from blur_es.run.interrupt import Interrupted, InterruptGuard
+from blur_es.run.loggers import Watch
 from blur_es.run.metrics import fitness_summary
 from blur_es.run.progress import ProgressLine
 from blur_es.run.store import (
@@ -153,6 +154,7 @@ class Trainer:
         guard: how a user interrupts.
         say: where warnings and news go.
         quiet: no progress line.
+        watch: told of every line of metrics.
         mixed_hardware: go on although the processor's arithmetic differs from that which
             the run was begun with; its result is then marked as not reproducible.
     """
@@ -166,6 +168,7 @@ class Trainer:
         guard: InterruptGuard | None = None,
         say: Say = lambda message: None,
         quiet: bool = True,
+        watch: Watch = lambda line: None,
         mixed_hardware: bool = False,
     ) -> None:
         self.config = config
@@ -188,6 +191,7 @@ class Trainer:
         self._guard = guard or InterruptGuard()
         self._say = say
         self._quiet = quiet
+        self._watch = watch
         self._mixed_hardware = mixed_hardware
         self._checkpoint: Checkpoint | None = None
         self._written = -1
@@ -341,6 +345,7 @@ class Trainer:
                     self._halve_piece(error.piece)
                     continue
                 write_or_stop(self.run.metrics.append, metrics)
+                self._watch(metrics)
                 due = self.progress.generation % self.config.run.checkpoint_every == 0
                 if due or stop_reason(self.progress, meta) is not None:
                     self._keep_checkpoint()
