@@ -14,6 +14,16 @@ from tests.hosts import ROOT, Hosts, hosts
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(880)]
 
 SETTINGS = {"RAY_AUTH_MODE": "token", "RAY_UP_enable_autoscaler_v2": "0"}
+MINE = """
+from blur_es.tasks import make_task
+
+class Task:
+    def __init__(self):
+        self._digits = make_task({"name": "digits"}, None)
+
+    def __getattr__(self, name):
+        return getattr(self._digits, name)
+"""
 DASHBOARD = "http://127.0.0.1:8265"
 TRAIN = "blur-es train experiments/digits.yaml --set meta.compare=false --set meta.generations=120"
 
@@ -24,6 +34,12 @@ def place() -> Iterator[Hosts]:
         pytest.skip(why)
     with hosts(4) as there:
         yield there
+
+
+def _genome(log: str) -> str:
+    found = re.search(r"SHA-256 (\w{64})", log)
+    assert found, log
+    return found.group(1)
 
 
 def wait_for(what: str, seconds: float, condition: object) -> None:
@@ -89,23 +105,34 @@ def test_a_cluster_from_nothing_to_a_finished_run(place: Hosts) -> None:
 
         def finished(name: str) -> str:
             wait_for(f"job {name}", 180, lambda: re.search("succeeded|failed", status(name)))
-            found = re.search(r"SHA-256 (\w{64})", log(name))
-            assert found, log(name)
-            return found.group(1)
+            return _genome(log(name))
 
         def status(name: str) -> str:
             return laptop(f"ray job status --address {DASHBOARD} {name}")
 
         # What a single process finds that nobody disturbs.
         alone = laptop(f"{TRAIN} --local --run-dir /tmp/alone")
-        expected = re.search(r"SHA-256 (\w{64})", alone)
-        assert expected
+        expected = _genome(alone)
+
+        # A folder with a task of one's own travels with a job.
+        folder = place.key.parent / "mine"
+        folder.mkdir()
+        (folder / "mine.py").write_text(MINE)
+        digits = (ROOT / "experiments/digits.yaml").read_text()
+        (folder / "mine.yaml").write_text(digits.replace("{name: digits}", "{name: 'mine:Task'}"))
+        mine = "mine.yaml --set meta.compare=false --set meta.generations=10"
+        travelled = laptop(
+            f"cd {folder} && ray job submit --address {DASHBOARD} --working-dir . -- "
+            f"blur-es train {mine} --address auto --run-dir ~/mine"
+        )
+        stayed = laptop(f"cd {folder} && blur-es train {mine} --local --run-dir /tmp/mine")
+        assert _genome(travelled) == _genome(stayed)
 
         # A machine is lost in the midst of a job.
         submit("one", "--run-dir ~/one")
         wait_for("the first generations", 120, lambda: generation("one") > 5)
         place.cut_power("h3")
-        assert finished("one") == expected.group(1)
+        assert finished("one") == expected
 
         # It comes back, and joins.
         place.boot("h3")
@@ -121,7 +148,7 @@ def test_a_cluster_from_nothing_to_a_finished_run(place: Hosts) -> None:
         wait_for("the first generations", 120, lambda: generation("two") > 5)
         laptop(f"ray job stop --address {DASHBOARD} two")
         submit("three", "--run-dir ~/two --resume")
-        assert finished("three") == expected.group(1)
+        assert finished("three") == expected
     finally:
         laptop(f"ray down {filled} -y", check=False)
     # The head ends at once, workers when they have missed it for a minute.
@@ -152,8 +179,7 @@ def test_a_network_that_is_cut_and_mended(place: Hosts) -> None:
     join = f"{start} --address={head}"
     train = f"{TRAIN} --set meta.generations=400"
     alone = place.run("h1", f"{train} --local --run-dir /tmp/alone").stdout
-    expected = re.search(r"SHA-256 (\w{64})", alone)
-    assert expected
+    expected = _genome(alone)
     try:
         place.run("h1", f"{start} --head --port=6379 --include-dashboard=false", True, openly)
         for name in ("h2", "h3"):
@@ -175,7 +201,7 @@ def test_a_network_that_is_cut_and_mended(place: Hosts) -> None:
 
         def finish(name: str) -> None:
             wait_for("the end", 240, lambda: "SHA-256" in log(name) or "error" in log(name))
-            assert expected.group(1) in log(name), log(name)
+            assert expected in log(name), log(name)
 
         begin("brief")
         place.unplug("h3")
