@@ -28,18 +28,23 @@ _DAEMON = (
 )
 
 
+def _client() -> str | None:
+    """The client that came with the engine, where there are several."""
+    return shutil.which("docker", path="/usr/bin") or shutil.which("docker", path=PATH)
+
+
 def missing() -> str | None:
     """Why there can be no engine here; None if there can."""
-    if not (shutil.which("dockerd", path=PATH) and shutil.which("docker", path=PATH)):
+    if not (shutil.which("dockerd", path=PATH) and _client()):
         return "needs the package docker.io (apt-get install)"
     return None
 
 
 @contextlib.contextmanager
-def archive() -> Iterator[Path]:
-    """The image, built from this checkout, as an archive; skips where there is no base for it.
+def image() -> Iterator[Path]:
+    """A folder with the image, built from this checkout; skips where there is no base for it.
 
-    The folder that it is in is on a disk and seen by all hosts.
+    The folder is on a disk, and all hosts see it.
     """
     folder = Path(tempfile.mkdtemp(prefix="blur-es-image-", dir="/var/tmp"))
     socket = folder / "engine.sock"
@@ -48,7 +53,7 @@ def archive() -> Iterator[Path]:
 
     def docker(*arguments: str, check: bool = True) -> str:
         done = subprocess.run(
-            ["docker", *arguments],
+            [str(_client()), *arguments],
             cwd=ROOT,
             env=environment,
             stdout=subprocess.PIPE,
@@ -91,22 +96,29 @@ def archive() -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
         raise
     _end(engine)
-    shutil.rmtree(folder / "data", ignore_errors=True)
     try:
-        yield folder / "image.tar"
+        yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def start(place: Hosts, name: str, image: Path) -> None:
-    """Start an engine on a host and give it the image; it ends with the host."""
-    data = image.parent / name
+def start(place: Hosts, name: str, built: Path, first: bool) -> None:
+    """Start an engine on a host, with the image; it ends with the host.
+
+    Args:
+        place: the hosts.
+        name: the host's.
+        built: what `image` gives.
+        first: it goes on with what the engine that built the image has; all others load it.
+    """
+    data = built / ("data" if first else name)
     place.start(name, f"exec {_DAEMON} --data-root {data} > {data}.log 2>&1")
     deadline = time.monotonic() + 30
     while place.run(name, "docker version", check=False).returncode != 0:
         assert time.monotonic() < deadline, Path(f"{data}.log").read_text()[-3000:]
         time.sleep(0.2)
-    place.run(name, f"docker load --quiet --input {image}")
+    if not first:
+        place.run(name, f"docker load --quiet --input {built / 'image.tar'}")
 
 
 def _end(engine: subprocess.Popen[bytes]) -> None:

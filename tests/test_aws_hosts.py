@@ -60,9 +60,9 @@ def test_launch_autoscaling_and_termination(place: Hosts, containers: bool) -> N
     if containers:
         if why := engines.missing():
             pytest.skip(why)
-        with engines.archive() as image:
-            for name in ("h1", "h2"):
-                engines.start(place, name, image)
+        with engines.image() as built:
+            engines.start(place, "h1", built, first=True)
+            engines.start(place, "h2", built, first=False)
             launch_compute_and_end(place, containers)
     elif not engines.missing():
         pytest.skip("with containers, which are tested here, it is the same and more")
