@@ -18,7 +18,7 @@ test-slow: $(STAMP)
 # `ray up` and jobs on hosts in network namespaces: as root, with the packages iproute2,
 # openssh-server and rsync. About ten minutes.
 test-cluster: $(STAMP)
-	$(BIN)/python -m pytest -m cluster
+	$(BIN)/python -m pytest -m cluster --numprocesses 2 --dist loadfile
 
 # Writes docs/results/*.json and from them docs/performance.md, docs/scaling.md and docs/backends.md: an hour,
 # of which the head's memory over 10,000 generations and the headline take most.

@@ -47,6 +47,15 @@ for i in 0 1 2 3 4 5 6 7 8 9; do echo "$network.$((first + i)) h$i"; done; } > /
 mount --bind /run/hosts /etc/hosts
 echo "export PATH=$PATH" | tee $HOME/.bash_profile > $HOME/.bashrc
 mkdir -p $HOME/.ssh; cp $state/key.pub $HOME/.ssh/authorized_keys; chmod -R go= $HOME/.ssh
+# Somebody who is not root, as on a cloud's machines and, by number, in the images.
+mount -t tmpfs tmpfs /home; mkdir -p /home/ubuntu/.ssh
+cp $HOME/.bash_profile $HOME/.bashrc /home/ubuntu
+cp $state/key.pub /home/ubuntu/.ssh/authorized_keys; chmod -R go= /home/ubuntu/.ssh
+chown -R 1000:1000 /home/ubuntu
+for file in passwd group; do grep -v -e '^ubuntu:' -e ':1000:' /etc/$file > /run/$file; done
+echo "ubuntu:x:1000:1000::/home/ubuntu:/bin/bash" >> /run/passwd
+echo "ubuntu:x:1000:" >> /run/group
+for file in passwd group; do mount --bind /run/$file /etc/$file; done
 exec /usr/sbin/sshd -D -e -f /dev/null -h $state/hostkey -o UsePAM=no -o StrictModes=no \
     -o PasswordAuthentication=no -o UseDNS=no -o PidFile=none -o MaxStartups=100
 """

@@ -97,8 +97,7 @@ def launch_compute_and_end(place: Hosts, containers: bool) -> None:
     for placeholder, value in given.items():
         text = text.replace(placeholder, value)
     config = yaml.safe_load(text)
-    # What an instance has of AWS: its user, its address, its credentials.
-    config["auth"]["ssh_user"] = "root"
+    # What an instance has of AWS: its address, its credentials.
     config["file_mounts"]["~/.aws"] = "~/.aws"
     config["provider"] |= {"use_internal_ips": True, "availability_zone": "us-west-2a"}
     config["available_node_types"]["cpu"] |= {"resources": {"CPU": 1}, "max_workers": 1}
@@ -107,6 +106,8 @@ def launch_compute_and_end(place: Hosts, containers: bool) -> None:
         config["docker"]["pull_before_run"] = False
     else:
         del config["docker"], config["initialization_commands"]
+        # The packages of the tests may be where only root can see them.
+        config["auth"]["ssh_user"] = "root"
     config["idle_timeout_minutes"] = 0.5
     filled = place.key.parent / "cpu.yaml"
     filled.write_text(yaml.safe_dump(config))
@@ -150,6 +151,8 @@ def _let_the_key_pair_in(place: Hosts) -> None:
         public = place.run("h0", "ssh-keygen -y -f ~/.ssh/*.pem", check=False)
         if public.returncode == 0:
             for name in ("h1", "h2", "h3"):
-                place.run(name, f"echo '{public.stdout.strip()}' >> ~/.ssh/authorized_keys")
+                for home in ("~", "/home/ubuntu"):
+                    key = public.stdout.strip()
+                    place.run(name, f"echo '{key}' >> {home}/.ssh/authorized_keys")
             return
         time.sleep(0.2)
