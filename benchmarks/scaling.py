@@ -4,7 +4,7 @@
 
 measures fleets of 1 to 16 Ray workers on this machine, whose evaluations sleep, so that
 dispatch is what is measured; what single calls of Ray cost; and what a run asks of a bucket.
-Then the head's own code is run against 100 to 10,000 simulated workers
+Then the head's own code is run against 16 to 10,240 simulated cores
 (`benchmarks/simulated_ray.py`). Writes `docs/results/scaling.json` and `docs/scaling.md`.
 About ten minutes, most of them waiting for processes to start.
 """

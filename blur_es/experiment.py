@@ -20,7 +20,7 @@ from blur_es.meta.trainer import Trainer, TrainingResult, initial_genome, search
 from blur_es.report.analysis import ANALYSIS, check_folder, write_analysis
 from blur_es.report.html import write_report
 from blur_es.run.interrupt import Interrupted, InterruptGuard
-from blur_es.run.loggers import logging
+from blur_es.run.loggers import check_loggers, logging
 from blur_es.run.patience import Patience
 from blur_es.run.store import (
     COMPARISON,
@@ -50,8 +50,8 @@ class TrainOptions:
         data_dir: folder of data sets.
         mixed_hardware: continue, or take in workers, on another kind of processor.
         chaos: faults to inject, as `--chaos` has them.
-        tensorboard: also log to this folder of TensorBoard.
-        mlflow: also log to this tracking server or folder of MLflow.
+        tensorboard: also log to this folder of TensorBoard, a path or URL.
+        mlflow: also log to this tracking server of MLflow.
         quiet: no progress line.
     """
 
@@ -89,6 +89,7 @@ def run_experiment(
     """
     if options.take_over and not options.resume:
         raise InputError("--take-over is for continuing a run: give it with --resume")
+    check_loggers(options.tensorboard, options.mlflow)
     guard = InterruptGuard()
     path = choose_folder(config.name, config.seed, options.run_dir, options.resume)
     run = RunFolder(path, config.run.keep, Patience(guard, say))
@@ -112,6 +113,7 @@ def run_experiment(
             logging(
                 run,
                 config.to_dict(),
+                guard,
                 say,
                 resume=options.resume,
                 tensorboard=options.tensorboard,
@@ -132,6 +134,7 @@ def run_experiment(
             run.begin(config.to_yaml())
             say(f"run folder: {run.location}")
             training = trainer.train()
+            watch.interrupted = training.reason is StopReason.INTERRUPTED
         comparisons: list[Comparison] = []
         if training.genome is not None:
             try:

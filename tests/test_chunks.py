@@ -33,12 +33,10 @@ from blur_es.fleet.failures import (
 OURS = ("numba",)
 
 
-def speeds_of(*speeds: float | None) -> Speeds:
+def speeds_of(*speeds: float | None, unit: int = 1) -> Speeds:
     """Of workers 0, 1 and so on."""
-    return Speeds({number: (OURS[0], speed) for number, speed in enumerate(speeds)})
-
-
-FAST = speeds_of(*[1e9] * 5)
+    workers = {number: (OURS[0], speed) for number, speed in enumerate(speeds)}
+    return Speeds(workers, {OURS[0]: unit})
 
 
 def rows(chunk: Chunk) -> tuple[np.ndarray[tuple[int, ...], np.dtype[np.int64]]]:
@@ -56,9 +54,9 @@ def test_every_item_is_done_once_whatever_is_lost(
     count: int, speeds: list[float | None], unit: int, data: st.DataObject
 ) -> None:
     """Chunks come back, are lost or are overtaken in any order; each row is where it belongs."""
-    plan = Plan(count, [Share(0, count, OURS, unit)])
+    plan = Plan(count, [Share(0, count, OURS)])
     workers = range(len(speeds))
-    known = speeds_of(*speeds)
+    known, fast = speeds_of(*speeds, unit=unit), speeds_of(*[1e9] * 5, unit=unit)
     flying: dict[int, Chunk] = {}
     done = 0
     for _ in range(50 * count + 100):
@@ -68,7 +66,7 @@ def test_every_item_is_done_once_whatever_is_lost(
             if number not in flying:
                 outstanding = [Outstanding(each, 100.0) for each in flying.values()]
                 chunk = plan.take(number, known, fresh=True) or plan.repeat(
-                    number, FAST, 1, outstanding
+                    number, fast, 1, outstanding
                 )
                 if chunk is not None:
                     flying[number] = chunk
@@ -106,7 +104,7 @@ def test_chunks_shrink_and_follow_speed() -> None:
     assert chunk_size(1000, 0.25, 1.0, 16, 4) % 16 == 0
     # Many workers have longer ones, so that the head gets round, even if some get none.
     round_trip = 1000 * HEAD_SECONDS
-    assert chunk_size(100_000, 0.001, 100.0, 1, 1000) == 100 * ROUNDS * round_trip
+    assert chunk_size(200_000, 0.001, 100.0, 1, 1000) == 100 * ROUNDS * round_trip
     assert chunk_size(2000, 0.001, 100.0, 1, 1000) == 100 * round_trip > 2000 * 0.001
     assert chunk_size(5, 0.25, 1.0, 16, 4) == 5
 
@@ -198,6 +196,41 @@ def test_a_suspect_is_not_given_to_two_at_once() -> None:
     plan.put_back(again)
     chunk.deaths.append("node")
     assert plan.repeat(0, workers, 1, [late]) is None
+
+
+def test_what_is_computed_at_a_time_is_not_divided() -> None:
+    """A worker of eight cores takes as long over one genome as over eight."""
+    speeds = speeds_of(8.0, 8.0, unit=8)
+    assert speeds.seconds(0, 1) == speeds.seconds(0, 8) == 1.0
+    assert speeds.seconds(0, 9) == 2.0
+    plan = Plan(24, [Share(0, 24, OURS)])
+    chunk = plan.take(0, speeds, fresh=True)
+    assert chunk is not None
+    assert len(chunk) % 8 == 0
+    rest = plan.take(1, speeds, fresh=True)
+    assert rest is not None
+    # Half of it would take as long as the whole, so nobody is sooner...
+    assert plan.repeat(1, speeds, 2, [Outstanding(chunk, 1.0)]) is None
+    # ...unless the other is late by more than that, and then there is no use in a half.
+    repeated = plan.repeat(1, speeds, 2, [Outstanding(chunk, 5.0)])
+    assert repeated is not None
+    assert len(repeated) == min(8, len(chunk))
+
+
+def test_work_for_others_is_not_repeated() -> None:
+    plan = Plan(4, [Share(0, 4, ("jax",))])
+    speeds = Speeds({0: ("jax", 1.0), 1: ("numba", 100.0)})
+    chunk = plan.take(0, speeds, fresh=True)
+    assert chunk is not None
+    assert plan.repeat(1, speeds, 1, [Outstanding(chunk, 100.0)]) is None
+
+
+def test_a_result_with_too_few_rows_is_no_result() -> None:
+    plan = Plan(4, [Share(0, 4, OURS)])
+    chunk = plan.take(0, speeds_of(None), fresh=True)
+    assert chunk is not None
+    with pytest.raises(ValueError, match="expected"):
+        plan.fill(chunk, (np.zeros(len(chunk) - 1),))
 
 
 def test_deadlines_follow_measured_times() -> None:

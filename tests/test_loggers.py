@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import sys
 from pathlib import Path
 from typing import Any
@@ -102,6 +104,44 @@ def test_a_logger_that_fails_is_told_once_and_stops_nothing(
     assert len(warnings) == 1
     assert "nobody listens; the run goes on" in warnings[0]
     assert [line["generation"] for line in lines(current_folder)] == [1, 2, 3]
+
+
+def test_a_run_that_is_interrupted_is_no_finished_one(
+    current_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[Any] = []
+
+    class Interrupting:
+        def __init__(self, *_: Any) -> None:
+            pass
+
+        def log(self, generation: int, values: Any) -> None:
+            told.append(generation)
+            if generation == 2:
+                os.kill(os.getpid(), signal.SIGINT)
+
+        def close(self, status: str) -> None:
+            told.append(status)
+
+    monkeypatch.setattr(loggers, "MlflowLogger", Interrupting)
+    assert train(current_folder, "--mlflow", "anywhere", generations=500) == 130
+    assert told[:2] == [1, 2]
+    assert told[-1] == "KILLED"
+
+
+def test_a_run_goes_on_without_a_logger_that_cannot_begin(
+    current_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Refusing:
+        def __init__(self, *_: Any) -> None:
+            raise ConnectionError("nobody listens")
+
+    monkeypatch.setattr(loggers, "MlflowLogger", Refusing)
+    assert train(current_folder, "--mlflow", "http://127.0.0.1:9") == 2
+    assert "cannot log to MLflow there: nobody listens" in capsys.readouterr().err
+    assert train(current_folder) == 0
+    assert train(current_folder, "--resume", "--mlflow", "http://127.0.0.1:9") == 0
+    assert "nobody listens; the run goes on without it" in capsys.readouterr().err
 
 
 def test_what_cannot_begin_is_wrong_input(

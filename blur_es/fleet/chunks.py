@@ -27,7 +27,7 @@ SHORTEST_CHUNK_SECONDS = 0.05
 LEAST_CHUNK_SECONDS = 0.01
 # What a call costs the head (docs/scaling.md): many workers have longer chunks, for it to get
 # round them.
-HEAD_SECONDS = 0.00025
+HEAD_SECONDS = 0.0004
 # Work is repeated only if that saves more than a call's overhead and the clock's blur.
 WORTH_SECONDS = 0.02
 
@@ -62,12 +62,11 @@ class Chunk:
 
 
 class Share(NamedTuple):
-    """Items `start` to `stop` are for these backends, in whole multiples of `unit`."""
+    """Items `start` to `stop` are for these backends."""
 
     start: int
     stop: int
     backends: tuple[str, ...]
-    unit: int = 1
 
 
 class Outstanding(NamedTuple):
@@ -85,10 +84,17 @@ class Speeds:
     Args:
         workers: backend and items a second of every worker by its number, None where that is
             not known.
+        units: items that a worker of a backend computes at a time, where that is more than
+            one: fewer take it as long.
     """
 
-    def __init__(self, workers: Mapping[int, tuple[str, float | None]]) -> None:
+    def __init__(
+        self,
+        workers: Mapping[int, tuple[str, float | None]],
+        units: Mapping[str, int] | None = None,
+    ) -> None:
         self._workers = workers
+        self._units = units or {}
         measured: dict[str, list[float]] = {}
         for backend, speed in workers.values():
             if speed is not None:
@@ -106,6 +112,15 @@ class Speeds:
     def measured(self, worker: int) -> float | None:
         """Items a second that were measured of a worker."""
         return self._workers[worker][1]
+
+    def unit(self, worker: int) -> int:
+        """Items that a worker computes at a time."""
+        return self._units.get(self.backend(worker), 1)
+
+    def seconds(self, worker: int, items: int) -> float | None:
+        """What some items should take a worker, by what was measured of it."""
+        speed = self.measured(worker)
+        return None if speed is None else whole_units(items, self.unit(worker)) / speed
 
     def estimated(self, worker: int) -> float | None:
         """Items a second of a worker, or of those like it; None if nothing is known of them."""
@@ -136,6 +151,11 @@ class Speeds:
         return self._all[backends]
 
 
+def whole_units(items: int, unit: int) -> int:
+    """A number of items, rounded up to a multiple of those that are computed at a time."""
+    return math.ceil(items / unit) * unit
+
+
 def chunk_size(remaining: int, share: float, speed: float | None, unit: int, workers: int) -> int:
     """How many of the `remaining` items a worker gets.
 
@@ -156,7 +176,7 @@ def chunk_size(remaining: int, share: float, speed: float | None, unit: int, wor
     # Rounded to the nearest: rounding up would give a slow worker twice what it should have.
     whole = max(1, round(size / unit)) * unit
     # A rest that is not worth a call of its own goes along.
-    return remaining if remaining - whole < least * speed else whole
+    return remaining if remaining - whole < LEAST_CHUNK_SECONDS * speed else whole
 
 
 class Plan:
@@ -202,7 +222,7 @@ class Plan:
                 share.stop - share.start,
                 speeds.part(worker, share.backends),
                 speeds.estimated(worker),
-                share.unit,
+                speeds.unit(worker),
                 speeds.sharers(share.backends),
             )
             chunk = Chunk(share.start, share.start + size, share.backends)
@@ -224,14 +244,17 @@ class Plan:
             outstanding: what is being computed, the latest first; what nobody can repeat any
                 more is taken out.
         """
-        speed = speeds.measured(worker)
-        if speed is None:
+        least = speeds.seconds(worker, 1)
+        if least is None:
             return None
         worth = max(WORTH_SECONDS, len(speeds) * HEAD_SECONDS)
         place = 0
         # One item at least is to be done in less time than is left.
-        while place < len(outstanding) and outstanding[place].seconds > 1 / speed + worth:
+        while place < len(outstanding) and outstanding[place].seconds > least + worth:
             chunk, seconds = outstanding[place]
+            if speeds.backend(worker) not in chunk.backends:
+                place += 1
+                continue
             run = None
             if not (chunk.suspect or chunk.deaths or chunk.errors):
                 run = next(self._runs(chunk, computed_by=1), None)
@@ -240,14 +263,17 @@ class Plan:
                 continue
             place += 1
             start, stop = run
-            stop = min(stop, start + math.ceil((stop - start) / max(1, idle)))
-            needed = (stop - start) / speed + worth
-            if speeds.backend(worker) in chunk.backends and needed < seconds:
+            each = math.ceil((stop - start) / max(1, idle))
+            stop = min(stop, start + whole_units(each, speeds.unit(worker)))
+            needed = speeds.seconds(worker, stop - start)
+            if needed is not None and needed + worth < seconds:
                 return self._hand(chunk.part(start, stop))
         return None
 
     def fill(self, chunk: Chunk, arrays: Row) -> int:
         """Take in the result of a chunk, a row for each item; how many were missing till now."""
+        if any(len(array) != len(chunk) for array in arrays):
+            raise ValueError(f"expected {len(chunk)} rows, found {[len(a) for a in arrays]}")
         self._let_go(chunk)
         new = 0
         for start, stop in _stretches(~self._done[chunk.start : chunk.stop]):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,8 +17,10 @@ from blur_es.fitness import FloatArray
 from blur_es.fleet.evaluator import EpisodeRange, LocalEvaluator, Problem
 from blur_es.inner import PieceTooLargeError
 
-# A thread gets its share of a chunk in so many parts: who is done sooner takes one more.
+# A thread gets its share of a chunk in up to so many parts: who is done sooner takes one more...
 PARTS = 4
+# ...but not in parts of fewer genomes: each makes the networks of all episodes anew.
+LEAST_PART = 8
 
 
 class Description(NamedTuple):
@@ -124,8 +126,13 @@ class ChunkEvaluator:
                 return rows(genomes)
             # Made once, before the threads all ask for them.
             self._evaluator.episodes(episodes)
-            parts = np.array_split(genomes, min(len(genomes), PARTS * self._threads))
-            return tuple(map(np.concatenate, zip(*self._pool.map(rows, parts), strict=True)))
+            each = min(PARTS, max(1, len(genomes) // (LEAST_PART * self._threads)))
+            parts = np.array_split(genomes, min(len(genomes), each * self._threads))
+            running = [self._pool.submit(rows, part) for part in parts]
+            # None goes on beside the next call when one has failed.
+            wait(running)
+            found = [part.result() for part in running]
+            return tuple(map(np.concatenate, zip(*found, strict=True)))
 
         return self._run(run, piece)
 

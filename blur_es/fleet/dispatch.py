@@ -21,7 +21,7 @@ from blur_es.episode import Phase
 from blur_es.errors import RunError
 from blur_es.fitness import FloatArray, make_measure
 from blur_es.fleet.chaos import SLOWNESS, Chaos, Fault, Injection
-from blur_es.fleet.chunks import Chunk, Outstanding, Plan, Row, Share, Speeds
+from blur_es.fleet.chunks import Chunk, Outstanding, Plan, Row, Share, Speeds, whole_units
 from blur_es.fleet.computing import ChunkFailure, ChunkResult
 from blur_es.fleet.connection import connect
 from blur_es.fleet.evaluator import EpisodeRange, Problem
@@ -69,6 +69,7 @@ class _Work:
         noun: what the items are.
         about: names them for people, without their numbers.
         weight: what an item costs against others of its noun.
+        units: items that a worker computes at a time, by its backend.
         call: tells calls apart for which a worker has to compile anew.
         evaluations: of an item.
         diverged: the row of an item that is given up.
@@ -80,6 +81,7 @@ class _Work:
     noun: str
     about: str
     weight: float
+    units: dict[str, int]
     call: object
     evaluations: int
     diverged: Callable[[], Row]
@@ -240,11 +242,12 @@ class RayFleet:
             return FatalGenomeError(vector, index, about, last)
 
         work = _Work(
-            plan=Plan(len(genomes), self._shares(len(genomes), unit)),
+            plan=Plan(len(genomes), self._shares(len(genomes))),
             submit=submit,
             noun="genomes",
             about=about,
             weight=each * (episodes.unroll or self._problem.spec.unroll),
+            units={kind.backend: self._unit(kind, unit) for kind in self.roster.kinds},
             call=("genomes", episodes.phase, episodes.unroll, episodes.replicas),
             evaluations=each,
             diverged=diverged,
@@ -273,11 +276,12 @@ class RayFleet:
 
         unit = min(piece or 1, episodes.replicas)
         work = _Work(
-            plan=Plan(count, self._shares(count, unit)),
+            plan=Plan(count, self._shares(count)),
             submit=submit,
             noun="episodes",
             about=about,
             weight=episodes.unroll or self._problem.spec.unroll,
+            units={kind.backend: unit for kind in self.roster.kinds},
             call=("episodes", episodes.phase, episodes.unroll),
             evaluations=1,
             diverged=diverged,
@@ -319,23 +323,17 @@ class RayFleet:
             )
         return [Kind("jax", on_gpu=True), Kind("numba", each, spare_gpus=True)]
 
-    def _shares(self, count: int, unit: int) -> list[Share]:
-        """Which items are for whom; chunks are whole multiples of what a worker does at a time.
+    @staticmethod
+    def _unit(kind: Kind, piece: int) -> int:
+        """Genomes that a worker computes at a time: a piece on a device, or one a core."""
+        return piece if kind.backend == "jax" else kind.cores
 
-        That is `unit` for JAX, and a worker's cores for others.
-        """
-        units = {
-            kind.backend: unit if kind.backend == "jax" else kind.cores
-            for kind in self.roster.kinds
-        }
+    def _shares(self, count: int) -> list[Share]:
+        """Which items are for whom."""
         if self._split is None or self._split == "any":
-            whole = units[self.backends[0]] if len(self.backends) == 1 else 1
-            return [Share(0, count, self.backends, whole)]
+            return [Share(0, count, self.backends)]
         edge = round(count * self._split["jax"] / sum(self._split.values()))
-        return [
-            Share(0, edge, ("jax",), units["jax"]),
-            Share(edge, count, ("numba",), units["numba"]),
-        ]
+        return [Share(0, edge, ("jax",)), Share(edge, count, ("numba",))]
 
     # The loop
 
@@ -433,7 +431,8 @@ class RayFleet:
             {
                 number: (worker.kind.backend, self._items_a_second(worker, work))
                 for number, worker in self.roster.serving.items()
-            }
+            },
+            work.units,
         )
         # The fastest first: at the end, what is left should be theirs.
         idle.sort(key=lambda worker: -(speeds.measured(worker.number) or math.inf))
@@ -468,8 +467,7 @@ class RayFleet:
 
     def _send(self, work: _Work, worker: Worker, chunk: Chunk, speeds: Speeds) -> bool:
         """Send a chunk to a worker; False if the object store has no room for it."""
-        speed = speeds.measured(worker.number)
-        expected = None if speed is None else len(chunk) / speed
+        expected = speeds.seconds(worker.number, len(chunk))
         injection, suffering = self._inject(worker, expected)
         start, stop = chunk.start, chunk.stop
         # It is also the title of the worker's process while it computes.
@@ -525,7 +523,8 @@ class RayFleet:
 
     def _note_speed(self, flight: _Flight, seconds: float) -> None:
         worker, work = flight.worker, flight.work
-        speed = len(flight.chunk) * work.weight / max(seconds, 1e-6)
+        items = whole_units(len(flight.chunk), work.units.get(worker.kind.backend, 1))
+        speed = items * work.weight / max(seconds, 1e-6)
         old = worker.speeds.get(work.noun)
         compiled = work.call in worker.known
         # The first call of its kind may have compiled: it says little of those that follow.

@@ -95,10 +95,14 @@ class Kind:
 
     def room(self, resources: dict[str, float]) -> int:
         """How many there is room for in some resources of a node."""
-        cores, gpus = int(resources.get("CPU", 0)), int(resources.get("GPU", 0))
         if self.on_gpu:
-            return min(cores, gpus)
-        return max(0, cores - gpus if self.spare_gpus else cores) // self.cores
+            return min(self.free_cores(resources), int(resources.get("GPU", 0)))
+        return self.free_cores(resources) // self.cores
+
+    def free_cores(self, resources: dict[str, float]) -> int:
+        """How many cores of a node are for these workers."""
+        cores, gpus = int(resources.get("CPU", 0)), int(resources.get("GPU", 0))
+        return max(0, cores - gpus if self.spare_gpus else cores)
 
     @property
     def packages(self) -> tuple[str, ...]:
@@ -237,13 +241,15 @@ class Roster:
 
     def check_hopeful(self) -> None:
         """Raise `RunError` if no worker was ever taken in and none of the nodes can have one."""
-        most = max((int(node.resources.get("CPU", 0)) for node in self._nodes.values()), default=0)
-        wanted = max(kind.cores for kind in self.kinds)
-        if self._nodes and self._autoscale is None and most < wanted:
-            raise RunError(
-                f"fleet.cores: found {wanted}, expected at most {most}: no machine of this cluster "
-                "has more"
+        for kind in self.kinds:
+            most = max(
+                (kind.free_cores(node.resources) for node in self._nodes.values()), default=0
             )
+            if self._nodes and self._autoscale is None and kind.cores > max(1, most):
+                raise RunError(
+                    f"fleet.cores: found {kind.cores}, expected at most {most}: no machine of this "
+                    "cluster has more for a worker"
+                )
         if (
             self.serving
             or self._joining
@@ -343,15 +349,18 @@ class Roster:
         missing = self._room(kind) - len(ours)
         if missing > 0:
             # Others may use the cluster too: no more than what is free, less those under way.
-            under_way = sum(not worker.placed for worker in self._joining.values())
-            free = kind.room(self._ray.available_resources()) - under_way
+            free = dict(self._ray.available_resources())
+            for worker in self._joining.values():
+                if not worker.placed:
+                    free["CPU"] = free.get("CPU", 0.0) - worker.kind.cores
+                    free["GPU"] = free.get("GPU", 0.0) - worker.kind.on_gpu
             occupied = collections.Counter(worker.node for worker in ours)
             rooms = {
                 name: kind.room(node.resources) - occupied[name]
                 for name, node in self._nodes.items()
                 if name not in self._unsuitable and self._busy_until.get(name, now) <= now
             }
-            for _ in range(min(missing, free)):
+            for _ in range(min(missing, kind.room(free))):
                 roomiest = max(rooms, key=lambda name: rooms[name], default="")
                 if not roomiest or rooms[roomiest] < 1:
                     break

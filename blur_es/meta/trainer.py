@@ -26,7 +26,6 @@ from blur_es.meta.selection import Archive, Selection, select
 from blur_es.meta.stop import Progress, StopReason, stop_reason
 from blur_es.run.checkpoint import POINTER, Checkpoint
 from blur_es.run.interrupt import Interrupted, InterruptGuard
-from blur_es.run.loggers import Watch
 from blur_es.run.metrics import fitness_summary
 from blur_es.run.progress import ProgressLine
 from blur_es.run.store import (
@@ -168,7 +167,7 @@ class Trainer:
         guard: InterruptGuard | None = None,
         say: Say = lambda message: None,
         quiet: bool = True,
-        watch: Watch = lambda line: None,
+        watch: Callable[[Mapping[str, Any]], None] = lambda line: None,
         mixed_hardware: bool = False,
     ) -> None:
         self.config = config

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import importlib
+import importlib.util
 import os
 import queue
 import threading
@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from blur_es.errors import InputError
+from blur_es.run.interrupt import Interrupted, InterruptGuard
 from blur_es.run.store import RunFolder, flatten
 
-# Told of every line of the metrics.
-Watch = Callable[[Mapping[str, Any]], None]
+Say = Callable[[str], None]
 
 # Lines that may wait for a logger that is slow; more are dropped.
 MOST_WAITING = 10_000
@@ -31,6 +31,7 @@ CLOSE_SECONDS = 10.0
 _MLFLOW_SETTINGS = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
 }
 
 
@@ -42,7 +43,7 @@ class Logger(Protocol):
         ...
 
     def close(self, status: str) -> None:
-        """The run is `FINISHED`, or was stopped and may go on later: `KILLED`."""
+        """The run is `FINISHED`, has `FAILED`, or may go on later: `KILLED`."""
         ...
 
 
@@ -57,11 +58,55 @@ def numbers(line: Mapping[str, Any]) -> dict[str, float]:
     return found
 
 
+class Watch:
+    """Tells every line of the metrics to some loggers; to none, as it is made."""
+
+    def __init__(self) -> None:
+        self.interrupted = False
+        self._loggers: list[_InBackground] = []
+
+    def __call__(self, line: Mapping[str, Any]) -> None:
+        """Tell a line; waits for nobody."""
+        for each in self._loggers:
+            each.log(line["generation"], numbers(line))
+
+    def open(
+        self, name: str, where: str, make: Callable[[], Logger], resume: bool, say: Say
+    ) -> None:
+        """Add a logger. Raises `InputError` if it cannot begin, unless a run goes on."""
+        try:
+            self._loggers.append(_InBackground(name, make(), say))
+        except Exception as error:  # each package has its own ways to say no
+            told = f"{where}: cannot log to {name} there: {_sentence(error)}"
+            if not resume:
+                raise InputError(told) from error
+            say(f"warning: {told}; the run goes on without it")
+
+    def close(self, status: str) -> None:
+        """End all loggers, together within `CLOSE_SECONDS`."""
+        for each in self._loggers:
+            each.end("KILLED" if self.interrupted else status)
+        deadline = time.monotonic() + CLOSE_SECONDS
+        for each in self._loggers:
+            each.join(deadline)
+
+
+def check_loggers(tensorboard: str | None, mlflow: str | None) -> None:
+    """Raise `InputError` if the package of a logger that is asked for is missing."""
+    for wanted, package, extra in (
+        (tensorboard, "tensorboardX", "tensorboard"),
+        (mlflow, "mlflow", "mlflow"),
+    ):
+        if wanted is not None and importlib.util.find_spec(package) is None:
+            raise InputError(f"--{extra} needs {package}: pip install 'blur_es[{extra}]'")
+
+
 @contextlib.contextmanager
 def logging(
     run: RunFolder,
     experiment: Mapping[str, Any],
-    say: Callable[[str], None],
+    guard: InterruptGuard,
+    say: Say,
     *,
     resume: bool = False,
     tensorboard: str | None = None,
@@ -72,44 +117,41 @@ def logging(
     Args:
         run: the run.
         experiment: as `ExperimentConfig.to_dict` has it.
+        guard: a signal ends the wait for a server that does not answer.
         say: gets a line about a logger that fails.
         resume: go on with what was logged of the run before.
-        tensorboard: folder of TensorBoard; None for none.
-        mlflow: MLflow's tracking server or folder; None for none.
+        tensorboard: folder of TensorBoard, a path or URL; None for none.
+        mlflow: MLflow's tracking server; None for none.
 
-    Raises `InputError` if a logger's package is missing or it cannot begin.
+    Raises `InputError` if a logger cannot begin.
     """
-    opened: list[_InBackground] = []
+    watch = Watch()
+    status = "FAILED"
     try:
-        if tensorboard is not None:
-            begin = functools.partial(TensorBoardLogger, tensorboard, run)
-            opened.append(_open("TensorBoard", tensorboard, begin, say))
-        if mlflow is not None:
-            start = functools.partial(MlflowLogger, mlflow, run, experiment, resume)
-            opened.append(_open("MLflow", mlflow, start, say))
-
-        def watch(line: Mapping[str, Any]) -> None:
-            for each in opened:
-                each.log(line["generation"], numbers(line))
-
+        with guard.interruptible():
+            if tensorboard is not None:
+                begin = functools.partial(TensorBoardLogger, tensorboard, run)
+                watch.open("TensorBoard", tensorboard, begin, resume, say)
+            if mlflow is not None:
+                start = functools.partial(MlflowLogger, mlflow, run, experiment, resume)
+                watch.open("MLflow", mlflow, start, resume, say)
         yield watch
-    except BaseException:
-        for each in opened:
-            each.close("KILLED")
+        status = "FINISHED"
+    except (Interrupted, KeyboardInterrupt):
+        status = "KILLED"
         raise
-    for each in opened:
-        each.close("FINISHED")
+    finally:
+        watch.close(status)
 
 
 class TensorBoardLogger:
-    """Writes TensorBoard's events, to a folder of their own in the given one.
-
-    Raises whatever the file system says.
-    """
+    """Writes TensorBoard's events, to a folder of the run's name in the given one."""
 
     def __init__(self, folder: str, run: RunFolder) -> None:
-        writer = _module("tensorboardX", "tensorboard")
-        self._writer = writer.SummaryWriter(str(Path(folder) / _name(run)), flush_secs=10)
+        import tensorboardX
+
+        # Text, not a path: it may be the URL of a bucket.
+        self._writer = tensorboardX.SummaryWriter(f"{folder}/{_name(run)}", flush_secs=10)
 
     def log(self, generation: int, values: Mapping[str, float]) -> None:
         """See `Logger.log`."""
@@ -122,33 +164,30 @@ class TensorBoardLogger:
 
 
 class MlflowLogger:
-    """Writes to a run of MLflow: the experiment's name is its experiment, values its parameters.
-
-    Raises whatever MLflow says.
-    """
+    """Writes to a run of MLflow: the experiment's name is its experiment, values its parameters."""
 
     def __init__(
         self, uri: str, run: RunFolder, experiment: Mapping[str, Any], resume: bool
     ) -> None:
         for name, value in _MLFLOW_SETTINGS.items():
             os.environ.setdefault(name, value)
-        self._mlflow = _module("mlflow", "mlflow")
-        self._client = self._mlflow.MlflowClient(tracking_uri=uri)
+        import mlflow
+
+        self._mlflow = mlflow
+        self._client = mlflow.MlflowClient(tracking_uri=uri)
         name = str(experiment["name"])
         found = self._client.get_experiment_by_name(name)
         where = found.experiment_id if found else self._client.create_experiment(name)
         location = _location(run)
-        runs = []
-        if resume:
-            wanted = f"tags.`blur_es.run_dir` = '{location}'"
-            runs = self._client.search_runs([where], wanted, max_results=1)
-        if runs:
-            self._run = runs[0].info.run_id
+        runs = self._client.search_runs([where]) if resume else []
+        before = [each for each in runs if each.data.tags.get("blur_es.run_dir") == location]
+        if before:
+            self._run = before[0].info.run_id
             self._client.set_terminated(self._run, "RUNNING")
             return
         tags = {"blur_es.run_dir": location}
         self._run = self._client.create_run(where, run_name=_name(run), tags=tags).info.run_id
-        parameter = self._mlflow.entities.Param
+        parameter = mlflow.entities.Param
         values = [parameter(key, str(value)) for key, value in flatten(experiment).items()]
         self._client.log_batch(self._run, params=values)
 
@@ -167,7 +206,7 @@ class MlflowLogger:
 class _InBackground:
     """A logger in a thread: nobody waits for it, and it ends with its first failure."""
 
-    def __init__(self, name: str, logger: Logger, say: Callable[[str], None]) -> None:
+    def __init__(self, name: str, logger: Logger, say: Say) -> None:
         self._name = name
         self._logger = logger
         self._say = say
@@ -183,11 +222,14 @@ class _InBackground:
             with contextlib.suppress(queue.Full):
                 self._waiting.put_nowait((generation, values))
 
-    def close(self, status: str) -> None:
-        """See `Logger.close`."""
+    def end(self, status: str) -> None:
+        """Have the logger closed when it has written what it was told."""
         with contextlib.suppress(queue.Full):
             self._waiting.put_nowait(status)
-        self._thread.join(CLOSE_SECONDS)
+
+    def join(self, deadline: float) -> None:
+        """Wait until it has."""
+        self._thread.join(max(0.0, deadline - time.monotonic()))
         if self._thread.is_alive():
             self._say(f"warning: {self._name} did not take all metrics in time")
 
@@ -203,24 +245,6 @@ class _InBackground:
             )
 
 
-def _open(
-    name: str, where: str, make: Callable[[], Logger], say: Callable[[str], None]
-) -> _InBackground:
-    try:
-        return _InBackground(name, make(), say)
-    except InputError:
-        raise
-    except Exception as error:  # each package has its own ways to say no
-        raise InputError(f"{where}: cannot log to {name} there: {_sentence(error)}") from error
-
-
-def _module(name: str, extra: str) -> Any:
-    try:
-        return importlib.import_module(name)
-    except ImportError as error:
-        raise InputError(f"--{extra} needs {name}: pip install 'blur_es[{extra}]'") from error
-
-
 def _name(run: RunFolder) -> str:
     return run.location.rstrip("/").rpartition("/")[2] or "run"
 
@@ -233,4 +257,4 @@ def _sentence(error: Exception) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
-__all__ = ["Watch", "logging"]
+__all__ = ["Watch", "check_loggers", "logging"]
