@@ -130,7 +130,7 @@ def _train(options: argparse.Namespace) -> int:
 
 
 def _evaluate(options: argparse.Namespace) -> int:
-    from blur_es.analysis.axes import parse_axis
+    from blur_es.analysis.axes import parse_axis, task_labels
     from blur_es.experiment import load_subject_for
 
     axes = [parse_axis(text) for text in options.vary]
@@ -156,10 +156,11 @@ def _evaluate(options: argparse.Namespace) -> int:
         }
         print(json.dumps(content))
         return 0
-    width = max(len(score.task) for score in scores)
-    for score in scores:
+    names = task_labels(({}, config))
+    width = max(map(len, names))
+    for name, score in zip(names, scores, strict=True):
         print(
-            f"{score.task:{width}}  test accuracy {score.test_accuracy:.4f} ± "
+            f"{name:{width}}  test accuracy {score.test_accuracy:.4f} ± "
             f"{score.test_accuracy_std:.4f}  {config.fitness.measure} {score.test_fitness:.4f}  "
             f"({score.episodes} episodes"
             + (f", {score.diverged} diverged)" if score.diverged else ")")

@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal, get_args
 
 import pydantic
 import yaml
-from pydantic import BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from blur_es import source
 from blur_es.episode import EpisodeSpec
@@ -68,6 +68,19 @@ class NetworkConfig(Section):
     """Sizes of the hidden layers; the task gives those of the first and the last."""
 
     hidden: list[Annotated[Whole, Field(ge=1, le=1_000_000)]] = [64]
+
+
+class _OwnNetwork(Section):
+    """The part of a task's options that is not the task's."""
+
+    network: NetworkConfig
+
+
+def _with_network(task: dict[str, Any]) -> dict[str, Any]:
+    """A task's options, those of its own network checked."""
+    if "network" not in task:
+        return task
+    return task | _OwnNetwork.model_validate({"network": task["network"]}).model_dump()
 
 
 class FitnessConfig(Section):
@@ -231,7 +244,11 @@ class RunConfig(Section):
 
 
 class ExperimentConfig(Section):
-    """Everything that fixes a run; see `DESIGN` and `experiments/` for examples."""
+    """Everything that fixes a run; see `DESIGN` and `experiments/` for examples.
+
+    A task among `tasks` may have a `network` of its own beside its options: a genome that
+    learns in networks of several depths does not lean on one.
+    """
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$")
     seed: Annotated[Whole, Field(ge=0, lt=2**32)] = 0
@@ -240,7 +257,7 @@ class ExperimentConfig(Section):
     )
     genome: GenomeConfig = GenomeConfig()
     network: NetworkConfig = NetworkConfig()
-    tasks: list[dict[str, Any]] = Field(min_length=1)
+    tasks: list[Annotated[dict[str, Any], AfterValidator(_with_network)]] = Field(min_length=1)
     episode: Annotated[
         EpisodeSpec, BeforeValidator(lambda value: _options(EpisodeSpec, value, "episode"))
     ]
@@ -265,6 +282,24 @@ class ExperimentConfig(Section):
         """What a continued run must share with the one that it continues."""
         return identity(self.to_dict())
 
+    @property
+    def task_options(self) -> tuple[dict[str, Any], ...]:
+        """What each task is made of: its entry without its network."""
+        return tuple(
+            {key: value for key, value in task.items() if key != "network"} for task in self.tasks
+        )
+
+    @property
+    def hidden(self) -> tuple[tuple[int, ...], ...]:
+        """Sizes of the hidden layers, task by task: its own, or those of `network`."""
+        usual = {"hidden": self.network.hidden}
+        return tuple(tuple(task.get("network", usual)["hidden"]) for task in self.tasks)
+
+    @property
+    def layers(self) -> int:
+        """Synapse layers, of which a per-layer genome has a set of values each."""
+        return len(self.hidden[0]) + 1
+
     def problem(self, training: bool = True) -> Problem:
         """What evaluators need to know of the experiment, for training or for what follows.
 
@@ -273,8 +308,8 @@ class ExperimentConfig(Section):
         gradients = training and self.meta.method == "gradient"
         return Problem(
             rule=self.rule,
-            hidden=tuple(self.network.hidden),
-            tasks=tuple(self.tasks),
+            hidden=self.hidden,
+            tasks=self.task_options,
             spec=self.episode,
             measure=self.fitness.measure,
             temperature=self.fitness.temperature,
@@ -316,8 +351,13 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> ExperimentCo
 
 
 def override_config(config: ExperimentConfig, overrides: Sequence[str]) -> ExperimentConfig:
-    """A copy of an experiment with overrides such as `episode.unroll=50` applied."""
+    """A copy of an experiment with overrides such as `episode.unroll=50` applied.
+
+    A network among them is every task's, also of those that have one of their own.
+    """
     tree = config.to_dict()
+    if any(text.partition(".")[0].strip() == "network" for text in overrides):
+        tree["tasks"] = list(config.task_options)
     positions: Positions = {(): f"experiment {config.name!r}"}
     for text in overrides:
         source.override(tree, positions, text)
@@ -362,7 +402,7 @@ def build_config(
 
 def _check_meaning(config: ExperimentConfig) -> None:
     """What takes more than one value to judge, and needs neither data nor strategy."""
-    for index, options in enumerate(config.tasks):
+    for index, options in enumerate(config.task_options):
         try:
             check_task_options(options)
         except InputError as error:
@@ -370,10 +410,15 @@ def _check_meaning(config: ExperimentConfig) -> None:
     make_measure(config.fitness.measure)
     config.schedule()
     _check_method(config)
-    layers = len(config.network.hidden) + 1
+    depths = sorted({len(hidden) for hidden in config.hidden})
+    if config.rule.per_layer and len(depths) > 1:
+        raise InputError(
+            f"tasks: their networks have {' and '.join(map(str, depths))} hidden layers, but "
+            "with rule.per_layer a genome is for one number of them"
+        )
     if config.genome.init == "backprop" and config.rule.states < 2:
         raise InputError("genome.init: the backprop preset needs at least 2 states, found 1")
-    neutral = neutral_genome(config.rule, layers)
+    neutral = neutral_genome(config.rule, config.layers)
     try:
         neutral.replace(config.genome.values)
     except InputError as error:
@@ -477,6 +522,9 @@ def _walk(location: Sequence[int | str], tree: Any) -> tuple[tuple[str, ...], An
 def _known_keys(path: Sequence[str], schema: type[pydantic.BaseModel]) -> list[str]:
     """The keys that the schema has at a path."""
     model: Any = schema
+    if path[0:1] == ("tasks",) and path[2:3] == ("network",):
+        # A task's own network has the keys of the experiment's.
+        path = path[2:]
     for step in path:
         fields = getattr(model, "model_fields", {})
         if step not in fields:

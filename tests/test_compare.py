@@ -218,7 +218,7 @@ def test_optimizers_are_named_by_their_last_word() -> None:
 def test_tasks_are_compared_one_by_one_on_the_episodes_of_evaluate() -> None:
     problem = Problem(
         rule=RULE,
-        hidden=(8,),
+        hidden=((8,), (8,)),
         tasks=({"name": "digits"}, {"name": "digits", "classes": [0, 1, 2]}),
         spec=EpisodeSpec(unroll=2, batch_size=16, query_batches=1),
         measure="accuracy",

@@ -9,7 +9,9 @@ import pytest
 import yaml
 
 from blur_es.config import ExperimentConfig, load_config, override_config, vary_config
+from blur_es.episode import Phase
 from blur_es.errors import InputError
+from blur_es.fleet.evaluator import EpisodeRange, LocalEvaluator
 from tests.experiments import SMALL
 
 EXPERIMENTS = sorted((Path(__file__).parents[1] / "experiments").glob("*.yaml"))
@@ -103,6 +105,9 @@ BROKEN = [
     ("hidden: [8]", "hidden: 8", ":4: network.hidden: found 8"),
     ("hidden: [8]", "hidden: [-1, 2.5]", "network.hidden.1: found 2.5"),
     ("hidden: [8]", "hiden: [8]", "did you mean 'hidden'"),
+    ("{name: xor}", "{name: xor, network: {hidden: [0]}}", ":5: tasks.0.network.hidden.0: found 0"),
+    ("{name: xor}", "{name: xor, network: {hiden: [8]}}", "hiden: unknown key (did you mean 'hid"),
+    ("{name: xor}", "{name: xor, network: [8]}", ":5: tasks.0.network: found [8], expected"),
     ("[{name: xor}, {name: two_moons}]", "[]", ":5: tasks"),
     ("[{name: xor}, {name: two_moons}]", "xor", ":5: tasks"),
     ("[{name: xor}, {name: two_moons}]", "[{nam: xor}]", ":5: tasks.0"),
@@ -213,3 +218,27 @@ def test_a_grid_of_experiments(tmp_path: Path) -> None:
     assert [point.to_dict() for _, point in vary_config(config, {})] == [config.to_dict()]
     with pytest.raises(InputError, match=r"network.hiden = \[3\]: network.hiden: unknown key"):
         vary_config(config, {"network.hiden": [[3]]})
+
+
+def test_a_task_may_have_a_network_of_its_own(tmp_path: Path) -> None:
+    own = SMALL.replace("{name: xor}", "{name: xor, network: {hidden: [6, 5]}}")
+    config = load(tmp_path, own)
+    assert config.hidden == ((6, 5), (8,))
+    problem = config.problem()
+    assert problem.hidden == config.hidden
+    assert problem.tasks == ({"name": "xor"}, {"name": "two_moons"})
+    assert load(tmp_path, config.to_yaml()).to_dict() == config.to_dict()
+    episodes = LocalEvaluator(problem).episodes(EpisodeRange(Phase.META_TRAINING, 1, 2))
+    assert [episode.sizes for episode in episodes] == [(2, 6, 5, 1)] * 2 + [(2, 8, 1)] * 2
+    assert load(tmp_path, own, "network.hidden=[4]").hidden == ((6, 5), (4,))
+    # A genome that has been found is measured in the network that is asked for.
+    assert override_config(config, ["network.hidden=[4]"]).hidden == ((4,), (4,))
+    assert override_config(config, ["seed=4"]).hidden == config.hidden
+
+
+def test_a_genome_of_every_layer_its_own_is_for_one_depth(tmp_path: Path) -> None:
+    own = SMALL.replace("{name: xor}", "{name: xor, network: {hidden: [6, 5]}}")
+    with pytest.raises(InputError, match="tasks: their networks have 1 and 2 hidden layers"):
+        load(tmp_path, own, "rule.per_layer=true")
+    deep = load(tmp_path, own.replace("hidden: [8]", "hidden: [4, 4]"), "rule.per_layer=true")
+    assert deep.layers == 3

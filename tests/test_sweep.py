@@ -154,6 +154,16 @@ def test_a_point_that_is_no_experiment_is_named(texts: list[str], message: str) 
         points(*texts)
 
 
+def test_a_network_that_varies_is_that_of_all_tasks() -> None:
+    tasks = [{"name": "digits", "network": {"hidden": [5, 4]}}, {"name": "xor"}]
+    own = build_config({**EXPERIMENT, "tasks": tasks})
+    [(_, point)] = points("hidden=9", base=own)
+    assert point.hidden == ((9,), (9,))
+    [(_, point)] = points("unroll=2", base=own)
+    assert point.hidden[0] == (5, 4)
+    assert task_labels(({}, point)) == ["digits, network 5-4", "xor"]
+
+
 def test_tasks_are_told_by_what_does_not_vary() -> None:
     assert task_labels(({}, config())) == ["digits, size 4"]
     assert task_labels(points("size=5")[0]) == ["digits"]

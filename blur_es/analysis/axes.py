@@ -112,8 +112,13 @@ def grid(config: ExperimentConfig, axes: Sequence[Axis]) -> list[Point]:
 
 
 def _apply(config: ExperimentConfig, settings: Mapping[str, Any]) -> ExperimentConfig:
-    """An experiment with settings by key or short name; `tasks.*` is of the tasks that it gets."""
+    """An experiment with settings by key or short name; `tasks.*` is of the tasks that it gets.
+
+    A network that varies is every task's, also of those that have one of their own.
+    """
     plain = {key: value for name, value in settings.items() if "*" not in (key := key_of(name))}
+    if "network.hidden" in plain and "tasks" not in plain:
+        plain = {"tasks": list(config.task_options), **plain}
     [(_, varied)] = vary_config(config, {key: [value] for key, value in plain.items()})
     each = {
         key.replace("*", str(index)): [value]
@@ -131,7 +136,7 @@ def task_labels(point: Point) -> list[str]:
     labels = []
     for index, options in enumerate(config.tasks):
         told = [
-            f"{option} {label(value)}"
+            f"{option} {label(value['hidden'] if option == 'network' else value)}"
             for option, value in options.items()
             if option != "name" and not varied & {f"tasks.*.{option}", f"tasks.{index}.{option}"}
         ]

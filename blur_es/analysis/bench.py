@@ -85,16 +85,16 @@ def load_workload(name: str, data_dir: str | None = None) -> tuple[Workload, Epi
         )
     config = load_config(name)
     with config.located():
-        task = make_task(config.problem().tasks[0], data_dir)
+        task = make_task(config.task_options[0], data_dir)
         workload = Workload(
             config.name,
             config.rule,
-            (task.inputs, *config.network.hidden, task.outputs),
+            (task.inputs, *config.hidden[0], task.outputs),
             config.episode,
         )
         episode = make_episode(
             task,
-            config.network.hidden,
+            config.hidden[0],
             config.rule.states,
             config.episode,
             config.seed,

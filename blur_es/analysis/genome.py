@@ -205,7 +205,10 @@ def analyze_genome(
     unroll = problem.spec.unroll
     steps = steps or LONGER * unroll
     long = dataclasses.replace(
-        problem, tasks=problem.tasks[:1], spec=dataclasses.replace(problem.spec, unroll=steps)
+        problem,
+        tasks=problem.tasks[:1],
+        hidden=problem.hidden[:1],
+        spec=dataclasses.replace(problem.spec, unroll=steps),
     )
     evaluator = LocalEvaluator(long, data_dir)
     lives = evaluator.episodes(EpisodeRange(Phase.TEST, 0, LIVES))
@@ -241,7 +244,7 @@ def _default_problem(genome: Genome) -> Problem:
     """The demo's network and episodes, for a genome that does not say what it is for."""
     return Problem(
         rule=genome.rule,
-        hidden=(64,) * ((genome.layers or 2) - 1),
+        hidden=((64,) * ((genome.layers or 2) - 1),),
         tasks=({"name": "digits"},),
         spec=EpisodeSpec(unroll=15, batch_size=32, query_batches=8),
         measure="accuracy",

@@ -248,15 +248,14 @@ def _cost(genome: Genome, config: ExperimentConfig, episodes: int, data_dir: str
 
     Raises `InputError` where the genome cannot be evaluated.
     """
-    hidden = config.network.hidden
-    if genome.layers not in (None, len(hidden) + 1):
-        raise InputError(
-            f"network.hidden: found {hidden}, but this genome is for {genome.layers} synapse "
-            f"layers; expected {genome.layers - 1} hidden layers"
-        )
     cost = 0
     with config.located():
-        for options in config.tasks:
+        for options, hidden in zip(config.task_options, config.hidden, strict=True):
+            if genome.layers not in (None, len(hidden) + 1):
+                raise InputError(
+                    f"network.hidden: found {list(hidden)}, but this genome is for "
+                    f"{genome.layers} synapse layers; expected {genome.layers - 1} hidden layers"
+                )
             task = _task(json.dumps(options), data_dir)
             sizes = (task.inputs, *hidden, task.outputs)
             synapses = sum(a * b for a, b in itertools.pairwise(sizes))

@@ -111,13 +111,13 @@ class Evaluator(Protocol):
 class Problem:
     """What an evaluation needs to know of an experiment besides the genome: plain data.
 
-    `precision`, `piece` and `gradients` (whether these are asked for) are for the JAX
-    backend; a `piece` of None is what fits the device, but not so much that the `lives` of a
+    `hidden` has the sizes of the hidden layers of each task's network. `precision`, `piece` and
+    `gradients` (whether these are asked for) are for the JAX backend; a `piece` of None is what fits the device, but not so much that the `lives` of a
     generation (genomes times episodes) would not be work for several.
     """
 
     rule: RuleSpec
-    hidden: tuple[int, ...]
+    hidden: tuple[tuple[int, ...], ...]
     tasks: tuple[Mapping[str, Any], ...]
     spec: EpisodeSpec
     measure: str
@@ -236,7 +236,7 @@ class LocalEvaluator:
             task, problem = self.tasks[key.task], self.problem
             self._episodes[key] = make_episode(
                 task,
-                problem.hidden,
+                problem.hidden[key.task],
                 problem.rule.states,
                 phase_spec(problem.spec, task, key.phase, unroll),
                 problem.seed,

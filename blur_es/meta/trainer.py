@@ -61,8 +61,7 @@ def initial_genome(config: ExperimentConfig, run: RunFolder | None = None) -> Ge
     """
     if config.genome.init in PRESETS:
         generator = random_generator(config.seed, Stream.GENOME)
-        layers = len(config.network.hidden) + 1
-        return PRESETS[config.genome.init](config.rule, generator, layers)
+        return PRESETS[config.genome.init](config.rule, generator, config.layers)
     storage, name = open_file(config.genome.init)
     try:
         if run is not None and run.storage.exists(INITIAL):
@@ -234,8 +233,7 @@ class Trainer:
 
     def _fatal(self, error: FatalGenomeError) -> RunError:
         """Keep the genome that kills workers, and say what can be done about it."""
-        layers = len(self.config.network.hidden) + 1
-        genome = Genome.from_vector(self.config.rule, error.vector, layers)
+        genome = Genome.from_vector(self.config.rule, error.vector, self.config.layers)
         write_or_stop(self.run.storage.write, FATAL_GENOME, genome.to_bytes())
         kept = self.run.storage.locate(FATAL_GENOME)
         return RunError(

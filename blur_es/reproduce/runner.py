@@ -263,7 +263,7 @@ def missing_data(result: Result, data_dir: str | None) -> dict[str, str]:
     for training in result.trainings:
         configs = [point.experiment(training.config) for point in result.points]
         for config in (training.config, *configs):
-            for task in config.tasks:
+            for task in config.task_options:
                 if task["name"] not in seen:
                     seen.add(task["name"])
                     try:
