@@ -384,6 +384,29 @@ def backprop_genome(
     return genome.replace(values)
 
 
+def widen_genome(genome: Genome, states: int) -> Genome:
+    """The same rule in more states: the first ones are and do exactly what they did.
+
+    The new states hold values of their own, which no old state takes up; a search that begins
+    here decides what to make of them. Raises `InputError` for fewer states than there are and
+    for a rule that there is not with so many.
+    """
+    old = genome.rule.states
+    if states < old:
+        raise InputError(f"genome: found {old} states, expected {states} or fewer")
+    rule = dataclasses.replace(genome.rule, states=states)
+    fields: dict[str, FloatArray] = {}
+    for spec in genome_fields(rule):
+        given = genome.fields[spec.name]
+        shape = given.shape[:1] * rule.per_layer + spec.shape
+        widened = np.array(np.broadcast_to(spec.neutral, shape))
+        # Neutral transforms are identities: nothing passes from the new states to the old.
+        corner: tuple[Any, ...] = (..., *(slice(old) for _ in spec.shape))
+        widened[corner] = given
+        fields[spec.name] = widened
+    return Genome(rule, fields, genome.provenance)
+
+
 PRESETS: dict[str, Callable[[RuleSpec, np.random.Generator, int | None], Genome]] = {
     "random": random_genome,
     "backprop": backprop_genome,

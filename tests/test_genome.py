@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import zipfile
 from collections.abc import Callable
@@ -22,9 +23,11 @@ from blur_es.genome import (
     genome_fields,
     neutral_genome,
     random_genome,
+    widen_genome,
 )
+from blur_es.inner import make_inner_loop
 from blur_es.rule import RuleSpec
-from tests.helpers import moderate_genome, random_rules
+from tests.helpers import build_rule, make_random_episode, moderate_genome, random_rules
 
 RULE = RuleSpec(states=3, normalize="both", oja="weights", oja_multiplier=True)
 
@@ -196,3 +199,33 @@ def test_wrong_search_spaces(learn: Any, scales: dict[str, float], message: str)
 def test_wrong_values_of_a_field(value: Any) -> None:
     with pytest.raises(InputError, match=r"neuron\.keep"):
         neutral_genome(RULE).replace({"neuron.keep": value})
+
+
+@given(random_rules())
+@settings(max_examples=40, deadline=None, derandomize=True)
+def test_old_states_of_a_widened_genome_do_what_they_did(rule: RuleSpec) -> None:
+    """In the same networks, whatever the rule: the new states are no part of them."""
+    old, new = rule.states, rule.states + 2
+    if old < 2 or build_rule({**rule.to_dict(), "states": new}) is None:
+        return
+    genome = moderate_genome(rule, 2)
+    wide = widen_genome(genome, new)
+    assert wide.rule == dataclasses.replace(rule, states=new)
+    assert wide.layers == genome.layers
+    episode = make_random_episode((3, 4, 2), new)
+    narrow = dataclasses.replace(
+        episode,
+        forward_noise=tuple(noise[..., :old] for noise in episode.forward_noise),
+        backward_noise=tuple(
+            None if noise is None else noise[..., :old] for noise in episode.backward_noise
+        ),
+    )
+    expected = make_inner_loop("numpy", rule).query(genome, narrow)
+    found = make_inner_loop("numpy", wide.rule).query(wide, episode)
+    np.testing.assert_allclose(found[..., :old], expected, rtol=1e-9, atol=1e-12)
+    assert widen_genome(genome, old).sha256 == genome.sha256
+
+
+def test_a_genome_is_not_narrowed() -> None:
+    with pytest.raises(InputError, match="found 3 states, expected 2 or fewer"):
+        widen_genome(neutral_genome(RULE), 2)

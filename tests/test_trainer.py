@@ -17,10 +17,12 @@ from blur_es.config import ExperimentConfig, load_config
 from blur_es.errors import InputError
 from blur_es.fitness import FloatArray
 from blur_es.fleet.evaluator import EpisodeRange, LocalEvaluator
-from blur_es.genome import Genome
+from blur_es.genome import Genome, backprop_genome, widen_genome
+from blur_es.genomes import load_genome
 from blur_es.inner import Evaluation
 from blur_es.meta.selection import FITTEST, LATEST, Archive
 from blur_es.meta.stop import StopReason
+from blur_es.meta.trainer import initial_genome
 from blur_es.run.interrupt import Interrupted, InterruptGuard
 from blur_es.run.store import RunFolder
 from tests.experiments import genome_hash, small, train
@@ -306,3 +308,35 @@ def test_an_interrupt_that_compiled_code_wrapped_is_one_all_the_same() -> None:
         raise SystemError("not ours")
     with pytest.raises(Interrupted), guard.installed(), guard.interruptible():
         wrapped_interrupt()
+
+
+def test_a_search_begins_with_a_genome_that_ships_or_with_one_of_fewer_states(
+    tmp_path: Path,
+) -> None:
+    shipped = load_genome("mnist-2state")
+    config = small(tmp_path, "genome.init=mnist-2state")
+    assert initial_genome(config).sha256 == shipped.sha256
+    wide = small(tmp_path, "genome.init=mnist-2state", "rule.states=4")
+    assert initial_genome(wide).sha256 == widen_genome(shipped, 4).sha256
+    mine = backprop_genome(config.rule)
+    mine.save(tmp_path / "mine.npz")
+    again = small(tmp_path, f"genome.init={tmp_path}/mine.npz", "rule.states=3")
+    assert initial_genome(again).sha256 == widen_genome(mine, 3).sha256
+    train(wide, tmp_path / "run")
+    kept = Genome.load(tmp_path / "run" / "initial.npz")
+    assert kept.sha256 == widen_genome(shipped, 4).sha256
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["genome.init=mnist-4state"], "made for another rule: it differs in states"),
+        (["genome.init=mnist-2state", "rule.states=4", "rule.symmetric=false"], "in symmetric"),
+        (["genome.init=mnist-3state"], r"did you mean 'mnist-[24]state'\?\), no genome that ships"),
+    ],
+)
+def test_a_genome_of_another_rule_is_no_beginning(
+    tmp_path: Path, overrides: list[str], message: str
+) -> None:
+    with pytest.raises(InputError, match=message):
+        initial_genome(small(tmp_path, *overrides))

@@ -112,8 +112,9 @@ class Problem:
     """What an evaluation needs to know of an experiment besides the genome: plain data.
 
     `hidden` has the sizes of the hidden layers of each task's network. `precision`, `piece` and
-    `gradients` (whether these are asked for) are for the JAX backend; a `piece` of None is what fits the device, but not so much that the `lives` of a
-    generation (genomes times episodes) would not be work for several.
+    `gradients` (whether these are asked for) are for the JAX backend; a `piece` of None is what
+    fits the device, but not so much that the `lives` of a generation (genomes times episodes)
+    would not be work for several.
     """
 
     rule: RuleSpec

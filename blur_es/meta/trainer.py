@@ -19,7 +19,8 @@ from blur_es.errors import InputError, RunError, nearest
 from blur_es.files import sha256
 from blur_es.fleet.evaluator import EpisodeRange, Evaluator
 from blur_es.fleet.failures import FatalGenomeError
-from blur_es.genome import PRESETS, Genome, SearchSpace
+from blur_es.genome import PRESETS, Genome, SearchSpace, widen_genome
+from blur_es.genomes import genome_names, load_genome
 from blur_es.inner import PieceTooLargeError
 from blur_es.meta.method import Method, Outcome, make_method
 from blur_es.meta.selection import Archive, Selection, select
@@ -55,28 +56,20 @@ class TrainingResult:
 
 
 def initial_genome(config: ExperimentConfig, run: RunFolder | None = None) -> Genome:
-    """The genome that an experiment begins with: a preset, or a genome file.
+    """The genome that an experiment begins with: a preset, a genome file, or one that ships.
 
-    A run folder keeps a copy of the file: a run goes on where the file is not, or not as it was.
+    One of the same rule with fewer states is widened. A run folder keeps a copy of what was
+    loaded: a run goes on where the file is not, or not as it was.
     """
     if config.genome.init in PRESETS:
         generator = random_generator(config.seed, Stream.GENOME)
         return PRESETS[config.genome.init](config.rule, generator, config.layers)
-    storage, name = open_file(config.genome.init)
-    try:
-        if run is not None and run.storage.exists(INITIAL):
-            storage, name = run.storage, INITIAL
-        elif not storage.exists(name):
-            raise InputError(
-                f"genome.init: {config.genome.init!r} is no preset"
-                f"{nearest(config.genome.init, PRESETS)} and no such file is there; expected one "
-                f"of {', '.join(PRESETS)} or the path or URL of a genome file"
-            )
-    except OSError as error:
-        raise InputError(
-            f"genome.init: {error.filename}: cannot read it: {error.strerror or error}"
-        ) from error
-    loaded = Genome.read(storage, name)
+    loaded = _load_initial(config.genome.init, run)
+    states = config.rule.states
+    # The label is in a state of its own from two states on: one state learns another way.
+    if 2 <= loaded.rule.states < states:
+        with contextlib.suppress(InputError):
+            loaded = widen_genome(loaded, states)
     if loaded.rule != config.rule:
         different = [
             name
@@ -88,6 +81,28 @@ def initial_genome(config: ExperimentConfig, run: RunFolder | None = None) -> Ge
             f"{', '.join(different)}"
         )
     return loaded
+
+
+def _load_initial(init: str, run: RunFolder | None) -> Genome:
+    """The genome of a file or of a name, or the copy of it in a run folder."""
+    storage, name = open_file(init)
+    try:
+        if run is not None and run.storage.exists(INITIAL):
+            storage, name = run.storage, INITIAL
+        elif not storage.exists(name):
+            if init in genome_names():
+                return load_genome(init)
+            known = [*PRESETS, *genome_names()]
+            raise InputError(
+                f"genome.init: {init!r} is no preset{nearest(init, known)}, no genome that ships "
+                f"and no such file is there; expected one of {', '.join(dict.fromkeys(known))} or "
+                "the path or URL of a genome file"
+            )
+    except OSError as error:
+        raise InputError(
+            f"genome.init: {error.filename}: cannot read it: {error.strerror or error}"
+        ) from error
+    return Genome.read(storage, name)
 
 
 def search_space(config: ExperimentConfig, initial: Genome) -> SearchSpace:
