@@ -310,7 +310,8 @@ def _reproduce(options: argparse.Namespace) -> int:
         made.append({"name": result.name, "files": paths})
         if options.json:
             continue
-        print(f"\n{result.name}: {document['title']} (figure {document['figure']})\n")
+        figure = f" (figure {document['figure']})" if document["figure"] else ""
+        print(f"\n{result.name}: {document['title']}{figure}\n")
         print(table_text(document))
         if document["missing"]:
             print(f"\nleft out for lack of data: {', '.join(document['missing'])}")

@@ -62,7 +62,8 @@ def page() -> str:
     ]
     for full in sorted(map(load_result, find_results("all")), key=_order):
         config = full.config
-        lines += ["", f"## Figure {config.figure}: {config.title}"]
+        heading = f"Figure {config.figure}" if config.figure else "Not in the paper"
+        lines += ["", f"## {heading}: {config.title}"]
         both = [found[name] for name in (config.name, f"{config.name}-quick") if name in found]
         if config.name not in found:
             lines += [
@@ -76,9 +77,9 @@ def page() -> str:
 
 
 def _order(result: Any) -> int:
-    """Where a result stands: by the number of its first figure."""
-    match = re.match(r"\d+", result.config.figure)
-    return int(match.group()) if match else 0
+    """Where a result stands: by the number of its first figure, and last if it has none."""
+    match = re.match(r"\d+", result.config.figure or "")
+    return int(match.group()) if match else sys.maxsize
 
 
 def _overview(found: Mapping[str, Document]) -> list[str]:
@@ -89,7 +90,7 @@ def _overview(found: Mapping[str, Document]) -> list[str]:
             f"{found[name]['date']}" if name in found else "not run here"
             for name in (config.name, f"{config.name}-quick")
         ]
-        lines.append(f"| {config.figure} | {config.title} | {states[0]} | {states[1]} |")
+        lines.append(f"| {config.figure or '-'} | {config.title} | {states[0]} | {states[1]} |")
     return lines
 
 

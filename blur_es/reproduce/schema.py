@@ -98,7 +98,7 @@ class ResultConfig(Section):
 
     Attributes:
         name: as `blur-es reproduce` knows it.
-        figure: of the paper.
+        figure: of the paper; None for a result that the paper has not.
         title: what it shows, in a line.
         question: what it is to find out, for the page of results.
         seeds: how many trainings of each kind there are, from seeds 0, 1, ...
@@ -110,7 +110,7 @@ class ResultConfig(Section):
     """
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9_]{0,60}$")
-    figure: str
+    figure: str | None = None
     title: str
     question: str
     seeds: Annotated[Whole, Field(ge=1, le=1000)] = 8
