@@ -21,6 +21,9 @@ from matplotlib.ticker import NullLocator
 from blur_es.report.style import INK, SIGNED, new_axes
 from blur_es.reproduce.results import best_seed
 
+# Width of a letter of the labels below bars, in inches.
+LETTER = 0.062
+
 FloatArray = npt.NDArray[np.float64]
 Document = Mapping[str, Any]
 Labels = dict[str, str]
@@ -162,7 +165,20 @@ def _bars(document: Document) -> Figure:
                     mec=INK,
                     mew=0.8,
                 )
-        axes.set_xticks(range(len(xs)), [_broken(label) for label, _ in xs], fontsize=8)
+        names = [_broken(label) for label, _ in xs]
+        longest = max(len(line) for name in names for line in name.split("\n"))
+        if longest * LETTER < 0.85 * width / len(xs):
+            axes.set_xticks(range(len(xs)), names, fontsize=8)
+        else:
+            labels = [label for label, _ in xs]
+            axes.set_xticks(
+                range(len(xs)),
+                labels,
+                fontsize=8,
+                rotation=35.0,
+                ha="right",
+                rotation_mode="anchor",
+            )
         axes.set_ylim(floor, 1.0)
         if number == 0:
             first = axes
