@@ -49,7 +49,9 @@ class BlurClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     Args:
         genome: the name of one that ships (`blur_es.genomes.genome_names`), the path of a
             genome file, or a `Genome`.
-        hidden_layers: sizes of the hidden layers.
+        hidden_layers: sizes of the hidden layers. A genome learns at depths that it was
+            meta-trained at: `mnist-2state` and `mnist-4state` with one, `mnist-4state-deep`
+            with one to three.
         steps: learning steps of `fit`, each on one batch; None for `epochs` passes over the
             data, but not fewer than 15. Batches are dealt from shuffled data, again and again
             where there are more batches than data.

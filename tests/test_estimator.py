@@ -44,6 +44,17 @@ def test_shipped_genomes_beat_what_gradients_do_in_the_same_passes(name: str) ->
     assert own > max(others)
 
 
+def test_a_genome_that_has_seen_several_depths_learns_at_each() -> None:
+    inputs, labels = load_digits(return_X_y=True)
+    for hidden in ((64,), (64, 64), (64, 64, 64)):
+        deep, shallow = (
+            cross_val_score(BlurClassifier(name, hidden, random_state=0), inputs, labels).mean()
+            for name in ("mnist-4state-deep", "mnist-4state")
+        )
+        assert deep > 0.85
+        assert (shallow > 0.85) == (len(hidden) == 1)
+
+
 def test_one_fit_and_its_parts() -> None:
     inputs, labels = load_digits(return_X_y=True)
     model = BlurClassifier(random_state=3, epochs=4).fit(inputs, labels)
