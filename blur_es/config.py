@@ -356,7 +356,7 @@ def override_config(config: ExperimentConfig, overrides: Sequence[str]) -> Exper
     A network among them is every task's, also of those that have one of their own.
     """
     tree = config.to_dict()
-    if any(text.partition(".")[0].strip() == "network" for text in overrides):
+    if any(re.match(r"\s*network\s*[.=]", text) for text in overrides):
         tree["tasks"] = list(config.task_options)
     positions: Positions = {(): f"experiment {config.name!r}"}
     for text in overrides:

@@ -232,7 +232,8 @@ def test_a_task_may_have_a_network_of_its_own(tmp_path: Path) -> None:
     assert [episode.sizes for episode in episodes] == [(2, 6, 5, 1)] * 2 + [(2, 8, 1)] * 2
     assert load(tmp_path, own, "network.hidden=[4]").hidden == ((6, 5), (4,))
     # A genome that has been found is measured in the network that is asked for.
-    assert override_config(config, ["network.hidden=[4]"]).hidden == ((4,), (4,))
+    for asked in ("network.hidden=[4]", "network={hidden: [4]}"):
+        assert override_config(config, [asked]).hidden == ((4,), (4,))
     assert override_config(config, ["seed=4"]).hidden == config.hidden
 
 

@@ -157,8 +157,9 @@ def test_a_point_that_is_no_experiment_is_named(texts: list[str], message: str) 
 def test_a_network_that_varies_is_that_of_all_tasks() -> None:
     tasks = [{"name": "digits", "network": {"hidden": [5, 4]}}, {"name": "xor"}]
     own = build_config({**EXPERIMENT, "tasks": tasks})
-    [(_, point)] = points("hidden=9", base=own)
-    assert point.hidden == ((9,), (9,))
+    for axis in ("hidden=9", "network={hidden: [9]}"):
+        [(_, point)] = points(axis, base=own)
+        assert point.hidden == ((9,), (9,))
     [(_, point)] = points("unroll=2", base=own)
     assert point.hidden[0] == (5, 4)
     assert task_labels(({}, point)) == ["digits, network 5-4", "xor"]

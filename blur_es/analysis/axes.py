@@ -117,7 +117,7 @@ def _apply(config: ExperimentConfig, settings: Mapping[str, Any]) -> ExperimentC
     A network that varies is every task's, also of those that have one of their own.
     """
     plain = {key: value for name, value in settings.items() if "*" not in (key := key_of(name))}
-    if "network.hidden" in plain and "tasks" not in plain:
+    if plain.keys() & {"network", "network.hidden"} and "tasks" not in plain:
         plain = {"tasks": list(config.task_options), **plain}
     [(_, varied)] = vary_config(config, {key: [value] for key, value in plain.items()})
     each = {
