@@ -89,6 +89,22 @@ def test_rays_own_check_takes_them(
     validate_config(prepare_config(yaml.safe_load(filled(name, tmp_path).read_text())))
 
 
+def test_kubernetes_takes_the_pods() -> None:
+    """Against the schema that Kubernetes publishes, which unknown keys offend too."""
+    import kubernetes_validate
+
+    spec = yaml.safe_load((ROOT / "cluster/kuberay.yaml").read_text())["spec"]
+    groups = [spec["headGroupSpec"], *spec["workerGroupSpecs"]]
+    for group in groups:
+        about = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "of-a-group"}}
+        pod = about | group["template"]
+        for version in ("1.34", "1.37"):
+            kubernetes_validate.validate(pod, version, strict=True)
+        pod["spec"]["containers"][0]["resource"] = {}
+        with pytest.raises(kubernetes_validate.ValidationError, match="'resource' was unexpected"):
+            kubernetes_validate.validate(pod, version, strict=True)
+
+
 def test_versions_are_those_of_the_project() -> None:
     pins = dict(
         line.split("==") for line in (ROOT / "constraints.txt").read_text().splitlines() if line

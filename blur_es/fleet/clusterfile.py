@@ -63,8 +63,9 @@ def _keys(required: Sequence[str], **properties: Any) -> dict[str, Any]:
     }
 
 
-# The operator's own part of a `RayCluster`, as its reference (ray.io/v1) lists it; pods are
-# Kubernetes' to check.
+# The operator's own part of a `RayCluster` (ray.io/v1), key for key as in the custom resource
+# definition that KubeRay publishes (helm-chart/kuberay-operator/crds/ray.io_rayclusters.yaml);
+# pods are Kubernetes' to check.
 RAY_CLUSTER = _keys(
     ["apiVersion", "kind", "metadata", "spec"],
     apiVersion={"const": "ray.io/v1"},
@@ -89,15 +90,19 @@ RAY_CLUSTER = _keys(
             envFrom={"type": "array"},
             volumeMounts={"type": "array"},
         ),
-        authOptions=_keys(["mode"], mode={"enum": ["token", "disabled"]}),
+        authOptions=_keys([], mode={"enum": ["token", "disabled"]}, enableK8sTokenAuth=_FLAG),
         headServiceAnnotations=_TEXTS,
+        ttlSecondsAfterIdle=_COUNT,
+        upgradeStrategy=_keys([], type={"enum": ["Recreate", "None"]}),
         gcsFaultToleranceOptions=_OBJECT,
         headGroupSpec=_keys(
             ["template"],
             template=_POD,
             headService=_OBJECT,
             enableIngress=_FLAG,
+            labels=_TEXTS,
             rayStartParams=_TEXTS,
+            resources=_TEXTS,
             serviceType={"enum": ["ClusterIP", "NodePort", "LoadBalancer", "ExternalName"]},
         ),
         workerGroupSpecs={
@@ -111,7 +116,9 @@ RAY_CLUSTER = _keys(
                 idleTimeoutSeconds=_COUNT,
                 numOfHosts=_COUNT,
                 suspend=_FLAG,
+                labels=_TEXTS,
                 rayStartParams=_TEXTS,
+                resources=_TEXTS,
                 scaleStrategy=_OBJECT,
                 template=_POD,
             ),
