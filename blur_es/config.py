@@ -202,10 +202,13 @@ class AutoscaleConfig(Section):
     Attributes:
         pending: workers that wait for room at a time; they end with the head.
         most: workers in all, of each backend.
+        gpus: JAX workers with a GPU each, also where no GPU is there yet. Without it, JAX
+            workers have GPUs if the cluster has some when the run begins.
     """
 
     pending: Annotated[Whole, Field(ge=1, le=1000)] = 2
     most: Annotated[Whole, Field(ge=1, le=100_000)]
+    gpus: bool = False
 
 
 class FleetConfig(Section):
@@ -219,7 +222,8 @@ class FleetConfig(Section):
         split: JAX workers on the GPUs and Numba workers on the cores at once: the shares of
             the genomes, or `any` for whoever is free, which is not reproducible.
         autoscale: how much more to ask the cluster for; None for nothing.
-        wait_seconds: without a worker that is needed for so long, the run stops.
+        wait_seconds: without a worker that is needed for so long, the run stops; by default
+            after 5 minutes, or 30 with `autoscale`, since machines have to start first.
         on_fatal_genome: `stop` at a genome whose evaluation kills workers, or take it as
             `diverged`, which is not reproducible.
     """
@@ -228,12 +232,18 @@ class FleetConfig(Section):
     cores: Annotated[Whole, Field(ge=1, le=64)] = 1
     split: Literal["any"] | SplitConfig | None = None
     autoscale: AutoscaleConfig | None = None
-    wait_seconds: float = Field(default=300.0, gt=0)
+    wait_seconds: float | None = Field(default=None, gt=0)
     on_fatal_genome: Literal["stop", "diverged"] = "stop"
 
     def shares(self) -> dict[str, float] | Literal["any"] | None:
         """The split as plain values."""
         return self.split.model_dump() if isinstance(self.split, SplitConfig) else self.split
+
+    def patience(self) -> float:
+        """`wait_seconds`, or its default."""
+        if self.wait_seconds is not None:
+            return self.wait_seconds
+        return 300.0 if self.autoscale is None else 1800.0
 
 
 class RunConfig(Section):
@@ -452,6 +462,15 @@ def _check_method(config: ExperimentConfig) -> None:
     if config.fleet.autoscale is not None and config.fleet.workers != "auto":
         raise InputError(
             "fleet.workers: fleet.autoscale.most says how many workers there may be; expected auto"
+        )
+    if (
+        config.fleet.autoscale is not None
+        and config.fleet.autoscale.gpus
+        and config.backend not in ("auto", "jax")
+    ):
+        raise InputError(
+            f"fleet.autoscale.gpus: JAX workers use GPUs, found backend: {config.backend}; "
+            "expected backend: auto or jax"
         )
     if config.fleet.split is not None:
         if config.backend != "auto":

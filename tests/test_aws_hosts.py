@@ -1,8 +1,10 @@
-"""cluster/cpu.yaml from launch to termination: AWS's API is moto's, its machines are namespaces.
+"""cluster/cpu.yaml and gpu.yaml from launch to termination: AWS's API is moto's, its machines are
+namespaces.
 
 `make test-cluster` runs this. The instances are hosts at the addresses that moto hands out. Where
-there is Docker, the image is built and the file's `docker:` section is used as it is; elsewhere
-it is left out, and the packages are those of the tests.
+there is Docker, the image is built and cpu.yaml's `docker:` section is used as it is; elsewhere
+it is left out, and the packages are those of the tests. So it is with gpu.yaml, whose workers are
+given GPUs that are none, and compute with JAX on their processors.
 """
 
 from __future__ import annotations
@@ -26,6 +28,7 @@ pytestmark = [pytest.mark.cluster, pytest.mark.timeout(880)]
 # A laptop that is also AWS, and the machines of the default subnet from its first address on.
 AWS, FIRST = "172.31.0", 3
 TRAIN = "blur-es train experiments/digits.yaml --set meta.compare=false --set meta.generations=60"
+BOTH = "--set fleet.split.jax=0.5 --set fleet.split.numba=0.5"
 INSTANCES = """
 import boto3, json
 print(json.dumps([
@@ -63,14 +66,23 @@ def test_launch_autoscaling_and_termination(place: Hosts, containers: bool) -> N
         with engines.image() as built:
             engines.start(place, "h1", built, first=True)
             engines.start(place, "h2", built, first=False)
-            launch_compute_and_end(place, containers)
+            launch_compute_and_end(place, "cpu.yaml", containers)
     elif not engines.missing():
         pytest.skip("with containers, which are tested here, it is the same and more")
     else:
-        launch_compute_and_end(place, containers)
+        launch_compute_and_end(place, "cpu.yaml", containers)
 
 
-def launch_compute_and_end(place: Hosts, containers: bool) -> None:
+def test_gpus_and_cores_in_one_cluster(place: Hosts) -> None:
+    launch_compute_and_end(place, "gpu.yaml", containers=False)
+
+
+def launch_compute_and_end(place: Hosts, file: str, containers: bool) -> None:
+    types = {"cpu": ("c7a.2xlarge", {"CPU": 1})}
+    if file == "gpu.yaml":
+        types["gpu"] = ("g6.xlarge", {"CPU": 1, "GPU": 1})
+    train = f"{TRAIN} {BOTH}" if file == "gpu.yaml" else TRAIN
+
     def laptop(command: str) -> str:
         return place.run("h0", command, True, {"RAY_AUTH_MODE": "token"}).stdout
 
@@ -93,23 +105,26 @@ def launch_compute_and_end(place: Hosts, containers: bool) -> None:
     ).strip()
     registry = engines.IMAGE.partition("/")[0]
     given = prepared | {"<YOUR-AMI>": image, "<YOUR-REGISTRY>": registry}
-    text = (ROOT / "cluster/cpu.yaml").read_text()
+    text = (ROOT / "cluster" / file).read_text()
     for placeholder, value in given.items():
         text = text.replace(placeholder, value)
     config = yaml.safe_load(text)
     # What an instance has of AWS: its address, its credentials.
     config["file_mounts"]["~/.aws"] = "~/.aws"
     config["provider"] |= {"use_internal_ips": True, "availability_zone": "us-west-2a"}
-    config["available_node_types"]["cpu"] |= {"resources": {"CPU": 1}, "max_workers": 1}
+    for kind, (_, resources) in types.items():
+        config["available_node_types"][kind] |= {"resources": resources, "max_workers": 1}
     if containers:
         assert config["docker"]["image"] == engines.IMAGE
         config["docker"]["pull_before_run"] = False
     else:
         del config["docker"], config["initialization_commands"]
+        for node in config["available_node_types"].values():
+            node.pop("docker", None)
         # The packages of the tests may be where only root can see them.
         config["auth"]["ssh_user"] = "root"
     config["idle_timeout_minutes"] = 0.5
-    filled = place.key.parent / "cpu.yaml"
+    filled = place.key.parent / file
     filled.write_text(yaml.safe_dump(config))
 
     laptop("ray get-auth-token --generate && chmod 600 ~/.ray/auth_token")
@@ -122,14 +137,22 @@ def launch_compute_and_end(place: Hosts, containers: bool) -> None:
         # A small head on demand, and nothing else until somebody asks.
         assert instances() == [("head", "running", "m7i.large", "on-demand")]
 
-        alone = laptop(f"{TRAIN} --local --run-dir /tmp/alone")
-        run = f"{TRAIN} --address auto --run-dir s3://my-blur-es/run --set fleet.autoscale.most=1"
+        if file == "gpu.yaml":
+            alone = laptop(
+                "ray start --head --num-cpus=2 --num-gpus=1 --include-dashboard=false && "
+                f"{train} --address auto --run-dir /tmp/alone; ray stop"
+            )
+        else:
+            alone = laptop(f"{train} --local --run-dir /tmp/alone")
+        run = f"{train} --address auto --run-dir s3://my-blur-es/run --set fleet.autoscale.most=1"
         here = "" if containers else f"cd {ROOT}; "
         log = laptop(f"ray exec {filled} --no-config-cache '{here}{run}'")
-        workers = [each for each in instances() if each[0] == "cpu"]
-        assert workers
+        workers = [each for each in instances() if each[0] != "head"]
+        assert {kind for kind, *_ in workers} == set(types)
         assert set(workers) <= {
-            ("cpu", state, "c7a.2xlarge", "spot") for state in ("running", "terminated")
+            (kind, state, of_type, "spot")
+            for kind, (of_type, _) in types.items()
+            for state in ("running", "terminated")
         }
         genome = re.compile(r"SHA-256 (\w{64})")
         expected, found = genome.search(alone), genome.search(log)
@@ -138,7 +161,7 @@ def launch_compute_and_end(place: Hosts, containers: bool) -> None:
         assert found.group(1) == expected.group(1)
 
         # The demand is gone with the run, and so are the workers soon.
-        wait_for("the end of idle workers", 180, lambda: running("cpu") == 0)
+        wait_for("the end of idle workers", 180, lambda: not any(map(running, types)))
         assert running("head") == 1
     finally:
         laptop(f"ray down {filled} -y")

@@ -360,6 +360,10 @@ def test_auto_is_jax_where_there_is_a_gpu(tmp_path: Path, gpu_ray_address: str) 
         (("meta.method=gradient", "fleet.split=any"), "for JAX workers alone"),
         (("fleet.split=any", "backend=jax"), "expected backend: auto"),
         (("fleet.split={jax: 1, numba: 1}", "fleet.workers=2"), "fleet.workers"),
+        (
+            ("fleet.autoscale={most: 2, gpus: true}", "backend=numba"),
+            "fleet.autoscale.gpus: JAX workers use GPUs, found backend: numba",
+        ),
         (("fleet.split={jax: 1}",), "fleet.split.numba: this key is missing"),
         (("fleet.split={jax: 1, numba: 1, cuda: 1}",), "fleet.split.cuda: unknown key"),
         (("fleet.split={jax: 9, numba: 0.1}",), "of a population of 8"),

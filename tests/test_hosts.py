@@ -160,6 +160,36 @@ def test_a_cluster_from_nothing_to_a_finished_run(place: Hosts) -> None:
         )
 
 
+def test_a_job_is_stopped_as_ray_does_by_itself(place: Hosts) -> None:
+    """It kills what is still there after 3 s; images and cluster files give a job more."""
+    openly = {"RAY_AUTH_MODE": "disabled"}
+
+    def head(command: str) -> str:
+        return place.run("h1", command, True, openly).stdout
+
+    def log(name: str) -> str:
+        return head(f"ray job logs --address {DASHBOARD} {name}")
+
+    def begin(name: str, options: str) -> None:
+        head(
+            f"ray job submit --address {DASHBOARD} --submission-id {name} --no-wait -- bash -c "
+            f"'cd {ROOT} && {TRAIN} --address auto --run-dir /tmp/stopped {options}'"
+        )
+
+    expected = _genome(head(f"{TRAIN} --local --run-dir /tmp/undisturbed"))
+    try:
+        head("ray start --head --num-cpus=2 --object-store-memory=100000000")
+        begin("first", "")
+        wait_for("generations", 120, lambda: re.search(r"generation ([6-9]|\d\d)", log("first")))
+        head(f"ray job stop --address {DASHBOARD} first")
+        assert "the last checkpoint is whole" in log("first")
+        begin("second", "--resume")
+        wait_for("the end", 180, lambda: "SHA-256" in log("second"))
+        assert _genome(log("second")) == expected
+    finally:
+        place.run("h1", "ray stop --force", check=False)
+
+
 def test_a_network_that_is_cut_and_mended(place: Hosts) -> None:
     """Briefly, which Ray sits out, and for so long that Ray gives the machine up."""
     # As the images and the cluster files have it: Ray itself would take a minute.

@@ -223,3 +223,36 @@ def test_an_autoscaler_is_asked_for_a_bounded_number_of_workers(tmp_path: Path) 
             assert len(fleet.roster.joining) == 1
         finally:
             fleet.close()
+
+
+@pytest.mark.parametrize("split", [None, {"jax": 0.5, "numba": 0.5}], ids=["alone", "split"])
+def test_gpus_are_asked_for_before_there_are_any(
+    split: dict[str, float] | None,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr("blur_es.fleet.dispatch.TELL_SECONDS", 2.0)
+    config = small(tmp_path)
+    with make_cluster(num_cpus=1) as cluster:
+        machine = threading.Timer(5, cluster.add, kwargs={"num_cpus": 2, "num_gpus": 1})
+        machine.start()
+        fleet = RayFleet(
+            config.problem(),
+            None,
+            cluster.address,
+            split=split,
+            autoscale=Autoscale(pending=2, most=2, gpus=split is None),
+            wait_seconds=60,
+        )
+        try:
+            machine.join()
+            assert fleet.backends == (("jax", "numba") if split else ("jax",))
+            assert "no jax worker for 2 s; the run stops after 60 s" in caplog.text
+            assert "Nodes in the cluster: 1; workers" in caplog.text
+            population = genomes(config, 4)
+            expected = LocalEvaluator(config.problem()).evaluate(population, TRAINING).fitness
+            found = fleet.evaluate(population, TRAINING).fitness
+            np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4)
+        finally:
+            fleet.close()

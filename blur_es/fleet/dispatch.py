@@ -44,6 +44,8 @@ logger = logging.getLogger(__name__)
 
 # With no worker of some kind for this long, the run stops...
 WAIT_SECONDS = 300.0
+# ...having said so this often...
+TELL_SECONDS = 60.0
 # ...and once there is one of each, a run that begins waits no longer than this for the others.
 GRACE_SECONDS = 30.0
 # How long the head sleeps at most, and while somebody is idle who may repeat what is late.
@@ -174,8 +176,9 @@ class RayFleet:
         self._renewed = float("-inf")
         self._alive: dict[str, int] = {}
         self._unstaffed: dict[tuple[str, ...], float] = {}
+        self._told_waiting = float("-inf")
         self._piece = problem.piece
-        kinds = self._choose_kinds(problem.backend, workers, cores)
+        kinds = self._choose_kinds(problem.backend, workers, cores, autoscale)
         self.telemetry = Telemetry(ray, run)
         self.roster = Roster(ray, problem, kinds, data_dir, run, autoscale, mixed_hardware)
         try:
@@ -307,16 +310,19 @@ class RayFleet:
 
     # The cluster
 
-    def _choose_kinds(self, backend: str, workers: int | None, each: int) -> list[Kind]:
+    def _choose_kinds(
+        self, backend: str, workers: int | None, each: int, autoscale: Autoscale | None
+    ) -> list[Kind]:
         resources = self._ray.cluster_resources()
         gpus, cores = int(resources.get("GPU", 0)), max(1, int(resources.get("CPU", 1)))
         if self._split is None:
+            on_gpu = gpus > 0 or (autoscale is not None and autoscale.gpus)
             if backend == "auto":
-                backend = "jax" if gpus else "numba"
+                backend = "jax" if on_gpu else "numba"
             if backend == "jax":
-                return [Kind(backend, on_gpu=gpus > 0, wanted=workers)]
+                return [Kind(backend, on_gpu=on_gpu, wanted=workers)]
             return [Kind(backend, each, wanted=workers)]
-        if not gpus or cores <= gpus:
+        if autoscale is None and (not gpus or cores <= gpus):
             raise RunError(
                 f"fleet.split: this cluster has {gpus} GPUs and {cores} cores; expected a GPU for "
                 "the JAX workers and cores that are not theirs for the Numba workers"
@@ -367,8 +373,8 @@ class RayFleet:
             missing = [kind for kind in self.roster.kinds if kind not in alive]
             if not missing and (self.workers >= self.roster.target or now - began > GRACE_SECONDS):
                 return
-            if missing and now - began > self._wait_seconds:
-                raise self._nobody(missing[0].backend)
+            if missing:
+                self._go_without(missing[0].backend, began, now)
 
     def _tend(self, now: float) -> None:
         """Follow what the cluster has."""
@@ -390,16 +396,27 @@ class RayFleet:
         for backends in needed:
             if self.roster.alive(backends):
                 self._unstaffed.pop(backends, None)
-            elif now - self._unstaffed.setdefault(backends, now) > self._wait_seconds:
-                raise self._nobody(" or ".join(backends))
+            else:
+                since = self._unstaffed.setdefault(backends, now)
+                self._go_without(" or ".join(backends), since, now)
 
-    def _nobody(self, backend: str) -> RunError:
-        problems = self.roster.problems
-        why = "\n  " + "\n  ".join(problems) if problems else ""
-        return RunError(
-            f"no {backend} worker for {self._wait_seconds:.0f} s (fleet.wait_seconds): does the "
-            f"cluster have free cores or GPUs? `ray status` tells{why}"
-        )
+    def _go_without(self, backend: str, since: float, now: float) -> None:
+        """Say every minute that nobody is there who is needed; stop when that is so for long."""
+        if now - since > self._wait_seconds:
+            problems = self.roster.problems
+            why = "\n  " + "\n  ".join(problems) if problems else ""
+            raise RunError(
+                f"no {backend} worker for {self._wait_seconds:.0f} s (fleet.wait_seconds): does "
+                f"the cluster have free cores or GPUs? `ray status` tells{why}"
+            )
+        if now - max(since, self._told_waiting) > TELL_SECONDS:
+            self._told_waiting = now
+            logger.warning(
+                "no %s worker for %.0f s; the run stops after %.0f s (fleet.wait_seconds). Nodes "
+                "in the cluster: %d; workers on their way: %d",
+                *(backend, now - since, self._wait_seconds),
+                *(len(self.roster.nodes), len(self.roster.joining)),
+            )
 
     def _wait(self, references: list[Any], seconds: float) -> list[Any]:
         """Those of some references that are there, after so many seconds at most."""

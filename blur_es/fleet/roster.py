@@ -52,11 +52,13 @@ _HEAD_RESOURCE = "node:__internal_head__"
 class Autoscale(NamedTuple):
     """How much capacity to ask the cluster's autoscaler for.
 
-    At most `pending` workers of a kind wait for room at a time, until there are `most` of it.
+    At most `pending` workers of a kind wait for room at a time, until there are `most` of it. With
+    `gpus`, JAX workers ask for a GPU each, whatever there is now.
     """
 
     pending: int
     most: int
+    gpus: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
