@@ -219,6 +219,8 @@ def test_a_network_that_is_cut_and_mended(place: Hosts) -> None:
             return place.run("h1", f"cat /tmp/{name}.log").stdout
 
         def begin(name: str) -> None:
+            # There before it is looked at.
+            place.run("h1", f": > /tmp/{name}.log")
             place.start(
                 "h1",
                 f"{train} --address {head} --run-dir /tmp/{name} > /tmp/{name}.log 2>&1",
