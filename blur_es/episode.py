@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from blur_es.errors import InputError
+from blur_es.errors import BlurError, InputError, RunError, users_traceback
 
 if TYPE_CHECKING:
-    from blur_es.tasks.base import Task
+    from blur_es.tasks.base import Samples, Task
 
 # More is a slip of the pen, not an episode that fits into memory.
 MAXIMUM_LENGTH = 1_000_000
@@ -158,13 +158,11 @@ def make_episode(
 
     Inputs are standardised with the mean and the deviation of the episode's own support
     data, one of each for all inputs of an image and one of each per input otherwise.
+
+    Raises `RunError` if the task fails, and `InputError` if what it gives is not what it should
+    be.
     """
-    samples = task.sample(
-        key.phase,
-        spec.unroll * spec.batch_size,
-        spec.query_batches * spec.batch_size,
-        random_generator(seed, Stream.SAMPLES, *key),
-    )
+    samples = _sample(task, spec, seed, key)
     sizes = (task.inputs, *hidden, task.outputs)
     support = _inputs(samples.support_inputs, task, spec.unroll * spec.batch_size)
     query = _inputs(samples.query_inputs, task, spec.query_batches * spec.batch_size)
@@ -183,6 +181,22 @@ def make_episode(
         forward_noise=tuple(forward for forward, _ in noise),
         backward_noise=tuple(backward for _, backward in noise),
     )
+
+
+def _sample(task: Task, spec: EpisodeSpec, seed: int, key: EpisodeKey) -> Samples:
+    """What a task, which may be a user's own, gives for an episode."""
+    from blur_es.tasks.base import Samples
+
+    support, query = spec.unroll * spec.batch_size, spec.query_batches * spec.batch_size
+    generator = random_generator(seed, Stream.SAMPLES, *key)
+    try:
+        return Samples(*task.sample(key.phase, support, query, generator))
+    except (BlurError, MemoryError):
+        raise
+    except Exception as error:
+        raise RunError(
+            f"task {task.name!r}: sample failed: {error!r}\n{users_traceback(error)}"
+        ) from error
 
 
 def standardization(support: Float32Array, pooled: bool) -> tuple[Float32Array, Float32Array]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from blur_es.episode import (
     signed_labels,
     standardization,
 )
-from blur_es.errors import InputError
+from blur_es.errors import InputError, RunError
 from blur_es.tasks import make_task
 
 SPEC = EpisodeSpec(unroll=3, batch_size=10, query_batches=2)
@@ -130,3 +131,29 @@ def test_streams_are_independent() -> None:
 def test_wrong_lengths(field: str, value: Any) -> None:
     with pytest.raises(InputError, match=rf"episode\.{field}: found"):
         EpisodeSpec(**({"unroll": 1, "batch_size": 1, "query_batches": 1} | {field: value}))
+
+
+class OwnTask:
+    """Digits whose `sample` is another."""
+
+    def __init__(self, sample: Callable[..., Any]) -> None:
+        self.sample = sample
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(make_task({"name": "digits"}), name)
+
+
+@pytest.mark.parametrize(
+    ("sample", "error", "said"),
+    [
+        (lambda *_: 1 // 0, RunError, r"'digits': sample failed: ZeroDivisionError(.|\n)*1 // 0"),
+        (lambda *_: 3, RunError, "'digits': sample failed: TypeError"),
+        (lambda *_: ([[1.0]], [0], [[1.0]], [0]), InputError, r"found inputs of shape \(1, 1\)"),
+    ],
+    ids=["raises", "gives no samples", "gives others"],
+)
+def test_a_task_of_ones_own_that_fails(
+    sample: Callable[..., Any], error: type[Exception], said: str
+) -> None:
+    with pytest.raises(error, match=said):
+        make_episode(OwnTask(sample), [5], 3, SPEC, 7, KEY)
