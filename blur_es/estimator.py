@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
@@ -51,7 +52,7 @@ class BlurClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             genome file, or a `Genome`.
         hidden_layers: sizes of the hidden layers. A genome learns at depths that it was
             meta-trained at: `mnist-2state` and `mnist-4state` with one, `mnist-4state-deep`
-            with one to three.
+            with one to three. `fit` warns of others.
         steps: learning steps of `fit`, each on one batch; None for `epochs` passes over the
             data, but not fewer than 15. Batches are dealt from shuffled data, again and again
             where there are more batches than data.
@@ -160,6 +161,7 @@ class BlurClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             raise ValueError(f"y: found one class only ({classes[0]!r}), expected two or more")
         self.classes_ = classes
         self.genome_ = _usable(self.genome)
+        _warn_of_depth(self.genome_, len(self.hidden_layers))
         self._temperature = _temperature(self.genome_)
         self._generator = np.random.default_rng(
             check_random_state(self.random_state).randint(2**31, size=4)
@@ -252,11 +254,30 @@ def _usable(given: str | Path | Genome) -> Genome:
     return Genome(rule, genome.fields, genome.provenance)
 
 
+def _experiment(genome: Genome) -> dict[str, Any]:
+    """What the genome was meta-trained by; empty where it does not say."""
+    experiment = genome.provenance.get("experiment")
+    return experiment if isinstance(experiment, dict) else {}
+
+
 def _temperature(genome: Genome) -> float:
     """That of the cross-entropy that the genome was meta-trained for."""
-    experiment = genome.provenance.get("experiment", {})
-    fitness = experiment.get("fitness", {}) if isinstance(experiment, dict) else {}
-    return float(fitness.get("temperature", TEMPERATURE))
+    return float(_experiment(genome).get("fitness", {}).get("temperature", TEMPERATURE))
+
+
+def _warn_of_depth(genome: Genome, depth: int) -> None:
+    """Say so if the genome was meta-trained at other depths: it may know nothing of this one."""
+    experiment = _experiment(genome)
+    common = experiment.get("network", {})
+    networks = [common | task.get("network", {}) for task in experiment.get("tasks", [])]
+    depths = sorted({len(network["hidden"]) for network in networks if "hidden" in network})
+    if depths and not depths[0] <= depth <= depths[-1]:
+        seen = f"{depths[0]}" if len(depths) == 1 else f"{depths[0]} to {depths[-1]}"
+        warnings.warn(
+            f"hidden_layers: found {depth}, and the genome was meta-trained with {seen}; it may "
+            "not learn there. mnist-4state-deep was meta-trained with 1 to 3",
+            stacklevel=4,
+        )
 
 
 def _is_finite(network: NetworkState) -> bool:

@@ -44,6 +44,20 @@ def test_shipped_genomes_beat_what_gradients_do_in_the_same_passes(name: str) ->
     assert own > max(others)
 
 
+@pytest.mark.parametrize(
+    ("name", "hidden", "seen"),
+    [("mnist-4state", (9, 9), "1"), ("mnist-4state-deep", (9, 9, 9, 9), "1 to 3")],
+)
+def test_other_depths_than_a_genome_has_seen_are_warned_of(
+    name: str, hidden: tuple[int, ...], seen: str
+) -> None:
+    inputs, labels = load_iris(return_X_y=True)
+    with pytest.warns(UserWarning, match=f"found {len(hidden)}, and .* meta-trained with {seen};"):
+        BlurClassifier(name, hidden, random_state=0).fit(inputs, labels)
+
+
+@pytest.mark.filterwarnings("ignore:hidden_layers. found 2, and:UserWarning")
+@pytest.mark.filterwarnings("ignore:hidden_layers. found 3, and:UserWarning")
 def test_a_genome_that_has_seen_several_depths_learns_at_each() -> None:
     inputs, labels = load_digits(return_X_y=True)
     for hidden in ((64,), (64, 64), (64, 64, 64)):
