@@ -256,3 +256,30 @@ def test_gpus_are_asked_for_before_there_are_any(
             np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4)
         finally:
             fleet.close()
+
+
+def test_cores_that_others_took_do_not_keep_a_gpu_idle(tmp_path: Path) -> None:
+    """Numba workers wait for room anywhere, and take the core beside a GPU when its worker dies."""
+    config = small(tmp_path)
+    with make_cluster(num_cpus=0) as cluster:
+        machine = threading.Timer(2, cluster.add, kwargs={"num_cpus": 2, "num_gpus": 1})
+        machine.start()
+        fleet = RayFleet(
+            config.problem(),
+            None,
+            cluster.address,
+            split={"jax": 0.5, "numba": 0.5},
+            autoscale=Autoscale(pending=2, most=6),
+            wait_seconds=60,
+        )
+        try:
+            machine.join()
+            for _ in range(2):
+                for worker in fleet.roster.alive(["jax"]):
+                    fleet.roster.lose(worker)
+                time.sleep(3)
+                # All of the population, so by both backends.
+                fleet.evaluate(genomes(config, 4), TRAINING)
+                assert fleet.roster.alive(["jax"])
+        finally:
+            fleet.close()

@@ -67,8 +67,9 @@ class Kind:
 
     Attributes:
         backend: `jax`, `numba` or `numpy`.
-        cores: it is granted, all on one machine, and computes with.
-        on_gpu: each is granted a GPU.
+        cores: that it computes with, all on one machine.
+        on_gpu: each is granted a GPU, and no core: else whoever took the last core of a machine
+            would keep its GPU idle.
         spare_gpus: cores that go with the GPUs are not theirs.
         wanted: how many; None for as many as there is room for.
     """
@@ -89,7 +90,7 @@ class Kind:
             flags = (os.environ.get("XLA_FLAGS", ""), "--xla_gpu_deterministic_ops=true")
             environment["XLA_FLAGS"] = " ".join(flags).strip()
         return {
-            "num_cpus": self.cores,
+            "num_cpus": self.granted_cores,
             "num_gpus": int(self.on_gpu),
             "max_restarts": 0,
             "runtime_env": {"env_vars": environment},
@@ -98,8 +99,13 @@ class Kind:
     def room(self, resources: dict[str, float]) -> int:
         """How many there is room for in some resources of a node."""
         if self.on_gpu:
-            return min(self.free_cores(resources), int(resources.get("GPU", 0)))
+            return int(resources.get("GPU", 0))
         return self.free_cores(resources) // self.cores
+
+    @property
+    def granted_cores(self) -> int:
+        """Of Ray's accounts."""
+        return 0 if self.on_gpu else self.cores
 
     def free_cores(self, resources: dict[str, float]) -> int:
         """How many cores of a node are for these workers."""
@@ -354,7 +360,7 @@ class Roster:
             free = dict(self._ray.available_resources())
             for worker in self._joining.values():
                 if not worker.placed:
-                    free["CPU"] = free.get("CPU", 0.0) - worker.kind.cores
+                    free["CPU"] = free.get("CPU", 0.0) - worker.kind.granted_cores
                     free["GPU"] = free.get("GPU", 0.0) - worker.kind.on_gpu
             occupied = collections.Counter(worker.node for worker in ours)
             rooms = {
