@@ -16,13 +16,14 @@ is stored in the bucket. `--remove` takes it all away again, except for the buck
 from __future__ import annotations
 
 import argparse
+import ipaddress
 import json
 import sys
 import urllib.request
 from typing import Any
 
 import boto3
-from botocore.exceptions import ClientError
+from botocore.exceptions import BotoCoreError, ClientError
 
 GROUP, HEAD, WORKER = "blur-es", "blur-es-head", "blur-es-worker"
 IMAGE_PARAMETER = (
@@ -59,6 +60,8 @@ def use_bucket(bucket: str) -> list[dict[str, Any]]:
 def start_workers(region: str, account: str) -> list[dict[str, Any]]:
     """What a head may do besides: what Ray's autoscaler calls, in one region."""
     here = {"StringEquals": {"aws:RequestedRegion": region}}
+    # No other instances than those that Ray has started.
+    ours = {"StringLike": {"aws:ResourceTag/ray-cluster-name": "blur-es-*"}}
     return [
         {
             "Effect": "Allow",
@@ -71,17 +74,21 @@ def start_workers(region: str, account: str) -> list[dict[str, Any]]:
                 "ec2:DescribeSubnets",
                 "ec2:DescribeVpcs",
                 "ec2:RunInstances",
-                "ec2:CreateTags",
             ],
             "Resource": "*",
             "Condition": here,
         },
         {
             "Effect": "Allow",
-            "Action": ["ec2:TerminateInstances", "ec2:StopInstances", "ec2:StartInstances"],
+            "Action": "ec2:CreateTags",
             "Resource": "*",
-            # No other instances than those that Ray has started.
-            "Condition": {"StringLike": {"aws:ResourceTag/ray-cluster-name": "blur-es-*"}},
+            "Condition": {"StringEquals": {"ec2:CreateAction": "RunInstances"}},
+        },
+        {
+            "Effect": "Allow",
+            "Action": ["ec2:CreateTags", "ec2:TerminateInstances"],
+            "Resource": "*",
+            "Condition": ours,
         },
         {
             "Effect": "Allow",
@@ -177,7 +184,12 @@ def make_group(ec2: Any, vpc: str, address: str) -> str:
                 "ToPort": 22,
                 "IpRanges": [{"CidrIp": f"{address}/32", "Description": "ssh"}],
             },
-            {"IpProtocol": "-1", "UserIdGroupPairs": [{"GroupId": group}]},
+            {
+                "IpProtocol": "tcp",
+                "FromPort": 0,
+                "ToPort": 65535,
+                "UserIdGroupPairs": [{"GroupId": group, "Description": "Ray"}],
+            },
         ],
     )
     return str(group)
@@ -197,13 +209,21 @@ def remove(session: boto3.Session) -> None:
     if group := find_group(ec2, default_vpc(ec2)):
         ec2.delete_security_group(GroupId=group)
     for name in (HEAD, WORKER):
+        try:
+            policies = iam.list_role_policies(RoleName=name)["PolicyNames"]
+            attached = iam.list_attached_role_policies(RoleName=name)["AttachedPolicies"]
+        except iam.exceptions.NoSuchEntityException:
+            policies, attached = [], []
+        for policy in policies:
+            iam.delete_role_policy(RoleName=name, PolicyName=policy)
+        for policy in attached:
+            iam.detach_role_policy(RoleName=name, PolicyArn=policy["PolicyArn"])
         for call, options in (
             (
                 iam.remove_role_from_instance_profile,
                 {"InstanceProfileName": name, "RoleName": name},
             ),
             (iam.delete_instance_profile, {"InstanceProfileName": name}),
-            (iam.delete_role_policy, {"RoleName": name, "PolicyName": name}),
             (iam.delete_role, {"RoleName": name}),
         ):
             try:
@@ -211,6 +231,15 @@ def remove(session: boto3.Session) -> None:
             except ClientError as error:
                 if error.response["Error"]["Code"] != "NoSuchEntity":
                     raise
+
+
+def ask_address() -> str:
+    """This machine's address, as the world sees it."""
+    try:
+        with urllib.request.urlopen("https://checkip.amazonaws.com", timeout=10) as answer:
+            return str(answer.read().decode().strip())
+    except OSError as error:
+        sys.exit(f"this machine's address could not be asked for ({error}): give it by --address")
 
 
 def main() -> None:
@@ -221,16 +250,27 @@ def main() -> None:
     parser.add_argument("--address", help="where ssh comes from (default: this machine's, asked)")
     parser.add_argument("--remove", action="store_true", help="take everything but the bucket away")
     options = parser.parse_args()
+    if not options.remove and not options.bucket:
+        parser.error("--bucket is needed")
+    # Before anything is changed.
+    if options.address is not None:
+        try:
+            ipaddress.IPv4Address(options.address)
+        except ValueError:
+            parser.error(f"--address: found {options.address}, expected one such as 203.0.113.7")
+    try:
+        prepare(options)
+    except (BotoCoreError, ClientError) as error:
+        sys.exit(f"AWS: {error}")
+
+
+def prepare(options: argparse.Namespace) -> None:
+    """Make all of it, or take it away."""
     session = boto3.Session(region_name=options.region)
     if options.remove:
         remove(session)
         return
-    if not options.bucket:
-        parser.error("--bucket is needed")
-    address = options.address
-    if address is None:
-        with urllib.request.urlopen("https://checkip.amazonaws.com", timeout=10) as answer:
-            address = answer.read().decode().strip()
+    address = options.address or ask_address()
     account = session.client("sts").get_caller_identity()["Account"]
     ec2 = session.client("ec2")
     make_bucket(session, options.bucket)

@@ -34,6 +34,13 @@ with mock_aws():
     asked = ("--bucket", "my-blur-es", "--address")
     prepare(*asked, "203.0.113.9")
     values = prepare(*asked, "203.0.113.7")  # again, from another address
+    for wrong in ("nonsense", "::1", "203.0.113.7/32"):
+        try:
+            prepare(*asked, wrong)
+        except SystemExit as stop:
+            assert stop.code == 2
+        else:
+            raise AssertionError(wrong)
     ec2, iam = boto3.client("ec2", "us-west-2"), boto3.client("iam")
     text = Path("cluster/gpu.yaml").read_text()
     image = ec2.describe_images()["Images"][0]["ImageId"]
@@ -80,11 +87,19 @@ with mock_aws():
         "public": boto3.client("s3").get_public_access_block(Bucket="my-blur-es")[
             "PublicAccessBlockConfiguration"
         ],
+        "head": iam.get_role_policy(RoleName="blur-es-head", PolicyName="blur-es-head")[
+            "PolicyDocument"
+        ]["Statement"],
         "worker": iam.get_role_policy(RoleName="blur-es-worker", PolicyName="blur-es-worker")[
             "PolicyDocument"
         ]["Statement"],
     }
     ec2.terminate_instances(InstanceIds=[i["InstanceId"] for i in instances])
+    # One of the user's own, for a registry, say.
+    own = {"Version": "2012-10-17", "Statement": prepare_aws.use_bucket("another")}
+    iam.put_role_policy(
+        RoleName="blur-es-worker", PolicyName="own", PolicyDocument=json.dumps(own)
+    )
     prepare("--remove")
     prepare("--remove")
     groups = ec2.describe_security_groups()["SecurityGroups"]
@@ -121,11 +136,15 @@ def test_aws_is_asked_for_no_more_than_is_needed(tmp_path: Path) -> None:
     }
     # ssh from one address, nodes among themselves, nothing else.
     assert sorted(found["rules"]) == [
-        ["-1", None, [], [True]],
+        ["tcp", 0, [], [True]],
         ["tcp", 22, ["203.0.113.7/32"], []],
     ]
     assert all(found["public"].values())
     assert {action.partition(":")[0] for each in found["worker"] for action in each["Action"]} == {
         "s3"
     }
+    # What a head does to instances is for one region, or for instances of these clusters.
+    on_instances = [each for each in found["head"] if "ec2:" in str(each["Action"])]
+    assert on_instances
+    assert all(each["Condition"] for each in on_instances)
     assert found["left"] == ["default"]

@@ -5,6 +5,7 @@ Files for Ray's cluster launcher (`ray up FILE`) and `RayCluster`s for the KubeR
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -180,8 +181,8 @@ def _error(path: Path, wrong: Sequence[tuple[int, str]]) -> InputError:
 def _placeholders(text: str) -> Iterator[tuple[int, str]]:
     """Lines with something that is still to be filled in, outside of comments."""
     for number, line in enumerate(text.splitlines(), 1):
-        for name in re.findall(r"<YOUR-[A-Z0-9-]*>", re.sub(r"(^|\s)#.*", "", line)):
-            what = PLACEHOLDERS.get(name, "a value of your own")
+        for name in re.findall(r"<[A-Za-z]\w*(?:-\w+)+>", re.sub(r"(^|\s)#.*", "", line)):
+            what = PLACEHOLDERS.get(name.upper(), "a value of your own")
             yield number, f"{name} is still to be filled in; put here {what}"
 
 
@@ -247,7 +248,8 @@ def _check_launcher(config: dict[str, Any]) -> Wrong:
         if not starts:
             yield (key,), f"{key}: found no `ray start`; without one no node joins"
         for index, command in starts:
-            if "RAY_AUTH_MODE=token" not in command:
+            modes = re.findall(r"RAY_AUTH_MODE=(\S*)", command.partition("ray start")[0])
+            if not modes or modes[-1].strip("'\";") != "token":
                 yield (
                     (key, index),
                     "without RAY_AUTH_MODE=token before `ray start`, whoever reaches the port can "
@@ -270,17 +272,60 @@ def _check_launcher(config: dict[str, Any]) -> Wrong:
             f"head_node_type: found {head!r}{nearest(str(head), types)}; expected one of "
             f"{', '.join(types)}",
         )
+    yield from _check_provider(config["provider"])
     if config["provider"]["type"] == "aws":
         for name, node in types.items():
             yield from _check_aws(("available_node_types", name, "node_config"), node)
+            profile = node["node_config"].get("IamInstanceProfile", {}).get("Name")
+            if profile == "blur-es-head" and not config["cluster_name"].startswith("blur-es-"):
+                yield (
+                    ("cluster_name",),
+                    f"cluster_name: found {config['cluster_name']!r}, expected blur-es-...: the "
+                    f"role {profile} ends instances of such clusters only",
+                )
+
+
+def _check_provider(provider: dict[str, Any]) -> Wrong:
+    from ray.autoscaler._private.providers import _NODE_PROVIDERS
+
+    kind = provider["type"]
+    if kind not in _NODE_PROVIDERS:
+        yield (
+            ("provider", "type"),
+            f"provider.type: found {kind!r}{nearest(kind, _NODE_PROVIDERS)}; expected one of "
+            f"{', '.join(_NODE_PROVIDERS)}",
+        )
+    needed = {"aws": "region", "local": "head_ip"}.get(kind)
+    if needed and not provider.get(needed) and "coordinator_address" not in provider:
+        yield (
+            ("provider",),
+            f"provider: found {', '.join(provider)}; expected {needed} too",
+        )
+    head, workers = provider.get("head_ip"), provider.get("worker_ips") or ()
+    for address in [head, *workers] if kind == "local" else ():
+        try:
+            public = ipaddress.ip_address(str(address)).is_global
+        except ValueError:  # a name
+            continue
+        if public:
+            yield (
+                ("provider", "head_ip" if address == head else "worker_ips"),
+                f"{address} is a public address, and Ray would listen there; use addresses of a "
+                "private network, or of a virtual one that you lay over the public one",
+            )
+    if head in workers:
+        yield (
+            ("provider", "worker_ips"),
+            f"provider.worker_ips: {head} is the head; expected the other machines",
+        )
 
 
 def _check_dashboard(path: Keys, command: str) -> Wrong:
     host = re.search(r"--dashboard-host[= ](\S+)", command)
-    if host and host.group(1).strip("'\"") in ("0.0.0.0", "::"):
+    if host and host.group(1).strip("'\"") not in ("127.0.0.1", "localhost", "::1"):
         yield (
             path,
-            f"--dashboard-host={host.group(1)} opens the dashboard to all networks of the head; "
+            f"--dashboard-host={host.group(1)} opens the dashboard to other machines; "
             "use 127.0.0.1, and `ray dashboard FILE` to reach it through ssh",
         )
 
@@ -292,6 +337,19 @@ def _check_aws(path: Keys, node: dict[str, Any]) -> Wrong:
             path,
             "without SecurityGroupIds, Ray makes a security group that lets everybody try ssh; "
             f"put there {PLACEHOLDERS['<YOUR-SECURITY-GROUP>']}",
+        )
+    for key, group in enumerate(config.get("SecurityGroupIds") or ()):
+        if not str(group).startswith("sg-"):
+            yield (
+                (*path, "SecurityGroupIds", key),
+                f"SecurityGroupIds: found {group!r}; expected "
+                f"{PLACEHOLDERS['<YOUR-SECURITY-GROUP>']}",
+            )
+    image = str(config.get("ImageId", "ami-"))
+    if not image.startswith(("ami-", "resolve:ssm:", "latest_dlami")):
+        yield (
+            (*path, "ImageId"),
+            f"ImageId: found {image!r}; expected {PLACEHOLDERS['<YOUR-AMI>']}",
         )
     try:
         import botocore.session
@@ -339,12 +397,18 @@ def _check_kuberay(cluster: dict[str, Any]) -> Wrong:
             "commands on the cluster; put it under spec",
         )
     head = spec["headGroupSpec"]
-    if head.get("serviceType", "ClusterIP") in ("NodePort", "LoadBalancer"):
-        yield (
-            ("spec", "headGroupSpec", "serviceType"),
-            f"serviceType: {head['serviceType']} opens the head to other networks; use ClusterIP, "
-            "and `kubectl port-forward` to reach it",
-        )
+    service = head.get("headService", {}).get("spec", {})
+    for keys, value in (
+        (("serviceType",), head.get("serviceType")),
+        (("headService", "spec", "type"), service.get("type")),
+        (("enableIngress",), head.get("enableIngress")),
+    ):
+        if value in ("NodePort", "LoadBalancer", True):
+            yield (
+                ("spec", "headGroupSpec", *keys),
+                f"{keys[-1]}: {value} opens the head to other networks; leave it with ClusterIP, "
+                "and use `kubectl port-forward` to reach it",
+            )
     for index, group in enumerate(spec.get("workerGroupSpecs", ())):
         least, most = group.get("minReplicas", 0), group.get("maxReplicas", 2**31 - 1)
         if not least <= group.get("replicas", least) <= most:
