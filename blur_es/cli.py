@@ -761,7 +761,9 @@ def _parser() -> argparse.ArgumentParser:
     fetch = command("fetch", _fetch, "Download a data set, with checksum; a broken one resumes.")
     fetch.add_argument("name", metavar="NAME", help="mnist, fashion_mnist, emnist or omniglot")
     data_dir(fetch)
-    fetch.add_argument("--mirror", metavar="URL", help="download from this address instead")
+    fetch.add_argument(
+        "--mirror", metavar="URL", help="take the files from this folder instead: http(s), s3, ..."
+    )
 
     conformance = command(
         "conformance",

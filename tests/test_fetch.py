@@ -20,6 +20,7 @@ import pytest
 
 from blur_es.episode import Phase, random_generator
 from blur_es.errors import InputError, RunError
+from blur_es.storage import open_storage
 from blur_es.tasks import fetch as fetching
 from blur_es.tasks import make_task
 from blur_es.tasks.fetch import SOURCES, Source, fetch
@@ -296,9 +297,29 @@ def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
 def test_unknown_names_and_mirrors(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"'mnits' \(did you mean 'mnist'\?\)"):
         fetch("mnits", tmp_path)
-    for mirror in ("ftp://example.org", "/srv/mirror", ""):
-        with pytest.raises(InputError, match="expected a URL"):
-            fetch("mnist", tmp_path, mirror=mirror)
+    with pytest.raises(InputError, match="an empty mirror, expected the URL or path"):
+        fetch("mnist", tmp_path, mirror="")
+    with pytest.raises(InputError, match="Protocol not known: nothing"):
+        fetch("mnist", tmp_path, mirror="nothing://bucket/mnist")
+
+
+@pytest.mark.parametrize("kind", ["a folder", "a bucket"])
+def test_from_a_folder_or_a_bucket(kind: str, tmp_path: Path) -> None:
+    mirror = str(tmp_path / "cache") if kind == "a folder" else "memory://data/mnist"
+    data = tmp_path / "data"
+    with pytest.raises(InputError, match=rf"{NAME}: no such file"):
+        fetch("mnist", data, mirror=mirror)
+    open_storage(mirror).write(NAME, PAYLOAD[:-1])
+    with pytest.raises(RunError, match="MD5"):
+        fetch("mnist", data, mirror=mirror)
+    assert names(data) == []
+    open_storage(mirror).write(NAME, PAYLOAD)
+    seen: list[tuple[str, int, int | None]] = []
+    path = fetch("mnist", data, lambda *report: seen.append(report), mirror)[0]
+    assert path.read_bytes() == PAYLOAD
+    assert seen == [(NAME, len(PAYLOAD), len(PAYLOAD))]
+    open_storage(mirror).delete(NAME)
+    assert fetch("mnist", data, mirror=mirror) == [path]
 
 
 def idx_gz(array: np.ndarray[tuple[int, ...], np.dtype[np.uint8]]) -> bytes:

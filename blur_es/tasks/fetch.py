@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import IO, NamedTuple
 
 from blur_es.errors import InputError, RunError, nearest
+from blur_es.storage import open_storage
 from blur_es.tasks.images import EMNIST, data_directory
 
 # Called with a file's name, the bytes that are there and those that it will have, if known.
@@ -93,12 +94,13 @@ def fetch(
         name: one of `SOURCES`.
         data_dir: where data sets are kept, by default `data_directory()`.
         progress: called now and then while a file arrives.
-        mirror: URL of a folder to take the files from instead of the publisher's.
+        mirror: a folder to take the files from instead of the publisher's: its URL, of
+            http(s) or of a store such as `s3://bucket/mnist`, or its path.
 
     Returns the paths of the data set's files.
 
-    Raises `InputError` for an unknown name, a mirror that is no http(s) URL, or a folder
-    that cannot be written to; `RunError` if the network or the server fails, the disk is
+    Raises `InputError` for an unknown name, a mirror whose protocol no package knows, or a
+    folder that cannot be written to; `RunError` if the network or the server fails, the disk is
     full, or a checksum is wrong.
     """
     if name not in SOURCES:
@@ -108,10 +110,8 @@ def fetch(
         )
     source = SOURCES[name]
     base = source.url if mirror is None else mirror
-    if not base.startswith(("http://", "https://")):
-        raise InputError(
-            f"fetch: found mirror {base!r}, expected a URL that begins with http(s)://"
-        )
+    if not base:
+        raise InputError("fetch: found an empty mirror, expected the URL or path of a folder")
     folder = data_directory(data_dir) / name
     with _disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
@@ -123,7 +123,7 @@ def fetch(
     for file_name, md5 in source.md5.items():
         path = folder / file_name
         if _md5(path) != md5:
-            _download(f"{base.rstrip('/')}/{file_name}", path, md5, progress)
+            _download(base, path, md5, progress)
         paths.append(path)
     if not members:
         return paths
@@ -143,10 +143,16 @@ def _md5(path: Path) -> str | None:
     return digest.hexdigest()
 
 
-def _download(url: str, path: Path, md5: str, progress: Progress | None) -> None:
+def _download(base: str, path: Path, md5: str, progress: Progress | None) -> None:
     part = path.with_name(f"{path.name}.part")
+    url = f"{base.rstrip('/')}/{path.name}"
     with _disk_errors(part):
-        _complete(url, part, path.name, progress)
+        if base.startswith(("http://", "https://")):
+            _complete(url, part, path.name, progress)
+        else:
+            part.write_bytes(_from_store(base, path.name))
+            if progress is not None:
+                progress(path.name, part.stat().st_size, part.stat().st_size)
         found = _md5(part)
         if found != md5:
             part.unlink()
@@ -200,6 +206,19 @@ def _complete(url: str, part: Path, name: str, progress: Progress | None) -> Non
             os.fsync(file.fileno())
     if total is not None and have < total:
         raise RunError(_interrupted(url, f"the connection ended after {have} of {total} bytes"))
+
+
+def _from_store(folder: str, name: str) -> bytes:
+    """The content of a file of a folder or of a store that fsspec reaches."""
+    storage = open_storage(folder)
+    try:
+        return storage.read(name)
+    except FileNotFoundError as error:
+        raise InputError(
+            f"{storage.locate(name)}: no such file; expected it there as it was published"
+        ) from error
+    except OSError as error:
+        raise RunError(_interrupted(storage.locate(name), str(error))) from error
 
 
 def _request(url: str, start: int) -> http.client.HTTPResponse | urllib.error.HTTPError:
