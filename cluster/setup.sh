@@ -25,7 +25,7 @@ if ! fits; then
         python3 -c 'import sys; sys.version_info >= (3, 11) or sys.exit("blur_es needs Python 3.11 or newer")'
         python3 -m venv "$environment"
         "$environment/bin/pip" install --quiet --only-binary :all: \
-            --constraint "$checkout/constraints.txt" "$checkout[train,cluster]"
+            --constraint "$checkout/constraints.txt" "${checkout}[train,cluster]"
         fits || { echo "the environment in $environment does not work" >&2; exit 1; }
     fi
 fi
@@ -45,5 +45,6 @@ export RAY_health_check_failure_threshold=3
 ENVIRONMENT
 
 # Compile once, before a worker for every core would do the same at the same time.
+# shellcheck source=/dev/null
 . ~/ray_env
 python3 -c 'from blur_es.fleet.evaluator import canonical_digest; print(canonical_digest("numba"))'
