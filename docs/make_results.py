@@ -109,12 +109,13 @@ def _section(document: Document) -> list[str]:
         f"{machine['processor']} ({machine['cores']} cores, {machine['system']})"
         for machine in document["machines"]
     )
-    versions = "; ".join(
+    packages = {
         f"Python {entry['python']}, "
-        + ", ".join(f"{package} {version}" for package, version in entry["packages"].items())
-        + f", commit {str(entry['commit'])[:12]}"
+        + ", ".join(f"{package} {version}" for package, version in entry["packages"].items()): None
         for entry in document["versions"]
-    )
+    }
+    commits = {str(entry["commit"])[:12]: None for entry in document["versions"]}
+    versions = f"{'; '.join(packages)}, commit {' and '.join(commits)}"
     seeds = document["seeds"]
     seconds = document["seconds"]
     missing = (
