@@ -366,6 +366,24 @@ def test_crop_comes_before_size(options: dict[str, Any], inputs: int, mean: floa
     assert samples.query_inputs.max() == pytest.approx(1) or "size" in options
 
 
+def test_turned_images_are_of_classes_of_their_own() -> None:
+    # A corner that is lit, of which the class says nothing: where it is says the turn.
+    images = np.zeros((12, 3, 3), np.uint8)
+    images[:, 0, 2] = 255
+    split = LabelledImages(images, np.arange(12) % 2, "corners")
+    task = ImageTask("corners", split, split, 2, rotations=4)
+    assert (task.classes, task.outputs, task.test_size) == (8, 8, 48)
+    samples = draw(task, 40, 48, phase=Phase.TEST)
+    assert sorted(samples.query_classes) == sorted(list(range(8)) * 6)
+    for inputs, classes in (samples[:2], samples[2:]):
+        lit = inputs.reshape(-1, 3, 3)
+        corners = [lit[:, 0, 2], lit[:, 0, 0], lit[:, 2, 0], lit[:, 2, 2]]
+        np.testing.assert_array_equal(np.argmax(corners, axis=0), classes // 2)
+    oblong = LabelledImages(images[:, :2], np.arange(12) % 2, "corners")
+    with pytest.raises(InputError, match="of 2 x 3 pixels, expected square ones"):
+        ImageTask("corners", oblong, oblong, 2, rotations=2)
+
+
 def test_pixels_stay_in_the_order_of_the_rows() -> None:
     images = np.tile(np.arange(6, dtype=np.uint8).reshape(1, 2, 3), (12, 1, 1))
     split = LabelledImages(images, np.arange(12) % 2, "ramps")
@@ -393,6 +411,9 @@ def test_pixels_stay_in_the_order_of_the_rows() -> None:
         ({"size": 1.0}, r"found 1\.0"),
         ({"size": True}, "found True"),
         ({"size": "1"}, "found '1'"),
+        ({"rotations": 5}, r"numbers\.rotations: found 5, expected a whole number from 1 to 4"),
+        ({"rotations": True}, "found True"),
+        ({"rotations": 0}, "found 0"),
     ],
 )
 def test_options_of_images_that_do_not_fit(options: dict[str, Any], message: str) -> None:
@@ -618,8 +639,8 @@ def test_the_registry_describes_itself() -> None:
         assert task.description
         assert "\n" not in task.description
     options = {task.name: task.options for task in described}
-    assert options["digits"] == options["mnist"] == ("classes", "crop", "size")
-    assert options["emnist"] == ("split", "classes", "crop", "size")
+    assert options["digits"] == options["mnist"] == ("classes", "crop", "rotations", "size")
+    assert options["emnist"] == ("split", *options["digits"])
     assert options["two_moons"] == ("noise",)
     assert options["xor"] == ()
 
@@ -632,7 +653,7 @@ def test_the_registry_describes_itself() -> None:
         ({"name": ""}, "unknown task ''"),
         ({"name": "digits", "clases": [0, 1]}, r"tasks: digits has no option 'clases' \(did you"),
         ({"name": "xor", "noise": 0.1}, "tasks: xor has no option 'noise'; it has none"),
-        ({"name": "digits", "split": "letters"}, "has classes, crop, size"),
+        ({"name": "digits", "split": "letters"}, "has classes, crop, rotations, size"),
         ({"name": "digits", "size": 9}, r"tasks: digits\.size: found 9, expected .* 1 to 8"),
         ({"name": "digits", "size": None}, r"digits\.size: found nothing"),
         ({"name": "mnist", "size": 29}, r"mnist\.size: found 29, expected .* 1 to 28"),

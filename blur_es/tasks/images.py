@@ -7,6 +7,7 @@ and down-sampling by area. What stays in memory is one float32 array per split.
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -71,6 +72,9 @@ class ImageTask:
         crop: side in pixels of the square that is cut from the centre, before `size`.
         size: side in pixels that images are reduced to, each new pixel the mean of the area
             that it covers.
+        rotations: 1 to 4. An image that is turned by a quarter is of a class of its own, as the
+            field does to have more of them (Santoro et al., 2016): after the classes come
+            those of the first quarter, and so on.
         brightest: the value of a white pixel.
 
     Raises `InputError` for options or data that do not fit.
@@ -86,6 +90,7 @@ class ImageTask:
         classes: Sequence[int] | None = None,
         crop: int | None = None,
         size: int | None = None,
+        rotations: int = 1,
         brightest: int = 255,
     ) -> None:
         for split in (train, test):
@@ -97,7 +102,13 @@ class ImageTask:
                 f"{test.images.shape[2]} pixels, expected {height} x {width} as in {train.origin}"
             )
         check_image_options(
-            name, label_count, min(height, width), classes=classes, crop=crop, size=size
+            name,
+            label_count,
+            min(height, width),
+            classes=classes,
+            crop=crop,
+            size=size,
+            rotations=rotations,
         )
         kept = tuple(range(label_count)) if classes is None else tuple(classes)
         train_rows, train_classes = _select(train, kept, label_count)
@@ -106,17 +117,29 @@ class ImageTask:
         in_validation = _chosen(len(train.labels), VALIDATION_SHARE, _VALIDATION_SPLIT)[train_rows]
 
         self.name = name
-        self.classes = len(kept)
+        self.classes = len(kept) * rotations
         self.outputs = self.classes
         self.pooled_standardization = True
-        self.test_size: int | None = len(test_rows)
+        self.test_size: int | None = len(test_rows) * rotations
+        self._kept = len(kept)
+        self._rotations = rotations
         self._train_classes = train_classes
         self._test_classes = test_classes
         self._train_inputs = _reduce(train.images, train_rows, crop, size, brightest)
         self._test_inputs = _reduce(test.images, test_rows, crop, size, brightest)
         self.inputs: int = self._train_inputs.shape[1]
-        self._training_pool = np.flatnonzero(~in_validation)
-        self._validation_pool = np.flatnonzero(in_validation)
+        if rotations > 1:
+            side = math.isqrt(self.inputs)
+            if side**2 != self.inputs:
+                raise InputError(
+                    f"tasks: {name}.rotations: found images of {height} x {width} pixels, expected "
+                    "square ones; give a crop or a size"
+                )
+            # Where each pixel of an image that is turned so far comes from.
+            pixels = np.arange(self.inputs).reshape(side, side)
+            self._turned = np.stack([np.rot90(pixels, k).reshape(-1) for k in range(rotations)])
+        self._training_pool = self._all_turns(np.flatnonzero(~in_validation))
+        self._validation_pool = self._all_turns(np.flatnonzero(in_validation))
         if len(self._training_pool) < 2 or not len(self._validation_pool):
             raise InputError(
                 f"{train.origin}: {len(train_rows)} rows of the wanted classes are too few to "
@@ -129,24 +152,36 @@ class ImageTask:
     ) -> Samples:
         """Draw rows, none twice as long as there are enough; then from the start again."""
         pool = self._training_pool
-        query_inputs, query_classes = self._train_inputs, self._train_classes
+        query_split = self._train_inputs, self._train_classes
         if phase == Phase.META_TRAINING:
             order = generator.permutation(pool)
             reserved = max(1, min(query, len(order) // QUERY_SHARE))
             pool, query_pool = order[reserved:], order[:reserved]
         elif phase == Phase.TEST:
-            query_inputs, query_classes = self._test_inputs, self._test_classes
-            query_pool = np.arange(len(self._test_classes))
+            query_split = self._test_inputs, self._test_classes
+            query_pool = self._all_turns(np.arange(len(self._test_classes)))
         else:
             query_pool = self._validation_pool
         rows = deal(pool, support, generator)
         query_rows = deal(query_pool, query, generator)
         return Samples(
-            self._train_inputs[rows],
-            self._train_classes[rows],
-            query_inputs[query_rows],
-            query_classes[query_rows],
+            *self._look_up(rows, self._train_inputs, self._train_classes),
+            *self._look_up(query_rows, *query_split),
         )
+
+    def _all_turns(self, rows: RowArray) -> RowArray:
+        """Every row in every turn, as one number: row * rotations + turn."""
+        turns = np.arange(self._rotations)
+        return (rows[:, None] * self._rotations + turns).reshape(-1)
+
+    def _look_up(
+        self, chosen: RowArray, inputs: Float32Array, classes: RowArray
+    ) -> tuple[Float32Array, RowArray]:
+        """Inputs and classes of rows in turns, of a split."""
+        if self._rotations == 1:
+            return inputs[chosen], classes[chosen]
+        rows, turns = chosen // self._rotations, chosen % self._rotations
+        return inputs[rows[:, None], self._turned[turns]], classes[rows] + turns * self._kept
 
 
 def deal(pool: RowArray, count: int, generator: np.random.Generator) -> RowArray:
@@ -189,6 +224,7 @@ def check_image_options(
     classes: Any = None,
     crop: Any = None,
     size: Any = None,
+    rotations: Any = 1,
 ) -> None:
     """Check the options of an `ImageTask` against what is known before any data is read.
 
@@ -206,6 +242,10 @@ def check_image_options(
                 f"{side}, the pixels of a side {after}"
             )
         side = value
+    if isinstance(rotations, bool) or not isinstance(rotations, int) or not 1 <= rotations <= 4:
+        raise InputError(
+            f"tasks: {name}.rotations: found {rotations!r}, expected a whole number from 1 to 4"
+        )
 
 
 def _check_classes(where: str, classes: Any, label_count: int) -> None:
