@@ -82,6 +82,8 @@ def launch_compute_and_end(place: Hosts, file: str, containers: bool) -> None:
     if file == "gpu.yaml":
         types["gpu"] = ("g6.xlarge", {"CPU": 1, "GPU": 1})
     train = f"{TRAIN} {BOTH}" if file == "gpu.yaml" else TRAIN
+    # Beside a GPU there is a core, which one Numba worker takes; the second needs a machine.
+    most = len(types)
 
     def laptop(command: str) -> str:
         return place.run("h0", command, True, {"RAY_AUTH_MODE": "token"}).stdout
@@ -144,7 +146,8 @@ def launch_compute_and_end(place: Hosts, file: str, containers: bool) -> None:
             )
         else:
             alone = laptop(f"{train} --local --run-dir /tmp/alone")
-        run = f"{train} --address auto --run-dir s3://my-blur-es/run --set fleet.autoscale.most=1"
+        run = f"{train} --address auto --run-dir s3://my-blur-es/run"
+        run += f" --set fleet.autoscale.most={most}"
         here = "" if containers else f"cd {ROOT}; "
         log = laptop(f"ray exec {filled} --no-config-cache '{here}{run}'")
         workers = [each for each in instances() if each[0] != "head"]
