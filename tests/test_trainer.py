@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import shutil
@@ -101,6 +102,30 @@ def test_interrupted_and_resumed_equals_undisturbed(
     assert checkpoint is not None
     # Whatever `checkpoint_every` says, an interruption loses no whole generation.
     assert checkpoint.generation == generation - 1
+    assert genome_hash(train(config, tmp_path / "run", resume=True)) == hash_of(undisturbed)
+    lines = RunFolder(tmp_path / "run").metrics.read()
+    assert [line["generation"] for line in lines] == [1, 2, 3, 4, 5, 6]
+
+
+@pytest.mark.parametrize("every", [1, 4])
+def test_a_generation_whose_metrics_are_interrupted_is_done_again(
+    tmp_path: Path, undisturbed: Path, every: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its checkpoint would be there, and its line of metrics missing for ever."""
+    config = small(tmp_path, f"run.checkpoint_every={every}")
+    reports = itertools.count(1)
+
+    def report(evaluator: LocalEvaluator, head_seconds: float) -> dict[str, object]:
+        if next(reports) == 3:
+            raise Interrupted
+        return {}
+
+    with monkeypatch.context() as patch:
+        patch.setattr(LocalEvaluator, "report", report)
+        assert train(config, tmp_path / "run").reason is StopReason.INTERRUPTED
+    checkpoint, _ = RunFolder(tmp_path / "run").checkpoints.latest()
+    assert checkpoint is not None
+    assert checkpoint.generation == 2
     assert genome_hash(train(config, tmp_path / "run", resume=True)) == hash_of(undisturbed)
     lines = RunFolder(tmp_path / "run").metrics.read()
     assert [line["generation"] for line in lines] == [1, 2, 3, 4, 5, 6]

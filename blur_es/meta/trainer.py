@@ -352,11 +352,13 @@ class Trainer:
             while (reason := stop_reason(self.progress, meta)) is None:
                 try:
                     with self._guard.interruptible():
-                        metrics = self._generation()
+                        checkpoint, metrics = self._generation()
                 except PieceTooLargeError as error:
                     self._halve_piece(error.piece)
                     continue
+                # In this order, and where no signal comes between: a checkpoint has its metrics.
                 write_or_stop(self.run.metrics.append, metrics)
+                self._checkpoint = checkpoint
                 self._watch(metrics)
                 due = self.progress.generation % self.config.run.checkpoint_every == 0
                 if due or stop_reason(self.progress, meta) is not None:
@@ -364,8 +366,8 @@ class Trainer:
                 line.update(self.progress.generation, self._progress_text(metrics))
         return reason
 
-    def _generation(self) -> dict[str, Any]:
-        """One generation; leaves its checkpoint in `self._checkpoint` and returns metrics."""
+    def _generation(self) -> tuple[Checkpoint, dict[str, Any]]:
+        """One generation: its checkpoint and its metrics."""
         began = time.perf_counter()
         generation = self.progress.generation + 1
         chosen = self._begin_stage(generation)
@@ -386,9 +388,8 @@ class Trainer:
         progress.note(summary["best"], summary["median"])
         ended = time.perf_counter()
         progress.seconds += ended - began
-        # Only now is the generation done: an interruption before this line undoes nothing.
         self.progress = progress
-        self._checkpoint = self._make_checkpoint()
+        checkpoint = self._make_checkpoint()
         norms = [each.gradient_norm for each in outcomes if each.gradient_norm is not None]
         if norms and not all(norms) and not self._warned:
             self._warned = True
@@ -398,7 +399,7 @@ class Trainer:
                 "first (meta.curriculum) or a lower learning rate may help"
             )
         head_seconds = ended - began - evaluated
-        return {
+        return checkpoint, {
             "generation": generation,
             "unroll": self.schedule.unroll(generation),
             "evaluations": progress.evaluations,
