@@ -49,10 +49,10 @@ class BlurClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     Args:
         genome: the name of one that ships (`blur_es.genomes.genome_names`), the path of a
-            genome file, or a `Genome`.
+            genome file, or a `Genome`. For many more classes than ten, `mnist-4state-wide`.
         hidden_layers: sizes of the hidden layers. A genome learns at depths that it was
-            meta-trained at: `mnist-2state` and `mnist-4state` with one, `mnist-4state-deep`
-            with one to three. `fit` warns of others.
+            meta-trained at: `mnist-4state-deep` with one to three, the others that ship with
+            one. `fit` warns of others.
         steps: learning steps of `fit`, each on one batch; None for `epochs` passes over the
             data, but not fewer than 15. Batches are dealt from shuffled data, again and again
             where there are more batches than data.

@@ -69,6 +69,18 @@ def test_a_genome_that_has_seen_several_depths_learns_at_each() -> None:
         assert (shallow > 0.85) == (len(hidden) == 1)
 
 
+def test_a_genome_that_has_seen_many_classes_learns_them() -> None:
+    inputs, labels = load_digits(return_X_y=True)
+    turns = [np.rot90(inputs.reshape(-1, 8, 8), k, axes=(1, 2)).reshape(-1, 64) for k in range(3)]
+    both = np.concatenate(turns), np.concatenate([labels + 10 * k for k in range(3)])
+    wide, ten = (
+        cross_val_score(BlurClassifier(name, random_state=0), *both).mean()
+        for name in ("mnist-4state-wide", "mnist-4state")
+    )
+    assert wide > 0.8
+    assert wide > ten + 0.1
+
+
 def test_one_fit_and_its_parts() -> None:
     inputs, labels = load_digits(return_X_y=True)
     model = BlurClassifier(random_state=3, epochs=4).fit(inputs, labels)
