@@ -15,7 +15,7 @@ from blur_es.errors import InputError, nearest
 
 Activation = Literal["identity", "tanh", "relu", "relu_tanh", "sigmoid", "sigmoid_with_grad"]
 BackwardUpdate = Literal["additive", "multiplicative", "multiplicative_second_state", "replace"]
-Feedback = Literal["label", "squared_error_gradient", "replace"]
+Feedback = Literal["label", "standardized_label", "squared_error_gradient", "replace"]
 Oja = Literal["none", "activations", "weights"]
 Saturation = Literal["none", "exp_update"]
 Passes = Literal["none", "forward", "backward", "both"]
@@ -43,8 +43,10 @@ class RuleSpec:
         reset_neurons: neurons start every step at 0.
         supervised_every: only every n-th step sees labels, from step 0.
         feedback: what is written into the last layer after the forward pass: the label in
-            state 1 (`label`), the gradient of the squared error in state 1
-            (`squared_error_gradient`, k = 2), or the label in state 0 (`replace`, k = 1).
+            state 1 (`label`); the same less its mean and over its deviation over equally
+            frequent classes, whose number it then does not betray (`standardized_label`); the
+            gradient of the squared error in state 1 (`squared_error_gradient`, k = 2); or the
+            label in state 0 (`replace`, k = 1).
         forward_synapse_update: synapses are also updated after the forward pass, with a
             part of the genome of its own, before any label is seen.
         forward_pre_states: the synapse update sees the lower layer as it was at the end of
@@ -194,9 +196,9 @@ def _refusals(rule: RuleSpec) -> list[tuple[str, bool]]:
             not 1 <= rule.states <= MAXIMUM_STATES,
         ),
         (
-            "rule.feedback: 'label' writes the label into state 1 and so needs at least 2 "
-            "states; with 1 state use feedback: replace",
-            rule.feedback == "label" and rule.states < 2,
+            f"rule.feedback: '{rule.feedback}' writes the label into state 1 and so needs at "
+            "least 2 states; with 1 state use feedback: replace",
+            rule.feedback in ("label", "standardized_label") and rule.states < 2,
         ),
         (
             "rule.feedback: 'replace' would lose the prediction in state 0 for nothing where "

@@ -77,7 +77,7 @@ OPTIONS: dict[str, tuple[Any, ...]] = {
     "single_state": (False, True),
     "reset_neurons": (True, False),
     "supervised_every": (1, 2),
-    "feedback": ("label", "squared_error_gradient", "replace"),
+    "feedback": ("label", "standardized_label", "squared_error_gradient", "replace"),
     "forward_synapse_update": (False, True),
     "forward_pre_states": (False, True),
     "oja": ("none", "activations", "weights"),
@@ -141,7 +141,9 @@ def _fitting(options: dict[str, Any]) -> dict[str, Any]:
     k = options["states"]
     if k == 1:
         options["feedback"] = "replace"
-    elif options["feedback"] == "replace" or k != 2:
+    elif options["feedback"] == "replace" or (
+        k != 2 and options["feedback"] == "squared_error_gradient"
+    ):
         options["feedback"] = "label"
     if k != 2:
         for name in ("forward_activation", "last_activation"):

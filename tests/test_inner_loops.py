@@ -18,7 +18,7 @@ from blur_es.errors import InputError
 from blur_es.fitness import make_measure
 from blur_es.genome import Genome, backprop_genome, random_genome
 from blur_es.inner import make_inner_loop
-from blur_es.inner.base import InnerLoop, NetworkState
+from blur_es.inner.base import InnerLoop, NetworkState, written_labels
 from blur_es.inner.jax_loop import JaxInnerLoop
 from blur_es.inner.numba_loop import NumbaInnerLoop
 from blur_es.inner.numpy_loop import NumpyInnerLoop
@@ -66,6 +66,41 @@ def nudged(episode: Episode, seed: int) -> Episode:
             None if noise is None else nudge(noise) for noise in episode.backward_noise
         ),
     )
+
+
+@pytest.mark.parametrize("make_loop", [*LOOPS, JaxInnerLoop])
+@pytest.mark.parametrize(
+    ("classes", "right", "wrong"),
+    [(1, 1.0, -1.0), (2, 1.0, -1.0), (5, 2.0, -0.5), (10, 3.0, -1 / 3)],
+)
+def test_standardised_labels_are_plain_ones_of_other_values(
+    make_loop: Callable[[RuleSpec], InnerLoop], classes: int, right: float, wrong: float
+) -> None:
+    standardized = RuleSpec(states=3, feedback="standardized_label", normalize="both")
+    plain = dataclasses.replace(standardized, feedback="label")
+    genome = moderate_genome(standardized, 2, seed=1)
+    episode = make_random_episode((4, 6, classes), 3, unroll=3, seed=2)
+    values = np.where(episode.support_labels > 0, right, wrong).astype(np.float32)
+    equals = zip(
+        trajectory(make_loop(standardized), genome, episode),
+        trajectory(
+            make_loop(plain),
+            dataclasses.replace(genome, rule=plain),
+            dataclasses.replace(episode, support_labels=values),
+        ),
+        strict=True,
+    )
+    for found, expected in equals:
+        np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("classes", [1, 2, 3, 10, 47])
+def test_standardised_labels_have_mean_0_and_deviation_1(classes: int) -> None:
+    labels = 2.0 * np.eye(classes) - 1.0 if classes > 1 else np.array([[1.0], [-1.0]])
+    written = written_labels(RuleSpec(feedback="standardized_label"), labels)
+    np.testing.assert_allclose(written.mean(axis=0), 0, atol=1e-12)
+    np.testing.assert_allclose(written.std(axis=0), 1)
+    assert written_labels(RuleSpec(), labels) is labels
 
 
 def assert_numba_follows_numpy(rule: RuleSpec, sizes: tuple[int, ...], seed: int) -> None:

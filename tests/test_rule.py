@@ -20,6 +20,7 @@ from blur_es.rule import RuleSpec
         ({"states": True}, "rule.states: found True, expected a whole number"),
         ({"states": 2.0}, "rule.states: found 2.0, expected a whole number"),
         ({"states": 1}, "rule.feedback: 'label' .* needs at least 2 states"),
+        ({"states": 1, "feedback": "standardized_label"}, "'standardized_label' .* 2 states"),
         ({"states": 2, "feedback": "replace"}, "rule.feedback: 'replace'"),
         ({"states": 3, "feedback": "squared_error_gradient"}, "exactly 2 states"),
         ({"states": 3, "forward_activation": "sigmoid_with_grad"}, "needs 2 states"),

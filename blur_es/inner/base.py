@@ -8,8 +8,9 @@ genomes share a call.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Iterator, Sequence
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, TypeVar, cast, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +23,9 @@ from blur_es.rule import RuleSpec
 
 FloatArray = npt.NDArray[np.floating[Any]]
 BoolArray = npt.NDArray[np.bool_]
+
+# NumPy's or JAX's: what takes it gives the same.
+LabelArray = TypeVar("LabelArray", bound=Any)
 
 # Of the large products of the JAX backend: see `blur_es.inner.jax_equations.Equations`.
 Precision = Literal["float32", "tf32", "bfloat16"]
@@ -227,6 +231,20 @@ def check_fit(
                 f"network: its neurons hold {held} rows and are not reset; the episode's "
                 f"batches have {rows}"
             )
+
+
+def written_labels(rule: RuleSpec, labels: LabelArray) -> LabelArray:
+    """Labels (..., n_L), +1 and -1, as the feedback writes them; NumPy's or JAX's array.
+
+    Standardised ones have mean 0 and deviation 1 over equally frequent classes, as one output for
+    two classes has anyway. Plain ones have a mean of 2/n_L - 1: the more classes, the less a
+    label tells them apart, and a rule learned with ten of them does not learn with forty.
+    """
+    outputs = labels.shape[-1]
+    if rule.feedback != "standardized_label" or outputs == 1:
+        return labels
+    mean, deviation = 2.0 / outputs - 1.0, 2.0 * math.sqrt(outputs - 1.0) / outputs
+    return cast(LabelArray, (labels - mean) / deviation)
 
 
 def layer_field(genome: Genome, name: str, layer: int) -> FloatArray:

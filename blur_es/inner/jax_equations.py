@@ -24,6 +24,7 @@ from blur_es.inner.base import (
     STATISTICS_BATCHES,
     SYNAPSE_EPSILON,
     Precision,
+    written_labels,
 )
 from blur_es.rule import RuleSpec
 
@@ -220,6 +221,7 @@ class Equations:
 
     def _feedback(self, prediction: jax.Array, labels: jax.Array) -> jax.Array:
         """The last layer with the labels (B, n_L) in it (RULE section 2, point 7)."""
+        labels = written_labels(self.rule, labels)
         if self.rule.feedback == "replace":
             return labels[None]
         second = labels

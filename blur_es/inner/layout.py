@@ -68,6 +68,7 @@ _BACKWARD_UPDATES = {
 }
 _FEEDBACKS = {
     "label": LABEL,
+    "standardized_label": LABEL,  # `Data.labels` are those that are written
     "squared_error_gradient": SQUARED_ERROR_GRADIENT,
     "replace": REPLACE_LABEL,
 }
@@ -98,7 +99,7 @@ class Shape(NamedTuple):
 
 
 class Data(NamedTuple):
-    """An episode: inputs and labels row by row, and what all genomes have in common.
+    """An episode: inputs and labels as written row by row, and what all genomes have in common.
 
     `first` holds the products of the first support batch with the first layer's unscaled
     initial synapses (planes, B, n_1): all genomes begin with multiples of them.

@@ -26,6 +26,7 @@ from blur_es.inner.base import (
     arranged_noise,
     check_fit,
     score,
+    written_labels,
 )
 from blur_es.inner.compiling import compile_lock, compiled, entry, lighter_optimization
 from blur_es.inner.layout import Float32Array, IntArray, Parameters
@@ -311,7 +312,7 @@ class _Network:
 
         return at.Data(
             support=at.flat(episode.support_inputs),
-            labels=at.flat(episode.support_labels),
+            labels=at.flat(written_labels(self.rule, episode.support_labels)),
             queries=at.flat(episode.query_inputs),
             forward_noise=self._synapses(forward),
             backward_noise=self._synapses(behind),

@@ -26,6 +26,7 @@ from blur_es.inner.base import (
     initial_synapses,
     layer_field,
     score,
+    written_labels,
 )
 from blur_es.rule import RuleSpec
 
@@ -279,14 +280,15 @@ def forward_pass(
 def feedback(rule: RuleSpec, prediction: FloatArray, labels: FloatArray) -> FloatArray:
     """The last layer with the label in it (RULE section 2, point 7)."""
     result = np.zeros_like(prediction)
+    labels = written_labels(rule, labels)
     if rule.feedback == "replace":
         result[..., 0] = labels
         return result
     result[..., 0] = prediction[..., 0]
-    if rule.feedback == "label":
-        result[..., 1] = labels
-    else:
+    if rule.feedback == "squared_error_gradient":
         result[..., 1] = (prediction[..., 0] - labels) * prediction[..., 1]
+    else:
+        result[..., 1] = labels
     return result
 
 

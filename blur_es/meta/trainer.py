@@ -58,8 +58,9 @@ class TrainingResult:
 def initial_genome(config: ExperimentConfig, run: RunFolder | None = None) -> Genome:
     """The genome that an experiment begins with: a preset, a genome file, or one that ships.
 
-    One of the same rule with fewer states is widened. A run folder keeps a copy of what was
-    loaded: a run goes on where the file is not, or not as it was.
+    One of the same rule with fewer states is widened, and one that learned with plain labels may
+    go on with standardised ones. A run folder keeps a copy of what was loaded: a run goes on
+    where the file is not, or not as it was.
     """
     if config.genome.init in PRESETS:
         generator = random_generator(config.seed, Stream.GENOME)
@@ -70,6 +71,10 @@ def initial_genome(config: ExperimentConfig, run: RunFolder | None = None) -> Ge
     if 2 <= loaded.rule.states < states:
         with contextlib.suppress(InputError):
             loaded = widen_genome(loaded, states)
+    # It has the same fields, and is not far from what it was.
+    if loaded.rule.feedback == "label" and config.rule.feedback == "standardized_label":
+        rule = dataclasses.replace(loaded.rule, feedback="standardized_label")
+        loaded = dataclasses.replace(loaded, rule=rule)
     if loaded.rule != config.rule:
         different = [
             name
