@@ -16,6 +16,7 @@ import numpy.typing as npt
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.neighbors import KNeighborsClassifier
 
 from blur_es.episode import EpisodeKey, EpisodeSpec, Phase, make_episode, random_generator
 from blur_es.errors import InputError, RunError
@@ -47,7 +48,13 @@ def test_the_registry_has_the_functions_of_the_figure() -> None:
     assert META_TRAINING == ("xor", "and", "two_moons", "circles", "small_circles")
     assert META_VALIDATION == ("pie_slice", "blobs", "cross", "triangle")
     assert set(TOY_FUNCTIONS) == {*META_TRAINING, *META_VALIDATION, "or", "nand"}
-    assert set(task_names()) == {*TOY_FUNCTIONS, *IMAGE_NAMES, "omniglot", "image_folders"}
+    assert set(task_names()) == {
+        *TOY_FUNCTIONS,
+        *IMAGE_NAMES,
+        "omniglot",
+        "image_folders",
+        "tables",
+    }
 
 
 @pytest.mark.parametrize("name", TOY_FUNCTIONS)
@@ -158,6 +165,38 @@ def test_blobs_are_shared_by_support_and_query_but_not_by_episodes() -> None:
 def test_a_noise_that_is_none(noise: Any) -> None:
     with pytest.raises(InputError, match=r"two_moons\.noise: found .* expected a"):
         check_task_options({"name": "two_moons", "noise": noise})
+
+
+# Tables
+
+
+def test_tables_are_shared_by_support_and_query_but_not_by_episodes() -> None:
+    task = make_task({"name": "tables", "inputs": 12, "classes": 3})
+    assert isinstance(task, Task)
+    assert (task.inputs, task.classes, task.outputs, task.test_size) == (12, 3, 3, None)
+    assert not task.pooled_standardization
+    samples = draw(task, 4000, 1000)
+    assert samples.support_inputs.shape == (4000, 12)
+    assert samples.query_inputs.shape == (1000, 12)
+    assert np.bincount(samples.support_classes) == pytest.approx([4000 / 3] * 3, rel=0.05)
+
+    def nearest_neighbour(support: Samples, query: Samples) -> float:
+        model = KNeighborsClassifier(1).fit(support.support_inputs, support.support_classes)
+        return float(model.score(query.query_inputs, query.query_classes))
+
+    assert nearest_neighbour(samples, samples) > 0.85
+    assert nearest_neighbour(samples, draw(task, 10, 1000, key=1)) < 0.6
+    again = draw(task, 4000, 1000)
+    np.testing.assert_array_equal(again.query_inputs, samples.query_inputs)
+
+
+def test_classes_of_a_table_lie_as_far_apart_as_asked() -> None:
+    def score(separation: float) -> float:
+        samples = draw(make_task({"name": "tables", "separation": separation}), 2000, 1000)
+        model = KNeighborsClassifier(5).fit(samples.support_inputs, samples.support_classes)
+        return float(model.score(samples.query_inputs, samples.query_classes))
+
+    assert score(0.5) < score(1.0) < score(2.0)
 
 
 # Reducing images
@@ -663,6 +702,14 @@ def test_the_registry_describes_itself() -> None:
         ({"name": "emnist", "split": "letter"}, r"did you mean 'letters'\?\), expected one of"),
         ({"name": "emnist", "split": 3}, r"emnist\.split: found 3"),
         ({"name": "emnist", "split": ["letters"]}, r"emnist\.split: found \['letters'\]"),
+        ({"name": "tables", "inputs": 3}, r"tables\.inputs: found 3, expected .* 4 to"),
+        ({"name": "tables", "inputs": 8.0}, r"tables\.inputs: found 8\.0, expected a whole"),
+        ({"name": "tables", "classes": 1}, r"tables\.classes: found 1, expected .* 2 to"),
+        ({"name": "tables", "classes": True}, r"tables\.classes: found True"),
+        ({"name": "tables", "inputs": 6, "classes": 5}, "expected at most 4, or more inputs"),
+        ({"name": "tables", "separation": 0}, r"tables\.separation: found 0, expected a finite"),
+        ({"name": "tables", "separation": float("nan")}, "expected a finite number above 0"),
+        ({"name": "tables", "separation": "far"}, "found 'far', expected a number"),
         ({"name": 3}, "expected a mapping with the task's name"),
         ({"classes": [0, 1]}, "expected a mapping with the task's name"),
         ({}, "expected a mapping with the task's name"),
@@ -687,6 +734,7 @@ def test_right_options_are_right_without_data(tmp_path: Path) -> None:
         {"name": "emnist", "split": "byclass", "classes": [61, 0]},
         {"name": "emnist", "split": "letters", "crop": 24, "size": 24},
         {"name": "two_moons", "noise": 0},
+        {"name": "tables", "inputs": 6, "classes": 4, "separation": 2},
         {"name": "package_that_is_not_here.module:Task.create", "anything": None},
     ):
         check_task_options(options)

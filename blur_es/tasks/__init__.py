@@ -1,4 +1,4 @@
-"""Tasks: what is learned in an episode. Toy functions, image data sets, and a user's own.
+"""Tasks: what is learned in an episode. Images, tables, toy functions, and a user's own.
 
 A task is asked for by its options as they stand in an experiment, for example
 `{"name": "mnist", "size": 14, "classes": [0, 1, 2]}`. A name with a colon is the import
@@ -41,6 +41,7 @@ from blur_es.tasks.images import (
     load_digits_task,
     load_idx_task,
 )
+from blur_es.tasks.tables import TABLE_OPTIONS, TableTask, check_table_options
 from blur_es.tasks.toy import TOY_FUNCTIONS, make_toy_task
 
 __all__ = [
@@ -140,6 +141,12 @@ _REGISTRY: dict[str, _Entry] = {
         FOLDER_OPTIONS,
         functools.partial(check_folder_options, "image_folders"),
         lambda _, **options: load_folder_task(**options),
+    ),
+    "tables": _Entry(
+        "rows of numbers in clusters, another table in every episode",
+        TABLE_OPTIONS,
+        check_table_options,
+        lambda _, **options: TableTask(**options),
     ),
     **{name: _toy(name) for name in TOY_FUNCTIONS},
 }
