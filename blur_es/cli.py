@@ -147,16 +147,19 @@ def _evaluate(options: argparse.Namespace) -> int:
     with config.located():
         evaluator = LocalEvaluator(config.problem(training=False), options.data_dir)
         scores = evaluate_genome(genome, evaluator, episodes)
+    names = task_labels(({}, config))
     if options.json:
         content = {
             "genome_sha256": genome.sha256,
             "seed": config.seed,
             "fitness_measure": config.fitness.measure,
-            "tasks": [score.to_json() for score in scores],
+            "tasks": [
+                {"label": name, **score.to_json()}
+                for name, score in zip(names, scores, strict=True)
+            ],
         }
         print(json.dumps(content))
         return 0
-    names = task_labels(({}, config))
     width = max(map(len, names))
     for name, score in zip(names, scores, strict=True):
         print(

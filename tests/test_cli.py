@@ -176,6 +176,10 @@ def test_evaluate_a_run_and_a_genome_file(
         found.append(json.loads(capsys.readouterr().out))
     assert found[0] == found[1]
     assert [score["task"] for score in found[0]["tasks"]] == ["xor", "two_moons"]
+    sizes = ["--set", "tasks=[{name: digits, size: 4}, {name: digits, size: 8}]"]
+    assert main(["evaluate", str(run_dir), "--json", "--episodes", "1", *sizes]) == 0
+    labels = [score["label"] for score in json.loads(capsys.readouterr().out)["tasks"]]
+    assert labels == ["digits, size 4", "digits, size 8"]
     for score in found[0]["tasks"]:
         assert score["episodes"] == 3
         assert 0.0 <= score["test_accuracy"] <= 1.0
