@@ -225,6 +225,7 @@ def _sweep(
 
 
 def _compare(options: argparse.Namespace) -> int:
+    from blur_es.analysis.axes import task_labels
     from blur_es.analysis.compare import LEARNING_RATES, compare_on_tasks, optimizer_names
     from blur_es.experiment import load_subject_for
     from blur_es.fleet.evaluator import LocalEvaluator
@@ -248,6 +249,7 @@ def _compare(options: argparse.Namespace) -> int:
         comparisons = compare_on_tasks(
             genome,
             evaluator,
+            task_labels(({}, config)),
             options.episodes or config.meta.test_episodes,
             "numpy" if config.backend == "numpy" else "numba",
             optimizers,

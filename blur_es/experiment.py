@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from blur_es.analysis.axes import task_labels
 from blur_es.analysis.compare import Comparison, compare_on_tasks
 from blur_es.analysis.genome import GenomeAnalysis, Progress, analyze_genome
 from blur_es.config import ExperimentConfig, build_config, load_config, override_config
@@ -216,7 +217,8 @@ def _compare(
     say("comparing with tuned optimisers on test episodes")
     # One life at a time, of many lengths: compiling each for an accelerator would not pay.
     backend = "numpy" if config.backend == "numpy" else "numba"
-    return compare_on_tasks(genome, local, config.meta.test_episodes, backend)
+    labels = task_labels(({}, config))
+    return compare_on_tasks(genome, local, labels, config.meta.test_episodes, backend)
 
 
 def load_subject(location: str | Path) -> tuple[Genome, ExperimentConfig | None]:
@@ -279,6 +281,8 @@ def load_subject_for(
         )
     elif overrides:
         config = override_config(config, overrides)
+    if any(override.partition("=")[0].partition(".")[0] == "rule" for override in overrides):
+        raise InputError("--set: a genome is measured with its own rule; leave `rule` out")
     changes: dict[str, Any] = {"rule": genome.rule}
     if seed is not None:
         changes["seed"] = seed

@@ -43,8 +43,8 @@ class RuleSpec:
         reset_neurons: neurons start every step at 0.
         supervised_every: only every n-th step sees labels, from step 0.
         feedback: what is written into the last layer after the forward pass: the label in
-            state 1 (`label`); the same less its mean and over its deviation over equally
-            frequent classes, whose number it then does not betray (`standardized_label`); the
+            state 1 (`label`); the same scaled to mean 0 and deviation 1 over equally frequent
+            classes, so that neither depends on how many there are (`standardized_label`); the
             gradient of the squared error in state 1 (`squared_error_gradient`, k = 2); or the
             label in state 0 (`replace`, k = 1).
         forward_synapse_update: synapses are also updated after the forward pass, with a

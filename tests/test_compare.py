@@ -227,13 +227,13 @@ def test_tasks_are_compared_one_by_one_on_the_episodes_of_evaluate() -> None:
         backend="numpy",
     )
     evaluator = LocalEvaluator(problem)
-    comparisons = compare_on_tasks(make_genome(), evaluator, 2, "numba")
+    comparisons = compare_on_tasks(make_genome(), evaluator, ["all", "three"], 2, "numba")
+    assert [comparison.task for comparison in comparisons] == ["all", "three"]
     assert [comparison.sizes for comparison in comparisons] == [(64, 8, 10), (64, 8, 3)]
     for comparison, score in zip(
         comparisons, evaluate_genome(make_genome(), evaluator, 2), strict=True
     ):
         learned = next(c for c in comparison.contestants if c.is_learned)
-        assert comparison.task == score.task
         assert learned.mean == pytest.approx(score.test_accuracy)
         assert learned.std == pytest.approx(score.test_accuracy_std)
         assert len(comparison.contestants) == 7
@@ -264,7 +264,7 @@ def test_compare_writes_what_it_prints(here: Path, capsys: pytest.CaptureFixture
     content = json.loads((here / "out/comparison.json").read_text())
     assert content["experiment"]["name"] == "small"
     comparisons = [Comparison.from_json(each) for each in content["comparisons"]]
-    assert [comparison.task for comparison in comparisons] == ["digits", "xor"]
+    assert [comparison.task for comparison in comparisons] == ["digits, size 2", "xor"]
     for comparison in comparisons:
         assert {contestant.name for contestant in comparison.contestants} == {
             *(LEARNED_RULE, "sgd + nesterov", "sgd + nesterov, normalised"),

@@ -190,6 +190,13 @@ def test_tables_are_shared_by_support_and_query_but_not_by_episodes() -> None:
     np.testing.assert_array_equal(again.query_inputs, samples.query_inputs)
 
 
+def test_a_table_of_fewer_rows_than_clusters_is_refused() -> None:
+    task = make_task({"name": "tables", "classes": 8})
+    assert set(draw(task, 15, 1).support_classes) <= set(range(8))
+    with pytest.raises(InputError, match="found 15 rows in an episode, expected 16 or more"):
+        draw(task, 14, 1)
+
+
 def test_classes_of_a_table_lie_as_far_apart_as_asked() -> None:
     def score(separation: float) -> float:
         samples = draw(make_task({"name": "tables", "separation": separation}), 2000, 1000)
@@ -706,7 +713,7 @@ def test_the_registry_describes_itself() -> None:
         ({"name": "tables", "inputs": 8.0}, r"tables\.inputs: found 8\.0, expected a whole"),
         ({"name": "tables", "classes": 1}, r"tables\.classes: found 1, expected .* 2 to"),
         ({"name": "tables", "classes": True}, r"tables\.classes: found True"),
-        ({"name": "tables", "inputs": 6, "classes": 5}, "expected at most 4, or more inputs"),
+        ({"name": "tables", "inputs": 6, "classes": 5}, "2 to 4, as many as 6 inputs can tell"),
         ({"name": "tables", "separation": 0}, r"tables\.separation: found 0, expected a finite"),
         ({"name": "tables", "separation": float("nan")}, "expected a finite number above 0"),
         ({"name": "tables", "separation": "far"}, "found 'far', expected a number"),

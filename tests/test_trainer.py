@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import json
 import os
@@ -338,10 +339,10 @@ def test_an_interrupt_that_compiled_code_wrapped_is_one_all_the_same() -> None:
 def test_a_search_begins_with_a_genome_that_ships_or_with_one_of_fewer_states(
     tmp_path: Path,
 ) -> None:
-    shipped = load_genome("mnist-2state")
-    config = small(tmp_path, "genome.init=mnist-2state")
+    shipped = load_genome("mnist-2state-es")
+    config = small(tmp_path, "genome.init=mnist-2state-es")
     assert initial_genome(config).sha256 == shipped.sha256
-    wide = small(tmp_path, "genome.init=mnist-2state", "rule.states=4")
+    wide = small(tmp_path, "genome.init=mnist-2state-es", "rule.states=4")
     assert initial_genome(wide).sha256 == widen_genome(shipped, 4).sha256
     mine = backprop_genome(config.rule)
     mine.save(tmp_path / "mine.npz")
@@ -355,13 +356,25 @@ def test_a_search_begins_with_a_genome_that_ships_or_with_one_of_fewer_states(
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["genome.init=mnist-4state"], "made for another rule: it differs in states"),
-        (["genome.init=mnist-2state", "rule.states=4", "rule.symmetric=false"], "in symmetric"),
+        (["genome.init=mnist-4state-es"], "made for another rule: it differs in states"),
+        (["genome.init=mnist-2state-es", "rule.states=4", "rule.symmetric=false"], "in symmetric"),
+        (["genome.init=standard.npz"], "in feedback"),
         (["genome.init=mnist-3state"], r"did you mean 'mnist-[24]state'\?\), no genome that ships"),
     ],
 )
 def test_a_genome_of_another_rule_is_no_beginning(
-    tmp_path: Path, overrides: list[str], message: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, overrides: list[str], message: str
 ) -> None:
+    monkeypatch.chdir(tmp_path)
+    rule = load_genome("mnist-2state-es").rule
+    backprop_genome(dataclasses.replace(rule, feedback="standardized_label")).save("standard.npz")
     with pytest.raises(InputError, match=message):
         initial_genome(small(tmp_path, *overrides))
+
+
+def test_a_genome_goes_on_with_standardised_labels(tmp_path: Path) -> None:
+    shipped = load_genome("mnist-2state-es")
+    config = small(tmp_path, "genome.init=mnist-2state-es", "rule.feedback=standardized_label")
+    initial = initial_genome(config)
+    assert initial.rule == config.rule
+    np.testing.assert_array_equal(initial.vector, shipped.vector)

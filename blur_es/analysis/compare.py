@@ -256,6 +256,7 @@ class Comparison:
 def compare_on_tasks(
     genome: Genome,
     evaluator: LocalEvaluator,
+    labels: Sequence[str],
     test_episodes: int,
     backend: str,
     optimizers: Sequence[str] = USUAL_OPPONENTS,
@@ -263,20 +264,20 @@ def compare_on_tasks(
 ) -> list[Comparison]:
     """One comparison for each of an evaluator's tasks, on `test_episodes` episodes of each.
 
-    The genome learns on a backend, whichever the evaluator's is. The test episodes are those
-    of `evaluate_genome`. `optimizers` are names in `LEARNING_RATES`. Raises `InputError` as
-    the evaluator's tasks do.
+    `labels` are what the tasks are called, as several may be of one name. The genome learns on a
+    backend, whichever the evaluator's is. The test episodes are those of `evaluate_genome`.
+    `optimizers` are names in `LEARNING_RATES`. Raises `InputError` as the evaluator's tasks do.
     """
     rates = {optimizer: LEARNING_RATES[optimizer] for optimizer in optimizers}
     loop = make_inner_loop(backend, genome.rule)
     comparisons = []
-    for index, task in enumerate(evaluator.tasks):
+    for index, label in enumerate(labels):
         tuning, test = (
             evaluator.episodes(EpisodeRange(phase, 0, count))[index * count : (index + 1) * count]
             for phase, count in ((Phase.TUNING, TUNING_EPISODES), (Phase.TEST, test_episodes))
         )
-        show = functools.partial(progress, task.name)
-        comparisons.append(compare(genome, loop, tuning, test, task.name, rates, show))
+        show = functools.partial(progress, label)
+        comparisons.append(compare(genome, loop, tuning, test, label, rates, show))
     return comparisons
 
 

@@ -237,8 +237,8 @@ def written_labels(rule: RuleSpec, labels: LabelArray) -> LabelArray:
     """Labels (..., n_L), +1 and -1, as the feedback writes them; NumPy's or JAX's array.
 
     Standardised ones have mean 0 and deviation 1 over equally frequent classes, as one output for
-    two classes has anyway. Plain ones have a mean of 2/n_L - 1: the more classes, the less a
-    label tells them apart, and a rule learned with ten of them does not learn with forty.
+    two classes has anyway. Plain ones have mean 2/n_L - 1 and deviation 2 √(n_L - 1)/n_L: what a
+    rule has learned with ten classes does not fit forty.
     """
     outputs = labels.shape[-1]
     if rule.feedback != "standardized_label" or outputs == 1:

@@ -99,7 +99,7 @@ class Shape(NamedTuple):
 
 
 class Data(NamedTuple):
-    """An episode: inputs and labels as written row by row, and what all genomes have in common.
+    """An episode: inputs, labels as the feedback writes them, and what all genomes share.
 
     `first` holds the products of the first support batch with the first layer's unscaled
     initial synapses (planes, B, n_1): all genomes begin with multiples of them.

@@ -280,7 +280,7 @@ def forward_pass(
 def feedback(rule: RuleSpec, prediction: FloatArray, labels: FloatArray) -> FloatArray:
     """The last layer with the label in it (RULE section 2, point 7)."""
     result = np.zeros_like(prediction)
-    labels = written_labels(rule, labels)
+    labels = written_labels(rule, labels.astype(prediction.dtype))
     if rule.feedback == "replace":
         result[..., 0] = labels
         return result

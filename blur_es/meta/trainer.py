@@ -71,7 +71,7 @@ def initial_genome(config: ExperimentConfig, run: RunFolder | None = None) -> Ge
     if 2 <= loaded.rule.states < states:
         with contextlib.suppress(InputError):
             loaded = widen_genome(loaded, states)
-    # It has the same fields, and is not far from what it was.
+    # The fields are the same and the label is in the same state: a good place to begin.
     if loaded.rule.feedback == "label" and config.rule.feedback == "standardized_label":
         rule = dataclasses.replace(loaded.rule, feedback="standardized_label")
         loaded = dataclasses.replace(loaded, rule=rule)

@@ -27,9 +27,9 @@ _BACKWARD_UPDATES = {
 _FEEDBACK = {
     "label": "The label, +1 or -1, is written into state 1 of the last layer, beside the "
     "prediction in state 0. No error is computed and nothing is differentiated.",
-    "standardized_label": "The label, less its mean and over its deviation over the classes, is "
-    "written into state 1 of the last layer, beside the prediction in state 0. No error is "
-    "computed and nothing is differentiated.",
+    "standardized_label": "The label, scaled to mean 0 and deviation 1 over equally frequent "
+    "classes, is written into state 1 of the last layer, beside the prediction in state 0. No "
+    "error is computed and nothing is differentiated.",
     "squared_error_gradient": "The gradient of the squared error is written into state 1 of the "
     "last layer, beside the prediction in state 0.",
     "replace": "The label, +1 or -1, takes the place of the prediction in the last layer. No "

@@ -19,8 +19,11 @@ from blur_es.tasks.base import Samples
 DEFAULT_INPUTS = 20
 DEFAULT_CLASSES = 4
 DEFAULT_SEPARATION = 1.5
-MAXIMUM_INPUTS = 10_000
 CLUSTERS_PER_CLASS = 2
+LABEL_NOISE = 0.01
+
+# Every cluster has a matrix of its own of half as many rows and columns.
+MAXIMUM_INPUTS = 1000
 
 TABLE_OPTIONS = ("inputs", "classes", "separation")
 
@@ -28,14 +31,16 @@ TABLE_OPTIONS = ("inputs", "classes", "separation")
 class TableTask:
     """Tables as a task; see `blur_es.tasks.base.Task` for its attributes.
 
-    Half of the inputs tell the classes apart, a quarter are sums of those, a quarter are noise.
-    It has no splits: no two episodes share a table.
+    Of the inputs half tell the classes apart, a quarter are weighted sums of those, and the
+    rest are noise. A label in a hundred is drawn at random. There are no splits: every episode
+    has a table of its own.
 
     Args:
-        inputs: number of inputs, 4 or more.
+        inputs: number of inputs, 4 to `MAXIMUM_INPUTS`.
         classes: number of classes, 2 or more; of two clusters each.
-        separation: how far clusters lie apart, more than 0: half the side of the cube whose
-            corners they lie around, in their deviations.
+        separation: more than 0, half the side of the cube whose corners the clusters lie around.
+            They are normal, of deviation 1, and then stretched and turned at random, the further
+            the more inputs there are.
 
     Raises `InputError` for options that do not fit, or more clusters than the cube has corners.
     """
@@ -58,9 +63,18 @@ class TableTask:
     def sample(
         self, phase: Phase, support: int, query: int, generator: np.random.Generator
     ) -> Samples:
-        """Draw a table and its rows; the phase matters only through the generator's key."""
-        from sklearn.datasets import make_classification
+        """Draw a table and its rows; the phase matters only through the generator's key.
 
+        Raises `InputError` for fewer rows than clusters.
+        """
+        from sklearn.datasets import make_classification  # takes a second to import
+
+        clusters = CLUSTERS_PER_CLASS * self.classes
+        if support + query < clusters:
+            raise InputError(
+                f"tasks: tables: found {support + query} rows in an episode, expected {clusters} "
+                f"or more, one for each cluster of {self.classes} classes"
+            )
         inputs, classes = make_classification(
             support + query,
             self.inputs,
@@ -69,7 +83,8 @@ class TableTask:
             n_classes=self.classes,
             n_clusters_per_class=CLUSTERS_PER_CLASS,
             class_sep=self._separation,
-            random_state=int(generator.integers(2**32)),
+            flip_y=LABEL_NOISE,
+            random_state=np.random.RandomState(generator.bit_generator),
         )
         return Samples(inputs[:support], classes[:support], inputs[support:], classes[support:])
 
@@ -80,22 +95,24 @@ def check_table_options(
     separation: Any = DEFAULT_SEPARATION,
 ) -> None:
     """Raise `InputError` for options of `TableTask` that do not fit."""
-    for name, value, least in (("inputs", inputs, 4), ("classes", classes, 2)):
-        whole = isinstance(value, int) and not isinstance(value, bool)
-        if not whole or not least <= value <= MAXIMUM_INPUTS:
-            raise InputError(
-                f"tasks: tables.{name}: found {value!r}, expected a whole number, {least} to "
-                f"{MAXIMUM_INPUTS}"
-            )
+    if not _is_whole(inputs) or not 4 <= inputs <= MAXIMUM_INPUTS:
+        raise InputError(
+            f"tasks: tables.inputs: found {inputs!r}, expected a whole number, 4 to "
+            f"{MAXIMUM_INPUTS}"
+        )
+    most = 2 ** (inputs // 2) // CLUSTERS_PER_CLASS
+    if not _is_whole(classes) or not 2 <= classes <= most:
+        raise InputError(
+            f"tasks: tables.classes: found {classes!r}, expected a whole number, 2 to {most}, as "
+            f"many as {inputs} inputs can tell apart"
+        )
     if isinstance(separation, bool) or not isinstance(separation, int | float):
         raise InputError(f"tasks: tables.separation: found {separation!r}, expected a number")
     if not 0.0 < separation < math.inf:
         raise InputError(
             f"tasks: tables.separation: found {separation}, expected a finite number above 0"
         )
-    if CLUSTERS_PER_CLASS * classes > 2 ** (inputs // 2):
-        raise InputError(
-            f"tasks: tables.classes: {classes} classes of {CLUSTERS_PER_CLASS} clusters are more "
-            f"than {inputs} inputs can tell apart; expected at most "
-            f"{2 ** (inputs // 2) // CLUSTERS_PER_CLASS}, or more inputs"
-        )
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
