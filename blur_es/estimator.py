@@ -49,7 +49,7 @@ class BlurClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     Args:
         genome: the name of one that ships (`blur_es.genomes.genome_names`), the path of a
-            genome file, or a `Genome`. For many more classes than ten, `mnist-4state-wide`.
+            genome file, or a `Genome`.
         hidden_layers: sizes of the hidden layers. A genome learns at depths that it was
             meta-trained at: `mnist-4state-deep` with one to three, the others that ship with
             one. `fit` warns of others.

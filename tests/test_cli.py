@@ -194,6 +194,15 @@ def test_evaluate_elsewhere(run_dir: Path, capsys: pytest.CaptureFixture[str]) -
     assert content["seed"] == 9
 
 
+@pytest.mark.parametrize("override", ["rule.feedback=label", "rule={states: 2}"])
+def test_a_genome_is_measured_with_its_own_rule(
+    run_dir: Path, capsys: pytest.CaptureFixture[str], override: str
+) -> None:
+    for command in ("evaluate", "compare"):
+        assert main([command, str(run_dir), "--set", override]) == 2
+        assert "measured with its own rule; leave `rule` out" in capsys.readouterr().err
+
+
 def test_evaluate_agrees_with_the_comparison(
     run_dir: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -30,11 +31,20 @@ def test_scikit_learn_accepts_it(estimator: Any, check: Any) -> None:
     check(estimator)
 
 
+SHIPPED = [name for name in genome_names() if name != "backprop"]
+
+
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
-@pytest.mark.parametrize("name", [n for n in genome_names() if n != "backprop"])
-def test_shipped_genomes_beat_what_gradients_do_in_the_same_passes(name: str) -> None:
-    inputs, labels = load_digits(return_X_y=True)
-    few = {"max_iter": 1, "random_state": 0}
+@pytest.mark.parametrize(
+    ("name", "load", "passes"),
+    # The 15 steps of 128 rows are 16 passes over the part of iris that is learned from.
+    [*[(name, load_digits, 1) for name in SHIPPED], ("mnist-4state", load_iris, 16)],
+)
+def test_shipped_genomes_beat_what_gradients_do_in_the_same_passes(
+    name: str, load: Callable[..., Any], passes: int
+) -> None:
+    inputs, labels = load(return_X_y=True)
+    few = {"max_iter": passes, "random_state": 0}
     opponents = [
         make_pipeline(StandardScaler(), SGDClassifier(tol=None, **few)),
         make_pipeline(StandardScaler(), MLPClassifier((128,), **few)),
@@ -73,12 +83,12 @@ def test_a_genome_that_has_seen_many_classes_learns_them() -> None:
     inputs, labels = load_digits(return_X_y=True)
     turns = [np.rot90(inputs.reshape(-1, 8, 8), k, axes=(1, 2)).reshape(-1, 64) for k in range(3)]
     both = np.concatenate(turns), np.concatenate([labels + 10 * k for k in range(3)])
-    wide, ten = (
+    many, ten = (
         cross_val_score(BlurClassifier(name, random_state=0), *both).mean()
-        for name in ("mnist-4state-wide", "mnist-4state")
+        for name in ("mnist-4state", "mnist-4state-es")
     )
-    assert wide > 0.8
-    assert wide > ten + 0.1
+    assert many > 0.8
+    assert many > ten + 0.1
 
 
 def test_one_fit_and_its_parts() -> None:
