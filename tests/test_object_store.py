@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 
 import pytest
 
@@ -69,11 +70,11 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> str:
     return Genome.load(folder / "run/genome.npz").sha256
 
 
-def start(url: str, *more: str) -> subprocess.Popen[str]:
+def start(url: str, *more: str, stderr: int | IO[str] = subprocess.PIPE) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [*COMMAND, "train", "small.yaml", *LONG, "--local", "--run-dir", url, *more],
         stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        stderr=stderr,
         text=True,
     )
 
@@ -102,6 +103,20 @@ def wait_for_generation(url: str, generation: int) -> None:
                 return
         time.sleep(0.1)
     pytest.fail(f"generation {generation} was not reached")
+
+
+def wait_for_another_try(log: Path) -> None:
+    """Wait until a run that writes to a log tells of one more write without an answer."""
+
+    def tries() -> int:
+        return log.read_text().count("no answer in time")
+
+    before, deadline = tries(), time.monotonic() + 60
+    while time.monotonic() < deadline:
+        if tries() > before:
+            return
+        time.sleep(0.1)
+    pytest.fail("the run does not hang")
 
 
 def test_a_killed_head_resumes_and_everything_works_from_there(
@@ -187,18 +202,21 @@ def test_a_signal_ends_the_run_in_time(
     server: subprocess.Popen[bytes], here: Path, whole: str, hangs: bool
 ) -> None:
     url = f"s3://bucket/stopped/{hangs}"
-    process = start(url)
+    log = here / "messages"
+    with log.open("w") as stderr:
+        process = start(url, stderr=stderr)
     wait_for_generation(url, 3)
-    if hangs:
-        server.send_signal(signal.SIGSTOP)
-        time.sleep(3)
-    began = time.monotonic()
     try:
+        if hangs:
+            server.send_signal(signal.SIGSTOP)
+            wait_for_another_try(log)
+        began = time.monotonic()
         process.send_signal(signal.SIGTERM)
-        _, messages = process.communicate(timeout=60)
+        process.communicate(timeout=60)
         spent = time.monotonic() - began
     finally:
         server.send_signal(signal.SIGCONT)
+    messages = log.read_text()
     if hangs:
         # There is no checkpoint of the last generation, but the one before is whole.
         assert process.returncode == 1, messages
