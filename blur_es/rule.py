@@ -107,8 +107,11 @@ class RuleSpec:
 
     @property
     def planes(self) -> int:
-        """Number of different states of a synapse: without Oja's term, equal ones stay equal."""
-        return 1 if self.single_state and self.oja == "none" else self.states
+        """Number of different states of a synapse.
+
+        Equal ones stay equal, unless an Oja term from activations, which differ, sets them apart.
+        """
+        return 1 if self.single_state and self.oja != "activations" else self.states
 
     @property
     def tied(self) -> bool:

@@ -19,7 +19,6 @@ from blur_es.analysis.field import (
     measure_field,
     overall_verdict,
     pack,
-    states_tied,
     unpack,
     update_jacobian,
 )
@@ -180,7 +179,7 @@ def test_what_is_tied_stays_tied(symmetric: bool, single_state: bool, oja: Any) 
         for found, expected in zip(again[0] + again[1], [*forward, *backward], strict=True):
             if found is not None and expected is not None:
                 np.testing.assert_allclose(found, expected, atol=1e-12)
-    assert states_tied(rule) == (single_state and oja != "activations")
+    assert (rule.planes == 1) == (single_state and oja != "activations")
 
 
 def test_rounding_and_divergence_are_no_verdict() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import pickle
 from collections.abc import Callable
 from pathlib import Path
@@ -20,7 +21,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from blur_es.errors import InputError
 from blur_es.estimator import FEWEST_STEPS, BlurClassifier
-from blur_es.genome import neutral_genome
+from blur_es.genome import Genome, neutral_genome
 from blur_es.genomes import genome_names, load_genome
 from blur_es.rule import RuleSpec
 
@@ -89,6 +90,20 @@ def test_a_genome_that_has_seen_many_classes_learns_them() -> None:
     )
     assert many > 0.8
     assert many > ten + 0.1
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_shipped_genomes_hold_for_lives_of_any_length(name: str) -> None:
+    """Their synapses grow by a tenth a step; in 1,000 steps they would leave float32."""
+    inputs, labels = load_digits(return_X_y=True)
+    model = BlurClassifier(name, (64,), steps=15, random_state=0).fit(inputs[::2], labels[::2])
+    after = model.score(inputs[1::2], labels[1::2])
+    model.set_params(steps=1000).fit(inputs[::2], labels[::2])
+    assert model.score(inputs[1::2], labels[1::2]) > after - 0.02
+    rule = dataclasses.replace(model.genome_.rule, oja="none", oja_extra=1.0)
+    without = Genome(rule, model.genome_.fields)
+    with pytest.raises(ValueError, match="the rule diverged within"):
+        model.set_params(genome=without).fit(inputs[::2], labels[::2])
 
 
 def test_one_fit_and_its_parts() -> None:

@@ -340,13 +340,14 @@ def test_a_search_begins_with_a_genome_that_ships_or_with_one_of_fewer_states(
     tmp_path: Path,
 ) -> None:
     shipped = load_genome("mnist-2state-es")
-    config = small(tmp_path, "genome.init=mnist-2state-es")
+    term = ("rule.oja=weights", "rule.oja_extra=1e-16")
+    config = small(tmp_path, "genome.init=mnist-2state-es", *term)
     assert initial_genome(config).sha256 == shipped.sha256
-    wide = small(tmp_path, "genome.init=mnist-2state-es", "rule.states=4")
+    wide = small(tmp_path, "genome.init=mnist-2state-es", "rule.states=4", *term)
     assert initial_genome(wide).sha256 == widen_genome(shipped, 4).sha256
     mine = backprop_genome(config.rule)
     mine.save(tmp_path / "mine.npz")
-    again = small(tmp_path, f"genome.init={tmp_path}/mine.npz", "rule.states=3")
+    again = small(tmp_path, f"genome.init={tmp_path}/mine.npz", "rule.states=3", *term)
     assert initial_genome(again).sha256 == widen_genome(mine, 3).sha256
     train(wide, tmp_path / "run")
     kept = Genome.load(tmp_path / "run" / "initial.npz")
@@ -359,6 +360,7 @@ def test_a_search_begins_with_a_genome_that_ships_or_with_one_of_fewer_states(
         (["genome.init=mnist-4state-es"], "made for another rule: it differs in states"),
         (["genome.init=mnist-2state-es", "rule.states=4", "rule.symmetric=false"], "in symmetric"),
         (["genome.init=standard.npz"], "in feedback"),
+        (["genome.init=factor.npz"], "in oja, oja_multiplier"),
         (["genome.init=mnist-3state"], r"did you mean 'mnist-[24]state'\?\), no genome that ships"),
     ],
 )
@@ -368,13 +370,21 @@ def test_a_genome_of_another_rule_is_no_beginning(
     monkeypatch.chdir(tmp_path)
     rule = load_genome("mnist-2state-es").rule
     backprop_genome(dataclasses.replace(rule, feedback="standardized_label")).save("standard.npz")
+    factor = dataclasses.replace(rule, oja="activations", oja_extra=1.0, oja_multiplier=True)
+    backprop_genome(factor).save("factor.npz")
     with pytest.raises(InputError, match=message):
         initial_genome(small(tmp_path, *overrides))
 
 
-def test_a_genome_goes_on_with_standardised_labels(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "change",
+    [["rule.feedback=standardized_label"], ["rule.oja=activations", "rule.oja_extra=0.1"], []],
+)
+def test_a_genome_goes_on_with_other_labels_or_another_oja_term(
+    tmp_path: Path, change: list[str]
+) -> None:
     shipped = load_genome("mnist-2state-es")
-    config = small(tmp_path, "genome.init=mnist-2state-es", "rule.feedback=standardized_label")
+    config = small(tmp_path, "genome.init=mnist-2state-es", *change)
     initial = initial_genome(config)
     assert initial.rule == config.rule
     np.testing.assert_array_equal(initial.vector, shipped.vector)

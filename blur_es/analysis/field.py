@@ -63,11 +63,6 @@ def directions_tied(rule: RuleSpec) -> bool:
     )
 
 
-def states_tied(rule: RuleSpec) -> bool:
-    """Whether all states of a synapse stay equal."""
-    return rule.single_state and rule.oja != "activations"
-
-
 def independent_synapses(
     rule: RuleSpec, forward: Sequence[FloatArray], backward: Sequence[FloatArray | None]
 ) -> list[tuple[str, FloatArray]]:
@@ -83,8 +78,7 @@ def independent_synapses(
             for i, weights in enumerate(backward)
             if weights is not None
         ]
-    planes = 1 if states_tied(rule) else rule.states
-    return [(name, weights[..., :planes]) for name, weights in named]
+    return [(name, weights[..., : rule.planes]) for name, weights in named]
 
 
 def pack(
@@ -98,7 +92,7 @@ def pack(
 
 def unpack(rule: RuleSpec, sizes: Sequence[int], theta: Float64Array) -> Synapses:
     """The synapses of θ (n,) in a network of layer sizes n_0 .. n_L, as in `NetworkState`."""
-    planes = 1 if states_tied(rule) else rule.states
+    planes = rule.planes
     start = 0
 
     def take(sources: int, targets: int) -> FloatArray:

@@ -58,9 +58,9 @@ class TrainingResult:
 def initial_genome(config: ExperimentConfig, run: RunFolder | None = None) -> Genome:
     """The genome that an experiment begins with: a preset, a genome file, or one that ships.
 
-    One of the same rule with fewer states is widened, and one that learned with plain labels may
-    go on with standardised ones. A run folder keeps a copy of what was loaded: a run goes on
-    where the file is not, or not as it was.
+    One of the same rule with fewer states is widened, one that learned with plain labels may go
+    on with standardised ones, and an Oja term without a learned factor may come or go. A run
+    folder keeps a copy of what was loaded: a run goes on where the file is not, or not as it was.
     """
     if config.genome.init in PRESETS:
         generator = random_generator(config.seed, Stream.GENOME)
@@ -75,6 +75,9 @@ def initial_genome(config: ExperimentConfig, run: RunFolder | None = None) -> Ge
     if loaded.rule.feedback == "label" and config.rule.feedback == "standardized_label":
         rule = dataclasses.replace(loaded.rule, feedback="standardized_label")
         loaded = dataclasses.replace(loaded, rule=rule)
+    if not (loaded.rule.oja_multiplier or config.rule.oja_multiplier):
+        term = {"oja": config.rule.oja, "oja_extra": config.rule.oja_extra}
+        loaded = dataclasses.replace(loaded, rule=dataclasses.replace(loaded.rule, **term))
     if loaded.rule != config.rule:
         different = [
             name
