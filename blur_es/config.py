@@ -336,9 +336,8 @@ class ExperimentConfig(Section):
         curriculum, unroll = self.meta.curriculum, self.episode.unroll
         if curriculum is None:
             return UnrollSchedule.constant(unroll)
-        return UnrollSchedule(
-            curriculum.start, curriculum.step, curriculum.every, curriculum.stop or unroll
-        )
+        stop = unroll if curriculum.stop is None else curriculum.stop
+        return UnrollSchedule(curriculum.start, curriculum.step, curriculum.every, stop)
 
     @contextlib.contextmanager
     def located(self) -> Iterator[None]:
@@ -379,12 +378,15 @@ def vary_config(
 ) -> list[tuple[dict[str, Any], ExperimentConfig]]:
     """An experiment at every point of a grid: what varies there by dotted key, and the experiment.
 
-    The last axis varies fastest. Raises `InputError` for a point that is no experiment.
+    The last axis varies fastest. A network among them is every task's, also of those that have
+    one of their own. Raises `InputError` for a point that is no experiment.
     """
     points = []
     for values in itertools.product(*axes.values()):
         settings = dict(zip(axes, values, strict=True))
         tree = copy.deepcopy(config.to_dict())
+        if any(key.split(".")[0] == "network" for key in settings):
+            tree["tasks"] = copy.deepcopy(list(config.task_options))
         positions: Positions = {(): f"experiment {config.name!r}"}
         # A part of something comes after the whole of it, in whatever order they are given.
         for dotted, value in sorted(settings.items(), key=lambda each: each[0].count(".")):
@@ -525,10 +527,11 @@ def _walk(location: Sequence[int | str], tree: Any) -> tuple[tuple[str, ...], An
     path: list[str] = []
     for index, step in enumerate(location):
         last = index == len(location) - 1
-        # The names of a union's members; keys are in small letters.
-        if isinstance(step, str) and (step[0].isupper() or "[" in step):
+        known = isinstance(tree, dict) and step in tree
+        # The names of a union's members; the keys that there are to be are in small letters.
+        if isinstance(step, str) and not known and (step[:1].isupper() or "[" in step):
             continue
-        if isinstance(tree, dict) and (step in tree or last):
+        if known or (isinstance(tree, dict) and last):
             tree = tree.get(step)
         elif isinstance(tree, list) and isinstance(step, int) and step < len(tree):
             tree = tree[step]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import math
 import warnings
@@ -16,6 +17,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils import check_random_state
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
+from threadpoolctl import threadpool_limits
 
 from blur_es.episode import Episode, initial_noise
 from blur_es.errors import InputError
@@ -30,8 +32,11 @@ IntArray = npt.NDArray[np.integer[Any]]
 # Genomes are meta-trained on lives of about this many steps: fewer are no life.
 FEWEST_STEPS = 15
 
-# So many steps' batches are laid out at a time.
-STEPS_AT_A_TIME = 256
+# It normalises over a batch: with fewer rows there is little to learn from.
+FEWEST_ROWS = 16
+
+# About so much memory is taken for the batches of several steps at a time.
+BYTES_AT_A_TIME = 2**25
 
 # Standardised inputs further out are cut off: in an input that is almost constant, the few
 # other values would drown everything else.
@@ -47,17 +52,21 @@ class BlurClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     The rule sees batches of standardised inputs and their labels; there is no loss and no
     gradient. What one more step does is in the genome.
 
+    Genomes have learned to learn from equally frequent classes. So rows are dealt to batches
+    class by class, those of rare classes more often, and predictions are weighted by how
+    frequent classes are in the data.
+
     Args:
-        genome: the name of one that ships (`blur_es.genomes.genome_names`), the path of a
-            genome file, or a `Genome`.
-        hidden_layers: sizes of the hidden layers. A genome learns at depths that it was
-            meta-trained at: `mnist-4state-deep` with one to three, the others that ship with
+        genome: the name of one that ships (`blur_es.genomes.genome_names`), the path or URL of a
+            genome file or run folder, or a `Genome`.
+        hidden_layers: sizes of the hidden layers, or of one. A genome learns at depths that it
+            was meta-trained at: `mnist-4state-deep` with one to three, the others that ship with
             one. `fit` warns of others.
-        steps: learning steps of `fit`, each on one batch; None for `epochs` passes over the
-            data, but not fewer than 15. Batches are dealt from shuffled data, again and again
-            where there are more batches than data.
+        steps: learning steps of `fit`, each on one batch; None for as many as `epochs` passes
+            over the data fill, but not fewer than 15. Few data are dealt again and again.
         epochs: passes over the data, where `steps` is None.
-        batch_size: rows in a batch.
+        batch_size: rows in a batch. The rule normalises over them, and does not learn from
+            fewer than about 16; `fit` warns of that.
         random_state: seed of the initial synapses and of the shuffling.
 
     Attributes:
@@ -69,16 +78,17 @@ class BlurClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     Raises (in `fit`):
         InputError: a genome that is not there, cannot be read, or is for another network.
-        ValueError: parameters or data that do not fit.
+        ValueError: parameters or data that do not fit, or a rule that diverges.
     """
 
     classes_: npt.NDArray[Any]
     n_features_in_: int
+    network_: NetworkState
 
     def __init__(
         self,
         genome: str | Path | Genome = "mnist-4state",
-        hidden_layers: Sequence[int] = (128,),
+        hidden_layers: Sequence[int] | int = (128,),
         steps: int | None = None,
         epochs: int = 1,
         batch_size: int = 128,
@@ -94,57 +104,72 @@ class BlurClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def fit(self, X: npt.ArrayLike, y: npt.ArrayLike) -> Self:
         """Learn from inputs X (rows, features) and labels y (rows,), from new synapses."""
         X, y = self._checked(X, y, first=True)
-        self._begin(X, np.unique(y))
-        batches = math.ceil(len(X) / self.batch_size)
+        self._begin(np.unique(y), "y")
         steps = self.steps
         if steps is None:
-            steps = max(FEWEST_STEPS, self.epochs * batches)
-        self._learn(X, y, steps)
+            steps = max(FEWEST_STEPS, math.ceil(self.epochs * len(X) / self.batch_size))
+        self._learn(X, y, steps, StandardScaler().fit(X))
         return self
 
     def partial_fit(
         self, X: npt.ArrayLike, y: npt.ArrayLike, classes: npt.ArrayLike | None = None
     ) -> Self:
-        """Go on learning with one pass over more data.
+        """Go on learning with one pass over more data, in whole batches.
 
         The first call needs all `classes`, unless all are in its y. Inputs are standardised
-        by the mean and deviation of all data so far.
+        by the mean and deviation of all data so far. A call that raises changes nothing.
         """
         first = not hasattr(self, "network_")
         X, y = self._checked(X, y, first)
-        if first:
-            self._begin(X, np.unique(y) if classes is None else np.unique(np.asarray(classes)))
-        else:
-            if classes is not None and not np.array_equal(np.unique(classes), self.classes_):
+        known = np.unique(y) if classes is None else np.unique(np.asarray(classes))
+        if not first:
+            if classes is not None and not np.array_equal(known, self.classes_):
+                raise ValueError(f"classes: found {known}, the first call had {self.classes_}")
+            if self.batch_size != self._statistics.shape[1]:
                 raise ValueError(
-                    f"classes: found {np.unique(classes)}, the first call had {self.classes_}"
+                    f"batch_size: found {self.batch_size}, the network has learned with "
+                    f"{self._statistics.shape[1]}"
                 )
-            self._scaler.partial_fit(X)
-        unknown = np.setdiff1d(y, self.classes_)
+            known = self.classes_
+        unknown = np.setdiff1d(y, known)
         if len(unknown):
-            raise ValueError(f"y: found the classes {unknown}, expected some of {self.classes_}")
-        self._learn(X, y, math.ceil(len(X) / self.batch_size))
+            raise ValueError(f"y: found the classes {unknown}, expected some of {known}")
+        if first:
+            self._begin(known, "y" if classes is None else "classes")
+        scaler = StandardScaler() if first else copy.deepcopy(self._scaler)
+        self._learn(X, y, math.ceil(len(X) / self.batch_size), scaler.partial_fit(X))
         return self
 
     def predict(self, X: npt.ArrayLike) -> npt.NDArray[Any]:
         """The likeliest label of each row of X (rows, features)."""
-        outputs = self._outputs(X)
-        return self.classes_[outputs.argmax(axis=1)]
+        probabilities = self.predict_proba(X)
+        return self.classes_[probabilities.argmax(axis=1)]
 
     def predict_proba(self, X: npt.ArrayLike) -> FloatArray:
-        """Probabilities (rows, c) of the labels in `classes_`: the softmax of the outputs."""
+        """Probabilities (rows, c) of the labels in `classes_`.
+
+        The softmax of the outputs, for which classes are equally frequent, times how frequent
+        each was in the data.
+        """
         outputs = self._outputs(X)
         scores = outputs.astype(np.float64) / self._temperature
+        # A class that no row has had yet counts as one row.
+        scores += np.log(np.maximum(self._counts, 1))
         scores -= scores.max(axis=1, keepdims=True)
         odds = np.exp(scores)
         return odds / odds.sum(axis=1, keepdims=True)
+
+    @property
+    def _hidden(self) -> tuple[int, ...]:
+        one = isinstance(self.hidden_layers, (int, np.integer))
+        return (self.hidden_layers,) if one else tuple(self.hidden_layers)  # type: ignore[arg-type,return-value]
 
     def _checked(
         self, X: npt.ArrayLike, y: npt.ArrayLike, first: bool
     ) -> tuple[FloatArray, npt.NDArray[Any]]:
         """Inputs and labels as arrays; parameters are looked at on the way."""
         numbers = {"epochs": self.epochs, "batch_size": self.batch_size, "steps": self.steps}
-        numbers |= {f"hidden_layers[{i}]": size for i, size in enumerate(self.hidden_layers)}
+        numbers |= {f"hidden_layers[{i}]": size for i, size in enumerate(self._hidden)}
         for name, value in numbers.items():
             if name == "steps" and value is None:
                 continue
@@ -155,56 +180,86 @@ class BlurClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         check_classification_targets(labels)
         return np.asarray(inputs), np.asarray(labels)
 
-    def _begin(self, X: FloatArray, classes: npt.NDArray[Any]) -> None:
-        """Everything that comes before the first step."""
+    def _begin(self, classes: npt.NDArray[Any], found_in: str) -> None:
+        """Everything that comes before the first step; what was learned before is forgotten."""
         if len(classes) < 2:
-            raise ValueError(f"y: found one class only ({classes[0]!r}), expected two or more")
+            raise ValueError(
+                f"{found_in}: found {len(classes)} class only, expected two or more: {classes}"
+            )
+        genome = _usable(self.genome)
+        _warn_of_depth(genome, len(self._hidden))
+        if self.batch_size < FEWEST_ROWS:
+            warnings.warn(
+                f"batch_size: found {self.batch_size}; the rule normalises over a batch and does "
+                f"not learn from fewer than about {FEWEST_ROWS} rows",
+                stacklevel=3,
+            )
+        if hasattr(self, "network_"):
+            del self.network_
         self.classes_ = classes
-        self.genome_ = _usable(self.genome)
-        _warn_of_depth(self.genome_, len(self.hidden_layers))
-        self._temperature = _temperature(self.genome_)
+        self.genome_ = genome
+        self._temperature = _temperature(genome)
         self._generator = np.random.default_rng(
             check_random_state(self.random_state).randint(2**31, size=4)
         )
-        self._scaler = StandardScaler().fit(X)
-        self._sizes = (self.n_features_in_, *map(int, self.hidden_layers), len(classes))
+        sizes = (self.n_features_in_, *map(int, self._hidden), len(classes))
         self._noise = [
-            initial_noise(self._sizes, layer, self.genome_.rule.states, self._generator)
-            for layer in range(len(self._sizes) - 1)
+            initial_noise(sizes, layer, genome.rule.states, self._generator)
+            for layer in range(len(sizes) - 1)
         ]
+        self._counts = np.zeros(len(classes), np.int64)
         self._statistics = np.zeros((0, self.batch_size, self.n_features_in_), np.float32)
         self.n_steps_ = 0
-        self.network_: NetworkState | None = None
 
-    def _learn(self, X: FloatArray, y: npt.NDArray[Any], steps: int) -> None:
-        """So many steps on batches of shuffled data, dealt until they are enough."""
-        targets = np.full((len(y), len(self.classes_)), -1.0, np.float32)
-        targets[np.arange(len(y)), np.searchsorted(self.classes_, y)] = 1.0
+    def _learn(
+        self, X: FloatArray, y: npt.NDArray[Any], steps: int, scaler: StandardScaler
+    ) -> None:
+        """So many steps on batches of dealt rows. Nothing is changed before all are done."""
+        numbers = np.searchsorted(self.classes_, y)
+        signs = np.where(np.eye(len(self.classes_), dtype=bool), 1.0, -1.0).astype(np.float32)
         loop = NumbaInnerLoop(self.genome_.rule)
-        rows = self._dealt(len(X), steps)
-        for start in range(0, steps, STEPS_AT_A_TIME):
-            chosen = rows[start : start + STEPS_AT_A_TIME]
-            inputs = self._standardized(X[chosen.reshape(-1)]).reshape(*chosen.shape, -1)
-            episode = self._episode(inputs, targets[chosen], inputs[:1])
-            network = loop.learn(self.genome_, episode, self.network_, self.n_steps_)
-            if not _is_sound(network):
-                raise ValueError(
-                    f"the rule diverged within {self.n_steps_ + len(chosen)} steps on these "
-                    "data; try fewer steps, another genome or larger batches"
-                )
-            self.network_ = network
-            self.n_steps_ += len(chosen)
-            self._statistics = np.concatenate([self._statistics, inputs])[-STATISTICS_BATCHES:]
+        rows = self._dealt(numbers, steps)
+        network: NetworkState | None = getattr(self, "network_", None)
+        statistics, done = self._statistics, self.n_steps_
+        at_a_time = max(1, BYTES_AT_A_TIME // (4 * self.batch_size * X.shape[1]))
+        with threadpool_limits(limits=1, user_api="blas"):
+            for start in range(0, steps, at_a_time):
+                chosen = rows[start : start + at_a_time]
+                inputs = _standardized(scaler, X[chosen.reshape(-1)]).reshape(*chosen.shape, -1)
+                episode = self._episode(inputs, signs[numbers[chosen]], inputs[:1])
+                network = loop.learn(self.genome_, episode, network, done)
+                done += len(chosen)
+                if not _is_sound(network):
+                    raise ValueError(
+                        f"the rule diverged within {done} steps on these data; try fewer steps, "
+                        "another genome or larger batches"
+                    )
+                last = inputs[-STATISTICS_BATCHES:]
+                # A copy: a view would keep all of the inputs in memory.
+                statistics = np.concatenate([statistics, last])[-STATISTICS_BATCHES:].copy()
+        assert network is not None
+        self.network_, self.n_steps_ = network, done
+        self._statistics, self._scaler = statistics, scaler
+        self._counts = self._counts + np.bincount(numbers, minlength=len(self.classes_))
 
-    def _dealt(self, count: int, steps: int) -> IntArray:
-        """Rows (steps, batch): shuffled data, again and again, none twice before all once."""
+    def _dealt(self, numbers: IntArray, steps: int) -> IntArray:
+        """Rows (steps, batch) for steps on data whose rows have classes of these numbers.
+
+        Classes take turns, in another order every time. Those of a class are shuffled and dealt
+        again and again, none twice before all once.
+        """
         wanted = steps * self.batch_size
-        rounds = [self._generator.permutation(count) for _ in range(math.ceil(wanted / count))]
-        return np.concatenate(rounds)[:wanted].reshape(steps, self.batch_size)
-
-    def _standardized(self, X: FloatArray) -> npt.NDArray[np.float32]:
-        scaled = np.clip(self._scaler.transform(X), -FURTHEST, FURTHEST)
-        return np.asarray(scaled, np.float32)
+        present = np.unique(numbers)
+        turns = np.tile(present, (math.ceil(wanted / len(present)), 1))
+        order = self._generator.permuted(turns, axis=1).reshape(-1)[:wanted]
+        rows = np.empty(wanted, np.int64)
+        for number in present:
+            places, own = np.flatnonzero(order == number), np.flatnonzero(numbers == number)
+            rounds = math.ceil(len(places) / len(own))
+            rows[places] = np.concatenate(
+                [self._generator.permutation(own) for _ in range(rounds)] or [own]
+            )[: len(places)]
+        return rows.reshape(steps, self.batch_size)
 
     def _episode(self, inputs: FloatArray, labels: FloatArray, queries: FloatArray) -> Episode:
         return Episode(
@@ -218,25 +273,28 @@ class BlurClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def _outputs(self, X: npt.ArrayLike) -> FloatArray:
         """State 0 of the last layer for each row of X (rows, features): (rows, c)."""
-        check_is_fitted(self)
+        check_is_fitted(self, "network_")
         inputs = np.asarray(validate_data(self, X, dtype=[np.float64, np.float32], reset=False))
-        assert self.network_ is not None
         loop = NumbaInnerLoop(self.genome_.rule)
+        size = self._statistics.shape[1]
         no_labels = np.zeros((*self._statistics.shape[:2], len(self.classes_)), np.float32)
         found = []
         # Whole batches always: what a row comes to does not depend on how many there are.
-        most = STEPS_AT_A_TIME * self.batch_size
-        for start in range(0, len(inputs), most):
-            part = self._standardized(inputs[start : start + most])
-            batches = np.zeros(
-                (math.ceil(len(part) / self.batch_size), self.batch_size, part.shape[1]),
-                np.float32,
-            )
-            batches.reshape(-1, part.shape[1])[: len(part)] = part
-            episode = self._episode(self._statistics, no_labels, batches)
-            outputs = loop.ask(self.genome_, episode, self.network_)[..., 0]
-            found.append(outputs.reshape(-1, outputs.shape[-1])[: len(part)])
+        most = size * max(1, BYTES_AT_A_TIME // (4 * size * inputs.shape[1]))
+        with threadpool_limits(limits=1, user_api="blas"):
+            for start in range(0, len(inputs), most):
+                part = _standardized(self._scaler, inputs[start : start + most])
+                batches = np.zeros((math.ceil(len(part) / size), size, part.shape[1]), np.float32)
+                batches.reshape(-1, part.shape[1])[: len(part)] = part
+                episode = self._episode(self._statistics, no_labels, batches)
+                outputs = loop.ask(self.genome_, episode, self.network_)[..., 0]
+                found.append(outputs.reshape(-1, outputs.shape[-1])[: len(part)])
         return np.concatenate(found)
+
+
+def _standardized(scaler: StandardScaler, X: FloatArray) -> npt.NDArray[np.float32]:
+    scaled = np.clip(scaler.transform(X), -FURTHEST, FURTHEST)
+    return np.asarray(scaled, np.float32)
 
 
 def _usable(given: str | Path | Genome) -> Genome:
@@ -273,9 +331,10 @@ def _warn_of_depth(genome: Genome, depth: int) -> None:
     depths = sorted({len(network["hidden"]) for network in networks if "hidden" in network})
     if depths and not depths[0] <= depth <= depths[-1]:
         seen = f"{depths[0]}" if len(depths) == 1 else f"{depths[0]} to {depths[-1]}"
+        advice = "; mnist-4state-deep was meta-trained with 1 to 3" if 1 < depth <= 3 else ""
         warnings.warn(
             f"hidden_layers: found {depth}, and the genome was meta-trained with {seen}; it may "
-            "not learn there. mnist-4state-deep was meta-trained with 1 to 3",
+            f"not learn there{advice}",
             stacklevel=4,
         )
 

@@ -165,7 +165,7 @@ def assign(tree: dict[str, Any], positions: Positions, dotted: str, value: Any, 
     for depth, key in enumerate(keys):
         last = depth == len(keys) - 1
         if isinstance(target, list):
-            if not key.isdigit() or int(key) >= len(target):
+            if not key.isdecimal() or int(key) >= len(target):
                 raise InputError(
                     f"{where}: {'.'.join(keys[:depth])} is a list of {len(target)}; "
                     f"found {key!r}, expected 0 to {len(target) - 1}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import pickle
 from collections.abc import Callable
 from pathlib import Path
@@ -11,8 +12,10 @@ from typing import Any
 import numpy as np
 import pytest
 from sklearn.base import clone
-from sklearn.datasets import load_digits, load_iris
+from sklearn.datasets import load_digits, load_iris, make_classification
+from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import SGDClassifier
+from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import cross_val_score, train_test_split
 from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
@@ -38,7 +41,6 @@ SHIPPED = [name for name in genome_names() if name != "backprop"]
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 @pytest.mark.parametrize(
     ("name", "load", "passes"),
-    # The 15 steps of 128 rows are 16 passes over the part of iris that is learned from.
     [*[(name, load_digits, 1) for name in SHIPPED], ("mnist-4state", load_iris, 16)],
 )
 def test_shipped_genomes_beat_what_gradients_do_in_the_same_passes(
@@ -50,20 +52,26 @@ def test_shipped_genomes_beat_what_gradients_do_in_the_same_passes(
         make_pipeline(StandardScaler(), SGDClassifier(tol=None, **few)),
         make_pipeline(StandardScaler(), MLPClassifier((128,), **few)),
     ]
-    own = cross_val_score(BlurClassifier(name, random_state=0), inputs, labels).mean()
+    # Four fifths are learned from: no more batches than so many passes fill.
+    steps = int(passes * 0.8 * len(inputs) / 128)
+    own = cross_val_score(BlurClassifier(name, steps=steps, random_state=0), inputs, labels).mean()
     others = [cross_val_score(other, inputs, labels).mean() for other in opponents]
     assert own > max(others)
 
 
 @pytest.mark.parametrize(
     ("name", "hidden", "seen"),
-    [("mnist-4state", (9, 9), "1"), ("mnist-4state-deep", (9, 9, 9, 9), "1 to 3")],
+    [
+        ("mnist-4state", (9, 9), "1; it may not learn there; mnist-4state-deep was"),
+        ("mnist-4state", (), "1; it may not learn there$"),
+        ("mnist-4state-deep", (9, 9, 9, 9), "1 to 3; it may not learn there$"),
+    ],
 )
 def test_other_depths_than_a_genome_has_seen_are_warned_of(
     name: str, hidden: tuple[int, ...], seen: str
 ) -> None:
     inputs, labels = load_iris(return_X_y=True)
-    with pytest.warns(UserWarning, match=f"found {len(hidden)}, and .* meta-trained with {seen};"):
+    with pytest.warns(UserWarning, match=f"found {len(hidden)}, and .* meta-trained with {seen}"):
         BlurClassifier(name, hidden, random_state=0).fit(inputs, labels)
 
 
@@ -109,7 +117,7 @@ def test_shipped_genomes_hold_for_lives_of_any_length(name: str) -> None:
 def test_one_fit_and_its_parts() -> None:
     inputs, labels = load_digits(return_X_y=True)
     model = BlurClassifier(random_state=3, epochs=4).fit(inputs, labels)
-    assert model.n_steps_ == 4 * 15
+    assert model.n_steps_ == math.ceil(4 * len(inputs) / 128)
     assert model.classes_.tolist() == list(range(10))
     probabilities = model.predict_proba(inputs)
     np.testing.assert_allclose(probabilities.sum(axis=1), 1.0)
@@ -129,9 +137,58 @@ def test_few_rows_are_dealt_again_and_many_go_in_parts(monkeypatch: pytest.Monke
     assert model.score(inputs, labels) > 0.7
     assert BlurClassifier(random_state=0, steps=3).fit(inputs, labels).n_steps_ == 3
     whole = BlurClassifier(random_state=0, epochs=40).fit(inputs, labels)
-    monkeypatch.setattr("blur_es.estimator.STEPS_AT_A_TIME", 7)
+    monkeypatch.setattr("blur_es.estimator.BYTES_AT_A_TIME", 7 * 4 * 128 * 4)
     parts = BlurClassifier(random_state=0, epochs=40).fit(inputs, labels)
     np.testing.assert_array_equal(whole.predict_proba(inputs), parts.predict_proba(inputs))
+
+
+@pytest.mark.parametrize("share", [0.5, 0.8, 0.97])
+def test_classes_need_not_be_equally_frequent(share: float) -> None:
+    """Not worse than guessing the most frequent class, and rare ones are found."""
+    data = make_classification(3000, 20, n_informative=10, weights=[share], random_state=1)
+    train, held, train_labels, held_labels = train_test_split(*data, random_state=0)
+    model = BlurClassifier(random_state=0).fit(train, train_labels)
+    frequent = max(np.bincount(held_labels)) / len(held_labels)
+    assert model.score(held, held_labels) > max(0.85, frequent)
+    assert roc_auc_score(held_labels, model.predict_proba(held)[:, 1]) > 0.8
+    predicted = model.predict_proba(held).mean(axis=0)
+    np.testing.assert_allclose(predicted, np.bincount(held_labels) / len(held_labels), atol=0.1)
+
+
+def test_batches_have_equal_shares_of_classes() -> None:
+    model = BlurClassifier(batch_size=16, random_state=0)
+    model._generator = np.random.default_rng(0)
+    numbers = np.repeat([0, 1, 2], [70, 5, 3])
+    rows = model._dealt(numbers, 30)
+    shares = np.stack([np.bincount(numbers[batch], minlength=3) for batch in rows])
+    assert rows.shape == (30, 16)
+    assert shares.min() >= 4
+    times = np.bincount(rows.reshape(-1), minlength=len(numbers))
+    for number in range(3):
+        own = times[numbers == number]
+        assert own.max() - own.min() <= 1
+    assert times.sum() == 30 * 16
+
+
+def test_a_call_that_raises_changes_nothing() -> None:
+    inputs, labels = load_iris(return_X_y=True)
+    model = BlurClassifier(random_state=0)
+    with pytest.raises(ValueError, match=r"y: found the classes \[2\]"):
+        model.partial_fit(inputs, labels, classes=[0, 1])
+    with pytest.raises(NotFittedError):
+        model.predict(inputs)
+    model.partial_fit(inputs, labels, classes=[0, 1, 2])
+    before = model.predict_proba(inputs)
+    with pytest.raises(ValueError, match="found the classes"):
+        model.partial_fit(1e6 * inputs, np.full(len(inputs), 17))
+    with pytest.raises(ValueError, match="batch_size: found 32, the network has learned with 128"):
+        model.set_params(batch_size=32).partial_fit(inputs, labels)
+    np.testing.assert_array_equal(model.predict_proba(inputs), before)
+    wild = load_genome("mnist-2state").replace({"synapse.keep": np.array(1e30)})
+    with pytest.raises(ValueError, match="diverged"):
+        model.set_params(batch_size=128, genome=wild).fit(inputs, labels)
+    with pytest.raises(NotFittedError):
+        model.predict(inputs)
 
 
 def test_partial_fit_goes_on() -> None:
@@ -167,11 +224,17 @@ def test_labels_of_any_kind_and_two_classes() -> None:
         ({"epochs": 1.5}, "epochs: found 1.5"),
         ({"batch_size": True}, "batch_size: found True"),
         ({"hidden_layers": (8, 0)}, r"hidden_layers\[1\]: found 0"),
+        ({"hidden_layers": 0}, r"hidden_layers\[0\]: found 0"),
     ],
 )
 def test_wrong_parameters(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         BlurClassifier(**options).fit(*load_iris(return_X_y=True))
+
+
+def test_small_batches_are_warned_of() -> None:
+    with pytest.warns(UserWarning, match="batch_size: found 4; the rule normalises over a batch"):
+        BlurClassifier(batch_size=4).fit(*load_iris(return_X_y=True))
 
 
 def test_wrong_genomes(tmp_path: Path) -> None:
@@ -182,9 +245,11 @@ def test_wrong_genomes(tmp_path: Path) -> None:
         BlurClassifier(neutral_genome(RuleSpec(reset_neurons=False))).fit(*data)
     path = tmp_path / "genome.npz"
     load_genome("mnist-2state").save(path)
-    model = BlurClassifier(str(path), random_state=0).fit(*data)
     same = BlurClassifier("mnist-2state", random_state=0).fit(*data)
-    np.testing.assert_array_equal(model.predict_proba(data[0]), same.predict_proba(data[0]))
+    # A file, its URL, and the run folder that it might lie in.
+    for name in (str(path), path.as_uri(), tmp_path):
+        model = BlurClassifier(name, 128, random_state=0).fit(*data)
+        np.testing.assert_array_equal(model.predict_proba(data[0]), same.predict_proba(data[0]))
     wild = load_genome("mnist-2state").replace({"synapse.keep": np.array(1e30)})
     with pytest.raises(ValueError, match="diverged within 15 steps"):
         BlurClassifier(wild).fit(*data)

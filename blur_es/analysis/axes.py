@@ -112,13 +112,8 @@ def grid(config: ExperimentConfig, axes: Sequence[Axis]) -> list[Point]:
 
 
 def _apply(config: ExperimentConfig, settings: Mapping[str, Any]) -> ExperimentConfig:
-    """An experiment with settings by key or short name; `tasks.*` is of the tasks that it gets.
-
-    A network that varies is every task's, also of those that have one of their own.
-    """
+    """An experiment with settings by key or short name; `tasks.*` is of the tasks that it gets."""
     plain = {key: value for name, value in settings.items() if "*" not in (key := key_of(name))}
-    if plain.keys() & {"network", "network.hidden"} and "tasks" not in plain:
-        plain = {"tasks": list(config.task_options), **plain}
     [(_, varied)] = vary_config(config, {key: [value] for key, value in plain.items()})
     each = {
         key.replace("*", str(index)): [value]

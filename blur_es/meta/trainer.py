@@ -76,8 +76,10 @@ def initial_genome(config: ExperimentConfig, run: RunFolder | None = None) -> Ge
         rule = dataclasses.replace(loaded.rule, feedback="standardized_label")
         loaded = dataclasses.replace(loaded, rule=rule)
     if not (loaded.rule.oja_multiplier or config.rule.oja_multiplier):
-        term = {"oja": config.rule.oja, "oja_extra": config.rule.oja_extra}
-        loaded = dataclasses.replace(loaded, rule=dataclasses.replace(loaded.rule, **term))
+        rule = dataclasses.replace(
+            loaded.rule, oja=config.rule.oja, oja_extra=config.rule.oja_extra
+        )
+        loaded = dataclasses.replace(loaded, rule=rule)
     if loaded.rule != config.rule:
         different = [
             name

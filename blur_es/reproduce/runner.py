@@ -19,7 +19,7 @@ import json
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,8 @@ from blur_es.errors import BlurError, InputError, RunError
 from blur_es.experiment import TrainOptions, run_experiment
 from blur_es.fleet.connection import connect
 from blur_es.genome import Genome
+from blur_es.meta.method import make_method
+from blur_es.meta.trainer import initial_genome, search_space
 from blur_es.reproduce.measure import measure_genome, measure_opponent
 from blur_es.reproduce.results import (
     results_bytes,
@@ -159,7 +161,7 @@ class _TrainJob:
         """Digest of everything that the measurements depend on."""
         measure = self.measure
         return _digest(
-            run.read_json(RESULT)["genome_sha256"],
+            [run.read_json(RESULT)["genome_sha256"], self.training.labels],
             [
                 [point.labels, point.experiment(self.training.config).to_dict()]
                 for point in measure.points
@@ -257,20 +259,25 @@ def _folder(result: Result, options: ReproduceOptions) -> Storage:
 
 
 def missing_data(result: Result, data_dir: str | None) -> dict[str, str]:
-    """Data sets that a result needs and that are not there: why, by the name of the task."""
+    """Data sets, or splits of them, that a result needs and that are not there, and why."""
     found: dict[str, str] = {}
     seen = set()
     for training in result.trainings:
         configs = [point.experiment(training.config) for point in result.points]
         for config in (training.config, *configs):
             for task in config.task_options:
-                if task["name"] not in seen:
-                    seen.add(task["name"])
+                if (name := _data_set(task)) not in seen:
+                    seen.add(name)
                     try:
                         check_task_data(task, data_dir)
                     except InputError as error:
-                        found[task["name"]] = str(error)
+                        found[name] = str(error)
     return found
+
+
+def _data_set(task: Mapping[str, Any]) -> str:
+    """A task's data set: one split of it may be there and another not."""
+    return f"{task['name']} {task['split']}" if "split" in task else str(task["name"])
 
 
 def _jobs(result: Result, options: ReproduceOptions) -> tuple[list[_Job], list[str]]:
@@ -283,7 +290,7 @@ def _jobs(result: Result, options: ReproduceOptions) -> tuple[list[_Job], list[s
         )
 
     def possible(config: ExperimentConfig) -> bool:
-        return all(task["name"] not in lacking for task in config.tasks)
+        return all(_data_set(task) not in lacking for task in config.tasks)
 
     evaluate = result.config.evaluate
     steps = None if evaluate.steps is None else tuple(evaluate.steps)
@@ -341,13 +348,30 @@ def _run(jobs: Sequence[_Job], top: Storage, options: ReproduceOptions, say: Say
     guard = InterruptGuard()
     with guard.installed():
         if options.local:
+            _check_methods(jobs)
             for number, job in enumerate(jobs, start=1):
                 guard.check()
                 job.run(top)
                 say(f"  {number}/{len(jobs)}  {job}  {_told(top, job)}")
             return
         with _cluster(options) as (ray, home):
+            _check_methods(jobs)
             _run_on_ray(ray, home, jobs, top, guard, say)
+
+
+def _check_methods(jobs: Sequence[_Job]) -> None:
+    """Whether every training can begin: a slip in the last is found before the first has run.
+
+    Not sooner, since strategies bring JAX, whose threads do not survive the forks of a Ray that
+    starts. Raises `InputError`.
+    """
+    for job in jobs:
+        if isinstance(job, _TrainJob):
+            config = job.training.config
+            try:
+                make_method(config, search_space(config, initial_genome(config)), 0)
+            except InputError as error:
+                raise InputError(f"{job}: {error}") from error
 
 
 def _run_on_ray(

@@ -49,6 +49,17 @@ Labels = dict[str, str]
 EVALUATED_SECTIONS = ("network", "tasks", "episode")
 
 
+# The parts of a picture that each kind has.
+PARTS = {
+    "bars": ("x", "series", "panels"),
+    "heat_map": ("x", "series", "panels"),
+    "curves": ("series", "panels"),
+    "growth": ("series", "panels"),
+    "progress": ("series", "panels"),
+    "functions": ("panels",),
+}
+
+
 class EvaluateConfig(Section):
     """How a learned genome is measured.
 
@@ -224,6 +235,7 @@ def load_result(path: Path, quick: bool = False) -> Result:
             raise InputError(f"{path}: quick: found {changes!r}, expected keys and values")
         for dotted, value in changes.items():
             where = source.position_of(("quick", dotted), positions)
+            _check_change(tree, dotted, where)
             source.assign(tree, positions, dotted, value, where)
     positions = {key: where for key, where in positions.items() if key[:1] != ("quick",)}
     try:
@@ -247,14 +259,40 @@ def load_result(path: Path, quick: bool = False) -> Result:
         for labels, settings in combinations(config.evaluate.vary)
     )
     _check_points(trainings, points, config.evaluate.steps)
-    slugs = [training.slug for training in trainings]
-    if len(set(slugs)) < len(slugs):
-        raise InputError(f"{path}: vary: two labels differ in letters and digits too little")
+    for key, names in (
+        ("vary", [training.slug for training in trainings]),
+        ("evaluate.vary", [slug(list(point.labels.values())) for point in points]),
+    ):
+        if len(set(names)) < len(names):
+            raise InputError(f"{path}: {key}: two labels differ in letters and digits too little")
+    if config.evaluate.opponents:
+        _check_opponents(config, trainings, points, positions)
     return Result(config, quick, trainings, points)
 
 
+def _check_change(tree: Mapping[str, Any], dotted: str, where: str) -> None:
+    """Whether an axis that the quick variant changes is one of the result's."""
+    section, _, axis = dotted.rpartition(".")
+    if section in ("vary", "evaluate.vary"):
+        known = tree
+        for key in section.split("."):
+            known = known.get(key) or {}
+        if axis not in known:
+            raise InputError(
+                f"{where}: quick: {dotted}: the result has no such axis{nearest(axis, known)}"
+            )
+
+
 def combinations(axes: Mapping[str, Axis]) -> list[tuple[Labels, dict[str, Any]]]:
-    """Every combination of values of axes: its labels, and what it sets by dotted key."""
+    """Every combination of values of axes: its labels, and what it sets by dotted key.
+
+    Raises `InputError` if two axes set the same key, of which one would be without effect.
+    """
+    first: dict[str, str] = {}
+    for axis, values in axes.items():
+        for key in {key for value in values.values() for key in value}:
+            if first.setdefault(key, axis) != axis:
+                raise InputError(f"vary: {first[key]} and {axis} both set {key}; expected one axis")
     combined = []
     for labels in itertools.product(*axes.values()):
         chosen = dict(zip(axes, labels, strict=True))
@@ -334,6 +372,12 @@ def _check_picture(config: ResultConfig) -> None:
                 f"picture.{part}: found {axis!r}{nearest(axis, axes)}, expected one of the axes "
                 f"{', '.join(axes)}"
             )
+    for part in parts:
+        if part not in PARTS[picture.kind]:
+            raise InputError(
+                f"picture.{part}: {picture.kind} are not drawn by it; expected "
+                f"{' and '.join(PARTS[picture.kind])} alone"
+            )
     lacking = [axis for axis, values in axes.items() if len(values) > 1]
     lacking = [axis for axis in lacking if axis not in parts.values()]
     if lacking:
@@ -364,11 +408,50 @@ def _check_points(
                     f"{point.where}: a genome is measured on one task at a time, found "
                     f"{len(config.tasks)}; let an axis of evaluate.vary set tasks"
                 )
+            if config.rule.per_layer and config.layers != training.config.layers:
+                raise InputError(
+                    f"{point.where}: rule.per_layer: a genome for {training.config.layers} layers "
+                    f"cannot be measured with {config.layers}"
+                )
             if steps is not None and steps[-1] > config.episode.unroll:
                 raise InputError(
                     f"{point.where}: evaluate.steps end with {steps[-1]}, but a life has "
                     f"{config.episode.unroll} steps (episode.unroll)"
                 )
+
+
+def _check_opponents(
+    config: ResultConfig,
+    trainings: Sequence[Training],
+    points: Sequence[Point],
+    positions: Positions,
+) -> None:
+    """Whether the opponents are known, and do the same whichever training they are beside."""
+    from blur_es.analysis.compare import LEARNING_RATES
+
+    where = source.position_of(("evaluate", "opponents"), positions)
+    for name, rates in config.evaluate.opponents.items():
+        if name not in LEARNING_RATES:
+            raise InputError(
+                f"{where}: evaluate.opponents: unknown optimizer {name!r}"
+                f"{nearest(name, LEARNING_RATES)}; expected some of {', '.join(LEARNING_RATES)}"
+            )
+        if not rates or len(set(rates)) < len(rates):
+            raise InputError(
+                f"{where}: evaluate.opponents: {name}: found the rates {rates}, expected one or "
+                "more, each once"
+            )
+    for point in points:
+        met = [point.experiment(training.config) for training in trainings]
+        if any(
+            (each.tasks, each.network, each.episode, each.rule.forward_activation)
+            != (met[0].tasks, met[0].network, met[0].episode, met[0].rule.forward_activation)
+            for each in met
+        ):
+            raise InputError(
+                f"{where}: evaluate.opponents: trainings differ in what they are measured on, and "
+                "so would the opponents; expected evaluate.vary to set tasks and network"
+            )
 
 
 def slug(words: Sequence[str]) -> str:

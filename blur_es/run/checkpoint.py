@@ -80,6 +80,13 @@ class CheckpointStore:
         self._kept: list[_Entry] | None = None
         self._swept = False
 
+    @property
+    def generation(self) -> int:
+        """That of the newest checkpoint, by the pointer; 0 if this does not say."""
+        with contextlib.suppress(OSError, InputError):
+            return self._entries()[0].generation
+        return 0
+
     def write(self, checkpoint: Checkpoint) -> None:
         """Write a checkpoint and point to it, then drop the oldest. Raises `OSError`."""
         content = checkpoint.to_bytes()

@@ -31,7 +31,10 @@ class InterruptGuard:
 
     @contextlib.contextmanager
     def installed(self) -> Iterator[InterruptGuard]:
-        """Handle the signals while the block runs; then whoever did before does again."""
+        """Handle the signals while the block runs; then whoever did before does again.
+
+        A signal that came is told to a guard around this one too.
+        """
         if threading.current_thread() is not threading.main_thread():
             yield self
             return
@@ -44,6 +47,9 @@ class InterruptGuard:
         finally:
             for number, handler in previous.items():
                 signal.signal(number, handler)
+                outer = getattr(handler, "__self__", None)
+                if self.requested and isinstance(outer, InterruptGuard):
+                    outer.requested = True
 
     @contextlib.contextmanager
     def interruptible(self) -> Iterator[None]:

@@ -29,6 +29,9 @@ INITIAL = "initial.npz"
 _PACKAGES = ("blur_es", "numpy", "scipy", "numba", "llvmlite", "jax", "jaxlib", "evosax", "ray")
 
 
+# Files that a killed head may leave half written, under a hidden name.
+_REPLACED = (POINTER, LEASE, METRICS, CONFIG, VERSIONS)
+
 # What may differ when a run is continued: how long it runs, where and on what, and what is
 # done with its genome afterwards.
 _NOT_IDENTITY = (
@@ -104,7 +107,7 @@ class RunFolder:
         """Find out whether a resolved experiment may begin or, if `resume`, continue here.
 
         Raises `InputError` if the folder holds a run and `resume` is not asked for, holds
-        another experiment's, or holds something that is no run.
+        another experiment's or a longer one, or holds something that is no run.
         """
         if self.holds_run:
             if not resume:
@@ -113,6 +116,12 @@ class RunFolder:
                     "or choose another with --run-dir"
                 )
             self._check_same(experiment)
+            done, wanted = self.checkpoints.generation, experiment["meta"]["generations"]
+            if done > wanted:
+                raise InputError(
+                    f"meta.generations: found {wanted}, but the run in {self.location} has done "
+                    f"{done}; expected {done} or more, or another folder"
+                )
         elif set(self.storage.names()) - {LEASE}:
             raise InputError(
                 f"{self.location}: this folder holds other things and no run; choose an empty or a "
@@ -122,10 +131,15 @@ class RunFolder:
     def begin(self, experiment: str) -> None:
         """Write down the resolved experiment, as YAML.
 
+        A result that is there goes if it is not of this very experiment: of a shorter run, say.
         Raises `InputError` if the folder cannot be written.
         """
         try:
-            self.storage.write(CONFIG, experiment.encode())
+            content = experiment.encode()
+            old = self.storage.read(CONFIG) if self.storage.exists(CONFIG) else b""
+            if old != content:
+                self.storage.delete(RESULT)
+            self.storage.write(CONFIG, content)
             self.write_json(VERSIONS, versions())
             self.storage.begun = True
         except OSError as error:
@@ -255,7 +269,7 @@ class RunFolder:
         """Delete what a killed head was in the middle of writing on a disk."""
         with contextlib.suppress(OSError):
             for name in self.storage.names():
-                if name.startswith(tuple(f".{whole}." for whole in (POINTER, LEASE, METRICS))):
+                if name.startswith(tuple(f".{whole}." for whole in _REPLACED)):
                     self.storage.delete(name)
 
     def _wait(self, seconds: float) -> None:

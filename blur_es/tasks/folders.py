@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import zipfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -236,7 +237,7 @@ def _image_files(path: Path) -> Iterator[tuple[str, bytes]]:
     """Names and contents of the images below a folder or in an archive, in order of names."""
     try:
         if path.is_dir():
-            for file in sorted(path.rglob("*")):
+            for file in sorted(path.rglob("*"), key=Path.as_posix):
                 if file.suffix.lower() in SUFFIXES and file.is_file():
                     yield file.relative_to(path).as_posix(), file.read_bytes()
             return
@@ -245,7 +246,7 @@ def _image_files(path: Path) -> Iterator[tuple[str, bytes]]:
                 hidden = name.startswith("__MACOSX/")
                 if Path(name).suffix.lower() in SUFFIXES and not hidden:
                     yield name, archive.read(name)
-    except (OSError, zipfile.BadZipFile, RuntimeError) as error:
+    except (OSError, EOFError, zipfile.BadZipFile, zlib.error, RuntimeError) as error:
         reason = getattr(error, "strerror", None) or error
         raise InputError(
             f"{path}: cannot read images here: {reason}; expected a folder or a .zip archive"
@@ -253,12 +254,19 @@ def _image_files(path: Path) -> Iterator[tuple[str, bytes]]:
 
 
 def _decode(content: bytes, where: str) -> npt.NDArray[np.uint8]:
-    """An image in grey, (height, width)."""
+    """An image in grey, (height, width); what it leaves transparent is white."""
     # Not needed by those who have no folders of images.
     from PIL import Image, UnidentifiedImageError
 
     try:
         with Image.open(io.BytesIO(content)) as image:
+            if image.mode.startswith("I"):
+                # 16 bits, which Pillow would cut off at 255.
+                return (np.asarray(image).astype(np.int64) >> 8).clip(0, 255).astype(np.uint8)
+            if image.has_transparency_data:
+                drawn = image.convert("RGBA")
+                white = Image.new("RGBA", drawn.size, "white")
+                return np.asarray(Image.alpha_composite(white, drawn).convert("L"), dtype=np.uint8)
             return np.asarray(image.convert("L"), dtype=np.uint8)
     except (
         UnidentifiedImageError,
@@ -267,4 +275,5 @@ def _decode(content: bytes, where: str) -> npt.NDArray[np.uint8]:
         ValueError,
         Image.DecompressionBombError,
     ) as error:
-        raise InputError(f"{where}: not an image that can be read: {error}") from error
+        reason = "" if isinstance(error, UnidentifiedImageError) else f": {error}"
+        raise InputError(f"{where}: not an image that can be read{reason}") from error
