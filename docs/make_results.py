@@ -20,7 +20,7 @@ from typing import Any
 from blur_es.report.style import render
 from blur_es.reproduce.pictures import draw
 from blur_es.reproduce.results import read_results, results_bytes, table_markdown
-from blur_es.reproduce.schema import ResultConfig, find_results, load_result
+from blur_es.reproduce.schema import Result, find_results, load_result
 
 DOCS = Path(__file__).parent
 PAGE = DOCS / "results.md"
@@ -69,14 +69,16 @@ def page() -> str:
             lines += [
                 "",
                 f"**Not run at full size on this hardware.** Full size is `{full.command}`: "
-                f"{_size(config, len(full.trainings))}.",
+                f"{_size(full)}.",
+                "",
+                config.question.strip(),
             ]
         for document in both:
             lines += _section(document)
     return "\n".join([*lines, ""])
 
 
-def _order(result: Any) -> int:
+def _order(result: Result) -> int:
     """Where a result stands: by the number of its first figure, and last if it has none."""
     match = re.match(r"\d+", result.config.figure or "")
     return int(match.group()) if match else sys.maxsize
@@ -94,12 +96,23 @@ def _overview(found: Mapping[str, Document]) -> list[str]:
     return lines
 
 
-def _size(config: ResultConfig, trainings: int) -> str:
-    meta = config.train.get("meta", {})
-    return (
-        f"{trainings} trainings of {meta.get('generations', 60)} generations with a population of "
-        f"{meta.get('population', 40)}"
-    )
+def _size(result: Result) -> str:
+    """How much there is to train: how often, how long, and with how many genomes at a time."""
+    kinds: dict[str, int] = {}
+    for training in result.trainings:
+        meta = training.config.meta
+        of = (
+            f"{meta.generations:,} steps along gradients"
+            if meta.method == "gradient"
+            else f"{meta.generations:,} generations of {meta.population} genomes"
+        )
+        kinds[of] = kinds.get(of, 0) + 1
+    return "; ".join(f"{count} trainings of {of}" for of, count in kinds.items())
+
+
+def _short(commit: str) -> str:
+    """A commit by 12 digits; that there were changes beside it is not cut off."""
+    return commit[:12] + "-dirty" * commit.endswith("-dirty")
 
 
 def _section(document: Document) -> list[str]:
@@ -114,7 +127,7 @@ def _section(document: Document) -> list[str]:
         + ", ".join(f"{package} {version}" for package, version in entry["packages"].items()): None
         for entry in document["versions"]
     }
-    commits = {str(entry["commit"])[:12]: None for entry in document["versions"]}
+    commits = {_short(str(entry["commit"])): None for entry in document["versions"]}
     versions = f"{'; '.join(packages)}, commit {' and '.join(commits)}"
     seeds = document["seeds"]
     seconds = document["seconds"]

@@ -18,11 +18,14 @@ import pytest
 from blur_es.cli import main
 from blur_es.errors import InputError
 from blur_es.genome import Genome
+from blur_es.meta.stop import StopReason
+from blur_es.meta.trainer import Trainer, TrainingResult
 from blur_es.report.style import render
 from blur_es.reproduce.pictures import draw
 from blur_es.reproduce.results import read_results, summaries, table_cells
 from blur_es.reproduce.runner import MissingDataError, ReproduceOptions, make_result
 from blur_es.reproduce.schema import FOLDER, Result, find_results, load_result
+from blur_es.run.interrupt import Interrupted
 from blur_es.run.store import GENOME, RESULT
 
 RESULT_FILES = find_results("all")
@@ -87,6 +90,7 @@ def without_times(document: dict[str, Any]) -> dict[str, Any]:
     del content["seconds"], content["versions"]
     for training in content["trainings"]:
         del training["seconds"]
+        training["progress"] = [point[:2] for point in training["progress"]]
     return dict(content)
 
 
@@ -138,6 +142,29 @@ def test_the_figures_that_are_promised_are_there() -> None:
         ("  rule: {states", "  seed: 3\n  rule: {states", "tiny.yaml:7: train.seed"),
         ("train.meta.generations: 40", "train.meta.generations: x", "tiny.yaml:29.*generations"),
         ("train.meta.generations: 40", "sseds: 3", "tiny.yaml:29: sseds: unknown key"),
+        ("seeds: 2", "Seeds: 2", r"tiny.yaml:5: Seeds: unknown key \(did you mean 'seeds'\?\)"),
+        ("  episodes: 2", "  Episodes: 2", "evaluate.Episodes: unknown key .*'episodes'"),
+        ("train.meta.generations: 40", "vary.norm: {a: {}}", "tiny.yaml:29: quick: vary.norm: the"),
+        ("series: normalisation", "x: normalisation", "tiny.yaml:25: picture.x: curves are not"),
+        (
+            "blobs: {tasks",
+            "x o r: {tasks: [{name: xor}]}\n      x-o-r: {tasks",
+            "letters and digits",
+        ),
+        (
+            "evaluate:",
+            "  more:\n    b: {rule.normalize: both}\nevaluate:",
+            "both set rule.normalize",
+        ),
+        ("sgd: [", "sgdd: [", "opponents: unknown optimizer 'sgdd' .*'sgd'"),
+        ("[0.1, 1.0]", "[0.1, 0.1]", "tiny.yaml:24: evaluate.opponents: sgd: found the rates"),
+        ("[0.1, 1.0]", "[]", "evaluate.opponents: sgd: found the rates"),
+        (
+            "none: {rule.normalize: none}",
+            "none: {episode.batch_size: 8}",
+            "trainings differ in what",
+        ),
+        ("symmetric: true", "symmetric: true, per_layer: true", "tiny.yaml:23.*for 2 layers .* 3"),
     ],
 )
 def test_what_is_wrong_is_named_with_its_line(
@@ -173,7 +200,7 @@ def test_a_result_is_made_once_and_read_back(tmp_path: Path) -> None:
     assert (len(document["trainings"]), len(document["rows"])) == (4, 8)
     assert len(document["opponents"]) == 4
     for training in document["trainings"]:
-        genome = Genome.load(paths[0].parent / "trainings" / training["genome"])
+        genome = Genome.load(paths[0].parent / training["genome"])
         assert genome.sha256 == training["genome_sha256"]
 
     found = summaries(document)
@@ -270,6 +297,45 @@ def test_a_file_that_has_changed_is_not_mixed_with_its_past(
     assert stamps == [path.stat().st_mtime_ns for path in genomes]
 
 
+def test_another_length_is_another_training(
+    tmp_path: Path, small: tuple[dict[str, Any], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(small[1], tmp_path / "out")
+    shorter = tiny(tmp_path, SMALL.replace("generations: 40", "generations: 39"))
+    with pytest.raises(InputError, match=r"meta.generations: found 39, .* has done 40"):
+        make_result(shorter, local(tmp_path))
+
+    def interrupted(trainer: Trainer) -> TrainingResult:
+        return TrainingResult(StopReason.INTERRUPTED, trainer.progress)
+
+    longer = tiny(tmp_path, SMALL.replace("generations: 40", "generations: 42"))
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "train", interrupted)
+        with pytest.raises(Interrupted):
+            make_result(longer, local(tmp_path))
+    # What was there is not taken for the result of the longer one.
+    document, _ = make_result(longer, local(tmp_path))
+    assert {training["generations"] for training in document["trainings"]} == {42}
+    fresh, _ = make_result(longer, ReproduceOptions(output=str(tmp_path / "new"), local=True))
+    assert without_times(document) == without_times(fresh)
+
+
+def test_labels_may_be_renamed(tmp_path: Path, small: tuple[dict[str, Any], Path]) -> None:
+    shutil.copytree(small[1], tmp_path / "out")
+    document, _ = make_result(
+        tiny(tmp_path, SMALL.replace("normalisation", "norm")), local(tmp_path)
+    )
+    assert {*document["rows"][0]["labels"]} == {"norm", "task"}
+    assert len(summaries(document)) == 4
+
+
+def test_a_slip_in_a_training_is_found_before_the_first_runs(tmp_path: Path) -> None:
+    text = SMALL.replace("none: {rule.normalize: none}", "none: {meta.strategy: sness}")
+    with pytest.raises(InputError, match=r"none, seed 0: meta.strategy: unknown .*'snes'"):
+        make_result(tiny(tmp_path, text), local(tmp_path))
+    assert not list((tmp_path / "out").rglob("config.yaml"))
+
+
 def test_missing_data_are_named_or_left_out(tmp_path: Path) -> None:
     text = SMALL.replace(
         "blobs: {tasks: [{name: blobs}], network.hidden: [8, 8]}",
@@ -293,7 +359,7 @@ PICTURES = {
     "heat_map": "{kind: heat_map, x: task, series: normalisation}",
     "growth": "{kind: growth, series: normalisation, panels: task}",
     "progress": "{kind: progress, series: normalisation}",
-    "functions": "{kind: functions, panels: task, series: normalisation}",
+    "functions": "{kind: functions, panels: task}",
 }
 
 
@@ -301,7 +367,11 @@ def test_every_kind_of_picture_is_drawn(tmp_path: Path, small: tuple[dict[str, A
     shutil.copytree(small[1], tmp_path / "out")
     for kind, picture in PICTURES.items():
         # All of the same trainings.
-        result = tiny(tmp_path, re.sub(r"picture: .*", f"picture: {picture}", SMALL))
+        text = re.sub(r"picture: .*", f"picture: {picture}", SMALL)
+        if kind == "functions":
+            # It has no place for a second axis.
+            text = text.replace("    none: {rule.normalize: none}\n", "")
+        result = tiny(tmp_path, text)
         document, paths = make_result(result, local(tmp_path))
         assert Path(paths[2]).stat().st_size > 5_000
         if kind == "functions":

@@ -138,6 +138,33 @@ def test_more_generations_continue(tmp_path: Path, undisturbed: Path) -> None:
     assert genome_hash(result) == hash_of(undisturbed)
 
 
+def test_fewer_generations_than_are_done_are_refused(tmp_path: Path) -> None:
+    train(small(tmp_path), tmp_path / "run")
+    before = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
+    with pytest.raises(InputError, match=r"meta.generations: found 3, .* has done 6; expected 6"):
+        RunFolder(tmp_path / "run").check(small(tmp_path, "meta.generations=3").to_dict(), True)
+    assert before == {path: path.read_bytes() for path in before}
+
+
+def test_a_run_that_is_to_be_longer_has_no_result_yet(tmp_path: Path) -> None:
+    train(small(tmp_path, "meta.generations=3"), tmp_path / "run")
+    run = RunFolder(tmp_path / "run")
+    run.begin(small(tmp_path, "meta.generations=3").to_yaml())
+    assert run.storage.exists("result.json")
+    run.begin(small(tmp_path).to_yaml())
+    assert not run.storage.exists("result.json")
+    assert run.storage.exists("genome.npz")
+
+
+@pytest.mark.parametrize("name", ["config.yaml", "versions.json"])
+def test_what_a_kill_left_at_the_very_start_is_no_hindrance(tmp_path: Path, name: str) -> None:
+    run = RunFolder(tmp_path / "run")
+    (tmp_path / "run").mkdir()
+    (tmp_path / f"run/.{name}.0a1b2c").write_text("name: sm")
+    with run.locked():
+        run.check(small(tmp_path).to_dict(), resume=False)
+
+
 def test_resuming_an_ended_run_changes_nothing(tmp_path: Path, undisturbed: Path) -> None:
     config = small(tmp_path)
     train(config, tmp_path / "run")
@@ -326,6 +353,15 @@ def wrapped_interrupt() -> None:
         time.sleep(5)
     except Interrupted as error:
         raise SystemError("returned a result with an exception set") from error
+
+
+def test_a_signal_inside_is_told_outside() -> None:
+    outer, inner = InterruptGuard(), InterruptGuard()
+    with outer.installed():
+        with inner.installed():
+            os.kill(os.getpid(), signal.SIGTERM)
+        with pytest.raises(Interrupted):
+            outer.check()
 
 
 def test_an_interrupt_that_compiled_code_wrapped_is_one_all_the_same() -> None:

@@ -273,7 +273,9 @@ def compare_on_tasks(
     comparisons = []
     for index, label in enumerate(labels):
         tuning, test = (
-            evaluator.episodes(EpisodeRange(phase, 0, count))[index * count : (index + 1) * count]
+            evaluator.episodes(
+                EpisodeRange(phase, 0, count), slice(index * count, (index + 1) * count)
+            )
             for phase, count in ((Phase.TUNING, TUNING_EPISODES), (Phase.TEST, test_episodes))
         )
         show = functools.partial(progress, label)

@@ -328,8 +328,8 @@ def _rule(genome: Genome, picture: bytes) -> str:
     sentences = "".join(f"<li>{_text(sentence)}</li>" for sentence in rule_in_words(genome.rule))
     caption = (
         "The genome: what the rule's words leave open. Rows are the states that a transform "
-        "reads, columns the ones that it writes; cells are dark below 0, white at 0 and light "
-        "orange above."
+        "reads, columns the ones that it writes; cells are darker than grey below 0, and "
+        "lighter above."
     )
     meanings = [[field.name, field.meaning] for field in genome_fields(genome.rule)]
     return f"<ul>{sentences}</ul>\n{_picture(picture, caption)}\n{_facts(meanings)}"
@@ -337,7 +337,7 @@ def _rule(genome: Genome, picture: bytes) -> str:
 
 _ANALYSIS_CAPTIONS = {
     "jacobian": "The Jacobian of a step on one batch, and its antisymmetric part, which is empty "
-    "where the update is a gradient. Dark cells are below 0, light orange ones above.",
+    "where the update is a gradient. Cells darker than grey are below 0, lighter ones above.",
     "growth": "Norms of the synapses in lives longer than what was learned for, with and without "
     "the Oja term, as mean and range over the lives; below, accuracy.",
 }

@@ -14,8 +14,8 @@ from blur_es.storage import Storage
 
 INK, GRID = "#222222", "#dddddd"
 
-# Below zero dark, above zero light: the sign survives a grey print.
-SIGNED = LinearSegmentedColormap.from_list("signed", ["#173f6b", "#f7f5f0", "#f2a23a"])
+# Below zero darker than zero, above it lighter: the sign survives a grey print.
+SIGNED = LinearSegmentedColormap.from_list("signed", ["#0b2a57", "#9b9b9b", "#ffe28a"])
 
 # How good something is: more is darker, also in a grey print.
 AMOUNT = LinearSegmentedColormap.from_list("amount", ["#f7f5f0", "#86b3d1", "#173f6b"])

@@ -233,13 +233,14 @@ def _heat_map(document: Document) -> Figure:
 def _line(
     axes: Axes, x: Sequence[float], values: FloatArray, style: _Style, label: str, number: int
 ) -> None:
-    """Median and range of values (seeds, points)."""
+    """Median and range of values (seeds, points); seeds that diverged are left out."""
     every = max(1, len(x) // 6)
-    with np.errstate(all="ignore"):
-        middle = np.median(values, axis=0)
-    axes.fill_between(
-        x, values.min(axis=0), values.max(axis=0), color=style.color, alpha=0.15, lw=0
+    sound = np.ma.masked_invalid(values)
+    median = np.ma.median(sound, axis=0)  # type: ignore[no-untyped-call]
+    middle, low, high = (
+        np.ma.filled(found, np.nan) for found in (median, sound.min(axis=0), sound.max(axis=0))
     )
+    axes.fill_between(x, low, high, color=style.color, alpha=0.15, lw=0)
     axes.plot(
         x,
         middle,
@@ -286,7 +287,7 @@ def _draw_curves(document: Document, axes: Axes, wanted: Labels, key: str = "cur
             marker=style.marker if is_best else None,
             ms=4,
             markevery=max(1, len(steps) // 6),
-            label=f"{entry['method']} (thick: best rate)" if is_best else None,
+            label=f"{entry['method']} (thick: best rate in the test)" if is_best else None,
         )
     heights = _apart([entry["curve"][-1] for entry in opponents])
     for entry, height in zip(opponents, heights, strict=True):
@@ -360,27 +361,30 @@ def _growth(document: Document) -> Figure:
 
 
 def _progress(document: Document) -> Figure:
-    """Accuracy over the evaluations of a training."""
+    """Accuracy over the evaluations of a training, and below over the time that they take."""
     panels = len(axis_labels(document, "panels"))
-    figure = Figure(figsize=(1.0 + 5.2 * panels, 4.4), layout="constrained")
+    figure = Figure(figsize=(1.2 + 6.2 * panels, 6.6), layout="constrained")
+    costs = (("evaluations (genomes times episodes)", 0), ("seconds on one core", 2))
     for number, _, title, wanted in _panels(document):
-        axes = new_axes(
-            figure, "evaluations (genomes times episodes)", "accuracy", (1, panels, number + 1)
-        )
-        _title(axes, title)
-        for index, (label, chosen) in enumerate(axis_labels(document, "series")):
-            entries = _select(document["trainings"], wanted, chosen)
-            if not entries:
-                continue
-            curves = [np.array(entry["progress"], dtype=np.float64).T for entry in entries]
-            shortest = min(len(curve[0]) for curve in curves)
-            values = np.stack([curve[1, :shortest] for curve in curves])
-            style = _STYLES[index % len(_STYLES)]
-            _line(axes, curves[0][0, :shortest].tolist(), values, style, label, index)
-        axes.set_xscale("log")
-        axes.set_ylim(-0.02, 1.02)
-        if number == 0:
-            first = axes
+        for row, (xlabel, column) in enumerate(costs):
+            axes = new_axes(
+                *(figure, xlabel, "accuracy in training"), (2, panels, row * panels + number + 1)
+            )
+            _title(axes, "" if row else title)
+            for index, (label, chosen) in enumerate(axis_labels(document, "series")):
+                entries = _select(document["trainings"], wanted, chosen)
+                if not entries:
+                    continue
+                curves = [np.array(entry["progress"], dtype=np.float64).T for entry in entries]
+                shortest = min(len(curve[0]) for curve in curves)
+                values = np.stack([curve[1, :shortest] for curve in curves])
+                cost = np.median([curve[column, :shortest] for curve in curves], axis=0)
+                style = _STYLES[index % len(_STYLES)]
+                _line(axes, cost.tolist(), values, style, label, index)
+            axes.set_xscale("log")
+            axes.set_ylim(-0.02, 1.02)
+            if number == row == 0:
+                first = axes
     _legend(figure, first)
     return figure
 

@@ -41,8 +41,8 @@ def results_document(
         opponents: likewise for optimisers.
         missing: names of the data sets for whose lack something was left out.
         seconds: of computing, over all processes, by what for.
-        origins: `date`, `machine` and `versions` of every part; parts may have been made on
-            several days or machines, and all of them are told.
+        origins: `date`, `machine` and `versions` of the measurement of every part; parts may
+            have been made on several days or machines, and all of them are told.
     """
     return {
         "name": result.config.name,
@@ -77,16 +77,21 @@ def training_entry(
 ) -> dict[str, Any]:
     """What the results file tells of a finished training.
 
+    Its `progress` is of up to 100 blocks of generations: evaluations until then, the mean accuracy
+    of all genomes in the block, and seconds until then.
+
     Args:
         training: which one.
         content: its `result.json`.
         lines: its metrics.
     """
     blocks = np.array_split(np.arange(len(lines)), min(len(lines), PROGRESS_POINTS))
+    seconds = np.cumsum([line["seconds"] for line in lines])
     progress = [
         [
             lines[block[-1]]["evaluations"],
             round(float(np.mean([lines[index]["mean_accuracy"] for index in block])), 4),
+            round(float(seconds[block[-1]]), 1),
         ]
         for block in blocks
         if len(block)
@@ -94,7 +99,7 @@ def training_entry(
     return {
         "labels": training.labels,
         "seed": training.seed,
-        "genome": f"{training.slug}/{GENOME}",
+        "genome": f"trainings/{training.slug}/{GENOME}",
         "genome_sha256": content["genome_sha256"],
         "generations": content["generations"],
         "evaluations": content["evaluations"],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import functools
 import json
 import os
 import platform
@@ -323,8 +324,12 @@ def versions() -> dict[str, Any]:
     }
 
 
+@functools.cache
 def _commit() -> str | None:
-    """The commit of the checkout that this package is imported from, if it is one."""
+    """The commit of the checkout that this package is imported from, if it is one.
+
+    It is asked for once: what a long process has imported is that of its beginning.
+    """
     import subprocess
 
     top = Path(__file__).resolve().parents[2]

@@ -7,7 +7,6 @@ Guyon, "Design of experiments for the NIPS 2003 variable selection benchmark".
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
@@ -24,6 +23,9 @@ LABEL_NOISE = 0.01
 
 # Every cluster has a matrix of its own of half as many rows and columns.
 MAXIMUM_INPUTS = 1000
+
+# Beyond it, float32 has no room for what is between clusters.
+LARGEST_SEPARATION = 1e6
 
 TABLE_OPTIONS = ("inputs", "classes", "separation")
 
@@ -108,9 +110,10 @@ def check_table_options(
         )
     if isinstance(separation, bool) or not isinstance(separation, int | float):
         raise InputError(f"tasks: tables.separation: found {separation!r}, expected a number")
-    if not 0.0 < separation < math.inf:
+    if not 0.0 < separation <= LARGEST_SEPARATION:
         raise InputError(
-            f"tasks: tables.separation: found {separation}, expected a finite number above 0"
+            f"tasks: tables.separation: found {separation}, expected a number above 0, up to "
+            f"{LARGEST_SEPARATION:g}"
         )
 
 
