@@ -17,9 +17,13 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
+from scipy.optimize import isotonic_regression
 
 from blur_es.report.style import INK, SIGNED, new_axes
 from blur_es.reproduce.results import best_seed
+
+# Of single seeds behind their median.
+GREY = "#a8a8a8"
 
 # Width of a letter of the labels below bars, in inches.
 LETTER = 0.062
@@ -122,7 +126,11 @@ def _legend(figure: Figure, axes: Axes) -> None:
 
 
 def _bars(document: Document) -> Figure:
-    """Accuracy after the last step: medians as bars, seeds as dots."""
+    """Accuracy after the last step: medians as bars, seeds as dots.
+
+    Where all are high and the axis does not begin at 0, medians are lines: the length of a bar
+    would tell nothing there.
+    """
     xs, series = axis_labels(document, "x"), axis_labels(document, "series")
     panels = len(axis_labels(document, "panels"))
     width = max(4.5, 0.9 + 0.26 * len(xs) * (len(series) + 1))
@@ -144,23 +152,28 @@ def _bars(document: Document) -> Figure:
                 ]
                 if not values:
                     continue
-                axes.bar(
-                    position + offset,
-                    float(np.median(values)) - floor,
-                    width=0.8 / len(series),
-                    bottom=floor,
-                    color=style.face,
-                    edgecolor=INK,
-                    hatch=style.hatch,
-                    lw=0.7,
-                    label=label if position == 0 else None,
-                )
+                height, width_each = float(np.median(values)), 0.8 / len(series)
+                if floor:
+                    ends = np.array([-0.4, 0.4]) * width_each + position + offset
+                    axes.plot(ends, [height, height], color=style.color, lw=2.5)
+                else:
+                    axes.bar(
+                        position + offset,
+                        height,
+                        width=width_each,
+                        color=style.face,
+                        edgecolor=INK,
+                        hatch=style.hatch,
+                        lw=0.7,
+                        label=label if position == 0 else None,
+                    )
                 axes.plot(
                     np.full(len(values), position + offset),
                     values,
                     ls="",
-                    marker="o",
-                    ms=3.2,
+                    label=label if position == 0 and floor else None,
+                    marker=style.marker if floor else "o",
+                    ms=4.5 if floor else 3.2,
                     mfc="white",
                     mec=INK,
                     mew=0.8,
@@ -291,25 +304,31 @@ def _draw_curves(document: Document, axes: Axes, wanted: Labels, key: str = "cur
         )
     heights = _apart([entry["curve"][-1] for entry in opponents])
     for entry, height in zip(opponents, heights, strict=True):
+        color = _STYLES[(methods.index(entry["method"]) + len(series)) % len(_STYLES)].color
         axes.annotate(
             f"{entry['learning_rate']:g}",
-            (steps[-1], height),
-            textcoords="offset points",
-            xytext=(4, 0),
+            (steps[-1], entry["curve"][-1]),
+            xytext=(1.0, height),
+            textcoords=axes.get_yaxis_transform(),
             va="center",
             fontsize=7,
-            color=_STYLES[(methods.index(entry["method"]) + len(series)) % len(_STYLES)].color,
+            color=color,
+            arrowprops={"arrowstyle": "-", "color": color, "lw": 0.5, "shrinkA": 0, "shrinkB": 0},
             annotation_clip=False,
         )
 
 
 def _apart(heights: Sequence[float], least: float = 0.036) -> list[float]:
-    """Heights for labels, in the same order, none closer to another than `least`."""
-    order = sorted(range(len(heights)), key=lambda index: heights[index])
-    moved = list(heights)
-    for below, above in itertools.pairwise(order):
-        moved[above] = max(moved[above], moved[below] + least)
-    return moved
+    """Heights for labels, in the same order, none closer to another than `least`.
+
+    As near as can be to what was given, in the sum of squares.
+    """
+    order = np.argsort(heights, kind="stable")
+    steps = least * np.arange(len(heights))
+    moved = np.empty(len(heights))
+    if len(heights):
+        moved[order] = isotonic_regression(np.asarray(heights)[order] - steps).x + steps
+    return [float(height) for height in moved]
 
 
 def _spread_over(axes: Axes, steps: Sequence[int]) -> None:
@@ -381,7 +400,8 @@ def _progress(document: Document) -> Figure:
                 cost = np.median([curve[column, :shortest] for curve in curves], axis=0)
                 style = _STYLES[index % len(_STYLES)]
                 _line(axes, cost.tolist(), values, style, label, index)
-            axes.set_xscale("log")
+            if row == 0:
+                axes.set_xscale("log")
             axes.set_ylim(-0.02, 1.02)
             if number == row == 0:
                 first = axes
@@ -390,43 +410,40 @@ def _progress(document: Document) -> Figure:
 
 
 def _functions(document: Document) -> Figure:
-    """What networks predict over the plane after their life, and accuracy on the way there.
+    """For every function what networks predict over the plane after their life, and accuracy.
 
     The maps are of the seed that is best in validation.
     """
     panels = axis_labels(document, "panels")
-    maps = []
-    for title, wanted in panels:
+    steps = document["definition"]["evaluate"]["steps"]
+    columns = max(1, min(5, len(panels)))
+    rows = -(-len(panels) // columns)
+    figure = Figure(figsize=(2.3 * columns + 0.6, 4.3 * rows), layout="constrained")
+    grid = figure.add_gridspec(2 * rows, columns, height_ratios=[2.3, 1.6] * rows)
+    for number, (title, wanted) in enumerate(panels):
+        row, column = divmod(number, columns)
         entries = _select(document["rows"], wanted)
+        above = figure.add_subplot(grid[2 * row, column])
+        _title(above, title)
         seed = best_seed(document, entries[0]["labels"])
         entry = next(entry for entry in entries if entry["seed"] == seed)
         if "map" in entry:
-            maps.append((title, entry["map"]))
-    columns = max(1, min(5, len(maps)))
-    rows = -(-len(maps) // columns)
-    figure = Figure(figsize=(2.2 * columns + 0.4, 2.45 * rows + 4.4), layout="constrained")
-    halves = figure.add_gridspec(2, 1, height_ratios=[2.45 * rows, 4.4])
-    above, below = figure.add_subfigure(halves[0]), figure.add_subfigure(halves[1])
-    for number, (title, content) in enumerate(maps):
-        axes = above.add_subplot(rows, columns, number + 1)
-        _title(axes, title)
-        _draw_map(axes, content)
-    axes = below.add_subplot(1, 1, 1)
-    axes.set_xlabel("step")
-    axes.set_ylabel("test accuracy")
-    axes.grid(color="#dddddd", lw=0.6)
-    axes.spines[["top", "right"]].set_visible(False)
-    steps = document["definition"]["evaluate"]["steps"]
-    for index, (title, wanted) in enumerate(panels):
-        values = _table_of(_select(document["rows"], wanted), "curve")
-        _line(axes, steps, values, _STYLES[index % len(_STYLES)], title, index)
-    _spread_over(axes, steps)
-    axes.set_ylim(-0.02, 1.02)
-    legend = axes.legend(
-        loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False, handlelength=4, fontsize=9
-    )
-    for text in legend.get_texts():
-        text.set_parse_math(False)
+            _draw_map(above, entry["map"])
+        else:
+            above.axis("off")
+            above.text(0.5, 0.5, "not of the plane", ha="center", va="center", fontsize=8)
+        below = figure.add_subplot(grid[2 * row + 1, column])
+        values = _table_of(entries, "curve")
+        below.plot(steps, values.T, color=GREY, lw=0.8)
+        _line(below, steps, values, _STYLES[0], "", 0)
+        _spread_over(below, steps)
+        below.set_ylim(-0.02, 1.02)
+        below.grid(color="#dddddd", lw=0.6)
+        below.spines[["top", "right"]].set_visible(False)
+        below.set_xlabel("step", fontsize=8)
+        below.tick_params(labelsize=8)
+        if column == 0:
+            below.set_ylabel("test accuracy", fontsize=8)
     return figure
 
 
@@ -446,15 +463,15 @@ def _draw_map(axes: Axes, content: Mapping[str, Any]) -> None:
     samples = np.array(content["samples"])
     for number, value in enumerate(sorted(set(samples[:, 2].tolist()))):
         chosen = samples[samples[:, 2] == value]
-        marker = ("x", "o", "^", "s", "D")[number % 5]
+        # Dark with a light edge, or light with a dark one, on whatever is below.
         axes.plot(
             *(chosen[:, 0], chosen[:, 1]),
             ls="",
-            marker=marker,
-            ms=3.2,
-            mew=0.8,
-            mec=INK,
-            mfc="white",
+            marker=("X", "o", "^", "s", "D")[number % 5],
+            ms=4.2,
+            mew=0.7,
+            mec=INK if number else "white",
+            mfc="white" if number else INK,
         )
     axes.set_xlim(-reach, reach)
     axes.set_ylim(-reach, reach)

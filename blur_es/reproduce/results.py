@@ -91,7 +91,7 @@ def training_entry(
         [
             lines[block[-1]]["evaluations"],
             round(float(np.mean([lines[index]["mean_accuracy"] for index in block])), 4),
-            round(float(seconds[block[-1]]), 1),
+            round(float(seconds[block[-1]]), 3),
         ]
         for block in blocks
         if len(block)
