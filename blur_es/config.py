@@ -453,8 +453,6 @@ def _check_method(config: ExperimentConfig) -> None:
             )
         if config.fleet.split is not None:
             raise InputError("fleet.split: meta.method: gradient is for JAX workers alone")
-    elif config.meta.population < 2:
-        raise InputError("meta.population: found 1, expected 2 or more for a strategy to compare")
     shares = config.fleet.shares()
     if isinstance(shares, dict):
         population = config.meta.population

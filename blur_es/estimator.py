@@ -17,7 +17,6 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils import check_random_state
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
-from threadpoolctl import threadpool_limits
 
 from blur_es.episode import Episode, initial_noise
 from blur_es.errors import InputError
@@ -25,6 +24,7 @@ from blur_es.genome import Genome
 from blur_es.genomes import load_genome
 from blur_es.inner.base import STATISTICS_BATCHES, NetworkState
 from blur_es.inner.numba_loop import NumbaInnerLoop
+from blur_es.threads import one_blas_thread
 
 FloatArray = npt.NDArray[np.floating[Any]]
 IntArray = npt.NDArray[np.integer[Any]]
@@ -62,9 +62,9 @@ class BlurClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         hidden_layers: sizes of the hidden layers, or of one. A genome learns at depths that it
             was meta-trained at: `mnist-4state-deep` with one to three, the others that ship with
             one. `fit` warns of others.
-        steps: learning steps of `fit`, each on one batch; None for as many as `epochs` passes
-            over the data fill, but not fewer than 15. Few data are dealt again and again.
-        epochs: passes over the data, where `steps` is None.
+        steps: learning steps of `fit`, each on one batch; None for as many batches as `epochs`
+            passes over the data fill, but not fewer than 15. Few data are dealt again and again.
+        epochs: such passes, where `steps` is None.
         batch_size: rows in a batch. The rule normalises over them, and does not learn from
             fewer than about 16; `fit` warns of that.
         random_state: seed of the initial synapses and of the shuffling.
@@ -103,6 +103,9 @@ class BlurClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def fit(self, X: npt.ArrayLike, y: npt.ArrayLike) -> Self:
         """Learn from inputs X (rows, features) and labels y (rows,), from new synapses."""
+        # Whatever comes of it, what was learned before is no more.
+        if hasattr(self, "network_"):
+            del self.network_
         X, y = self._checked(X, y, first=True)
         self._begin(np.unique(y), "y")
         steps = self.steps
@@ -114,7 +117,7 @@ class BlurClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def partial_fit(
         self, X: npt.ArrayLike, y: npt.ArrayLike, classes: npt.ArrayLike | None = None
     ) -> Self:
-        """Go on learning with one pass over more data, in whole batches.
+        """Go on learning from more data, with as many batches as one pass over them fills.
 
         The first call needs all `classes`, unless all are in its y. Inputs are standardised
         by the mean and deviation of all data so far. A call that raises changes nothing.
@@ -181,7 +184,7 @@ class BlurClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return np.asarray(inputs), np.asarray(labels)
 
     def _begin(self, classes: npt.NDArray[Any], found_in: str) -> None:
-        """Everything that comes before the first step; what was learned before is forgotten."""
+        """Everything that comes before the first step."""
         if len(classes) < 2:
             raise ValueError(
                 f"{found_in}: found {len(classes)} class only, expected two or more: {classes}"
@@ -194,8 +197,6 @@ class BlurClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
                 f"not learn from fewer than about {FEWEST_ROWS} rows",
                 stacklevel=3,
             )
-        if hasattr(self, "network_"):
-            del self.network_
         self.classes_ = classes
         self.genome_ = genome
         self._temperature = _temperature(genome)
@@ -218,11 +219,12 @@ class BlurClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         numbers = np.searchsorted(self.classes_, y)
         signs = np.where(np.eye(len(self.classes_), dtype=bool), 1.0, -1.0).astype(np.float32)
         loop = NumbaInnerLoop(self.genome_.rule)
-        rows = self._dealt(numbers, steps)
+        generator = copy.deepcopy(self._generator)
+        rows = _dealt(numbers, steps, self.batch_size, generator)
         network: NetworkState | None = getattr(self, "network_", None)
         statistics, done = self._statistics, self.n_steps_
         at_a_time = max(1, BYTES_AT_A_TIME // (4 * self.batch_size * X.shape[1]))
-        with threadpool_limits(limits=1, user_api="blas"):
+        with one_blas_thread():
             for start in range(0, steps, at_a_time):
                 chosen = rows[start : start + at_a_time]
                 inputs = _standardized(scaler, X[chosen.reshape(-1)]).reshape(*chosen.shape, -1)
@@ -239,27 +241,11 @@ class BlurClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
                 statistics = np.concatenate([statistics, last])[-STATISTICS_BATCHES:].copy()
         assert network is not None
         self.network_, self.n_steps_ = network, done
-        self._statistics, self._scaler = statistics, scaler
+        self._statistics, self._scaler, self._generator = statistics, scaler, generator
         self._counts = self._counts + np.bincount(numbers, minlength=len(self.classes_))
 
-    def _dealt(self, numbers: IntArray, steps: int) -> IntArray:
-        """Rows (steps, batch) for steps on data whose rows have classes of these numbers.
-
-        Classes take turns, in another order every time. Those of a class are shuffled and dealt
-        again and again, none twice before all once.
-        """
-        wanted = steps * self.batch_size
-        present = np.unique(numbers)
-        turns = np.tile(present, (math.ceil(wanted / len(present)), 1))
-        order = self._generator.permuted(turns, axis=1).reshape(-1)[:wanted]
-        rows = np.empty(wanted, np.int64)
-        for number in present:
-            places, own = np.flatnonzero(order == number), np.flatnonzero(numbers == number)
-            rounds = math.ceil(len(places) / len(own))
-            rows[places] = np.concatenate(
-                [self._generator.permutation(own) for _ in range(rounds)] or [own]
-            )[: len(places)]
-        return rows.reshape(steps, self.batch_size)
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "network_")
 
     def _episode(self, inputs: FloatArray, labels: FloatArray, queries: FloatArray) -> Episode:
         return Episode(
@@ -273,7 +259,7 @@ class BlurClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def _outputs(self, X: npt.ArrayLike) -> FloatArray:
         """State 0 of the last layer for each row of X (rows, features): (rows, c)."""
-        check_is_fitted(self, "network_")
+        check_is_fitted(self)
         inputs = np.asarray(validate_data(self, X, dtype=[np.float64, np.float32], reset=False))
         loop = NumbaInnerLoop(self.genome_.rule)
         size = self._statistics.shape[1]
@@ -281,7 +267,7 @@ class BlurClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         found = []
         # Whole batches always: what a row comes to does not depend on how many there are.
         most = size * max(1, BYTES_AT_A_TIME // (4 * size * inputs.shape[1]))
-        with threadpool_limits(limits=1, user_api="blas"):
+        with one_blas_thread():
             for start in range(0, len(inputs), most):
                 part = _standardized(self._scaler, inputs[start : start + most])
                 batches = np.zeros((math.ceil(len(part) / size), size, part.shape[1]), np.float32)
@@ -290,6 +276,27 @@ class BlurClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
                 outputs = loop.ask(self.genome_, episode, self.network_)[..., 0]
                 found.append(outputs.reshape(-1, outputs.shape[-1])[: len(part)])
         return np.concatenate(found)
+
+
+def _dealt(
+    numbers: IntArray, steps: int, batch_size: int, generator: np.random.Generator
+) -> IntArray:
+    """Rows (steps, batch) for steps on data whose rows have classes of these numbers.
+
+    Classes take turns, in another order every time. Those of a class are shuffled and dealt
+    again and again, none twice before all once.
+    """
+    wanted = steps * batch_size
+    present = np.unique(numbers)
+    turns = np.tile(present, (math.ceil(wanted / len(present)), 1))
+    order = generator.permuted(turns, axis=1).reshape(-1)[:wanted]
+    rows = np.empty(wanted, np.int64)
+    for number in present:
+        places, own = np.flatnonzero(order == number), np.flatnonzero(numbers == number)
+        rounds = max(1, math.ceil(len(places) / len(own)))
+        dealt = np.concatenate([generator.permutation(own) for _ in range(rounds)])
+        rows[places] = dealt[: len(places)]
+    return rows.reshape(steps, batch_size)
 
 
 def _standardized(scaler: StandardScaler, X: FloatArray) -> npt.NDArray[np.float32]:

@@ -6,7 +6,11 @@ start a pool of threads get in each other's way.
 
 from __future__ import annotations
 
+import contextlib
 import os
+import threading
+from collections.abc import Iterator
+from typing import Any
 
 # Environment of a process that computes with one thread.
 ONE_THREAD = dict.fromkeys(
@@ -30,6 +34,33 @@ def limit_loaded_libraries() -> None:
     import threadpoolctl
 
     threadpoolctl.threadpool_limits(limits=1)
+
+
+_lock = threading.Lock()
+_holders = 0
+_limit: Any = None
+
+
+@contextlib.contextmanager
+def one_blas_thread() -> Iterator[None]:
+    """Hold BLAS to one thread while the block runs.
+
+    The limit is the process's: of blocks in several threads, the last to end lifts it.
+    """
+    global _holders, _limit
+    import threadpoolctl
+
+    with _lock:
+        if _holders == 0:
+            _limit = threadpoolctl.threadpool_limits(1, "blas")
+        _holders += 1
+    try:
+        yield
+    finally:
+        with _lock:
+            _holders -= 1
+            if _holders == 0:
+                _limit.restore_original_limits()
 
 
 def peak_memory() -> int:

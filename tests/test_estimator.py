@@ -23,7 +23,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from blur_es.errors import InputError
-from blur_es.estimator import FEWEST_STEPS, BlurClassifier
+from blur_es.estimator import FEWEST_STEPS, BlurClassifier, _dealt
 from blur_es.genome import Genome, neutral_genome
 from blur_es.genomes import genome_names, load_genome
 from blur_es.rule import RuleSpec
@@ -156,10 +156,8 @@ def test_classes_need_not_be_equally_frequent(share: float) -> None:
 
 
 def test_batches_have_equal_shares_of_classes() -> None:
-    model = BlurClassifier(batch_size=16, random_state=0)
-    model._generator = np.random.default_rng(0)
     numbers = np.repeat([0, 1, 2], [70, 5, 3])
-    rows = model._dealt(numbers, 30)
+    rows = _dealt(numbers, 30, 16, np.random.default_rng(0))
     shares = np.stack([np.bincount(numbers[batch], minlength=3) for batch in rows])
     assert rows.shape == (30, 16)
     assert shares.min() >= 4

@@ -154,7 +154,7 @@ def test_the_figures_that_are_promised_are_there() -> None:
         (
             "evaluate:",
             "  more:\n    b: {rule.normalize: both}\nevaluate:",
-            "both set rule.normalize",
+            "tiny.yaml:17: vary.more: sets rule.normalize, as normalisation",
         ),
         ("sgd: [", "sgdd: [", "opponents: unknown optimizer 'sgdd' .*'sgd'"),
         ("[0.1, 1.0]", "[0.1, 0.1]", "tiny.yaml:24: evaluate.opponents: sgd: found the rates"),

@@ -79,6 +79,7 @@ def test_options_reach_the_strategy() -> None:
         ("cma_es", 8, {"std_int": 1.0}, "did you mean 'std_init'"),
         ("cma_es", 8, {"learning_rate": 0.1}, "follows no optimiser"),
         ("open_es", 7, {}, "population of 7"),
+        ("cma_es", 1, {}, "found 1, expected 2 or more"),
     ],
 )
 def test_wrong_input_is_named(

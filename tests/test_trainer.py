@@ -17,6 +17,7 @@ import pytest
 
 from blur_es.config import ExperimentConfig, load_config
 from blur_es.errors import InputError
+from blur_es.files import sha256
 from blur_es.fitness import FloatArray
 from blur_es.fleet.evaluator import EpisodeRange, LocalEvaluator
 from blur_es.genome import Genome, backprop_genome, widen_genome
@@ -146,14 +147,13 @@ def test_fewer_generations_than_are_done_are_refused(tmp_path: Path) -> None:
     assert before == {path: path.read_bytes() for path in before}
 
 
-def test_a_run_that_is_to_be_longer_has_no_result_yet(tmp_path: Path) -> None:
-    train(small(tmp_path, "meta.generations=3"), tmp_path / "run")
-    run = RunFolder(tmp_path / "run")
-    run.begin(small(tmp_path, "meta.generations=3").to_yaml())
-    assert run.storage.exists("result.json")
-    run.begin(small(tmp_path).to_yaml())
-    assert not run.storage.exists("result.json")
-    assert run.storage.exists("genome.npz")
+def test_a_result_names_its_experiment(tmp_path: Path) -> None:
+    short, long = small(tmp_path, "meta.generations=3"), small(tmp_path)
+    for config in (short, long):
+        train(config, tmp_path / "run", resume=config is long)
+        result = RunFolder(tmp_path / "run").read_json("result.json")
+        assert result["experiment_sha256"] == sha256(config.to_yaml().encode())
+    assert short.to_yaml() != long.to_yaml()
 
 
 @pytest.mark.parametrize("name", ["config.yaml", "versions.json"])

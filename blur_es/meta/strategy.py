@@ -97,6 +97,10 @@ class Strategy:
                 f"meta.strategy: unknown strategy {name!r}{nearest(name, registry)}; "
                 "`blur-es strategies` lists those there are"
             )
+        if population_size < 2:
+            raise InputError(
+                f"meta.population: found {population_size}, expected 2 or more: a strategy compares"
+            )
         options = dict(options or {})
         if name in GRADIENT_STRATEGIES:
             options.setdefault("learning_rate", DEFAULT_LEARNING_RATE)

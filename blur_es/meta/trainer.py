@@ -278,6 +278,8 @@ class Trainer:
             "seed": self.config.seed,
             "stopped": reason.value,
             "generations": progress.generation,
+            # A run may be made longer: then this is of another experiment until it ends.
+            "experiment_sha256": sha256(self.config.to_yaml().encode()),
             "genome_sha256": genome.sha256,
             "fitness": selection.fitness,
             "fitness_measure": self.config.fitness.measure,

@@ -77,7 +77,7 @@ def training_entry(
 ) -> dict[str, Any]:
     """What the results file tells of a finished training.
 
-    Its `progress` is of up to 100 blocks of generations: evaluations until then, the mean accuracy
+    Its `progress` is of up to 40 blocks of generations: evaluations until then, the mean accuracy
     of all genomes in the block, and seconds until then.
 
     Args:

@@ -27,6 +27,7 @@ from blur_es.analysis.bench import machine
 from blur_es.config import ExperimentConfig
 from blur_es.errors import BlurError, InputError, RunError
 from blur_es.experiment import TrainOptions, run_experiment
+from blur_es.files import sha256
 from blur_es.fleet.connection import connect
 from blur_es.genome import Genome
 from blur_es.meta.method import make_method
@@ -40,7 +41,7 @@ from blur_es.reproduce.results import (
 )
 from blur_es.reproduce.schema import Point, Result, Training, slug
 from blur_es.run.interrupt import Interrupted, InterruptGuard
-from blur_es.run.store import CONFIG, RESULT, RunFolder, versions, write_or_stop
+from blur_es.run.store import RESULT, RunFolder, versions, write_or_stop
 from blur_es.storage import LocalStorage, Storage, open_storage
 from blur_es.tasks import check_task_data
 from blur_es.threads import ONE_THREAD
@@ -119,10 +120,11 @@ class _TrainJob:
         return self._trained(run) and self._key(run) == _measured(top, self, "key")
 
     def _trained(self, run: RunFolder) -> bool:
-        """Whether the training has ended, and was one of so many generations."""
+        """Whether the training has ended, and was this very one and not a shorter one."""
         if not run.storage.exists(RESULT):
             return False
-        return run.storage.read(CONFIG).decode() == self.training.config.to_yaml()
+        expected = sha256(self.training.config.to_yaml().encode())
+        return run.read_json(RESULT).get("experiment_sha256") == expected
 
     def run(self, top: Storage) -> None:
         """Train, or go on, and measure. Raises what these raise; `Interrupted` if they were."""
@@ -348,28 +350,35 @@ def _run(jobs: Sequence[_Job], top: Storage, options: ReproduceOptions, say: Say
     guard = InterruptGuard()
     with guard.installed():
         if options.local:
-            _check_methods(jobs)
+            _check_methods(jobs, top, guard)
             for number, job in enumerate(jobs, start=1):
                 guard.check()
                 job.run(top)
                 say(f"  {number}/{len(jobs)}  {job}  {_told(top, job)}")
             return
         with _cluster(options) as (ray, home):
-            _check_methods(jobs)
+            _check_methods(jobs, top, guard)
             _run_on_ray(ray, home, jobs, top, guard, say)
 
 
-def _check_methods(jobs: Sequence[_Job]) -> None:
+def _check_methods(jobs: Sequence[_Job], top: Storage, guard: InterruptGuard) -> None:
     """Whether every training can begin: a slip in the last is found before the first has run.
 
     Not sooner, since strategies bring JAX, whose threads do not survive the forks of a Ray that
     starts. Raises `InputError`.
     """
+    seen: list[Any] = []
     for job in jobs:
+        guard.check()
         if isinstance(job, _TrainJob):
             config = job.training.config
             try:
-                make_method(config, search_space(config, initial_genome(config)), 0)
+                initial = initial_genome(config, RunFolder(top.locate(job.folder)))
+                space = search_space(config, initial)
+                # Seeds have it in common, and building one compiles it.
+                if (method := (config.meta, space.dimensions)) not in seen:
+                    seen.append(method)
+                    make_method(config, space, 0)
             except InputError as error:
                 raise InputError(f"{job}: {error}") from error
 

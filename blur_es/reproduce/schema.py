@@ -82,7 +82,7 @@ class PictureConfig(Section):
     Attributes:
         kind: `bars` (accuracy after the last step), `heat_map` (the same over two axes),
             `curves` (accuracy over the steps of a life), `growth` (curves, and how synapses
-            grow), `progress` (accuracy over the evaluations of a training) or `functions`
+            grow), `progress` (accuracy over evaluations and time of a training) or `functions`
             (what a network predicts over the plane, and curves).
         x: the axis along which bars or cells stand.
         series: the axis whose values are told apart by line or bar, or stand along a heat
@@ -277,6 +277,8 @@ def _check_change(tree: Mapping[str, Any], dotted: str, where: str) -> None:
         known = tree
         for key in section.split("."):
             known = known.get(key) or {}
+            if not isinstance(known, dict):
+                return
         if axis not in known:
             raise InputError(
                 f"{where}: quick: {dotted}: the result has no such axis{nearest(axis, known)}"
@@ -284,15 +286,7 @@ def _check_change(tree: Mapping[str, Any], dotted: str, where: str) -> None:
 
 
 def combinations(axes: Mapping[str, Axis]) -> list[tuple[Labels, dict[str, Any]]]:
-    """Every combination of values of axes: its labels, and what it sets by dotted key.
-
-    Raises `InputError` if two axes set the same key, of which one would be without effect.
-    """
-    first: dict[str, str] = {}
-    for axis, values in axes.items():
-        for key in {key for value in values.values() for key in value}:
-            if first.setdefault(key, axis) != axis:
-                raise InputError(f"vary: {first[key]} and {axis} both set {key}; expected one axis")
+    """Every combination of values of axes: its labels, and what it sets by dotted key."""
     combined = []
     for labels in itertools.product(*axes.values()):
         chosen = dict(zip(axes, labels, strict=True))
@@ -341,6 +335,15 @@ def _check(config: ResultConfig) -> None:
                     raise InputError(
                         f"evaluate.vary: {axis}, {label}: {key}: a learned genome can be measured "
                         f"with another value of {', '.join(EVALUATED_SECTIONS)} alone"
+                    )
+    for section, axes in (("vary", config.vary), ("evaluate.vary", config.evaluate.vary)):
+        first: dict[str, str] = {}
+        for axis, values in axes.items():
+            for key in {key for value in values.values() for key in value}:
+                # Of two that set the same, one would be without effect.
+                if first.setdefault(key, axis) != axis:
+                    raise InputError(
+                        f"{section}.{axis}: sets {key}, as {first[key]} does; expected one axis"
                     )
     steps = config.evaluate.steps
     if steps is not None and (not steps or sorted(set(steps)) != steps):

@@ -132,15 +132,10 @@ class RunFolder:
     def begin(self, experiment: str) -> None:
         """Write down the resolved experiment, as YAML.
 
-        A result that is there goes if it is not of this very experiment: of a shorter run, say.
         Raises `InputError` if the folder cannot be written.
         """
         try:
-            content = experiment.encode()
-            old = self.storage.read(CONFIG) if self.storage.exists(CONFIG) else b""
-            if old != content:
-                self.storage.delete(RESULT)
-            self.storage.write(CONFIG, content)
+            self.storage.write(CONFIG, experiment.encode())
             self.write_json(VERSIONS, versions())
             self.storage.begun = True
         except OSError as error:

@@ -260,9 +260,9 @@ def _decode(content: bytes, where: str) -> npt.NDArray[np.uint8]:
 
     try:
         with Image.open(io.BytesIO(content)) as image:
-            if image.mode.startswith("I"):
-                # 16 bits, which Pillow would cut off at 255.
-                return (np.asarray(image).astype(np.int64) >> 8).clip(0, 255).astype(np.uint8)
+            if image.mode.startswith("I;16"):
+                # Pillow would cut these off at 255.
+                return (np.asarray(image).astype(np.uint16) >> 8).astype(np.uint8)
             if image.has_transparency_data:
                 drawn = image.convert("RGBA")
                 white = Image.new("RGBA", drawn.size, "white")
