@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import dataclasses
 import itertools
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
@@ -19,7 +20,7 @@ import yaml
 from pydantic import AfterValidator, BeforeValidator, Field
 
 from blur_es import source
-from blur_es.episode import EpisodeSpec
+from blur_es.episode import MAXIMUM_LENGTH, EpisodeSpec
 from blur_es.errors import InputError, nearest
 from blur_es.fitness import make_measure
 from blur_es.fleet.evaluator import Problem
@@ -70,17 +71,32 @@ class NetworkConfig(Section):
     hidden: list[Annotated[Whole, Field(ge=1, le=1_000_000)]] = [64]
 
 
-class _OwnNetwork(Section):
-    """The part of a task's options that is not the task's."""
-
-    network: NetworkConfig
+Length = Annotated[Whole, Field(ge=1, le=MAXIMUM_LENGTH)]
 
 
-def _with_network(task: dict[str, Any]) -> dict[str, Any]:
-    """A task's options, those of its own network checked."""
-    if "network" not in task:
-        return task
-    return task | _OwnNetwork.model_validate({"network": task["network"]}).model_dump()
+class OwnEpisodeConfig(Section):
+    """The lengths of a task's own episodes; None for those of the experiment."""
+
+    unroll: Length | None = None
+    batch_size: Length | None = None
+    query_batches: Length | None = None
+
+
+class OwnConfig(Section):
+    """The parts of a task's entry that are not the task's options."""
+
+    network: NetworkConfig = NetworkConfig()
+    episode: OwnEpisodeConfig = OwnEpisodeConfig()
+
+
+OWN = tuple(OwnConfig.model_fields)
+
+
+def _with_own_parts(task: dict[str, Any]) -> dict[str, Any]:
+    """A task's entry, its own network and episode checked."""
+    own = {key: task[key] for key in OWN if key in task}
+    checked = OwnConfig.model_validate(own).model_dump(exclude_none=True)
+    return task | {key: checked[key] for key in own}
 
 
 class FitnessConfig(Section):
@@ -144,6 +160,8 @@ class MetaConfig(Section):
         strategy: its name; `blur-es strategies` lists them.
         population: genomes in a generation of a strategy.
         generations: how many, or how many steps of a descent.
+        tasks_per_generation: how many tasks a generation draws at random, for all its genomes
+            the same; None for all. One that stands in the list twice is drawn twice as often.
         replicas: episodes of every task that each genome faces in a generation.
         runs: identical runs side by side, which differ in their random numbers alone; each
             stage of a curriculum begins with the best of them, and so does the end.
@@ -163,6 +181,7 @@ class MetaConfig(Section):
     strategy: str = "cma_es"
     population: Annotated[Whole, Field(ge=1, le=1_000_000)] = 40
     generations: Annotated[Whole, Field(ge=1, le=1_000_000_000)] = 60
+    tasks_per_generation: Annotated[Whole, Field(ge=1)] | None = None
     replicas: Annotated[Whole, Field(ge=1, le=10_000)] = 1
     runs: Annotated[Whole, Field(ge=1, le=1000)] = 1
     curriculum: CurriculumConfig | None = None
@@ -256,8 +275,9 @@ class RunConfig(Section):
 class ExperimentConfig(Section):
     """Everything that fixes a run; see `DESIGN` and `experiments/` for examples.
 
-    A task among `tasks` may have a `network` of its own beside its options: a genome that
-    learns in networks of several depths does not lean on one.
+    A task among `tasks` may have a `network` of its own beside its options, and an `episode`
+    with lengths of its own: a genome that learns in networks of several depths, or in lives of
+    several lengths, does not lean on one.
     """
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$")
@@ -267,7 +287,7 @@ class ExperimentConfig(Section):
     )
     genome: GenomeConfig = GenomeConfig()
     network: NetworkConfig = NetworkConfig()
-    tasks: list[Annotated[dict[str, Any], AfterValidator(_with_network)]] = Field(min_length=1)
+    tasks: list[Annotated[dict[str, Any], AfterValidator(_with_own_parts)]] = Field(min_length=1)
     episode: Annotated[
         EpisodeSpec, BeforeValidator(lambda value: _options(EpisodeSpec, value, "episode"))
     ]
@@ -294,9 +314,9 @@ class ExperimentConfig(Section):
 
     @property
     def task_options(self) -> tuple[dict[str, Any], ...]:
-        """What each task is made of: its entry without its network."""
+        """What each task is made of: its entry without its own network and episode."""
         return tuple(
-            {key: value for key, value in task.items() if key != "network"} for task in self.tasks
+            {key: value for key, value in task.items() if key not in OWN} for task in self.tasks
         )
 
     @property
@@ -304,6 +324,13 @@ class ExperimentConfig(Section):
         """Sizes of the hidden layers, task by task: its own, or those of `network`."""
         usual = {"hidden": self.network.hidden}
         return tuple(tuple(task.get("network", usual)["hidden"]) for task in self.tasks)
+
+    @property
+    def episodes(self) -> tuple[EpisodeSpec, ...]:
+        """The lengths of each task's episodes: its own, or else those of `episode`."""
+        return tuple(
+            dataclasses.replace(self.episode, **task.get("episode", {})) for task in self.tasks
+        )
 
     @property
     def layers(self) -> int:
@@ -320,7 +347,7 @@ class ExperimentConfig(Section):
             rule=self.rule,
             hidden=self.hidden,
             tasks=self.task_options,
-            spec=self.episode,
+            specs=self.episodes,
             measure=self.fitness.measure,
             temperature=self.fitness.temperature,
             seed=self.seed,
@@ -328,7 +355,9 @@ class ExperimentConfig(Section):
             precision=self.jax.precision,
             piece=None if self.jax.piece == "auto" else self.jax.piece,
             gradients=gradients,
-            lives=(1 if gradients else self.meta.population) * self.meta.replicas * len(self.tasks),
+            lives=(1 if gradients else self.meta.population)
+            * self.meta.replicas
+            * (self.meta.tasks_per_generation or len(self.tasks)),
         )
 
     def schedule(self) -> UnrollSchedule:
@@ -362,11 +391,11 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> ExperimentCo
 def override_config(config: ExperimentConfig, overrides: Sequence[str]) -> ExperimentConfig:
     """A copy of an experiment with overrides such as `episode.unroll=50` applied.
 
-    A network among them is every task's, also of those that have one of their own.
+    A network or a length of episodes among them is every task's, also of those that have one
+    of their own.
     """
     tree = config.to_dict()
-    if any(re.match(r"\s*network\s*[.=]", text) for text in overrides):
-        tree["tasks"] = list(config.task_options)
+    _forget_own(tree, [text.partition("=")[0].strip() for text in overrides])
     positions: Positions = {(): f"experiment {config.name!r}"}
     for text in overrides:
         source.override(tree, positions, text)
@@ -378,15 +407,15 @@ def vary_config(
 ) -> list[tuple[dict[str, Any], ExperimentConfig]]:
     """An experiment at every point of a grid: what varies there by dotted key, and the experiment.
 
-    The last axis varies fastest. A network among them is every task's, also of those that have
-    one of their own. Raises `InputError` for a point that is no experiment.
+    The last axis varies fastest. A network or a length of episodes among them is every task's,
+    also of those that have one of their own. Raises `InputError` for a point that is no
+    experiment.
     """
     points = []
     for values in itertools.product(*axes.values()):
         settings = dict(zip(axes, values, strict=True))
         tree = copy.deepcopy(config.to_dict())
-        if any(key.split(".")[0] == "network" for key in settings):
-            tree["tasks"] = copy.deepcopy(list(config.task_options))
+        _forget_own(tree, settings)
         positions: Positions = {(): f"experiment {config.name!r}"}
         # A part of something comes after the whole of it, in whatever order they are given.
         for dotted, value in sorted(settings.items(), key=lambda each: each[0].count(".")):
@@ -394,6 +423,19 @@ def vary_config(
             source.assign(tree, positions, dotted, copy.deepcopy(value), where)
         points.append((settings, build_config(tree, positions)))
     return points
+
+
+def _forget_own(tree: dict[str, Any], keys: Iterable[str]) -> None:
+    """Take from the tasks of a tree what they have of their own and what keys set for all."""
+    for key in keys:
+        section, _, part = key.partition(".")
+        if section not in OWN:
+            continue
+        for task in tree["tasks"]:
+            if section == "network" or not part:
+                task.pop(section, None)
+            else:
+                task.get(section, {}).pop(part, None)
 
 
 def build_config(
@@ -421,6 +463,18 @@ def _check_meaning(config: ExperimentConfig) -> None:
             raise InputError(f"tasks.{index}: {error}") from error
     make_measure(config.fitness.measure)
     config.schedule()
+    drawn = config.meta.tasks_per_generation
+    if drawn is not None and drawn > len(config.tasks):
+        raise InputError(
+            f"meta.tasks_per_generation: found {drawn}, expected at most {len(config.tasks)}, the "
+            "number of tasks"
+        )
+    for index, task in enumerate(config.tasks):
+        if config.meta.curriculum is not None and "unroll" in task.get("episode", {}):
+            raise InputError(
+                f"tasks.{index}.episode.unroll: meta.curriculum says how long lives are; expected "
+                "one of the two"
+            )
     _check_method(config)
     depths = sorted({len(hidden) for hidden in config.hidden})
     if config.rule.per_layer and len(depths) > 1:
@@ -544,9 +598,9 @@ def _walk(location: Sequence[int | str], tree: Any) -> tuple[tuple[str, ...], An
 def _known_keys(path: Sequence[str], schema: type[pydantic.BaseModel]) -> list[str]:
     """The keys that the schema has at a path."""
     model: Any = schema
-    if path[0:1] == ("tasks",) and path[2:3] == ("network",):
-        # A task's own network has the keys of the experiment's.
-        path = path[2:]
+    if path[0:1] == ("tasks",) and path[2:3] and path[2] in OWN:
+        # Of a task's own network or episode, whatever the schema.
+        model, path = OwnConfig, path[2:]
     for step in path:
         fields = getattr(model, "model_fields", {})
         if step not in fields:

@@ -42,6 +42,7 @@ class Stream(enum.IntEnum):
     SYNAPSES = 1
     GENOME = 2
     CHAOS = 3
+    TASKS = 4
 
 
 def random_generator(seed: int, *key: int) -> np.random.Generator:

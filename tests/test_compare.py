@@ -220,7 +220,7 @@ def test_tasks_are_compared_one_by_one_on_the_episodes_of_evaluate() -> None:
         rule=RULE,
         hidden=((8,), (8,)),
         tasks=({"name": "digits"}, {"name": "digits", "classes": [0, 1, 2]}),
-        spec=EpisodeSpec(unroll=2, batch_size=16, query_batches=1),
+        specs=tuple(EpisodeSpec(unroll, batch_size=16, query_batches=1) for unroll in (2, 3)),
         measure="accuracy",
         temperature=1.0,
         seed=0,
@@ -230,6 +230,7 @@ def test_tasks_are_compared_one_by_one_on_the_episodes_of_evaluate() -> None:
     comparisons = compare_on_tasks(make_genome(), evaluator, ["all", "three"], 2, "numba")
     assert [comparison.task for comparison in comparisons] == ["all", "three"]
     assert [comparison.sizes for comparison in comparisons] == [(64, 8, 10), (64, 8, 3)]
+    assert [comparison.steps for comparison in comparisons] == [2, 3]
     for comparison, score in zip(
         comparisons, evaluate_genome(make_genome(), evaluator, 2), strict=True
     ):

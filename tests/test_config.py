@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from blur_es.config import ExperimentConfig, load_config, override_config, vary_config
-from blur_es.episode import Phase
+from blur_es.episode import EpisodeSpec, Phase
 from blur_es.errors import InputError
 from blur_es.fleet.evaluator import EpisodeRange, LocalEvaluator
 from tests.experiments import SMALL
@@ -111,6 +111,10 @@ BROKEN = [
     ("{name: xor}", "{name: xor, network: {hidden: [0]}}", ":5: tasks.0.network.hidden.0: found 0"),
     ("{name: xor}", "{name: xor, network: {hiden: [8]}}", "hiden: unknown key (did you mean 'hid"),
     ("{name: xor}", "{name: xor, network: [8]}", ":5: tasks.0.network: found [8], expected"),
+    ("{name: xor}", "{name: xor, network: }", ":5: tasks.0.network: found None"),
+    ("{name: xor}", "{name: xor, episode: 3}", ":5: tasks.0.episode: found 3, expected"),
+    ("{name: xor}", "{name: xor, episode: {unroll: 0}}", ":5: tasks.0.episode.unroll: found 0"),
+    ("{name: xor}", "{name: xor, episode: {unrol: 3}}", "unknown key (did you mean 'unroll'?)"),
     ("[{name: xor}, {name: two_moons}]", "[]", ":5: tasks"),
     ("[{name: xor}, {name: two_moons}]", "xor", ":5: tasks"),
     ("[{name: xor}, {name: two_moons}]", "[{nam: xor}]", ":5: tasks.0"),
@@ -133,6 +137,12 @@ BROKEN = [
     ("population: 8", "stop: {fitnes: 1}", "did you mean 'fitness'"),
     ("population: 8", "method: es, options: {std_init: x}", "meta.options.std_init"),
     ("generations: 6", "generations: 0", "meta.generations: found 0"),
+    (
+        "generations: 6",
+        "tasks_per_generation: 3",
+        ":8: meta.tasks_per_generation: found 3, expected at most 2, the number of tasks",
+    ),
+    ("generations: 6", "tasks_per_generation: 0", "meta.tasks_per_generation: found 0"),
     ("compare: false", "compare: maybe", "meta.compare: found 'maybe'"),
     ("compare: false}", "compare: false", "not valid YAML"),
     ("compare: false}", "compare: false}\nbackend: cuda", "backend: found 'cuda'"),
@@ -238,6 +248,36 @@ def test_a_task_may_have_a_network_of_its_own(tmp_path: Path) -> None:
     for asked in ("network.hidden=[4]", "network={hidden: [4]}"):
         assert override_config(config, [asked]).hidden == ((4,), (4,))
     assert override_config(config, ["seed=4"]).hidden == config.hidden
+
+
+def test_a_task_may_have_lives_of_its_own(tmp_path: Path) -> None:
+    own = SMALL.replace("{name: xor}", "{name: xor, episode: {unroll: 7, batch_size: 5}}")
+    config = load(tmp_path, own)
+    usual = config.episode
+    assert config.episodes == (EpisodeSpec(7, 5, usual.query_batches), usual)
+    problem = config.problem()
+    assert problem.tasks == ({"name": "xor"}, {"name": "two_moons"})
+    assert load(tmp_path, config.to_yaml()).to_dict() == config.to_dict()
+    both = EpisodeRange(Phase.META_TRAINING, 1, 2)
+    lengths = [(7, 5)] * 2 + [(usual.unroll, usual.batch_size)] * 2
+    for wanted, expected in (
+        (both, lengths),
+        (both._replace(tasks=(1,)), lengths[2:]),
+        (both._replace(unroll=3), [(3, 5)] * 2 + [(3, usual.batch_size)] * 2),
+    ):
+        episodes = LocalEvaluator(problem).episodes(wanted)
+        assert [episode.support_inputs.shape[:2] for episode in episodes] == expected
+        assert problem.unrolls(wanted) == [steps for steps, _ in expected]
+    # A genome that has been found is measured in the lives that are asked for.
+    assert override_config(config, ["episode.unroll=9"]).episodes == (
+        EpisodeSpec(9, 5, usual.query_batches),
+        EpisodeSpec(9, usual.batch_size, usual.query_batches),
+    )
+    whole = "episode={unroll: 9, batch_size: 8, query_batches: 1}"
+    assert override_config(config, [whole]).episodes == (EpisodeSpec(9, 8, 1),) * 2
+    assert override_config(config, ["seed=4"]).episodes == config.episodes
+    with pytest.raises(InputError, match=r":5: tasks\.0\.episode\.unroll: meta\.curriculum says"):
+        load(tmp_path, own, "meta.curriculum={start: 1, step: 1, every: 1}")
 
 
 def test_a_genome_of_every_layer_its_own_is_for_one_depth(tmp_path: Path) -> None:

@@ -430,6 +430,36 @@ def test_turned_images_are_of_classes_of_their_own() -> None:
         ImageTask("corners", oblong, oblong, 2, rotations=2)
 
 
+def test_noise_is_of_the_deviation_asked_for_and_another_in_every_image() -> None:
+    split = LabelledImages(np.full((12, 8, 8), 255, np.uint8), np.arange(12) % 2, "white")
+    clean, noisy = (ImageTask("white", split, split, 2, noise=noise) for noise in (0, 0.25))
+    samples = draw(noisy, 200, 200)
+    for inputs in (samples.support_inputs, samples.query_inputs):
+        assert inputs.dtype == np.float32
+        assert inputs.mean() == pytest.approx(1.0, abs=0.01)
+        assert inputs.std() == pytest.approx(0.25, rel=0.05)
+        assert len(np.unique(inputs, axis=0)) == 200
+    # The rows are those that would be drawn without it.
+    np.testing.assert_array_equal(samples.support_classes, draw(clean, 200, 200).support_classes)
+
+
+def test_uneven_lighting_leaves_an_image_its_order() -> None:
+    images = np.zeros((12, 2, 2), np.uint8)
+    images[:, 0, 0], images[:, 1, 1] = 255, 51
+    split = LabelledImages(images, np.arange(12) % 2, "lit")
+    inputs = draw(ImageTask("lit", split, split, 2, lighting=0.5), 400, 1).support_inputs
+    assert inputs.dtype == np.float32
+    white, grey, black = inputs[:, 0], inputs[:, 3], inputs[:, 1]
+    np.testing.assert_array_equal(black, inputs[:, 2])
+    contrast = white - black
+    np.testing.assert_allclose(grey - black, contrast / 5, rtol=1e-4)
+    assert black.min() >= 0
+    assert 0.2 < black.max() <= 0.25
+    assert 0.5 <= contrast.min() < 0.55
+    assert 0.95 < contrast.max() <= 1
+    assert abs(np.corrcoef(black, contrast)[0, 1]) < 0.2
+
+
 def test_pixels_stay_in_the_order_of_the_rows() -> None:
     images = np.tile(np.arange(6, dtype=np.uint8).reshape(1, 2, 3), (12, 1, 1))
     split = LabelledImages(images, np.arange(12) % 2, "ramps")
@@ -460,6 +490,12 @@ def test_pixels_stay_in_the_order_of_the_rows() -> None:
         ({"rotations": 5}, r"numbers\.rotations: found 5, expected a whole number from 1 to 4"),
         ({"rotations": True}, "found True"),
         ({"rotations": 0}, "found 0"),
+        ({"noise": -0.1}, r"numbers\.noise: found -0.1, expected a number from 0 to 100"),
+        ({"noise": True}, "found True"),
+        ({"lighting": 1.1}, r"numbers\.lighting: found 1.1, expected a number from 0 to 1"),
+        ({"lighting": None}, "found None"),
+        ({"noise": "some"}, "found 'some'"),
+        ({"noise": float("nan")}, "found nan"),
     ],
 )
 def test_options_of_images_that_do_not_fit(options: dict[str, Any], message: str) -> None:
@@ -685,7 +721,11 @@ def test_the_registry_describes_itself() -> None:
         assert task.description
         assert "\n" not in task.description
     options = {task.name: task.options for task in described}
-    assert options["digits"] == options["mnist"] == ("classes", "crop", "rotations", "size")
+    assert (
+        options["digits"]
+        == options["mnist"]
+        == ("classes", "crop", "lighting", "noise", "rotations", "size")
+    )
     assert options["emnist"] == ("split", *options["digits"])
     assert options["two_moons"] == ("noise",)
     assert options["xor"] == ()
@@ -699,7 +739,10 @@ def test_the_registry_describes_itself() -> None:
         ({"name": ""}, "unknown task ''"),
         ({"name": "digits", "clases": [0, 1]}, r"tasks: digits has no option 'clases' \(did you"),
         ({"name": "xor", "noise": 0.1}, "tasks: xor has no option 'noise'; it has none"),
-        ({"name": "digits", "split": "letters"}, "has classes, crop, rotations, size"),
+        (
+            {"name": "digits", "split": "letters"},
+            "has classes, crop, lighting, noise, rotations, size",
+        ),
         ({"name": "digits", "size": 9}, r"tasks: digits\.size: found 9, expected .* 1 to 8"),
         ({"name": "digits", "size": None}, r"digits\.size: found nothing"),
         ({"name": "mnist", "size": 29}, r"mnist\.size: found 29, expected .* 1 to 28"),

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 from blur_es.config import ExperimentConfig, load_config
+from blur_es.episode import Phase
 from blur_es.errors import InputError
 from blur_es.files import sha256
 from blur_es.fitness import FloatArray
@@ -90,6 +91,42 @@ def test_the_same_experiment_gives_the_same_file(tmp_path: Path, undisturbed: Pa
 def test_another_seed_gives_another_genome(tmp_path: Path, undisturbed: Path) -> None:
     result = train(small(tmp_path, "seed=4"), tmp_path / "run")
     assert genome_hash(result) != hash_of(undisturbed)
+
+
+class NotingEvaluator(LocalEvaluator):
+    """Notes which tasks the generations are of."""
+
+    def __init__(self, config: ExperimentConfig) -> None:
+        super().__init__(config.problem())
+        self.drawn: list[tuple[int, ...] | None] = []
+
+    def evaluate(self, genomes: FloatArray, episodes: EpisodeRange) -> Evaluation:
+        if episodes.phase is Phase.META_TRAINING:
+            self.drawn.append(episodes.tasks)
+        return super().evaluate(genomes, episodes)
+
+
+def test_a_generation_draws_its_tasks(tmp_path: Path, undisturbed: Path) -> None:
+    config = small(tmp_path, "meta.tasks_per_generation=1", "meta.generations=16")
+    whole = NotingEvaluator(config)
+    result = train(config, tmp_path / "whole", evaluator=whole)
+    assert set(whole.drawn) == {(0,), (1,)}
+    # Half of the evaluations of two tasks, and a genome that is chosen on both.
+    last = RunFolder(tmp_path / "whole").metrics.read()[-1]
+    assert last["evaluations"] == 16 * config.meta.population * config.meta.replicas
+    early = small(tmp_path, "meta.tasks_per_generation=1", "meta.generations=7")
+    train(early, tmp_path / "parts")
+    resumed = NotingEvaluator(config)
+    assert genome_hash(
+        train(config, tmp_path / "parts", resume=True, evaluator=resumed)
+    ) == genome_hash(result)
+    assert resumed.drawn == whole.drawn[7:]
+    # All of them in another order are all of them.
+    both = NotingEvaluator(small(tmp_path, "meta.tasks_per_generation=2"))
+    train(small(tmp_path, "meta.tasks_per_generation=2"), tmp_path / "both", evaluator=both)
+    assert set(both.drawn) == {(0, 1)}
+    ones = Genome.load(tmp_path / "both" / "genome.npz")
+    np.testing.assert_array_equal(ones.vector, Genome.load(undisturbed / "genome.npz").vector)
 
 
 @pytest.mark.parametrize("every", [1, 4])

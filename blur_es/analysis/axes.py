@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import yaml
@@ -131,12 +131,24 @@ def task_labels(point: Point) -> list[str]:
     labels = []
     for index, options in enumerate(config.tasks):
         told = [
-            f"{option} {label(value['hidden'] if option == 'network' else value)}"
-            for option, value in options.items()
-            if option != "name" and not varied & {f"tasks.*.{option}", f"tasks.{index}.{option}"}
+            f"{name} {label(value)}"
+            for name, keys, value in _parts(options)
+            if not varied & {f"tasks.{of}.{key}" for of in ("*", index) for key in keys}
         ]
         labels.append(", ".join([str(options["name"]), *told]))
     return labels
+
+
+def _parts(options: Mapping[str, Any]) -> Iterator[tuple[str, tuple[str, ...], Any]]:
+    """What a task has beside its name: as people call it, the keys that set it, its value."""
+    for option, value in options.items():
+        if option == "network":
+            yield option, (option, f"{option}.hidden"), value["hidden"]
+        elif option == "episode":
+            for length, steps in value.items():
+                yield length, (option, f"{option}.{length}"), steps
+        elif option != "name":
+            yield option, (option,), value
 
 
 def label(value: Any) -> str:

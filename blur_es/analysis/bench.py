@@ -90,13 +90,13 @@ def load_workload(name: str, data_dir: str | None = None) -> tuple[Workload, Epi
             config.name,
             config.rule,
             (task.inputs, *config.hidden[0], task.outputs),
-            config.episode,
+            config.episodes[0],
         )
         episode = make_episode(
             task,
             config.hidden[0],
             config.rule.states,
-            config.episode,
+            config.episodes[0],
             config.seed,
             EpisodeKey(Phase.META_TRAINING, 1, 0, 0),
         )

@@ -202,19 +202,20 @@ def analyze_genome(
         InputError: data are missing, or the genome is for another number of layers.
     """
     problem = dataclasses.replace(problem or _default_problem(genome), rule=genome.rule)
-    unroll = problem.spec.unroll
+    spec = problem.specs[0]
+    unroll = spec.unroll
     steps = steps or LONGER * unroll
     long = dataclasses.replace(
         problem,
         tasks=problem.tasks[:1],
         hidden=problem.hidden[:1],
-        spec=dataclasses.replace(problem.spec, unroll=steps),
+        specs=(dataclasses.replace(spec, unroll=steps),),
     )
     evaluator = LocalEvaluator(long, data_dir)
     lives = evaluator.episodes(EpisodeRange(Phase.TEST, 0, LIVES))
     told = milestones(unroll, steps)
 
-    episodes = _field_episodes(genome, problem.spec.batch_size, problem.seed)
+    episodes = _field_episodes(genome, spec.batch_size, problem.seed)
     field = []
     for moment_steps in (0, FIELD_STEPS):
         what = f"Jacobians, {moment(moment_steps)}"
@@ -246,7 +247,7 @@ def _default_problem(genome: Genome) -> Problem:
         rule=genome.rule,
         hidden=((64,) * ((genome.layers or 2) - 1),),
         tasks=({"name": "digits"},),
-        spec=EpisodeSpec(unroll=15, batch_size=32, query_batches=8),
+        specs=(EpisodeSpec(unroll=15, batch_size=32, query_batches=8),),
         measure="accuracy",
         temperature=1.0,
         seed=0,

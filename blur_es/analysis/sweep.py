@@ -250,7 +250,9 @@ def _cost(genome: Genome, config: ExperimentConfig, episodes: int, data_dir: str
     """
     cost = 0
     with config.located():
-        for options, hidden in zip(config.task_options, config.hidden, strict=True):
+        for options, hidden, episode in zip(
+            config.task_options, config.hidden, config.episodes, strict=True
+        ):
             if genome.layers not in (None, len(hidden) + 1):
                 raise InputError(
                     f"network.hidden: found {list(hidden)}, but this genome is for "
@@ -259,7 +261,7 @@ def _cost(genome: Genome, config: ExperimentConfig, episodes: int, data_dir: str
             task = _task(json.dumps(options), data_dir)
             sizes = (task.inputs, *hidden, task.outputs)
             synapses = sum(a * b for a, b in itertools.pairwise(sizes))
-            spec = phase_spec(config.episode, task, Phase.TEST)
+            spec = phase_spec(episode, task, Phase.TEST)
             # A step goes forward, backward and changes the synapses.
             cost += (3 * spec.unroll + spec.query_batches) * spec.batch_size * synapses * episodes
     return cost

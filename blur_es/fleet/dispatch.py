@@ -228,7 +228,8 @@ class RayFleet:
         piece = self.piece
         # A piece that is not full costs as much as a full one.
         unit = max(1, (piece or 1) // episodes.replicas)
-        each = episodes.replicas * len(self._problem.tasks)
+        unrolls = self._problem.unrolls(episodes)
+        each = len(unrolls)
         about = _about(episodes)
 
         def submit(
@@ -249,9 +250,9 @@ class RayFleet:
             submit=submit,
             noun="genomes",
             about=about,
-            weight=each * (episodes.unroll or self._problem.spec.unroll),
+            weight=sum(unrolls),
             units={kind.backend: self._unit(kind, unit) for kind in self.roster.kinds},
-            call=("genomes", episodes.phase, episodes.unroll, episodes.replicas),
+            call=("genomes", episodes._replace(generation=0, first=0)),
             evaluations=each,
             diverged=diverged,
             fatal=fatal,
@@ -262,7 +263,8 @@ class RayFleet:
     def gradients(self, genome: FloatArray, episodes: EpisodeRange) -> GradientEvaluation:
         """See `Evaluator.gradients`. Raises `RunError` if the work cannot be done."""
         piece = self.piece
-        count = episodes.replicas * len(self._problem.tasks)
+        unrolls = self._problem.unrolls(episodes)
+        count = len(unrolls)
         about = _about(episodes)
 
         def submit(
@@ -283,9 +285,9 @@ class RayFleet:
             submit=submit,
             noun="episodes",
             about=about,
-            weight=episodes.unroll or self._problem.spec.unroll,
+            weight=sum(unrolls) / count,
             units={kind.backend: unit for kind in self.roster.kinds},
-            call=("episodes", episodes.phase, episodes.unroll),
+            call=("episodes", episodes._replace(generation=0, first=0)),
             evaluations=1,
             diverged=diverged,
             fatal=fatal,

@@ -47,7 +47,8 @@ ENDLESS_TEST_BATCHES = 20
 class EpisodeRange(NamedTuple):
     """Which episodes: `replicas` of every task from the `first` on, of a phase and generation.
 
-    Their number of steps is `unroll`, or the experiment's where that is None.
+    Their number of steps is `unroll`, or the task's where that is None. They are of the tasks of
+    these numbers, or of all.
     """
 
     phase: Phase
@@ -55,6 +56,7 @@ class EpisodeRange(NamedTuple):
     replicas: int
     first: int = 0
     unroll: int | None = None
+    tasks: tuple[int, ...] | None = None
 
 
 class Evaluator(Protocol):
@@ -111,7 +113,8 @@ class Evaluator(Protocol):
 class Problem:
     """What an evaluation needs to know of an experiment besides the genome: plain data.
 
-    `hidden` has the sizes of the hidden layers of each task's network. `precision`, `piece` and
+    `hidden` has the sizes of the hidden layers of each task's network, and `specs` the lengths of
+    its episodes. `precision`, `piece` and
     `gradients` (whether these are asked for) are for the JAX backend; a `piece` of None is what
     fits the device, but not so much that the `lives` of a generation (genomes times episodes)
     would not be work for several.
@@ -120,7 +123,7 @@ class Problem:
     rule: RuleSpec
     hidden: tuple[tuple[int, ...], ...]
     tasks: tuple[Mapping[str, Any], ...]
-    spec: EpisodeSpec
+    specs: tuple[EpisodeSpec, ...]
     measure: str
     temperature: float
     seed: int
@@ -129,6 +132,19 @@ class Problem:
     piece: int | None = None
     gradients: bool = False
     lives: int = 1
+
+    def unrolls(self, episodes: EpisodeRange) -> list[int]:
+        """The number of steps of every episode of a range, task by task, replica by replica."""
+        return [
+            episodes.unroll or self.specs[task].unroll
+            for task in chosen_tasks(episodes, len(self.tasks))
+            for _ in range(episodes.replicas)
+        ]
+
+
+def chosen_tasks(episodes: EpisodeRange, count: int) -> Sequence[int]:
+    """The numbers of the tasks that a range is of, where there are so many."""
+    return range(count) if episodes.tasks is None else episodes.tasks
 
 
 class LocalEvaluator:
@@ -227,7 +243,7 @@ class LocalEvaluator:
             self._remembered = wanted
         keys = [
             EpisodeKey(wanted.phase, wanted.generation, wanted.first + replica, task)
-            for task in range(len(self.tasks))
+            for task in chosen_tasks(wanted, len(self.tasks))
             for replica in range(wanted.replicas)
         ]
         return [self._episode(key, wanted.unroll) for key in keys[chosen]]
@@ -239,7 +255,7 @@ class LocalEvaluator:
                 task,
                 problem.hidden[key.task],
                 problem.rule.states,
-                phase_spec(problem.spec, task, key.phase, unroll),
+                phase_spec(problem.specs[key.task], task, key.phase, unroll),
                 problem.seed,
                 key,
             )

@@ -434,11 +434,25 @@ class Trainer:
             generation,
             replicas,
             number * replicas,
-            self.schedule.unroll(generation),
+            self._unroll(generation),
+            self._draw_tasks(generation, number),
         )
         outcome = line.method.advance(generation, self.space, self.evaluator, episodes)
         line.archive.add(outcome.points, outcome.fitness)
         return outcome
+
+    def _unroll(self, generation: int) -> int | None:
+        """The curriculum's; without one, tasks have their own."""
+        return self.schedule.unroll(generation) if self.config.meta.curriculum else None
+
+    def _draw_tasks(self, generation: int, number: int) -> tuple[int, ...] | None:
+        """Which tasks a line faces in a generation; None for all."""
+        drawn = self.config.meta.tasks_per_generation
+        if drawn is None:
+            return None
+        generator = random_generator(self.config.seed, Stream.TASKS, generation, number)
+        chosen = generator.choice(len(self.config.tasks), drawn, replace=False)
+        return tuple(sorted(map(int, chosen)))
 
     def _begin_stage(self, generation: int) -> int | None:
         """Where the unroll grows, let all lines go on from the best; returns its number.
@@ -459,7 +473,7 @@ class Trainer:
                 Phase.VALIDATION,
                 generation,
                 self.config.meta.validation_episodes,
-                unroll=self.schedule.unroll(generation),
+                unroll=self._unroll(generation),
             ),
         )
         best = int(np.argmax(evaluation.fitness[0].mean(axis=1)))

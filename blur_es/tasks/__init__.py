@@ -82,7 +82,7 @@ class _Entry(NamedTuple):
     find: Callable[..., object] = lambda data_dir, **options: None
 
 
-_IMAGE_OPTIONS = ("classes", "crop", "rotations", "size")
+_IMAGE_OPTIONS = ("classes", "crop", "lighting", "noise", "rotations", "size")
 
 
 def _toy(name: str) -> _Entry:

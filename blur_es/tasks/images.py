@@ -37,6 +37,9 @@ VALIDATION_SHARE = 6
 # At most one training row in so many is set apart for the queries of an episode.
 QUERY_SHARE = 5
 
+# Noise that buries every image is a slip of the pen.
+LARGEST_NOISE = 100.0
+
 # Down-sampling goes through this many rows at once: its float32 copies stay small.
 _BLOCK_ROWS = 4096
 
@@ -75,6 +78,10 @@ class ImageTask:
         rotations: 1 to 4. An image that is turned by a quarter is of a class of its own, as the
             field does to have more of them (Santoro et al., 2016): after the classes come
             those of the first quarter, and so on.
+        lighting: 0 to 1, how uneven it is. Every image is dimmed by up to this share, and lit from
+            black upwards by up to half of it, anew whenever it is drawn.
+        noise: deviation of normal numbers that are added to every pixel, 0 for none; other ones
+            whenever an image is drawn.
         brightest: the value of a white pixel.
 
     Raises `InputError` for options or data that do not fit.
@@ -91,6 +98,8 @@ class ImageTask:
         crop: int | None = None,
         size: int | None = None,
         rotations: int = 1,
+        lighting: float = 0.0,
+        noise: float = 0.0,
         brightest: int = 255,
     ) -> None:
         for split in (train, test):
@@ -109,6 +118,8 @@ class ImageTask:
             crop=crop,
             size=size,
             rotations=rotations,
+            lighting=lighting,
+            noise=noise,
         )
         kept = tuple(range(label_count)) if classes is None else tuple(classes)
         train_rows, train_classes = _select(train, kept, label_count)
@@ -123,6 +134,8 @@ class ImageTask:
         self.test_size: int | None = len(test_rows) * rotations
         self._kept = len(kept)
         self._rotations = rotations
+        self._lighting = np.float32(lighting)
+        self._noise = np.float32(noise)
         self._train_classes = train_classes
         self._test_classes = test_classes
         self._train_inputs = _reduce(train.images, train_rows, crop, size, brightest)
@@ -164,10 +177,19 @@ class ImageTask:
             query_pool = self._validation_pool
         rows = deal(pool, support, generator)
         query_rows = deal(query_pool, query, generator)
-        return Samples(
-            *self._look_up(rows, self._train_inputs, self._train_classes),
-            *self._look_up(query_rows, *query_split),
-        )
+        inputs, classes = self._look_up(rows, self._train_inputs, self._train_classes)
+        query_inputs, query_classes = self._look_up(query_rows, *query_split)
+        inputs, query_inputs = (self._disturb(each, generator) for each in (inputs, query_inputs))
+        return Samples(inputs, classes, query_inputs, query_classes)
+
+    def _disturb(self, images: Float32Array, generator: np.random.Generator) -> Float32Array:
+        """Images (rows, pixels) under other light and with noise, as far as these are asked for."""
+        if self._lighting:
+            dim, light = self._lighting * generator.random((2, len(images), 1), np.float32)
+            images = (1 - dim) * images + light / 2
+        if self._noise:
+            images = images + self._noise * generator.standard_normal(images.shape, np.float32)
+        return images
 
     def _all_turns(self, rows: RowArray) -> RowArray:
         """Every row in every turn, as one number: row * rotations + turn."""
@@ -225,6 +247,8 @@ def check_image_options(
     crop: Any = None,
     size: Any = None,
     rotations: Any = 1,
+    lighting: Any = 0.0,
+    noise: Any = 0.0,
 ) -> None:
     """Check the options of an `ImageTask` against what is known before any data is read.
 
@@ -246,6 +270,13 @@ def check_image_options(
         raise InputError(
             f"tasks: {name}.rotations: found {rotations!r}, expected a whole number from 1 to 4"
         )
+    for option, value, most in (("lighting", lighting, 1.0), ("noise", noise, LARGEST_NOISE)):
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        if not number or not 0.0 <= value <= most:
+            raise InputError(
+                f"tasks: {name}.{option}: found {value!r}, expected a number from 0 to {most:g}, "
+                "where a black pixel is 0 and a white one 1"
+            )
 
 
 def _check_classes(where: str, classes: Any, label_count: int) -> None:
