@@ -1,0 +1,58 @@
+"""The benchmark's kinds of data are tasks, and are what they say."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from benchmarks import unseen
+from blur_es.config import load_config
+from blur_es.episode import EpisodeKey, EpisodeSpec, Phase, make_episode, random_generator
+from blur_es.tasks import ImageTask, LabelledImages, Samples, Task, make_task
+
+CONFIG = load_config(Path(unseen.__file__).with_suffix(".yaml"))
+
+
+@pytest.fixture(autouse=True)
+def digits(monkeypatch: pytest.MonkeyPatch) -> ImageTask:
+    """Images of 28 x 28 pixels in the place of MNIST, which tests must do without."""
+    images = np.random.default_rng(0).integers(0, 256, (240, 28, 28)).astype(np.uint8)
+    split = LabelledImages(images, np.arange(240) % 10, "images")
+    task = ImageTask("mnist", split, split, 10, size=unseen.SIDE)
+    monkeypatch.setattr(unseen, "make_task", lambda options: task)
+    return task
+
+
+@pytest.mark.parametrize("options", CONFIG.task_options, ids=lambda o: str([*o.values()][-1]))
+@pytest.mark.parametrize("phase", [Phase.TUNING, Phase.TEST])
+def test_every_kind_of_data_makes_episodes(options: dict[str, Any], phase: Phase) -> None:
+    task = make_task(options)
+    spec = EpisodeSpec(unroll=2, batch_size=16, query_batches=1)
+    episode = make_episode(task, [4], 2, spec, 0, EpisodeKey(phase, 0, 0, 0))
+    assert episode.sizes == (task.inputs, 4, task.outputs)
+    assert episode.support_inputs.std() > 0.5
+    assert len(np.unique(episode.support_labels.argmax(-1))) > 1
+
+
+def draw(task: Task) -> Samples:
+    return task.sample(Phase.TEST, 40, 60, random_generator(1))
+
+
+@pytest.mark.parametrize("guise", unseen.GUISES)
+def test_a_guise_changes_images_or_labels(digits: ImageTask, guise: str) -> None:
+    plain, changed = draw(digits), draw(unseen.DisguisedDigits(guise))
+    same_images = np.array_equal(plain.query_inputs, changed.query_inputs)
+    same_labels = np.array_equal(plain.query_classes, changed.query_classes)
+    labels_differ = guise in ("odd", "relabelled")
+    assert (same_images, same_labels) == (labels_differ, not labels_differ)
+
+
+def test_queries_are_of_other_rows_and_squares() -> None:
+    tasks: list[Task] = [unseen.Measurements("wine"), unseen.Photographs()]
+    for task in tasks:
+        samples = draw(task)
+        rows = [{row.tobytes() for row in part} for part in (samples[0], samples[2])]
+        assert not rows[0] & rows[1]
