@@ -161,7 +161,7 @@ class MetaConfig(Section):
         population: genomes in a generation of a strategy.
         generations: how many, or how many steps of a descent.
         tasks_per_generation: how many tasks a generation draws at random, for all its genomes
-            the same; None for all. One that stands in the list twice is drawn twice as often.
+            the same; None, or as many as there are, for all.
         replicas: episodes of every task that each genome faces in a generation.
         runs: identical runs side by side, which differ in their random numbers alone; each
             stage of a curriculum begins with the best of them, and so does the end.
@@ -333,6 +333,12 @@ class ExperimentConfig(Section):
         )
 
     @property
+    def tasks_drawn(self) -> int | None:
+        """How many tasks a generation draws; None where it faces all."""
+        drawn = self.meta.tasks_per_generation
+        return None if drawn is None or drawn >= len(self.tasks) else drawn
+
+    @property
     def layers(self) -> int:
         """Synapse layers, of which a per-layer genome has a set of values each."""
         return len(self.hidden[0]) + 1
@@ -357,7 +363,7 @@ class ExperimentConfig(Section):
             gradients=gradients,
             lives=(1 if gradients else self.meta.population)
             * self.meta.replicas
-            * (self.meta.tasks_per_generation or len(self.tasks)),
+            * (self.tasks_drawn or len(self.tasks)),
         )
 
     def schedule(self) -> UnrollSchedule:
@@ -463,12 +469,6 @@ def _check_meaning(config: ExperimentConfig) -> None:
             raise InputError(f"tasks.{index}: {error}") from error
     make_measure(config.fitness.measure)
     config.schedule()
-    drawn = config.meta.tasks_per_generation
-    if drawn is not None and drawn > len(config.tasks):
-        raise InputError(
-            f"meta.tasks_per_generation: found {drawn}, expected at most {len(config.tasks)}, the "
-            "number of tasks"
-        )
     for index, task in enumerate(config.tasks):
         if config.meta.curriculum is not None and "unroll" in task.get("episode", {}):
             raise InputError(

@@ -137,11 +137,6 @@ BROKEN = [
     ("population: 8", "stop: {fitnes: 1}", "did you mean 'fitness'"),
     ("population: 8", "method: es, options: {std_init: x}", "meta.options.std_init"),
     ("generations: 6", "generations: 0", "meta.generations: found 0"),
-    (
-        "generations: 6",
-        "tasks_per_generation: 3",
-        ":8: meta.tasks_per_generation: found 3, expected at most 2, the number of tasks",
-    ),
     ("generations: 6", "tasks_per_generation: 0", "meta.tasks_per_generation: found 0"),
     ("compare: false", "compare: maybe", "meta.compare: found 'maybe'"),
     ("compare: false}", "compare: false", "not valid YAML"),

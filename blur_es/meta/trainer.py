@@ -447,7 +447,7 @@ class Trainer:
 
     def _draw_tasks(self, generation: int, number: int) -> tuple[int, ...] | None:
         """Which tasks a line faces in a generation; None for all."""
-        drawn = self.config.meta.tasks_per_generation
+        drawn = self.config.tasks_drawn
         if drawn is None:
             return None
         generator = random_generator(self.config.seed, Stream.TASKS, generation, number)
@@ -544,12 +544,16 @@ class Trainer:
                 self._halve_piece(error.piece)
 
     def _select_once(self) -> Selection:
+        episodes = self.config.meta.validation_episodes
+        candidates = sum(1 + len(line.archive.points) for line in self.lines)
+        lives = candidates * episodes * len(self.config.tasks)
+        self._say(f"choosing among {candidates} genomes: {lives} lives of validation")
         return select(
             [line.method.center for line in self.lines],
             [line.archive for line in self.lines],
             self.space,
             self.evaluator,
-            self.config.meta.validation_episodes,
+            episodes,
         )
 
     def _provenance(self, selection: Selection) -> dict[str, Any]:
