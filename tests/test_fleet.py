@@ -78,13 +78,16 @@ def test_a_worker_of_several_cores_computes_the_same(tmp_path: Path, count: int)
 
 
 def test_results_are_in_the_order_of_the_genomes(tmp_path: Path, ray_address: str) -> None:
-    config = small(tmp_path)
+    # Tasks with lives of their own, of which a generation may draw some.
+    config = small(tmp_path, "tasks.1.episode={unroll: 9, batch_size: 8}")
     population = genomes(config, 23)
-    expected = LocalEvaluator(config.problem()).evaluate(population, TRAINING)
+    local = LocalEvaluator(config.problem())
     fleet = RayFleet(config.problem(), 2, ray_address)
     try:
-        for _ in range(3):
-            found = fleet.evaluate(population, TRAINING)
+        for drawn in (None, (0,), (1,), (0, 1)):
+            wanted = TRAINING._replace(tasks=drawn)
+            expected, found = (each.evaluate(population, wanted) for each in (local, fleet))
+            assert expected.fitness.shape[2] == 2 * len(drawn or (0, 1))
             np.testing.assert_array_equal(found.fitness, expected.fitness)
             np.testing.assert_array_equal(found.diverged, expected.diverged)
     finally:

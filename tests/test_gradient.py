@@ -288,6 +288,20 @@ def test_gradients_do_not_depend_on_the_workers(
     assert genome_hash(spread) == alone
 
 
+def test_gradients_in_lives_of_several_lengths_do_not_depend_on_the_workers(
+    tmp_path: Path, ray_address: str
+) -> None:
+    tasks = "tasks=[{name: xor}, {name: two_moons, episode: {unroll: 7, batch_size: 8}}]"
+    config = small(tmp_path, *GRADIENT, tasks, "meta.tasks_per_generation=1")
+    alone = train(config, tmp_path / "alone")
+    fleet = RayFleet(config.problem(), 2, ray_address)
+    try:
+        spread = train(config, tmp_path / "spread", evaluator=fleet)
+    finally:
+        fleet.close()
+    assert genome_hash(spread) == genome_hash(alone)
+
+
 def test_a_split_gives_each_backend_its_share(tmp_path: Path, gpu_ray_address: str) -> None:
     config = small(tmp_path, "fleet.split={jax: 1, numba: 3}")
     population = np.stack(
