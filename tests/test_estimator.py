@@ -47,15 +47,28 @@ def test_shipped_genomes_beat_what_gradients_do_in_the_same_passes(
     name: str, load: Callable[..., Any], passes: int
 ) -> None:
     inputs, labels = load(return_X_y=True)
-    few = {"max_iter": passes, "random_state": 0}
-    opponents = [
-        make_pipeline(StandardScaler(), SGDClassifier(tol=None, **few)),
-        make_pipeline(StandardScaler(), MLPClassifier((128,), **few)),
-    ]
     # Four fifths are learned from: no more batches than so many passes fill.
     steps = int(passes * 0.8 * len(inputs) / 128)
-    own = cross_val_score(BlurClassifier(name, steps=steps, random_state=0), inputs, labels).mean()
-    others = [cross_val_score(other, inputs, labels).mean() for other in opponents]
+
+    def accuracy(make: Callable[[int], Any]) -> float:
+        # One draw of synapses and batches is worth a row or two of luck.
+        models = [make(random_state) for random_state in range(3)]
+        return float(np.mean([cross_val_score(each, inputs, labels) for each in models]))
+
+    few = {"max_iter": passes}
+    own = accuracy(lambda draw: BlurClassifier(name, steps=steps, random_state=draw))
+    others = [
+        accuracy(
+            lambda draw: make_pipeline(
+                StandardScaler(), SGDClassifier(tol=None, random_state=draw, **few)
+            )
+        ),
+        accuracy(
+            lambda draw: make_pipeline(
+                StandardScaler(), MLPClassifier((128,), random_state=draw, **few)
+            )
+        ),
+    ]
     assert own > max(others)
 
 
@@ -147,9 +160,11 @@ def test_classes_need_not_be_equally_frequent(share: float) -> None:
     """Not worse than guessing the most frequent class, and rare ones are found."""
     data = make_classification(3000, 20, n_informative=10, weights=[share], random_state=1)
     train, held, train_labels, held_labels = train_test_split(*data, random_state=0)
-    model = BlurClassifier(random_state=0).fit(train, train_labels)
+    models = [BlurClassifier(random_state=draw).fit(train, train_labels) for draw in range(3)]
     frequent = max(np.bincount(held_labels)) / len(held_labels)
-    assert model.score(held, held_labels) > max(0.85, frequent)
+    accuracy = np.mean([model.score(held, held_labels) for model in models])
+    assert accuracy > max(0.85, frequent)
+    model = models[0]
     assert roc_auc_score(held_labels, model.predict_proba(held)[:, 1]) > 0.8
     predicted = model.predict_proba(held).mean(axis=0)
     np.testing.assert_allclose(predicted, np.bincount(held_labels) / len(held_labels), atol=0.1)
