@@ -464,7 +464,7 @@ def _check_meaning(config: ExperimentConfig) -> None:
     """What takes more than one value to judge, and needs neither data nor strategy."""
     for index, options in enumerate(config.task_options):
         try:
-            check_task_options(options)
+            check_task_options(options, OWN)
         except InputError as error:
             raise InputError(f"tasks.{index}: {error}") from error
     make_measure(config.fitness.measure)

@@ -112,6 +112,7 @@ BROKEN = [
     ("{name: xor}", "{name: xor, network: {hiden: [8]}}", "hiden: unknown key (did you mean 'hid"),
     ("{name: xor}", "{name: xor, network: [8]}", ":5: tasks.0.network: found [8], expected"),
     ("{name: xor}", "{name: xor, network: }", ":5: tasks.0.network: found None"),
+    ("{name: xor}", "{name: xor, epsiode: {unroll: 3}}", "no option 'epsiode' (did you mean 'epi"),
     ("{name: xor}", "{name: xor, episode: 3}", ":5: tasks.0.episode: found 3, expected"),
     ("{name: xor}", "{name: xor, episode: {unroll: 0}}", ":5: tasks.0.episode.unroll: found 0"),
     ("{name: xor}", "{name: xor, episode: {unrol: 3}}", "unknown key (did you mean 'unroll'?)"),

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
@@ -164,9 +164,10 @@ def describe_tasks() -> list[TaskDescription]:
     ]
 
 
-def check_task_options(options: Mapping[str, Any]) -> None:
+def check_task_options(options: Mapping[str, Any], beside: Sequence[str] = ()) -> None:
     """Check a task's options without loading data or importing a user's own task.
 
+    `beside` are keys that an experiment's entry of it may also have: what is misspelt may be one.
     Raises `InputError` that names what was found and what was expected.
     """
     name = _task_name(options)
@@ -184,7 +185,8 @@ def check_task_options(options: Mapping[str, Any]) -> None:
         if option not in entry.options:
             has = f"it has {', '.join(entry.options)}" if entry.options else "it has none"
             raise InputError(
-                f"tasks: {name} has no option {option!r}{nearest(option, entry.options)}; {has}"
+                f"tasks: {name} has no option {option!r}"
+                f"{nearest(option, (*entry.options, *beside))}; {has}"
             )
         if given[option] is None:
             raise InputError(
