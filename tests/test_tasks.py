@@ -16,6 +16,7 @@ import numpy.typing as npt
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.neighbors import KNeighborsClassifier
 
 from blur_es.episode import EpisodeKey, EpisodeSpec, Phase, make_episode, random_generator
@@ -204,6 +205,39 @@ def test_classes_of_a_table_lie_as_far_apart_as_asked() -> None:
         return float(model.score(samples.query_inputs, samples.query_classes))
 
     assert score(0.5) < score(1.0) < score(2.0)
+
+
+@pytest.mark.parametrize("correlation", [1.3, 2.5])
+def test_columns_of_a_table_go_together_as_asked(correlation: float) -> None:
+    def variances(**options: Any) -> npt.NDArray[np.float64]:
+        task = make_task({"name": "tables", "inputs": 40, **options})
+        rows = draw(task, 4000, 1000).support_inputs
+        return np.linalg.eigvalsh(np.cov(rows.T))[::-1]
+
+    mixed = variances(correlation=correlation)
+    powers = np.arange(1, 41) ** -correlation
+    # The inputs that are mixed are correlated themselves: ten are sums of others.
+    assert np.corrcoef(np.log(mixed[:20]), np.log(powers[:20]))[0, 1] > 0.97
+    assert mixed[0] / mixed.sum() == pytest.approx(powers[0] / powers.sum(), rel=0.5)
+    np.testing.assert_array_equal(variances(correlation=0), variances())
+
+
+def test_mixing_columns_of_a_table_keeps_what_tells_its_classes_apart() -> None:
+    def score(**options: Any) -> float:
+        task = make_task({"name": "tables", "classes": 2, **options})
+        samples = draw(task, 4000, 1000)
+        model = LinearDiscriminantAnalysis()
+        model.fit(samples.support_inputs, samples.support_classes)
+        return float(model.score(samples.query_inputs, samples.query_classes))
+
+    assert score(correlation=2.5) == pytest.approx(score(), abs=1e-9)
+
+
+def test_classes_of_a_table_are_as_frequent_as_asked() -> None:
+    task = make_task({"name": "tables", "classes": 3, "weights": [1, 3, 6.0]})
+    samples = draw(task, 4000, 2000)
+    for classes in samples.support_classes, samples.query_classes:
+        assert np.bincount(classes) / len(classes) == pytest.approx([0.1, 0.3, 0.6], abs=0.02)
 
 
 # Reducing images
@@ -761,6 +795,16 @@ def test_the_registry_describes_itself() -> None:
         ({"name": "tables", "separation": float("nan")}, "expected a number above 0"),
         ({"name": "tables", "separation": 1e308}, "above 0, up to 1e[+]06"),
         ({"name": "tables", "separation": "far"}, "found 'far', expected a number"),
+        ({"name": "tables", "correlation": -1}, r"tables\.correlation: found -1, .* 0 to 4"),
+        ({"name": "tables", "correlation": True}, r"tables\.correlation: found True, expected"),
+        ({"name": "tables", "correlation": float("nan")}, r"correlation: found nan, expected"),
+        (
+            {"name": "tables", "weights": [1, 2, 3]},
+            r"tables\.weights: .* 4 numbers above 0",
+        ),
+        ({"name": "tables", "classes": 2, "weights": [1, 0]}, r"weights: .* 2 numbers above 0"),
+        ({"name": "tables", "classes": 2, "weights": [1, float("inf")]}, "2 numbers above 0"),
+        ({"name": "tables", "classes": 2, "weights": "12"}, "weights: found '12', expected a list"),
         ({"name": 3}, "expected a mapping with the task's name"),
         ({"classes": [0, 1]}, "expected a mapping with the task's name"),
         ({}, "expected a mapping with the task's name"),
@@ -786,6 +830,7 @@ def test_right_options_are_right_without_data(tmp_path: Path) -> None:
         {"name": "emnist", "split": "letters", "crop": 24, "size": 24},
         {"name": "two_moons", "noise": 0},
         {"name": "tables", "inputs": 6, "classes": 4, "separation": 2},
+        {"name": "tables", "classes": 2, "correlation": 2, "weights": [1, 2]},
         {"name": "package_that_is_not_here.module:Task.create", "anything": None},
     ):
         check_task_options(options)
