@@ -12,9 +12,11 @@ from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
+from scipy.optimize import minimize_scalar
+from scipy.special import log_softmax, softmax
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.preprocessing import StandardScaler
-from sklearn.utils import check_random_state
+from sklearn.utils import assert_all_finite, check_random_state, column_or_1d
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
@@ -42,8 +44,8 @@ BYTES_AT_A_TIME = 2**25
 # other values would drown everything else.
 FURTHEST = 5.0
 
-# Of the softmax, where the genome does not say what it was meta-trained with.
-TEMPERATURE = 0.3
+# Logarithms of the least and the largest temperature of the softmax.
+TEMPERATURES = (math.log(0.001), math.log(10.0))
 
 
 class BlurClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
@@ -54,7 +56,8 @@ class BlurClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     Genomes have learned to learn from equally frequent classes. So rows are dealt to batches
     class by class, those of rare classes more often, and predictions are weighted by how
-    frequent classes are in the data.
+    frequent classes are in the data. Some rows of every class are kept: `partial_fit` fills
+    batches with them where its own are too few, and they say how sure the outputs are.
 
     Args:
         genome: the name of one that ships (`blur_es.genomes.genome_names`), the path or URL of a
@@ -120,11 +123,13 @@ class BlurClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """Go on learning from more data, with as many batches as one pass over them fills.
 
         The first call needs all `classes`, unless all are in its y. Inputs are standardised
-        by the mean and deviation of all data so far. A call that raises changes nothing.
+        by the mean and deviation of all data so far. Where a call has few rows, or none of a
+        class, earlier ones are learned from again beside them. A call that raises changes
+        nothing.
         """
         first = not hasattr(self, "network_")
         X, y = self._checked(X, y, first)
-        known = np.unique(y) if classes is None else np.unique(np.asarray(classes))
+        known = np.unique(y) if classes is None else _labels(classes)
         if not first:
             if classes is not None and not np.array_equal(known, self.classes_):
                 raise ValueError(f"classes: found {known}, the first call had {self.classes_}")
@@ -152,20 +157,24 @@ class BlurClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """Probabilities (rows, c) of the labels in `classes_`.
 
         The softmax of the outputs, for which classes are equally frequent, times how frequent
-        each was in the data.
+        each was in the data. The temperature of the softmax is the likeliest for the rows that
+        are kept.
         """
         outputs = self._outputs(X)
-        scores = outputs.astype(np.float64) / self._temperature
-        # A class that no row has had yet counts as one row.
-        scores += np.log(np.maximum(self._counts, 1))
-        scores -= scores.max(axis=1, keepdims=True)
-        odds = np.exp(scores)
-        return odds / odds.sum(axis=1, keepdims=True)
+        odds = outputs / self._temperature + _weights(self._counts)
+        probabilities: FloatArray = softmax(odds, axis=1)
+        return probabilities
 
     @property
     def _hidden(self) -> tuple[int, ...]:
-        one = isinstance(self.hidden_layers, (int, np.integer))
-        return (self.hidden_layers,) if one else tuple(self.hidden_layers)  # type: ignore[arg-type,return-value]
+        sizes = self.hidden_layers
+        if isinstance(sizes, (int, np.integer)):
+            return (int(sizes),)
+        if not isinstance(sizes, (Sequence, np.ndarray)):
+            raise ValueError(
+                f"hidden_layers: found {sizes!r}, expected the sizes of layers, such as (128,)"
+            )
+        return tuple(sizes)
 
     def _checked(
         self, X: npt.ArrayLike, y: npt.ArrayLike, first: bool
@@ -199,7 +208,6 @@ class BlurClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             )
         self.classes_ = classes
         self.genome_ = genome
-        self._temperature = _temperature(genome)
         self._generator = np.random.default_rng(
             check_random_state(self.random_state).randint(2**31, size=4)
         )
@@ -210,24 +218,31 @@ class BlurClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         ]
         self._counts = np.zeros(len(classes), np.int64)
         self._statistics = np.zeros((0, self.batch_size, self.n_features_in_), np.float32)
+        self._kept = np.zeros((0, self.n_features_in_)), np.zeros(0, np.int64)
         self.n_steps_ = 0
 
     def _learn(
         self, X: FloatArray, y: npt.NDArray[Any], steps: int, scaler: StandardScaler
     ) -> None:
         """So many steps on batches of dealt rows. Nothing is changed before all are done."""
-        numbers = np.searchsorted(self.classes_, y)
+        if not np.isfinite(scaler.var_).all():
+            raise ValueError(f"X: found {np.abs(X).max():g}, too large to standardise")
+        new = np.searchsorted(self.classes_, y)
+        kept, kept_numbers = self._kept
+        pool, numbers = X, new
+        if len(kept):
+            pool, numbers = np.concatenate([X, kept]), np.concatenate([new, kept_numbers])
         signs = np.where(np.eye(len(self.classes_), dtype=bool), 1.0, -1.0).astype(np.float32)
         loop = NumbaInnerLoop(self.genome_.rule)
         generator = copy.deepcopy(self._generator)
-        rows = _dealt(numbers, steps, self.batch_size, generator)
+        rows = _dealt(numbers, len(new), steps, self.batch_size, generator)
         network: NetworkState | None = getattr(self, "network_", None)
         statistics, done = self._statistics, self.n_steps_
         at_a_time = max(1, BYTES_AT_A_TIME // (4 * self.batch_size * X.shape[1]))
         with one_blas_thread():
             for start in range(0, steps, at_a_time):
                 chosen = rows[start : start + at_a_time]
-                inputs = _standardized(scaler, X[chosen.reshape(-1)]).reshape(*chosen.shape, -1)
+                inputs = _standardized(scaler, pool[chosen.reshape(-1)]).reshape(*chosen.shape, -1)
                 episode = self._episode(inputs, signs[numbers[chosen]], inputs[:1])
                 network = loop.learn(self.genome_, episode, network, done)
                 done += len(chosen)
@@ -240,9 +255,16 @@ class BlurClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
                 # A copy: a view would keep all of the inputs in memory.
                 statistics = np.concatenate([statistics, last])[-STATISTICS_BATCHES:].copy()
         assert network is not None
+        keep = _some_of_each(
+            numbers, STATISTICS_BATCHES * self.batch_size // len(self.classes_), generator
+        )
         self.network_, self.n_steps_ = network, done
         self._statistics, self._scaler, self._generator = statistics, scaler, generator
-        self._counts = self._counts + np.bincount(numbers, minlength=len(self.classes_))
+        self._counts = self._counts + np.bincount(new, minlength=len(self.classes_))
+        self._kept = pool[keep].astype(np.float64), numbers[keep]
+        self._temperature = _likeliest_temperature(
+            self._outputs_of(self._kept[0]), self._kept[1], self._counts
+        )
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "network_")
@@ -260,7 +282,11 @@ class BlurClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def _outputs(self, X: npt.ArrayLike) -> FloatArray:
         """State 0 of the last layer for each row of X (rows, features): (rows, c)."""
         check_is_fitted(self)
-        inputs = np.asarray(validate_data(self, X, dtype=[np.float64, np.float32], reset=False))
+        checked = validate_data(self, X, dtype=[np.float64, np.float32], reset=False)
+        return self._outputs_of(np.asarray(checked))
+
+    def _outputs_of(self, inputs: FloatArray) -> FloatArray:
+        """The same of inputs that have been looked at."""
         loop = NumbaInnerLoop(self.genome_.rule)
         size = self._statistics.shape[1]
         no_labels = np.zeros((*self._statistics.shape[:2], len(self.classes_)), np.float32)
@@ -275,16 +301,16 @@ class BlurClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
                 episode = self._episode(self._statistics, no_labels, batches)
                 outputs = loop.ask(self.genome_, episode, self.network_)[..., 0]
                 found.append(outputs.reshape(-1, outputs.shape[-1])[: len(part)])
-        return np.concatenate(found)
+        return np.concatenate(found).astype(np.float64)
 
 
 def _dealt(
-    numbers: IntArray, steps: int, batch_size: int, generator: np.random.Generator
+    numbers: IntArray, new: int, steps: int, batch_size: int, generator: np.random.Generator
 ) -> IntArray:
     """Rows (steps, batch) for steps on data whose rows have classes of these numbers.
 
     Classes take turns, in another order every time. Those of a class are shuffled and dealt
-    again and again, none twice before all once.
+    again and again, none twice before all once, the first `new` of the data before the others.
     """
     wanted = steps * batch_size
     present = np.unique(numbers)
@@ -295,8 +321,53 @@ def _dealt(
         places, own = np.flatnonzero(order == number), np.flatnonzero(numbers == number)
         rounds = max(1, math.ceil(len(places) / len(own)))
         dealt = np.concatenate([generator.permutation(own) for _ in range(rounds)])
+        first = dealt[: len(own)]
+        dealt[: len(own)] = np.concatenate([first[first < new], first[first >= new]])
         rows[places] = dealt[: len(places)]
     return rows.reshape(steps, batch_size)
+
+
+def _some_of_each(numbers: IntArray, most: int, generator: np.random.Generator) -> IntArray:
+    """Of rows of classes of these numbers, up to `most` of each class at random, one at least."""
+    owns = [np.flatnonzero(numbers == number) for number in np.unique(numbers)]
+    return np.concatenate([generator.permutation(own)[: max(1, most)] for own in owns])
+
+
+def _likeliest_temperature(outputs: FloatArray, numbers: IntArray, counts: IntArray) -> float:
+    """That with which the softmax of outputs (rows, c) predicts numbers of classes (rows,) best.
+
+    The rows stand for all that were seen of their classes (counts, (c,)). That so many rows were
+    never mistaken leaves a chance of 1 in `rows + 2` that the next one is (Platt, "Probabilistic
+    outputs for support vector machines", 1999); without it nothing bounds what is certain.
+    """
+    rows, classes = outputs.shape
+    error = 1.0 / (counts.sum() + 2)
+    targets = np.full((rows, classes), error / (classes - 1))
+    targets[np.arange(rows), numbers] = 1.0 - error
+    targets *= (counts / np.bincount(numbers, minlength=classes).clip(1))[numbers][:, None]
+    weights = _weights(counts)
+
+    def surprise(logarithm: float) -> float:
+        odds = outputs / math.exp(logarithm) + weights
+        return -float(np.sum(targets * log_softmax(odds, axis=1)))
+
+    found = minimize_scalar(surprise, bounds=TEMPERATURES, method="bounded")
+    return math.exp(found.x)
+
+
+def _weights(counts: IntArray) -> FloatArray:
+    """Logarithms of how frequent classes are; one that no row has had counts as one row."""
+    return np.log(counts.clip(1))
+
+
+def _labels(classes: npt.ArrayLike) -> npt.NDArray[Any]:
+    """Those that are told beforehand, sorted."""
+    given = column_or_1d(classes)
+    assert_all_finite(given, input_name="classes")
+    try:
+        return np.unique(given)
+    except TypeError as error:
+        raise ValueError(f"classes: found {classes!r}, expected labels of one kind") from error
 
 
 def _standardized(scaler: StandardScaler, X: FloatArray) -> npt.NDArray[np.float32]:
@@ -309,6 +380,8 @@ def _usable(given: str | Path | Genome) -> Genome:
 
     With those of the rows that are asked about, a prediction would depend on its company.
     """
+    if not isinstance(given, (str, Path, Genome)):
+        raise InputError(f"genome: found {given!r}, expected a name, a path or a Genome")
     genome = given if isinstance(given, Genome) else load_genome(given)
     if not genome.rule.reset_neurons:
         raise InputError(
@@ -323,11 +396,6 @@ def _experiment(genome: Genome) -> dict[str, Any]:
     """What the genome was meta-trained by; empty where it does not say."""
     experiment = genome.provenance.get("experiment")
     return experiment if isinstance(experiment, dict) else {}
-
-
-def _temperature(genome: Genome) -> float:
-    """That of the cross-entropy that the genome was meta-trained for."""
-    return float(_experiment(genome).get("fitness", {}).get("temperature", TEMPERATURE))
 
 
 def _warn_of_depth(genome: Genome, depth: int) -> None:

@@ -170,9 +170,37 @@ def test_classes_need_not_be_equally_frequent(share: float) -> None:
     np.testing.assert_allclose(predicted, np.bincount(held_labels) / len(held_labels), atol=0.1)
 
 
+@pytest.mark.parametrize("name", SHIPPED)
+@pytest.mark.parametrize("share", [0.1, 0.01])
+def test_rare_classes_that_stand_apart_are_found(name: str, share: float) -> None:
+    def data(rows: int, seed: int) -> tuple[Any, Any]:
+        generator = np.random.default_rng(seed)
+        labels = generator.random(rows) < share
+        inputs = generator.standard_normal((rows, 10))
+        inputs[labels, :3] += 4
+        return inputs, labels
+
+    model = BlurClassifier(name, random_state=0).fit(*data(4000, 0))
+    inputs, labels = data(20_000, 1)
+    found = model.predict(inputs)
+    assert found[labels].mean() > 0.8
+    assert found[~labels].mean() < 0.001
+
+
+def test_probabilities_are_as_sure_as_the_rows_allow() -> None:
+    """Of what has a probability of p, about p is right, be classes clear or hard to tell."""
+    for separation, surest in ((2.0, 0.99), (0.3, 0.9)):
+        data = make_classification(4000, 20, n_informative=10, class_sep=separation, random_state=0)
+        train, held, train_labels, held_labels = train_test_split(*data, random_state=0)
+        model = BlurClassifier(random_state=0).fit(train, train_labels)
+        likeliest = model.predict_proba(held).max(axis=1)
+        assert likeliest.mean() == pytest.approx(model.score(held, held_labels), abs=0.04)
+        assert (np.quantile(likeliest, 0.5) > surest) == (separation == 2.0)
+
+
 def test_batches_have_equal_shares_of_classes() -> None:
     numbers = np.repeat([0, 1, 2], [70, 5, 3])
-    rows = _dealt(numbers, 30, 16, np.random.default_rng(0))
+    rows = _dealt(numbers, len(numbers), 30, 16, np.random.default_rng(0))
     shares = np.stack([np.bincount(numbers[batch], minlength=3) for batch in rows])
     assert rows.shape == (30, 16)
     assert shares.min() >= 4
@@ -181,6 +209,11 @@ def test_batches_have_equal_shares_of_classes() -> None:
         own = times[numbers == number]
         assert own.max() - own.min() <= 1
     assert times.sum() == 30 * 16
+    # Of class 0 rows 0 to 4 are new, of class 1 row 70 is, of class 2 none is.
+    mixed = np.array([0] * 5 + [1] + [0] * 65 + [1] * 4 + [2] * 3)
+    [batch] = _dealt(mixed, 6, 1, 16, np.random.default_rng(0))
+    assert set(range(6)) <= set(batch)
+    assert np.bincount(mixed[batch]).min() >= 5
 
 
 def test_a_call_that_raises_changes_nothing() -> None:
@@ -222,6 +255,33 @@ def test_partial_fit_goes_on() -> None:
         model.partial_fit(train[:5], train_labels[:5], classes=[0, 1])
 
 
+def test_calls_of_few_rows_or_of_one_class_do_not_undo_what_was_learned() -> None:
+    inputs, labels = load_digits(return_X_y=True)
+    train, held, train_labels, held_labels = train_test_split(inputs, labels, random_state=0)
+    threes = train_labels == 3
+    for rows in (np.arange(1), np.arange(5), np.flatnonzero(threes)):
+        model = BlurClassifier(random_state=0).fit(train, train_labels)
+        before = model.score(held, held_labels)
+        for _ in range(5):
+            model.partial_fit(train[rows], train_labels[rows])
+        assert model.score(held, held_labels) > before - 0.02
+
+
+def test_what_comes_row_by_row_or_class_by_class_is_learned() -> None:
+    inputs, labels = load_digits(return_X_y=True)
+    train, held, train_labels, held_labels = train_test_split(inputs, labels, random_state=0)
+    single = BlurClassifier(random_state=0)
+    for row in range(300):
+        one = slice(row, row + 1)
+        single.partial_fit(train[one], train_labels[one], classes=np.arange(10))
+    assert single.score(held, held_labels) > 0.5
+    by_class = BlurClassifier(random_state=0)
+    for number in range(10):
+        rows = train_labels == number
+        by_class.partial_fit(train[rows], train_labels[rows], classes=np.arange(10))
+    assert by_class.score(held, held_labels) > 0.7
+
+
 def test_labels_of_any_kind_and_two_classes() -> None:
     inputs, labels = load_iris(return_X_y=True)
     names = np.array(["setosa", "other", "other"])[labels]
@@ -238,11 +298,27 @@ def test_labels_of_any_kind_and_two_classes() -> None:
         ({"batch_size": True}, "batch_size: found True"),
         ({"hidden_layers": (8, 0)}, r"hidden_layers\[1\]: found 0"),
         ({"hidden_layers": 0}, r"hidden_layers\[0\]: found 0"),
+        ({"hidden_layers": None}, "hidden_layers: found None, expected the sizes"),
+        ({"hidden_layers": 64.0}, "hidden_layers: found 64.0, expected the sizes"),
+        ({"hidden_layers": "64"}, r"hidden_layers\[0\]: found '6', expected a whole"),
     ],
 )
 def test_wrong_parameters(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         BlurClassifier(**options).fit(*load_iris(return_X_y=True))
+
+
+def test_wrong_classes_and_values() -> None:
+    inputs, labels = load_iris(return_X_y=True)
+    wrong: list[Any] = [[0, 1, 2, None], [0, 1, 2, float("nan")], [[0, 1, 2]]]
+    for classes in wrong:
+        with pytest.raises(ValueError, match=r"classes|1d array"):
+            BlurClassifier().partial_fit(inputs, labels, classes=classes)
+    with (
+        np.errstate(over="ignore", invalid="ignore"),
+        pytest.raises(ValueError, match=r"X: found .*e\+200, too large to standardise"),
+    ):
+        BlurClassifier().fit(1e200 * inputs, labels)
 
 
 def test_small_batches_are_warned_of() -> None:
@@ -254,6 +330,8 @@ def test_wrong_genomes(tmp_path: Path) -> None:
     data = load_iris(return_X_y=True)
     with pytest.raises(InputError, match="did you mean 'mnist-4state'"):
         BlurClassifier("mnist-4stat").fit(*data)
+    with pytest.raises(InputError, match="found None, expected a name, a path or a Genome"):
+        BlurClassifier(None).fit(*data)  # type: ignore[arg-type]
     with pytest.raises(InputError, match="expected one with reset_neurons"):
         BlurClassifier(neutral_genome(RuleSpec(reset_neurons=False))).fit(*data)
     path = tmp_path / "genome.npz"
