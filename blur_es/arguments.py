@@ -10,16 +10,18 @@ MAXIMUM_SEED = 2**32 - 1
 
 
 def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"found {number}, expected 1 or more")
-    return number
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"found {text!r}, expected a whole number, 1 or more")
+    return int(text)
 
 
 def _seconds(text: str) -> float:
-    number = float(text)
+    try:
+        number = float(text)
+    except ValueError:
+        number = -1.0
     if not 0 <= number < float("inf"):
-        raise argparse.ArgumentTypeError(f"found {text}, expected seconds, 0 or more")
+        raise argparse.ArgumentTypeError(f"found {text!r}, expected seconds, 0 or more")
     return number
 
 
@@ -36,10 +38,11 @@ def _nodes(text: str) -> int | list[str]:
 
 
 def _seed(text: str) -> int:
-    number = int(text)
-    if not 0 <= number <= MAXIMUM_SEED:
-        raise argparse.ArgumentTypeError(f"found {number}, expected 0 to {MAXIMUM_SEED}")
-    return number
+    if not text.isdecimal() or int(text) > MAXIMUM_SEED:
+        raise argparse.ArgumentTypeError(
+            f"found {text!r}, expected a whole number, 0 to {MAXIMUM_SEED}"
+        )
+    return int(text)
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -166,8 +169,8 @@ def make_parser() -> argparse.ArgumentParser:
     train.add_argument(
         "--mlflow",
         metavar="URI",
-        help="also log metrics and settings to this tracking server of MLflow, e.g. "
-        "http://127.0.0.1:5000",
+        help="also log metrics and settings to this tracking server of MLflow, one that `mlflow "
+        "server` starts, e.g. http://127.0.0.1:5000",
     )
     train.add_argument("--quiet", action="store_true", help="no progress")
     as_json(train, "the result")

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from blur_es.arguments import MAXIMUM_SEED, make_parser
 from blur_es.errors import BlurError, InputError, nearest
+from blur_es.text import count
 
 if TYPE_CHECKING:
     from blur_es.analysis.axes import Axis
@@ -164,7 +165,7 @@ def _evaluate(options: argparse.Namespace) -> int:
         print(
             f"{name:{width}}  test accuracy {score.test_accuracy:.4f} ± "
             f"{score.test_accuracy_std:.4f}  {config.fitness.measure} {score.test_fitness:.4f}  "
-            f"({score.episodes} episodes"
+            f"({count(score.episodes, 'episode')}"
             + (f", {score.diverged} diverged)" if score.diverged else ")")
         )
     return 0

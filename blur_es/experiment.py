@@ -15,7 +15,7 @@ from blur_es.config import ExperimentConfig, build_config, load_config, override
 from blur_es.errors import InputError, nearest
 from blur_es.fleet.evaluator import Evaluator, LocalEvaluator
 from blur_es.genome import Genome
-from blur_es.genomes import genome_names, load_genome
+from blur_es.genomes import find_genome, genome_names
 from blur_es.meta.stop import StopReason
 from blur_es.meta.trainer import Trainer, TrainingResult, initial_genome, search_space
 from blur_es.report.analysis import ANALYSIS, check_folder, write_analysis
@@ -26,13 +26,11 @@ from blur_es.run.patience import Patience
 from blur_es.run.store import (
     COMPARISON,
     CONFIG,
-    GENOME,
     RunFolder,
     choose_folder,
-    open_run,
     write_or_stop,
 )
-from blur_es.storage import open_file, open_storage
+from blur_es.storage import open_storage
 
 Say = Callable[[str], None]
 
@@ -224,29 +222,18 @@ def _compare(
 def load_subject(location: str | Path) -> tuple[Genome, ExperimentConfig | None]:
     """A genome from a genome file, a run folder or a name, and the experiment that it is from.
 
-    A file or folder, a path or URL, comes before a genome of that name that ships. Raises
-    `InputError` if there is none of them.
+    Raises `InputError` if there is none of them.
     """
     try:
-        if is_run_folder(location):
-            run = open_run(location)
-            if not run.storage.exists(GENOME):
-                raise InputError(
-                    f"{location}: this run has not ended and has no genome yet; continue it with "
-                    "--resume"
-                )
-            genome = Genome.read(run.storage, GENOME)
-            return genome, load_config(f"{str(location).rstrip('/')}/{CONFIG}")
-        storage, name = open_file(location)
-        if storage.exists(name):
-            genome = Genome.read(storage, name)
-        elif str(location) in (known := genome_names()):
-            genome = load_genome(str(location))
-        else:
+        genome = find_genome(location)
+        if genome is None:
+            known = genome_names()
             raise InputError(
                 f"{location}: no such genome file or run folder{nearest(str(location), known)}, "
                 f"nor one of the genomes that ship: {', '.join(known)}"
             )
+        if is_run_folder(location) and open_storage(location).exists(CONFIG):
+            return genome, load_config(f"{str(location).rstrip('/')}/{CONFIG}")
     except OSError as error:
         raise InputError(f"{location}: cannot read it: {error.strerror or error}") from error
     experiment = genome.provenance.get("experiment")
@@ -257,7 +244,11 @@ def load_subject(location: str | Path) -> tuple[Genome, ExperimentConfig | None]
 
 def is_run_folder(location: str | Path) -> bool:
     """Whether a path or URL is that of a folder. Raises `OSError` if it cannot be told."""
-    return open_storage(location).is_folder()
+    return str(location) not in genome_names() and open_storage(location).is_folder()
+
+
+# How a genome was found bounds what it can be found with, and not what it is measured with.
+MEASURED = ("meta.method=es", "fleet.split=null")
 
 
 def load_subject_for(
@@ -272,15 +263,16 @@ def load_subject_for(
     and with the genome's own rule. Raises `InputError` if there is none.
     """
     genome, config = load_subject(location)
+    chosen = [*overrides, *MEASURED]
     if experiment is not None:
-        config = load_config(experiment, overrides)
+        config = load_config(experiment, chosen)
     elif config is None:
         raise InputError(
             f"{location}: this genome does not say what it was trained on; name an experiment with "
             "--experiment FILE"
         )
-    elif overrides:
-        config = override_config(config, overrides)
+    else:
+        config = override_config(config, chosen)
     if any(override.partition("=")[0].partition(".")[0] == "rule" for override in overrides):
         raise InputError("--set: a genome is measured with its own rule; leave `rule` out")
     changes: dict[str, Any] = {"rule": genome.rule}

@@ -17,6 +17,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from blur_es.errors import InputError
 from blur_es.report.style import render
 from blur_es.reproduce.pictures import draw
 from blur_es.reproduce.results import read_results, results_bytes, table_markdown
@@ -54,9 +55,10 @@ def page() -> str:
         "Test accuracy is the mean over fresh test episodes after the last step. *best of n* is "
         "that of the genome which is best on validation episodes, as the paper reports (it "
         "trains 8 and keeps the best), so the choice knows nothing of the test data; *median* "
-        "and *range* are over all seeds. In pictures bars and lines are medians, dots and bands "
-        "the single seeds. `blur-es train` ends with a fairer comparison with optimisers than "
-        "some of these figures: tuned, and with batch normalisation.",
+        "and *range* are over all seeds. Opponents are trained once with every rate and not "
+        "chosen: what they have stands under *median*. In pictures bars and lines are medians, "
+        "dots and bands the single seeds. `blur-es train` ends with a fairer comparison with "
+        "optimisers than some of these figures: tuned, and with batch normalisation.",
         "",
         *_overview(found),
     ]
@@ -171,4 +173,8 @@ def main(paths: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    try:
+        main(sys.argv[1:])
+    except InputError as error:
+        print(f"make_results: {error}", file=sys.stderr)
+        sys.exit(2)

@@ -262,6 +262,9 @@ def test_conformance_passes_and_fails(tmp_path: Path, capsys: pytest.CaptureFixt
         (["train", "small.yaml", "--resume"], "no run of 'small'"),
         (["evaluate", "nowhere"], "no such genome file or run folder"),
         (["evaluate", "small.yaml"], "small.yaml"),
+        (["evaluate", "."], "not a run folder"),
+        (["reproduce", "normalisation", "--quick", "--output", "small.yaml"], "with --output"),
+        (["reproduce", "normalisation", "--quick", "--output", "/proc/x"], "with --output"),
         (["report", "."], "not a run folder"),
         (["conformance", "nowhere"], "nowhere"),
         (["fetch", "cifar"], "cifar"),
@@ -293,6 +296,23 @@ def test_usage_errors_exit_with_2(capsys: pytest.CaptureFixture[str]) -> None:
         main(["train"])
     assert error.value.code == 2
     assert "usage" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "expected"),
+    [
+        ("--episodes", "many", "found 'many', expected a whole number, 1 or more"),
+        ("--episodes", "0", "found '0', expected a whole number, 1 or more"),
+        ("--seed", "-1", "found '-1', expected a whole number, 0 to 4294967295"),
+    ],
+)
+def test_a_wrong_number_says_what_was_expected(
+    capsys: pytest.CaptureFixture[str], option: str, value: str, expected: str
+) -> None:
+    with pytest.raises(SystemExit) as error:
+        main(["evaluate", "mnist-4state", f"{option}={value}"])
+    assert error.value.code == 2
+    assert expected in capsys.readouterr().err
 
 
 def test_importing_the_package_is_fast_and_light() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import signal
@@ -151,6 +152,11 @@ def test_what_cannot_begin_is_wrong_input(
     (current_folder / "board").write_text("not a folder")
     assert train(current_folder, "--tensorboard", "board") == 2
     assert "board: cannot log to TensorBoard there" in capsys.readouterr().err
+    with monkeypatch.context() as patch:
+        # As where the extra was installed: MLflow without what it keeps databases with.
+        patch.setattr(importlib.util, "find_spec", lambda name: name == "mlflow" or None)
+        assert train(current_folder, "--mlflow", "sqlite:///here.db") == 2
+    assert "expected the address of an `mlflow server`" in capsys.readouterr().err
     monkeypatch.setitem(sys.modules, "tensorboardX", None)
     assert train(current_folder, "--tensorboard", "other") == 2
     assert "pip install 'blur_es[tensorboard]'" in capsys.readouterr().err

@@ -147,6 +147,8 @@ def test_a_size_is_that_of_all_tasks_that_a_point_has() -> None:
         (["hidden=wide"], "network.hidden: found 'wide'"),
         (["network.hiden=[[3]]"], "did you mean 'hidden'"),
         (["task=digit"], "did you mean 'digits'"),
+        (["jax.precision=float32,tf32"], "it changes nothing where backend is auto; add --set"),
+        (["backend=jax,numba", "jax.precision=tf32"], "nothing where backend is numba"),
     ],
 )
 def test_a_point_that_is_no_experiment_is_named(texts: list[str], message: str) -> None:
@@ -393,6 +395,23 @@ def test_a_genome_that_ships_is_evaluated_by_name(
     assert len(json.loads(capsys.readouterr().out)["tasks"]) == 1
     assert main(["evaluate", "backpropp", "--experiment", "small.yaml"]) == 2
     assert "did you mean 'backprop'?" in capsys.readouterr().err
+
+
+def test_how_a_genome_was_found_does_not_bound_what_measures_it(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Gradients need JAX and a measure that has some; the genome that they found does not."""
+    descent = {"method": "gradient", "test_episodes": 1}
+    experiment = EXPERIMENT | {"fitness": {"measure": "cross_entropy"}, "meta": descent}
+    genome = make_genome()
+    Genome(genome.rule, genome.fields, {"experiment": experiment}).save(here / "mine.npz")
+    assert evaluate("--vary", "backend=numba,numpy", "--local", "--json") == 0
+    numba, numpy = json.loads(capsys.readouterr().out)["cells"]
+    assert numba["test_accuracy"] == numpy["test_accuracy"]
+    assert evaluate("--set", "fitness.measure=accuracy", "--episodes", "1") == 0
+    assert "(1 episode)" in capsys.readouterr().out
+    (here / "descent.yaml").write_text(json.dumps(experiment))
+    assert evaluate("--experiment", "descent.yaml", "--set", "backend=numpy") == 0
 
 
 # Pictures

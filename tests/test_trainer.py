@@ -18,6 +18,7 @@ import pytest
 from blur_es.config import ExperimentConfig, load_config
 from blur_es.episode import Phase
 from blur_es.errors import InputError
+from blur_es.experiment import load_subject
 from blur_es.files import sha256
 from blur_es.fitness import FloatArray
 from blur_es.fleet.evaluator import EpisodeRange, LocalEvaluator
@@ -423,6 +424,25 @@ def test_a_search_begins_with_a_genome_that_ships_or_with_one_of_fewer_states(
     train(wide, tmp_path / "run")
     kept = Genome.load(tmp_path / "run" / "initial.npz")
     assert kept.sha256 == widen_genome(shipped, 4).sha256
+    before = load_genome(tmp_path / "run").provenance["began_with"]
+    assert before == {"sha256": kept.sha256, **shipped.provenance}
+    # A run folder is as good as the genome in it.
+    config = small(tmp_path, f"genome.init={tmp_path}/run", "rule.states=4", *term)
+    assert initial_genome(config).sha256 == load_genome(tmp_path / "run").sha256
+
+
+def test_names_that_ship_come_before_files_of_that_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    train(small(tmp_path), tmp_path / "mnist-4state")
+    for find in (lambda name: load_subject(name)[0], load_genome):
+        assert find("mnist-4state").rule.states == 4
+        assert find("./mnist-4state").rule.states == 2
+    (tmp_path / "mnist-4state" / "genome.npz").unlink()
+    for find in (lambda name: load_subject(name)[0], load_genome):
+        with pytest.raises(InputError, match="has not ended and has no genome yet"):
+            find("./mnist-4state")
 
 
 @pytest.mark.parametrize(

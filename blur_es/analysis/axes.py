@@ -108,7 +108,18 @@ def grid(config: ExperimentConfig, axes: Sequence[Axis]) -> list[Point]:
     names = [axis.name for axis in axes]
     combinations = itertools.product(*(axis.values for axis in axes))
     chosen = [dict(zip(names, values, strict=True)) for values in combinations]
-    return [(settings, _apply(config, settings)) for settings in chosen]
+    points: list[Point] = [(settings, _apply(config, settings)) for settings in chosen]
+    for axis in axes:
+        if axis.name.startswith("jax.") and (other := _other_backends(points)):
+            raise InputError(
+                f"--vary {axis.name}: it changes nothing where backend is {other}; add "
+                "--set backend=jax"
+            )
+    return points
+
+
+def _other_backends(points: Sequence[Point]) -> str:
+    return " or ".join(sorted({config.backend for _, config in points} - {"jax"}))
 
 
 def _apply(config: ExperimentConfig, settings: Mapping[str, Any]) -> ExperimentConfig:

@@ -23,6 +23,7 @@ from blur_es.fleet.evaluator import EpisodeRange, LocalEvaluator
 from blur_es.genome import Genome
 from blur_es.inner import InnerLoop, make_inner_loop
 from blur_es.rule import RuleSpec
+from blur_es.text import aligned, count
 
 LEARNED_RULE = "learned rule"
 
@@ -229,20 +230,15 @@ class Comparison:
                     "-" if rate is None else f"{rate:.3g}{' *' * contestant.at_grid_edge}",
                 )
             )
-        widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-        lines = [
-            "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-            for row in rows
-        ]
-        return "\n".join([f"{self.task}: {self.setting}", *lines, *self.notes])
+        return "\n".join([f"{self.task}: {self.setting}", *aligned(rows), *self.notes])
 
     @property
     def setting(self) -> str:
         """What the accuracies are of, in a line."""
         return (
-            f"accuracy on test data after {_count(self.steps, 'step')}, "
-            f"mean ± deviation over {_count(self.test_episodes, 'episode')}; learning rates "
-            f"chosen on {_count(self.tuning_episodes, 'other episode')}"
+            f"accuracy on test data after {count(self.steps, 'step')}, "
+            f"mean ± deviation over {count(self.test_episodes, 'episode')}; learning rates "
+            f"chosen on {count(self.tuning_episodes, 'other episode')}"
         )
 
     @property
@@ -388,10 +384,6 @@ def truncate(episode: Episode, steps: int) -> Episode:
         support_inputs=episode.support_inputs[:steps],
         support_labels=episode.support_labels[:steps],
     )
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'s' * (number != 1)}"
 
 
 def _optional_number(value: Any) -> float | None:

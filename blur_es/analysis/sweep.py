@@ -29,6 +29,7 @@ from blur_es.fleet.evaluator import LocalEvaluator, Problem, phase_spec
 from blur_es.fleet.jobs import run_on_ray
 from blur_es.genome import Genome
 from blur_es.tasks import Task, make_task
+from blur_es.text import aligned, count
 from blur_es.threads import limit_loaded_libraries
 
 # Called with the jobs that are done, those that there are, and the share of the work done.
@@ -156,7 +157,7 @@ class Sweep:
     @property
     def setting(self) -> str:
         """What the accuracies are of, in a line."""
-        total = f"{self.episodes * len(self.seeds)} episodes"
+        total = count(self.episodes * len(self.seeds), "episode")
         if len(self.seeds) > 1:
             total += f" ({len(self.seeds)} seeds of {self.episodes})"
         return f"accuracy on test data, mean ± deviation over {total}"
@@ -177,12 +178,7 @@ class Sweep:
             if diverged:
                 row.append(str(int(cell.diverged.sum())))
             rows.append(row)
-        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        lines = [
-            "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip()
-            for row in rows
-        ]
-        return "\n".join([self.setting, *lines])
+        return "\n".join([self.setting, *aligned(rows)])
 
 
 def sweep_genome(

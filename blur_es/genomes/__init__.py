@@ -8,7 +8,7 @@ from pathlib import Path
 from blur_es.errors import InputError, nearest
 from blur_es.genome import Genome, backprop_genome
 from blur_es.rule import RuleSpec
-from blur_es.run.store import GENOME
+from blur_es.run.store import GENOME, open_run
 from blur_es.storage import open_file, open_storage
 
 # Gradient descent itself, to hold others against: made here, not kept in a file.
@@ -27,20 +27,39 @@ def load_genome(name: str | Path) -> Genome:
 
     Raises `InputError` if there is none, or if the file is damaged.
     """
-    known = genome_names()
-    if str(name) == BACKPROP:
-        return backprop_genome(RuleSpec.backprop())
-    if str(name) in known:
-        with resources.as_file(resources.files(__name__) / f"{name}.npz") as path:
-            return Genome.load(path)
     try:
-        folder = open_storage(name)
-        storage, file = (folder, GENOME) if folder.is_folder() else open_file(name)
-        if not str(name) or not storage.exists(file):
-            raise InputError(
-                f"genome: found {str(name)!r}{nearest(str(name), known)}, expected the path or URL "
-                f"of a genome file or run folder, or one of {', '.join(known)}"
-            )
-        return Genome.read(storage, file)
+        genome = find_genome(name)
     except OSError as error:
         raise InputError(f"genome: {name}: cannot read it: {error.strerror or error}") from error
+    if genome is None:
+        known = genome_names()
+        raise InputError(
+            f"genome: found {str(name)!r}{nearest(str(name), known)}, expected the path or URL "
+            f"of a genome file or run folder, or one of {', '.join(known)}"
+        )
+    return genome
+
+
+def find_genome(name: str | Path) -> Genome | None:
+    """The same, and None if there is none. A name that ships comes before a file of that name.
+
+    Raises `InputError` for a damaged file and for a folder that is no run, or one that has not
+    ended, and `OSError` if it cannot be read.
+    """
+    if str(name) == BACKPROP:
+        return backprop_genome(RuleSpec.backprop())
+    if str(name) in genome_names():
+        with resources.as_file(resources.files(__name__) / f"{name}.npz") as path:
+            return Genome.load(path)
+    if not str(name):
+        return None
+    folder = open_storage(name)
+    if not folder.is_folder():
+        storage, file = open_file(name)
+        return Genome.read(storage, file) if storage.exists(file) else None
+    if folder.exists(GENOME):
+        return Genome.read(folder, GENOME)
+    open_run(name)
+    raise InputError(
+        f"{name}: this run has not ended and has no genome yet; continue it with --resume"
+    )

@@ -20,7 +20,7 @@ from blur_es.files import sha256
 from blur_es.fleet.evaluator import EpisodeRange, Evaluator
 from blur_es.fleet.failures import FatalGenomeError
 from blur_es.genome import PRESETS, Genome, SearchSpace, widen_genome
-from blur_es.genomes import genome_names, load_genome
+from blur_es.genomes import find_genome, genome_names
 from blur_es.inner import PieceTooLargeError
 from blur_es.meta.method import Method, Outcome, make_method
 from blur_es.meta.selection import Archive, Selection, select
@@ -38,7 +38,6 @@ from blur_es.run.store import (
     versions,
     write_or_stop,
 )
-from blur_es.storage import open_file
 
 Say = Callable[[str], None]
 
@@ -95,24 +94,22 @@ def initial_genome(config: ExperimentConfig, run: RunFolder | None = None) -> Ge
 
 def _load_initial(init: str, run: RunFolder | None) -> Genome:
     """The genome of a file or of a name, or the copy of it in a run folder."""
-    storage, name = open_file(init)
     try:
         if run is not None and run.storage.exists(INITIAL):
-            storage, name = run.storage, INITIAL
-        elif not storage.exists(name):
-            if init in genome_names():
-                return load_genome(init)
-            known = [*PRESETS, *genome_names()]
-            raise InputError(
-                f"genome.init: {init!r} is no preset{nearest(init, known)}, no genome that ships "
-                f"and no such file is there; expected one of {', '.join(dict.fromkeys(known))} or "
-                "the path or URL of a genome file"
-            )
+            return Genome.read(run.storage, INITIAL)
+        genome = find_genome(init)
     except OSError as error:
         raise InputError(
             f"genome.init: {error.filename}: cannot read it: {error.strerror or error}"
         ) from error
-    return Genome.read(storage, name)
+    if genome is None:
+        known = [*PRESETS, *genome_names()]
+        raise InputError(
+            f"genome.init: {init!r} is no preset{nearest(init, known)}, no genome that ships "
+            f"and no such file is there; expected one of {', '.join(dict.fromkeys(known))} or "
+            "the path or URL of a genome file or run folder"
+        )
+    return genome
 
 
 def search_space(config: ExperimentConfig, initial: Genome) -> SearchSpace:
@@ -559,7 +556,10 @@ class Trainer:
     def _provenance(self, selection: Selection) -> dict[str, Any]:
         """Where the genome is from: only what is the same on any machine of the kind."""
         self._note_reproducibility()
-        return {
+        before = {}
+        if self.config.genome.init not in PRESETS:
+            before = {"began_with": {"sha256": self._initial.sha256, **self._initial.provenance}}
+        return before | {
             "experiment": self.config.identity(),
             "generations": self.progress.generation,
             "evaluations": self.progress.evaluations,

@@ -366,8 +366,10 @@ def _origin(run: _Run) -> str:
         name: value
         for name, value in run.genome.provenance.items()
         # The experiment stands above; the versions follow.
-        if name not in ("experiment", "versions")
+        if name not in ("experiment", "versions", "began_with")
     }
+    if (before := run.genome.provenance.get("began_with")) is not None:
+        provenance["began with"] = before["sha256"]
     versions = (run.result or {}).get("versions") or run.genome.provenance.get("versions") or {}
     parts = []
     for title, tree in (("The genome", provenance), ("Versions", versions)):

@@ -16,6 +16,7 @@ import numpy as np
 from blur_es.errors import InputError
 from blur_es.reproduce.schema import Result, Training
 from blur_es.run.store import GENOME
+from blur_es.text import aligned
 
 # A training's progress is told at no more points than this.
 PROGRESS_POINTS = 40
@@ -221,8 +222,10 @@ def table_cells(document: Mapping[str, Any]) -> list[list[str]]:
         [
             *(entry["labels"].get(axis, "-") for axis in axes),
             f"{entry['method']}, rate {entry['learning_rate']:g}",
+            # Trained once and not chosen: the middle of what there is.
+            "-",
             f"{entry['accuracy']:.3f}",
-            *(["-"] * (3 if with_paper else 2)),
+            *(["-"] * (2 if with_paper else 1)),
         ]
         for entry in opponents
     ]
@@ -231,12 +234,7 @@ def table_cells(document: Mapping[str, Any]) -> list[list[str]]:
 
 def table_text(document: Mapping[str, Any]) -> str:
     """The table as plain text, for a terminal."""
-    rows = table_cells(document)
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in rows
-    )
+    return "\n".join(aligned(table_cells(document)))
 
 
 def table_markdown(document: Mapping[str, Any]) -> list[str]:

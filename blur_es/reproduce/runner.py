@@ -42,7 +42,7 @@ from blur_es.reproduce.results import (
 from blur_es.reproduce.schema import Point, Result, Training, slug
 from blur_es.run.interrupt import Interrupted, InterruptGuard
 from blur_es.run.store import RESULT, RunFolder, versions, write_or_stop
-from blur_es.storage import LocalStorage, Storage, open_storage
+from blur_es.storage import LocalStorage, Storage, check_writable, open_storage
 from blur_es.tasks import check_task_data
 from blur_es.threads import ONE_THREAD
 
@@ -226,6 +226,14 @@ def reproduce(
     top = _folder(result, options)
     jobs, missing = _jobs(result, options)
     waiting = [job for job in jobs if not job.done(top)]
+    if waiting:
+        try:
+            check_writable(top)
+        except OSError as error:
+            raise InputError(
+                f"{top.location}: cannot write to this folder: {error.strerror or error}; choose "
+                "another with --output"
+            ) from error
     say(
         f"{result.name}: {len(jobs) - len(waiting)} of {len(jobs)} done, "
         f"{len(waiting)} to do in {top.location}"

@@ -91,6 +91,9 @@ class Watch:
             each.join(deadline)
 
 
+_DATABASES = ("sqlite:", "mysql:", "mysql+", "postgresql:", "postgresql+", "mssql:", "mssql+")
+
+
 def check_loggers(tensorboard: str | None, mlflow: str | None) -> None:
     """Raise `InputError` if the package of a logger that is asked for is missing."""
     for wanted, package, extra in (
@@ -99,6 +102,12 @@ def check_loggers(tensorboard: str | None, mlflow: str | None) -> None:
     ):
         if wanted is not None and importlib.util.find_spec(package) is None:
             raise InputError(f"--{extra} needs {package}: pip install 'blur_es[{extra}]'")
+    # The part of MLflow that the extra brings knows no databases, and says something else.
+    if (mlflow or "").startswith(_DATABASES) and importlib.util.find_spec("sqlalchemy") is None:
+        raise InputError(
+            f"--mlflow: found {mlflow}, a database, which needs the whole of MLflow (pip install "
+            "mlflow); expected the address of an `mlflow server`, such as http://127.0.0.1:5000"
+        )
 
 
 @contextlib.contextmanager
