@@ -10,6 +10,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    __version__: str
     from blur_es.config import ExperimentConfig, load_config
     from blur_es.episode import Episode, EpisodeSpec
     from blur_es.errors import BlurError, InputError, RunError
@@ -54,6 +55,8 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        return importlib.import_module("importlib.metadata").version("blur_es")
     if name not in _HOMES:
         raise AttributeError(f"module 'blur_es' has no attribute {name!r}")
     return getattr(importlib.import_module(_HOMES[name]), name)

@@ -6,6 +6,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from blur_es import __version__
+
 MAXIMUM_SEED = 2**32 - 1
 
 
@@ -53,6 +55,7 @@ def make_parser() -> argparse.ArgumentParser:
         epilog="Exit codes: 0 done; 1 failed; 2 wrong input; 130 interrupted after a clean "
         "checkpoint. `blur-es COMMAND --help` tells more.",
     )
+    parser.add_argument("--version", action="version", version=f"blur_es {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
 
     def command(name: str, summary: str, **more: Any) -> argparse.ArgumentParser:

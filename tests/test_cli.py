@@ -8,11 +8,13 @@ import signal
 import subprocess
 import sys
 import time
+import tomllib
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+import blur_es
 from blur_es.cli import main
 from blur_es.genome import Genome
 from blur_es.run.store import RunFolder
@@ -313,6 +315,15 @@ def test_a_wrong_number_says_what_was_expected(
         main(["evaluate", "mnist-4state", f"{option}={value}"])
     assert error.value.code == 2
     assert expected in capsys.readouterr().err
+
+
+def test_the_version_is_that_of_the_project(capsys: pytest.CaptureFixture[str]) -> None:
+    project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"]
+    assert blur_es.__version__ == project["version"]
+    with pytest.raises(SystemExit) as stop:
+        main(["--version"])
+    assert stop.value.code == 0
+    assert capsys.readouterr().out == f"blur_es {project['version']}\n"
 
 
 def test_importing_the_package_is_fast_and_light() -> None:
