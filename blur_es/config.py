@@ -53,7 +53,8 @@ class GenomeConfig(Section):
     """Where the search starts and what it may change.
 
     Attributes:
-        init: a preset (`random`, `backprop`) or the path of a genome file.
+        init: a preset (`random`, `backprop`), a genome that ships by its name, or the path or
+            URL of a genome file or run folder.
         learn: `all`, or names of the fields that are learned.
         values: initial values by field name, in place of those of `init`.
         scales: how far one unit of the search moves a learned field.

@@ -124,8 +124,10 @@ class BlurClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
         The first call needs all `classes`, unless all are in its y. Inputs are standardised
         by the mean and deviation of all data so far. Where a call has few rows, or none of a
-        class, earlier ones are learned from again beside them. A call that raises changes
-        nothing.
+        class, earlier ones are learned from again beside them. Until there are as many rows as a
+        batch holds, each call learns anew from all of them, in 15 steps or more: a network that
+        had seen the same few rows over and over would not get over it. A call that raises
+        changes nothing.
         """
         first = not hasattr(self, "network_")
         X, y = self._checked(X, y, first)
@@ -145,7 +147,12 @@ class BlurClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         if first:
             self._begin(known, "y" if classes is None else "classes")
         scaler = StandardScaler() if first else copy.deepcopy(self._scaler)
-        self._learn(X, y, math.ceil(len(X) / self.batch_size), scaler.partial_fit(X))
+        known_rows = int(self._counts.sum())
+        steps = math.ceil(len(X) / self.batch_size)
+        anew = known_rows < self.batch_size
+        if anew and (known_rows or len(X) < self.batch_size):
+            steps = max(FEWEST_STEPS, steps)
+        self._learn(X, y, steps, scaler.partial_fit(X), anew)
         return self
 
     def predict(self, X: npt.ArrayLike) -> npt.NDArray[Any]:
@@ -158,7 +165,8 @@ class BlurClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
         The softmax of the outputs, for which classes are equally frequent, times how frequent
         each was in the data. The temperature of the softmax is the likeliest for the rows that
-        are kept.
+        are kept. These have been learned from: where rows are few and inputs many, the
+        probabilities are too sure.
         """
         outputs = self._outputs(X)
         odds = outputs / self._temperature + _weights(self._counts)
@@ -169,8 +177,8 @@ class BlurClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def _hidden(self) -> tuple[int, ...]:
         sizes = self.hidden_layers
         if isinstance(sizes, (int, np.integer)):
-            return (int(sizes),)
-        if not isinstance(sizes, (Sequence, np.ndarray)):
+            return (sizes,)
+        if not isinstance(sizes, (Sequence, np.ndarray)) or np.ndim(sizes) == 0:
             raise ValueError(
                 f"hidden_layers: found {sizes!r}, expected the sizes of layers, such as (128,)"
             )
@@ -218,31 +226,38 @@ class BlurClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         ]
         self._counts = np.zeros(len(classes), np.int64)
         self._statistics = np.zeros((0, self.batch_size, self.n_features_in_), np.float32)
-        self._kept = np.zeros((0, self.n_features_in_)), np.zeros(0, np.int64)
+        self._kept = np.zeros((0, self.n_features_in_), np.float32), np.zeros(0, np.int64)
         self.n_steps_ = 0
 
     def _learn(
-        self, X: FloatArray, y: npt.NDArray[Any], steps: int, scaler: StandardScaler
+        self,
+        X: FloatArray,
+        y: npt.NDArray[Any],
+        steps: int,
+        scaler: StandardScaler,
+        anew: bool = True,
     ) -> None:
-        """So many steps on batches of dealt rows. Nothing is changed before all are done."""
+        """So many steps on batches of dealt rows, `anew` from the initial synapses.
+
+        Nothing is changed before all is done.
+        """
         if not np.isfinite(scaler.var_).all():
             raise ValueError(f"X: found {np.abs(X).max():g}, too large to standardise")
         new = np.searchsorted(self.classes_, y)
         kept, kept_numbers = self._kept
-        pool, numbers = X, new
-        if len(kept):
-            pool, numbers = np.concatenate([X, kept]), np.concatenate([new, kept_numbers])
+        numbers = np.concatenate([new, kept_numbers])
         signs = np.where(np.eye(len(self.classes_), dtype=bool), 1.0, -1.0).astype(np.float32)
         loop = NumbaInnerLoop(self.genome_.rule)
         generator = copy.deepcopy(self._generator)
         rows = _dealt(numbers, len(new), steps, self.batch_size, generator)
-        network: NetworkState | None = getattr(self, "network_", None)
-        statistics, done = self._statistics, self.n_steps_
+        network: NetworkState | None = None if anew else self.network_
+        statistics, done = self._statistics, 0 if anew else self.n_steps_
         at_a_time = max(1, BYTES_AT_A_TIME // (4 * self.batch_size * X.shape[1]))
         with one_blas_thread():
             for start in range(0, steps, at_a_time):
                 chosen = rows[start : start + at_a_time]
-                inputs = _standardized(scaler, pool[chosen.reshape(-1)]).reshape(*chosen.shape, -1)
+                flat = _rows(X, kept, chosen.reshape(-1))
+                inputs = _standardized(scaler, flat).reshape(*chosen.shape, -1)
                 episode = self._episode(inputs, signs[numbers[chosen]], inputs[:1])
                 network = loop.learn(self.genome_, episode, network, done)
                 done += len(chosen)
@@ -258,13 +273,13 @@ class BlurClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         keep = _some_of_each(
             numbers, STATISTICS_BATCHES * self.batch_size // len(self.classes_), generator
         )
+        kept, kept_numbers = _rows(X, kept, keep), numbers[keep]
+        counts = self._counts + np.bincount(new, minlength=len(self.classes_))
+        outputs = self._outputs_of(kept, network, statistics, scaler)
+        temperature = _likeliest_temperature(outputs, kept_numbers, counts)
         self.network_, self.n_steps_ = network, done
         self._statistics, self._scaler, self._generator = statistics, scaler, generator
-        self._counts = self._counts + np.bincount(new, minlength=len(self.classes_))
-        self._kept = pool[keep].astype(np.float64), numbers[keep]
-        self._temperature = _likeliest_temperature(
-            self._outputs_of(self._kept[0]), self._kept[1], self._counts
-        )
+        self._counts, self._kept, self._temperature = counts, (kept, kept_numbers), temperature
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "network_")
@@ -283,23 +298,29 @@ class BlurClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """State 0 of the last layer for each row of X (rows, features): (rows, c)."""
         check_is_fitted(self)
         checked = validate_data(self, X, dtype=[np.float64, np.float32], reset=False)
-        return self._outputs_of(np.asarray(checked))
+        return self._outputs_of(np.asarray(checked), self.network_, self._statistics, self._scaler)
 
-    def _outputs_of(self, inputs: FloatArray) -> FloatArray:
-        """The same of inputs that have been looked at."""
+    def _outputs_of(
+        self,
+        inputs: FloatArray,
+        network: NetworkState,
+        statistics: npt.NDArray[np.float32],
+        scaler: StandardScaler,
+    ) -> FloatArray:
+        """The same of inputs that have been looked at, by a network."""
         loop = NumbaInnerLoop(self.genome_.rule)
-        size = self._statistics.shape[1]
-        no_labels = np.zeros((*self._statistics.shape[:2], len(self.classes_)), np.float32)
+        size = statistics.shape[1]
+        no_labels = np.zeros((*statistics.shape[:2], len(self.classes_)), np.float32)
         found = []
         # Whole batches always: what a row comes to does not depend on how many there are.
         most = size * max(1, BYTES_AT_A_TIME // (4 * size * inputs.shape[1]))
         with one_blas_thread():
             for start in range(0, len(inputs), most):
-                part = _standardized(self._scaler, inputs[start : start + most])
+                part = _standardized(scaler, inputs[start : start + most])
                 batches = np.zeros((math.ceil(len(part) / size), size, part.shape[1]), np.float32)
                 batches.reshape(-1, part.shape[1])[: len(part)] = part
-                episode = self._episode(self._statistics, no_labels, batches)
-                outputs = loop.ask(self.genome_, episode, self.network_)[..., 0]
+                episode = self._episode(statistics, no_labels, batches)
+                outputs = loop.ask(self.genome_, episode, network)[..., 0]
                 found.append(outputs.reshape(-1, outputs.shape[-1])[: len(part)])
         return np.concatenate(found).astype(np.float64)
 
@@ -325,6 +346,17 @@ def _dealt(
         dealt[: len(own)] = np.concatenate([first[first < new], first[first >= new]])
         rows[places] = dealt[: len(places)]
     return rows.reshape(steps, batch_size)
+
+
+def _rows(first: FloatArray, then: FloatArray, chosen: IntArray) -> FloatArray:
+    """Chosen rows of two arrays one after the other, which are not put together for that."""
+    if not len(then):
+        return first[chosen]
+    rows = np.empty((len(chosen), first.shape[1]), np.promote_types(first.dtype, then.dtype))
+    early = chosen < len(first)
+    rows[early] = first[chosen[early]]
+    rows[~early] = then[chosen[~early] - len(first)]
+    return rows
 
 
 def _some_of_each(numbers: IntArray, most: int, generator: np.random.Generator) -> IntArray:

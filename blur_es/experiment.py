@@ -15,7 +15,7 @@ from blur_es.config import ExperimentConfig, build_config, load_config, override
 from blur_es.errors import InputError, nearest
 from blur_es.fleet.evaluator import Evaluator, LocalEvaluator
 from blur_es.genome import Genome
-from blur_es.genomes import find_genome, genome_names
+from blur_es.genomes import find_genome, genome_names, ships
 from blur_es.meta.stop import StopReason
 from blur_es.meta.trainer import Trainer, TrainingResult, initial_genome, search_space
 from blur_es.report.analysis import ANALYSIS, check_folder, write_analysis
@@ -244,7 +244,7 @@ def load_subject(location: str | Path) -> tuple[Genome, ExperimentConfig | None]
 
 def is_run_folder(location: str | Path) -> bool:
     """Whether a path or URL is that of a folder. Raises `OSError` if it cannot be told."""
-    return str(location) not in genome_names() and open_storage(location).is_folder()
+    return not ships(location) and open_storage(location).is_folder()
 
 
 # How a genome was found bounds what it can be found with, and not what it is measured with.
@@ -263,7 +263,7 @@ def load_subject_for(
     and with the genome's own rule. Raises `InputError` if there is none.
     """
     genome, config = load_subject(location)
-    chosen = [*overrides, *MEASURED]
+    chosen = [*MEASURED, *overrides]
     if experiment is not None:
         config = load_config(experiment, chosen)
     elif config is None:

@@ -237,6 +237,10 @@ def test_a_call_that_raises_changes_nothing() -> None:
         model.predict(inputs)
 
 
+def interrupted(*_: Any, **__: Any) -> None:
+    raise KeyboardInterrupt
+
+
 def test_partial_fit_goes_on() -> None:
     inputs, labels = load_digits(return_X_y=True)
     train, held, train_labels, held_labels = train_test_split(inputs, labels, random_state=0)
@@ -253,6 +257,13 @@ def test_partial_fit_goes_on() -> None:
         model.partial_fit(train[:5], np.full(5, 17))
     with pytest.raises(ValueError, match="the first call had"):
         model.partial_fit(train[:5], train_labels[:5], classes=[0, 1])
+    before = pickle.dumps(model)
+    with pytest.MonkeyPatch.context() as patch:
+        # At the last moment.
+        patch.setattr("blur_es.estimator.minimize_scalar", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            model.partial_fit(train, train_labels)
+    assert pickle.dumps(model) == before
 
 
 def test_calls_of_few_rows_or_of_one_class_do_not_undo_what_was_learned() -> None:
@@ -267,14 +278,21 @@ def test_calls_of_few_rows_or_of_one_class_do_not_undo_what_was_learned() -> Non
         assert model.score(held, held_labels) > before - 0.02
 
 
-def test_what_comes_row_by_row_or_class_by_class_is_learned() -> None:
+@pytest.mark.parametrize("rows", [1, 2, 7])
+@pytest.mark.parametrize("random_state", range(3))
+def test_what_comes_in_small_parts_is_learned(rows: int, random_state: int) -> None:
     inputs, labels = load_digits(return_X_y=True)
     train, held, train_labels, held_labels = train_test_split(inputs, labels, random_state=0)
-    single = BlurClassifier(random_state=0)
-    for row in range(300):
-        one = slice(row, row + 1)
-        single.partial_fit(train[one], train_labels[one], classes=np.arange(10))
-    assert single.score(held, held_labels) > 0.5
+    model = BlurClassifier(random_state=random_state)
+    for start in range(0, 300, rows):
+        part = slice(start, start + rows)
+        model.partial_fit(train[part], train_labels[part], classes=np.arange(10))
+    assert model.score(held, held_labels) > 0.85
+
+
+def test_what_comes_class_by_class_is_learned() -> None:
+    inputs, labels = load_digits(return_X_y=True)
+    train, held, train_labels, held_labels = train_test_split(inputs, labels, random_state=0)
     by_class = BlurClassifier(random_state=0)
     for number in range(10):
         rows = train_labels == number
@@ -298,9 +316,11 @@ def test_labels_of_any_kind_and_two_classes() -> None:
         ({"batch_size": True}, "batch_size: found True"),
         ({"hidden_layers": (8, 0)}, r"hidden_layers\[1\]: found 0"),
         ({"hidden_layers": 0}, r"hidden_layers\[0\]: found 0"),
+        ({"hidden_layers": True}, r"hidden_layers\[0\]: found True"),
+        ({"hidden_layers": np.array(5)}, "found array.5., expected the sizes"),
         ({"hidden_layers": None}, "hidden_layers: found None, expected the sizes"),
         ({"hidden_layers": 64.0}, "hidden_layers: found 64.0, expected the sizes"),
-        ({"hidden_layers": "64"}, r"hidden_layers\[0\]: found '6', expected a whole"),
+        ({"hidden_layers": "64"}, "hidden_layers: found '64', expected the sizes"),
     ],
 )
 def test_wrong_parameters(options: dict[str, Any], message: str) -> None:

@@ -147,7 +147,7 @@ def test_a_size_is_that_of_all_tasks_that_a_point_has() -> None:
         (["hidden=wide"], "network.hidden: found 'wide'"),
         (["network.hiden=[[3]]"], "did you mean 'hidden'"),
         (["task=digit"], "did you mean 'digits'"),
-        (["jax.precision=float32,tf32"], "it changes nothing where backend is auto; add --set"),
+        (["jax.precision=float32,tf32"], "it changes nothing where backend is auto; expected jax"),
         (["backend=jax,numba", "jax.precision=tf32"], "nothing where backend is numba"),
     ],
 )
@@ -410,6 +410,8 @@ def test_how_a_genome_was_found_does_not_bound_what_measures_it(
     assert numba["test_accuracy"] == numpy["test_accuracy"]
     assert evaluate("--set", "fitness.measure=accuracy", "--episodes", "1") == 0
     assert "(1 episode)" in capsys.readouterr().out
+    assert evaluate("--set", "meta.method=nonsense") == 2
+    assert "meta.method: found 'nonsense'" in capsys.readouterr().err
     (here / "descent.yaml").write_text(json.dumps(experiment))
     assert evaluate("--experiment", "descent.yaml", "--set", "backend=numpy") == 0
 

@@ -439,6 +439,7 @@ def test_names_that_ship_come_before_files_of_that_name(
     for find in (lambda name: load_subject(name)[0], load_genome):
         assert find("mnist-4state").rule.states == 4
         assert find("./mnist-4state").rule.states == 2
+        assert find(Path("mnist-4state")).rule.states == 2
     (tmp_path / "mnist-4state" / "genome.npz").unlink()
     for find in (lambda name: load_subject(name)[0], load_genome):
         with pytest.raises(InputError, match="has not ended and has no genome yet"):

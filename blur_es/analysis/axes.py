@@ -112,8 +112,8 @@ def grid(config: ExperimentConfig, axes: Sequence[Axis]) -> list[Point]:
     for axis in axes:
         if axis.name.startswith("jax.") and (other := _other_backends(points)):
             raise InputError(
-                f"--vary {axis.name}: it changes nothing where backend is {other}; add "
-                "--set backend=jax"
+                f"--vary {axis.name}: it changes nothing where backend is {other}; expected jax "
+                "everywhere, such as by --set backend=jax"
             )
     return points
 

@@ -40,15 +40,23 @@ def load_genome(name: str | Path) -> Genome:
     return genome
 
 
+def ships(name: str | Path) -> bool:
+    """Whether this is the name of a genome that ships, which comes before a file of that name.
+
+    A `Path` is always a path, and so is `./NAME`.
+    """
+    return isinstance(name, str) and name in genome_names()
+
+
 def find_genome(name: str | Path) -> Genome | None:
-    """The same, and None if there is none. A name that ships comes before a file of that name.
+    """The same, and None if there is none.
 
     Raises `InputError` for a damaged file and for a folder that is no run, or one that has not
     ended, and `OSError` if it cannot be read.
     """
-    if str(name) == BACKPROP:
+    if name == BACKPROP:
         return backprop_genome(RuleSpec.backprop())
-    if str(name) in genome_names():
+    if ships(name):
         with resources.as_file(resources.files(__name__) / f"{name}.npz") as path:
             return Genome.load(path)
     if not str(name):

@@ -102,6 +102,8 @@ def _load_initial(init: str, run: RunFolder | None) -> Genome:
         raise InputError(
             f"genome.init: {error.filename}: cannot read it: {error.strerror or error}"
         ) from error
+    except InputError as error:
+        raise InputError(f"genome.init: {error}") from error
     if genome is None:
         known = [*PRESETS, *genome_names()]
         raise InputError(

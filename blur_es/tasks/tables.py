@@ -52,9 +52,8 @@ class TableTask:
         correlation: 0 to `LARGEST_CORRELATION`. If above 0, inputs are standardised and then mixed
             by a random matrix, another in every table, whose k-th largest singular value is
             k^(-correlation / 2): the k-th direction has about k^-correlation times the variance of
-            the first, and what tells classes apart may lie in any of them. About 1.3 in
-            measurements of cells (scikit-learn's breast cancer table), 2 and more in patches of
-            photographs.
+            the first, and what tells classes apart may lie in any of them. About 1.3 in the first
+            five directions of scikit-learn's breast cancer table.
         weights: a number above 0 for each class, in proportion to how many rows it has; None: as
             many as any other.
 
