@@ -381,6 +381,13 @@ def test_without_an_optional_file_a_sentence_says_so(
     assert sentence in Page(Path(write_report(RunFolder(folder))).read_text(encoding="utf-8")).text
 
 
+def test_a_run_without_a_genome_has_no_report_yet(tmp_path: Path) -> None:
+    folder = make_run(tmp_path / "run")
+    (folder / "genome.npz").unlink()
+    with pytest.raises(InputError, match="has not ended and has no genome yet"):
+        write_report(RunFolder(folder))
+
+
 def test_empty_optional_contents(tmp_path: Path) -> None:
     folder = make_run(tmp_path / "run")
     write_json(folder, "comparison.json", {"comparisons": []})

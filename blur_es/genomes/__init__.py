@@ -8,7 +8,7 @@ from pathlib import Path
 from blur_es.errors import InputError, nearest
 from blur_es.genome import Genome, backprop_genome
 from blur_es.rule import RuleSpec
-from blur_es.run.store import GENOME, open_run
+from blur_es.run.store import GENOME, RunFolder, open_run
 from blur_es.storage import open_file, open_storage
 
 # Gradient descent itself, to hold others against: made here, not kept in a file.
@@ -67,7 +67,14 @@ def find_genome(name: str | Path) -> Genome | None:
         return Genome.read(storage, file) if storage.exists(file) else None
     if folder.exists(GENOME):
         return Genome.read(folder, GENOME)
-    open_run(name)
-    raise InputError(
-        f"{name}: this run has not ended and has no genome yet; continue it with --resume"
-    )
+    return run_genome(open_run(name))
+
+
+def run_genome(run: RunFolder) -> Genome:
+    """The genome of a run. Raises `InputError` if it has none yet, or a damaged one."""
+    if not run.storage.exists(GENOME):
+        raise InputError(
+            f"{run.location}: this run has not ended and has no genome yet ({GENOME}); continue it "
+            "with --resume"
+        )
+    return Genome.read(run.storage, GENOME)

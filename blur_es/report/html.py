@@ -19,6 +19,7 @@ import yaml
 from blur_es.analysis.compare import Comparison
 from blur_es.errors import InputError
 from blur_es.genome import Genome, genome_fields
+from blur_es.genomes import run_genome
 from blur_es.report.analysis import ANALYSIS, SUMMARY, analysed_genome
 from blur_es.report.figures import METRICS_DRAWN, curves_figure, fitness_figure, genome_figure
 from blur_es.report.style import write_figure
@@ -27,7 +28,6 @@ from blur_es.run.metrics import METRICS, SEGMENTS
 from blur_es.run.store import (
     COMPARISON,
     CONFIG,
-    GENOME,
     REPORT,
     RESULT,
     RunFolder,
@@ -98,7 +98,7 @@ def _read_run(folder: RunFolder) -> _Run:
         raise InputError(f"{path}: this file is damaged: {error}; expected YAML") from error
     if not isinstance(values, dict) or not isinstance(values.get("name"), str):
         raise InputError(f"{path}: this file has no 'name', expected an experiment")
-    genome = Genome.read(folder.storage, GENOME)
+    genome = run_genome(folder)
     analysis = folder.storage.folder(ANALYSIS)
     return _Run(
         name=values["name"],
