@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+from collections.abc import Iterator
 
 from blur_es.errors import InputError
 from blur_es.storage import Storage, check_writable
@@ -21,7 +23,7 @@ def check_folder(folder: Storage, marker: str, sha256: str | None, what: str) ->
         sha256: of the genome.
         what: the results are, for messages.
     """
-    try:
+    with _refused(folder):
         if folder.names():
             found = genome_of(folder, marker)
             if found is None or sha256 not in (None, found):
@@ -29,8 +31,22 @@ def check_folder(folder: Storage, marker: str, sha256: str | None, what: str) ->
                     f"{folder.location}: this folder holds other things than {what} of this "
                     "genome; choose an empty or a new one with --output"
                 )
-        # Whatever forbids writing is found now and not after the work.
+    check_output(folder)
+
+
+def check_output(folder: Storage) -> None:
+    """Raise `InputError` if a folder cannot be written; nothing is left there.
+
+    Whatever forbids writing is found before the work and not after it.
+    """
+    with _refused(folder):
         check_writable(folder)
+
+
+@contextlib.contextmanager
+def _refused(folder: Storage) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         raise InputError(
             f"{folder.location}: cannot write to this folder: {error.strerror or error}; choose "

@@ -32,6 +32,7 @@ from blur_es.fleet.connection import connect
 from blur_es.genome import Genome
 from blur_es.meta.method import make_method
 from blur_es.meta.trainer import initial_genome, search_space
+from blur_es.report.folder import check_output
 from blur_es.reproduce.measure import measure_genome, measure_opponent
 from blur_es.reproduce.results import (
     results_bytes,
@@ -42,7 +43,7 @@ from blur_es.reproduce.results import (
 from blur_es.reproduce.schema import Point, Result, Training, slug
 from blur_es.run.interrupt import Interrupted, InterruptGuard
 from blur_es.run.store import RESULT, RunFolder, versions, write_or_stop
-from blur_es.storage import LocalStorage, Storage, check_writable, open_storage
+from blur_es.storage import LocalStorage, Storage, open_storage
 from blur_es.tasks import check_task_data
 from blur_es.threads import ONE_THREAD
 
@@ -227,13 +228,7 @@ def reproduce(
     jobs, missing = _jobs(result, options)
     waiting = [job for job in jobs if not job.done(top)]
     if waiting:
-        try:
-            check_writable(top)
-        except OSError as error:
-            raise InputError(
-                f"{top.location}: cannot write to this folder: {error.strerror or error}; choose "
-                "another with --output"
-            ) from error
+        check_output(top)
     say(
         f"{result.name}: {len(jobs) - len(waiting)} of {len(jobs)} done, "
         f"{len(waiting)} to do in {top.location}"

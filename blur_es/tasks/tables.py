@@ -160,7 +160,7 @@ def check_table_options(
     ):
         raise InputError(
             f"tasks: tables.weights: found {weights!r}, expected a list of {classes} numbers "
-            f"above 0, one a class"
+            "above 0, one a class"
         )
 
 
