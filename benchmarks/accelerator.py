@@ -2,10 +2,10 @@
 
     python -m benchmarks.accelerator
 
-writes `docs/results/accelerator.json` and its part of `docs/performance.md`. Where JAX finds a
-GPU it measures as well; elsewhere it derives what an H100 can do from the arrays that a life
-reads and writes and from the products that it needs, and inspects the program compiled for
-the processor for copies of data per genome.
+writes `docs/results/accelerator.json` and its part of `docs/performance.md`. It needs no GPU: it
+derives what an H100 can do from the arrays that a life reads and writes and from the products
+that it needs, and inspects the program that XLA compiles here for copies of data per genome.
+What a GPU really does, `benchmarks/gpu.py` measures.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import itertools
 import re
-import time
 from typing import Any
 
 import jax
@@ -29,8 +28,6 @@ from blur_es.inner.base import STATISTICS_BATCHES, Precision
 from blur_es.inner.jax_loop import JaxInnerLoop
 
 MEASURES = [make_measure("cross_entropy", 0.5), make_measure("accuracy")]
-POPULATION = 1024
-REPEATS = 5
 
 # NVIDIA's data sheet of the H100 SXM: bytes a second, and flops a second of dense products.
 BANDWIDTH = 3.35e12
@@ -103,38 +100,11 @@ def inspect(workload: Workload, genomes: int = 11) -> dict[str, Any]:
     }
 
 
-def measure(workload: Workload, precision: Precision) -> dict[str, Any]:
-    """Evaluations a second of this machine's GPU."""
-    vectors = np.stack(
-        [random_genome(workload.rule, random_generator(1, n)).vector for n in range(POPULATION)]
-    )
-    episodes = [random_episode(workload)]
-    loop = JaxInnerLoop(workload.rule, precision)
-    loop.piece = min(POPULATION, loop.suggest_piece(episodes, gradients=False))
-    began = time.perf_counter()
-    loop.evaluate(vectors, episodes, MEASURES)
-    first = time.perf_counter() - began
-    times = []
-    for _ in range(REPEATS):
-        began = time.perf_counter()
-        loop.evaluate(vectors, episodes, MEASURES)
-        times.append(time.perf_counter() - began)
-    return {
-        "config": workload.name,
-        "precision": precision,
-        "population": POPULATION,
-        "piece": loop.piece,
-        "first_call_seconds": first,
-        "evaluations_per_second": POPULATION / float(np.median(times)),
-    }
-
-
 def main() -> None:
-    """Inspect, derive and, on a GPU, measure."""
+    """Inspect and derive."""
     argparse.ArgumentParser(description=__doc__).parse_args()
     workloads = [WORKLOADS["P1"], WORKLOADS["P2"]]
     precisions: tuple[Precision, ...] = ("float32", "tf32")
-    on_gpu = jax.default_backend() == "gpu"
     content = {
         "machine": machine() | {"device": jax.devices()[0].device_kind},
         "bandwidth": BANDWIDTH,
@@ -142,9 +112,6 @@ def main() -> None:
         "reached": REACHED,
         "inspected": [inspect(workload) for workload in workloads],
         "expected": [expected(w, precision) for w in workloads for precision in precisions],
-        "measured": [measure(w, precision) for w in workloads for precision in precisions]
-        if on_gpu
-        else [],
     }
     write_results("accelerator", content, "python -m benchmarks.accelerator")
 

@@ -20,6 +20,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from benchmarks.pages import table
 from blur_es.analysis.bench import machine
 from blur_es.config import ExperimentConfig, load_config
 from blur_es.episode import Episode, Phase, Stream, random_generator
@@ -32,8 +33,10 @@ from blur_es.run.store import versions
 
 TOP = Path(__file__).parents[1]
 RESULTS = TOP / "docs" / "results" / "backends.json"
+GPU_RESULTS = TOP / "docs" / "results" / "gpu.json"
 PAGE = TOP / "docs" / "backends.md"
 
+EXPERIMENT = "experiments/digits.yaml"
 POPULATION = 64
 UNROLLS = (15, 30, 60, 120, 240, 480)
 MEASURES = [make_measure("cross_entropy", 0.3), make_measure("accuracy")]
@@ -104,8 +107,55 @@ def gradient_memory(config: ExperimentConfig) -> list[dict[str, Any]]:
     return found
 
 
-def page(results: dict[str, Any]) -> str:
-    """The page of a results file."""
+def read_results() -> tuple[dict[str, Any], dict[str, Any] | None]:
+    """The results of a processor, and those of a GPU where there are any."""
+    gpu = json.loads(GPU_RESULTS.read_text()) if GPU_RESULTS.exists() else None
+    return json.loads(RESULTS.read_text()), gpu
+
+
+def write_page() -> None:
+    """Bring the page up to date with the results files."""
+    PAGE.write_text(page(*read_results()), encoding="utf-8")
+
+
+def _agreement_table(rows: list[dict[str, Any]]) -> list[str]:
+    return table(
+        [
+            *("pair", "fitness, median difference", "largest"),
+            *("accuracy, largest", "diverged differently"),
+        ],
+        [
+            [
+                row["pair"],
+                f"{row['fitness_median']:.1e}",
+                f"{row['fitness_largest']:.1e}",
+                f"{row['accuracy_largest']:.1e}",
+                str(row["diverged_differently"]),
+            ]
+            for row in rows
+        ],
+    )
+
+
+def _on_gpu(gpu: dict[str, Any]) -> list[str]:
+    """What `benchmarks/gpu.py` found out about correctness."""
+    [golden] = gpu["conformance"]
+    return [
+        "",
+        "## On a GPU",
+        "",
+        f"`{gpu['command']}` on {gpu['date']}, on one {gpu['machine']['device']}; Python "
+        f"{gpu['versions']['python']}, JAX {gpu['versions']['packages']['jax']}, Numba "
+        f"{gpu['versions']['packages']['numba']}. Of {golden['cases']} golden trajectories of the "
+        f"authors' code, {golden['passed']} are reproduced in float32 within "
+        f"{golden['tolerance']:.0e}; the largest relative error is "
+        f"{golden['largest_error']:.1e}. TF32 is the device's own here.",
+        *_agreement_table(gpu["agreement"]),
+    ]
+
+
+def page(results: dict[str, Any], gpu: dict[str, Any] | None) -> str:
+    """The page of the results of a processor and of a GPU."""
     lines = [
         "# Backends: agreement, precision, memory",
         "",
@@ -121,15 +171,7 @@ def page(results: dict[str, Any]) -> str:
         f"{results['population']} genomes of a strategy's first generation, one episode of "
         f"`{results['experiment']}`, fitness is cross-entropy in nats. TF32 is emulated on a "
         "processor by rounding the operands of products to its 10 bits of mantissa.",
-        "",
-        "| pair | fitness, median difference | largest | accuracy, largest | "
-        "diverged differently |",
-        "|---|---|---|---|---|",
-    ]
-    lines += [
-        f"| {row['pair']} | {row['fitness_median']:.1e} | {row['fitness_largest']:.1e} | "
-        f"{row['accuracy_largest']:.1e} | {row['diverged_differently']} |"
-        for row in results["agreement"]
+        *_agreement_table(results["agreement"]),
     ]
     worst = next(row for row in results["agreement"] if row["pair"] == "jax and numba")
     lines += [
@@ -138,44 +180,47 @@ def page(results: dict[str, Any]) -> str:
         f"{worst['fitness_largest']:.0e} here. Ranks of near genomes may differ, and with them "
         "the genome that a run ends with: a run uses one backend, or fixed shares of two "
         "(`fleet.split`); any other mixture writes `reproducible: false`.",
+        *(_on_gpu(gpu) if gpu else []),
         "",
         "## Memory of a meta-gradient",
         "",
         f"What XLA plans for one episode of `{results['gradient_experiment']}`, in megabytes. "
         "Checkpointed (what is used), the synapses are kept at the edges of √N segments and the "
         "rest is computed again, so memory grows with √N on top of what one step takes.",
-        "",
-        "| unroll | everything kept | checkpointed |",
-        "|---|---|---|",
-    ]
-    lines += [
-        f"| {row['unroll']} | {row['all_kept_megabytes']:.0f} | "
-        f"{row['checkpointed_megabytes']:.0f} |"
-        for row in results["gradient_memory"]
+        *table(
+            ["unroll", "everything kept", "checkpointed"],
+            [
+                [
+                    str(row["unroll"]),
+                    f"{row['all_kept_megabytes']:.0f}",
+                    f"{row['checkpointed_megabytes']:.0f}",
+                ]
+                for row in results["gradient_memory"]
+            ],
+        ),
     ]
     return "\n".join([*lines, ""])
 
 
 def main() -> None:
     """Measure, and write the results file and the page."""
-    experiment = "experiments/digits.yaml"
-    config = load_config(TOP / experiment)
-    four_states = load_config(TOP / experiment, ["rule.states=4"])
+    config = load_config(TOP / EXPERIMENT)
+    four_states = load_config(TOP / EXPERIMENT, ["rule.states=4"])
     results = {
         "command": "python -m benchmarks.backends",
         "date": datetime.date.today().isoformat(),
         "machine": machine(),
         "versions": versions(),
-        "experiment": experiment,
+        "experiment": EXPERIMENT,
         "population": POPULATION,
         "agreement": agreement(config),
-        "gradient_experiment": f"{experiment} with rule.states=4",
+        "gradient_experiment": f"{EXPERIMENT} with rule.states=4",
         "gradient_memory": gradient_memory(four_states),
     }
     RESULTS.parent.mkdir(parents=True, exist_ok=True)
     RESULTS.write_text(json.dumps(results, indent=1) + "\n")
-    PAGE.write_text(page(results), encoding="utf-8")
-    print(page(results))
+    write_page()
+    print(PAGE.read_text(encoding="utf-8"))
 
 
 if __name__ == "__main__":

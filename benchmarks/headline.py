@@ -16,6 +16,7 @@ use_one_thread()
 import argparse
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +24,7 @@ from benchmarks.report import write_results
 from blur_es.analysis.bench import machine
 from blur_es.analysis.evaluate import evaluate_genome
 from blur_es.config import load_config
-from blur_es.fleet.dispatch import RayFleet
-from blur_es.fleet.evaluator import LocalEvaluator
+from blur_es.fleet.evaluator import Evaluator, LocalEvaluator
 from blur_es.meta.trainer import Trainer
 from blur_es.run.store import RunFolder
 
@@ -34,34 +34,43 @@ TEST_EPISODES = 8
 PAPER_ACCURACY = 0.84
 
 
-def headline(data_dir: str | None) -> dict[str, Any]:
-    """Train in stages, each continuing the one before; what each came to."""
-    config = load_config(EXPERIMENT)
-    local = LocalEvaluator(config.problem(), data_dir)
-    fleet = RayFleet(config.problem(), data_dir=data_dir)
-    workers = fleet.workers
+def train_in_stages(
+    evaluator: Evaluator, local: LocalEvaluator, overrides: Sequence[str] = ()
+) -> list[dict[str, Any]]:
+    """Train in stages, each continuing the one before; what each came to, scored by `local`."""
     stages: list[dict[str, Any]] = []
+    with tempfile.TemporaryDirectory() as folder:
+        run = RunFolder(Path(folder))
+        for generations in STOPS:
+            began = time.perf_counter()
+            stage = load_config(EXPERIMENT, [*overrides, f"meta.generations={generations}"])
+            trained = Trainer(stage, run, evaluator).train()
+            assert trained.genome is not None
+            seconds = time.perf_counter() - began
+            score = evaluate_genome(trained.genome, local, TEST_EPISODES)[0]
+            stages.append(
+                {
+                    "generations": generations,
+                    "evaluations": trained.progress.evaluations,
+                    "seconds_of_stage": seconds,
+                    "seconds_of_training": trained.progress.seconds,
+                    "test_accuracy": score.test_accuracy,
+                    "test_accuracy_std": score.test_accuracy_std,
+                }
+            )
+            print(stages[-1], flush=True)
+    return stages
+
+
+def headline(data_dir: str | None) -> dict[str, Any]:
+    """The experiment on all cores."""
+    from blur_es.fleet.dispatch import RayFleet
+
+    problem = load_config(EXPERIMENT).problem()
+    fleet = RayFleet(problem, data_dir=data_dir)
+    workers = fleet.workers
     try:
-        with tempfile.TemporaryDirectory() as folder:
-            run = RunFolder(Path(folder))
-            for generations in STOPS:
-                began = time.perf_counter()
-                stage = load_config(EXPERIMENT, [f"meta.generations={generations}"])
-                trained = Trainer(stage, run, fleet).train()
-                assert trained.genome is not None
-                seconds = time.perf_counter() - began
-                score = evaluate_genome(trained.genome, local, TEST_EPISODES)[0]
-                stages.append(
-                    {
-                        "generations": generations,
-                        "evaluations": trained.progress.evaluations,
-                        "seconds_of_stage": seconds,
-                        "seconds_of_training": trained.progress.seconds,
-                        "test_accuracy": score.test_accuracy,
-                        "test_accuracy_std": score.test_accuracy_std,
-                    }
-                )
-                print(stages[-1], flush=True)
+        stages = train_in_stages(fleet, LocalEvaluator(problem, data_dir))
     finally:
         fleet.close()
     return {

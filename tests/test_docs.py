@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import runpy
 from pathlib import Path
 
@@ -23,7 +22,7 @@ def test_the_page_of_performance_is_of_its_results() -> None:
 
 
 def test_the_page_of_backends_is_of_its_results() -> None:
-    page = backends.page(json.loads(backends.RESULTS.read_text()))
+    page = backends.page(*backends.read_results())
     assert backends.PAGE.read_text(encoding="utf-8") == page
 
 

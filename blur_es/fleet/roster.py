@@ -9,7 +9,6 @@ from __future__ import annotations
 import collections
 import dataclasses
 import logging
-import os
 import secrets
 import time
 from collections.abc import Sequence
@@ -22,7 +21,7 @@ from blur_es.fleet.computing import Description
 from blur_es.fleet.evaluator import Problem
 from blur_es.fleet.failures import cause_of
 from blur_es.fleet.worker import EvaluationWorker, installed_versions
-from blur_es.threads import ONE_THREAD
+from blur_es.threads import ONE_THREAD, accelerator_environment
 
 logger = logging.getLogger(__name__)
 
@@ -84,11 +83,8 @@ class Kind:
         """Of the Ray actor."""
         environment = dict(ONE_THREAD)
         if self.on_gpu:
-            # The head keeps JAX to its processor; here it may take what it finds, and kernels
-            # whose bits differ from run to run are switched off.
-            environment["JAX_PLATFORMS"] = ""
-            flags = (os.environ.get("XLA_FLAGS", ""), "--xla_gpu_deterministic_ops=true")
-            environment["XLA_FLAGS"] = " ".join(flags).strip()
+            # The head keeps JAX to its processor.
+            environment |= accelerator_environment()
         return {
             "num_cpus": self.granted_cores,
             "num_gpus": int(self.on_gpu),

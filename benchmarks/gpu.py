@@ -1,0 +1,280 @@
+"""The JAX inner loop on a GPU: whether it is right, how fast it is, and what it spends its time on.
+
+    python -m benchmarks.gpu [PART ...] [--data-dir DIR]
+
+writes `docs/results/gpu.json` and its part of `docs/performance.md` and `docs/backends.md`. Needs
+a GPU that JAX finds, but no Ray; the part `training` needs MNIST. What the rates are held
+against is derived by `benchmarks/accelerator.py`.
+"""
+
+from __future__ import annotations
+
+import os
+
+from blur_es.threads import accelerator_environment, use_one_thread
+
+# As a worker with a GPU has it.
+use_one_thread()
+os.environ.update(accelerator_environment())
+
+import argparse
+import functools
+import hashlib
+import json
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from benchmarks import backends
+from benchmarks.accelerator import FLOPS, MEASURES, expected
+from benchmarks.headline import EXPERIMENT, TEST_EPISODES, train_in_stages
+from benchmarks.pages import RESULTS
+from benchmarks.report import write_results
+from blur_es.analysis.bench import WORKLOADS, Workload, machine, random_episode
+from blur_es.config import load_config
+from blur_es.episode import random_generator
+from blur_es.errors import BlurError, InputError, RunError
+from blur_es.fleet.evaluator import LocalEvaluator
+from blur_es.genome import random_genome
+from blur_es.inner import BACKENDS, make_inner_loop
+from blur_es.inner.base import FloatArray, Precision
+from blur_es.inner.conformance import replay_all
+from blur_es.inner.jax_loop import JaxInnerLoop
+from blur_es.run.store import versions
+
+GOLDEN = Path(__file__).parents[1] / "tests" / "golden"
+POPULATION = 1024
+REPEATS = 5
+# Lives at a time: what a population of 80 is cut into by itself, all of it, and what fills
+# the device.
+PIECES = (16, 128, 1024)
+GRADIENT_EPISODES = 64
+LONGEST = 8
+PRECISIONS: tuple[Precision, ...] = ("float32", "tf32", "bfloat16")
+
+# Kinds of kernel by their names, the first that fits.
+KINDS = {
+    "products": "gemm|cutlass|cublas|xmma|nvjet|dot",
+    "transposes and copies": "transpose|copy|memcpy|memset|concatenate|pad|slice",
+    "reductions": "reduce",
+    "elementwise": "",
+}
+
+Row = dict[str, Any]
+
+
+def vectors(workload: Workload, count: int) -> FloatArray:
+    """Genome vectors (count, D), drawn."""
+    layers = len(workload.sizes) - 1
+    return np.stack(
+        [
+            random_genome(workload.rule, random_generator(1, number), layers).vector
+            for number in range(count)
+        ]
+    )
+
+
+def seconds(work: Callable[[], object]) -> float:
+    """The median of some calls, after one that may compile."""
+    work()
+    times = []
+    for _ in range(REPEATS):
+        began = time.perf_counter()
+        work()
+        times.append(time.perf_counter() - began)
+    return float(np.median(times))
+
+
+def conformance() -> Iterator[Row]:
+    """The golden cases on this device in float32."""
+    tolerance = BACKENDS["jax"]
+    results = list(replay_all(GOLDEN, functools.partial(make_inner_loop, "jax"), tolerance))
+    errors = [max(result.errors.values()) for result in results if result.errors]
+    yield {
+        "cases": len(errors),
+        "passed": sum(result.status == "pass" for result in results),
+        "failed": [result.case for result in results if result.status == "fail"],
+        "largest_error": max(errors),
+        "tolerance": tolerance,
+    }
+
+
+def agreement() -> Iterator[Row]:
+    """As `benchmarks/backends.py` has it, with the JAX of this device."""
+    yield from backends.agreement(load_config(backends.TOP / backends.EXPERIMENT))
+
+
+def repeats() -> Iterator[Row]:
+    """Two processes that compile everything anew, and whether they give the same bits."""
+    program = "from benchmarks.gpu import bits; print(bits())"
+    with tempfile.TemporaryDirectory() as folder:
+        processes = [
+            subprocess.Popen(
+                [sys.executable, "-c", program],
+                env=os.environ | {"JAX_COMPILATION_CACHE_DIR": f"{folder}/{number}"},
+                stdout=subprocess.PIPE,
+                text=True,
+            )
+            for number in range(2)
+        ]
+        digests = [process.communicate()[0].strip() for process in processes]
+    if not all(len(digest) == 64 for digest in digests):
+        raise RunError(f"a process did not give its digest: {digests}")
+    yield {"genomes": PIECES[1], "config": "P1", "same_bits": digests[0] == digests[1]}
+
+
+def bits() -> str:
+    """SHA-256 of what a number of genomes reach."""
+    workload = WORKLOADS["P1"]
+    genomes, episode = vectors(workload, PIECES[1]), random_episode(workload)
+    loop = JaxInnerLoop(workload.rule, "float32", len(genomes))
+    return hashlib.sha256(loop.evaluate(genomes, [episode], MEASURES).fitness.tobytes()).hexdigest()
+
+
+def rates() -> Iterator[Row]:
+    """Evaluations a second: all precisions with full pieces, float32 with smaller ones as well."""
+    for workload in (WORKLOADS["P1"], WORKLOADS["P2"]):
+        episodes = [random_episode(workload)]
+        genomes = vectors(workload, POPULATION)
+        derived = {
+            precision: expected(workload, precision)["evaluations_per_second"]
+            for precision in FLOPS
+        }
+        few = genomes[:16]
+        numba = make_inner_loop("numba", workload.rule)
+        later = seconds(functools.partial(numba.evaluate, few, episodes, MEASURES))
+        core = len(few) / later
+        cases = [(precision, POPULATION) for precision in PRECISIONS]
+        cases += [("float32", piece) for piece in PIECES if piece < POPULATION]
+        for precision, piece in cases:
+            loop = JaxInnerLoop(workload.rule, precision, piece)
+            run = functools.partial(loop.evaluate, genomes, episodes, MEASURES)
+            later = seconds(run)
+            rate = POPULATION / later
+            yield {
+                "config": workload.name,
+                "precision": precision,
+                "piece": piece,
+                "evaluations_per_second": rate,
+                "core_evaluations_per_second": core,
+                # Nothing is derived for bfloat16: its arrays are of other sizes.
+                "of_derived": rate / derived[precision] if precision in derived else None,
+                **profile(run),
+            }
+
+
+def gradients() -> Iterator[Row]:
+    """Meta-gradients a second, each through one whole episode."""
+    for workload in (WORKLOADS["P1"], WORKLOADS["P2"]):
+        episodes = [random_episode(workload) for _ in range(GRADIENT_EPISODES)]
+        genome = vectors(workload, 1)[0]
+        for precision in PRECISIONS[:2]:
+            loop = JaxInnerLoop(workload.rule, precision, GRADIENT_EPISODES)
+            run = functools.partial(loop.gradients, genome, episodes, MEASURES)
+            later = seconds(run)
+            yield {
+                "config": workload.name,
+                "precision": precision,
+                "piece": GRADIENT_EPISODES,
+                "gradients_per_second": GRADIENT_EPISODES / later,
+                **profile(run),
+            }
+
+
+def training(data_dir: str | None) -> Iterator[Row]:
+    """The paper's evolution experiment on one GPU and in one process, as `headline` has it."""
+    overrides = ["backend=jax", f"jax.piece={PIECES[1]}"]
+    problem = load_config(EXPERIMENT, overrides).problem()
+    scored = LocalEvaluator(load_config(EXPERIMENT, ["backend=numba"]).problem(), data_dir)
+    stages = train_in_stages(LocalEvaluator(problem, data_dir), scored, overrides)
+    yield {"overrides": overrides, "test_episodes": TEST_EPISODES, **stages[-1]}
+
+
+def profile(work: Callable[[], object]) -> Row:
+    """Where the device's time goes in a call: shares by kind of kernel, and the longest ones."""
+    kernels, wall = traced(work)
+    totals = {name: sum(times) for name, times in kernels.items()}
+    kinds = dict.fromkeys(KINDS, 0.0)
+    for name, total in totals.items():
+        kind = next(k for k, pattern in KINDS.items() if re.search(pattern, name.lower()))
+        kinds[kind] += total
+    longest = sorted(totals, key=totals.__getitem__, reverse=True)[:LONGEST]
+    return {
+        "shares": {kind: total / wall for kind, total in kinds.items()}
+        | {"nothing": 1.0 - sum(totals.values()) / wall},
+        "longest": [
+            {"kernel": name[:80], "calls": len(kernels[name]), "share": totals[name] / wall}
+            for name in longest
+        ],
+    }
+
+
+def traced(work: Callable[[], object]) -> tuple[dict[str, list[float]], float]:
+    """Seconds of each kernel by name, and of the whole call."""
+    kernels: dict[str, list[float]] = defaultdict(list)
+    with tempfile.TemporaryDirectory() as folder:
+        with jax.profiler.trace(folder):
+            began = time.perf_counter()
+            work()
+            wall = time.perf_counter() - began
+        [path] = Path(folder).rglob("*.xplane.pb")
+        for plane in jax.profiler.ProfileData.from_file(str(path)).planes:
+            if plane.name.startswith("/device:GPU"):
+                for line in plane.lines:
+                    if line.name.startswith("Stream"):
+                        for event in line.events:
+                            kernels[event.name].append(event.duration_ns / 1e9)
+    return kernels, wall
+
+
+def main() -> None:
+    """Measure what is asked for, and keep the rest of an earlier file."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parts: dict[str, Callable[[], Iterator[Row]]] = {
+        "conformance": conformance,
+        "agreement": agreement,
+        "repeats": repeats,
+        "rates": rates,
+        "gradients": gradients,
+        "training": lambda: training(options.data_dir),
+    }
+    parser.add_argument(
+        "parts", nargs="*", metavar="PART", help=f"{', '.join(parts)} (default: all)"
+    )
+    parser.add_argument("--data-dir", metavar="DIR", help="folder of data sets")
+    options = parser.parse_args()
+    if jax.default_backend() != "gpu":
+        raise InputError("JAX finds no GPU here, and this measures one")
+    path = RESULTS / "gpu.json"
+    content = json.loads(path.read_text()) if path.exists() else {}
+    content |= {
+        "machine": machine() | {"device": jax.devices()[0].device_kind},
+        "versions": versions(),
+    }
+    for old in ("command", "date"):
+        content.pop(old, None)
+    for name in options.parts or parts:
+        content[name] = []
+        for row in parts[name]():
+            print(name, row, flush=True)
+            content[name].append(row)
+            write_results("gpu", content, "python -m benchmarks.gpu")
+    if content.get("conformance") and content.get("agreement"):
+        backends.write_page()
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except BlurError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
