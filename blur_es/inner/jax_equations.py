@@ -2,10 +2,11 @@
 
 The equations are those of `blur_es.inner.numpy_loop`; this module arranges them for an
 accelerator. States come first, so that the products of all states are one batched product:
-neurons of a layer are (k, B, n), forward synapses (planes, n_i + 1, n_{i+1}) with the bias in
-the last row, backward ones (planes, n_{i+1}, n_i). `planes` is k, or 1 where all states of a
-synapse are equal. Everything here is for one genome and one episode. Computations are in the
-type of the arguments, float32 or float64.
+neurons of a layer are (k, B, n). Synapses between two layers are (planes, n_{i+1}, n_i) whatever
+their direction, the bias apart: so products take and give them as they lie, where other layouts
+have them copied and transposed at every step (40 % of a GPU's time). `planes` is k, or 1 where
+all states of a synapse are equal. Everything here is for one genome and one episode.
+Computations are in the type of the arguments, float32 or float64.
 """
 
 from __future__ import annotations
@@ -37,12 +38,14 @@ class Synapses(NamedTuple):
     """All synapses of a network.
 
     Attributes:
-        forward: for every synapse layer i (planes, n_i + 1, n_{i+1}).
+        forward: for every synapse layer i (planes, n_{i+1}, n_i).
+        bias: those that come from the bias, for every synapse layer (planes, n_{i+1}).
         backward: for every synapse layer i >= 1 (planes, n_{i+1}, n_i); none where they are
-            the transposed forward ones at all times.
+            the forward ones at all times.
     """
 
     forward: Layers
+    bias: Layers
     backward: Layers
 
 
@@ -103,13 +106,16 @@ class Equations:
         def scale(layer: int) -> jax.Array:
             return self._field(fields, "initial_scale", layer)
 
-        forward = tuple(scale(i) * of_state(noise) for i, noise in enumerate(data.forward_noise))
+        initial = [scale(i) * of_state(noise) for i, noise in enumerate(data.forward_noise)]
+        forward = tuple(jnp.swapaxes(weights[:, :-1], 1, 2) for weights in initial)
+        bias = tuple(weights[:, -1] for weights in initial)
         if self.rule.tied:
-            return Synapses(forward, ())
+            return Synapses(forward, bias, ())
         if self.rule.symmetric:
-            return Synapses(forward, tuple(_transposed(weights) for weights in forward[1:]))
+            return Synapses(forward, bias, forward[1:])
         return Synapses(
             forward,
+            bias,
             tuple(
                 scale(i) * of_state(noise) for i, noise in enumerate(data.backward_noise, start=1)
             ),
@@ -138,7 +144,7 @@ class Equations:
         if rule.normalize_synapses in ("stored", "both"):
             synapses = self._normalized_synapses(fields, synapses)
         seen = self._seen(fields, synapses)
-        ahead, _ = self.forward_pass(fields, seen.forward, neurons, inputs)
+        ahead, _ = self.forward_pass(fields, seen, neurons, inputs)
         if rule.forward_synapse_update:
             synapses = self._updated(fields, "forward_synapse", synapses, inputs, ahead, ahead)
         prediction = ahead[-1]
@@ -163,7 +169,7 @@ class Equations:
         rule = self.rule
         if rule.normalize_synapses in ("stored", "both"):
             synapses = self._normalized_synapses(fields, synapses)
-        forward = self._seen(fields, synapses).forward
+        seen = self._seen(fields, synapses)
         if rule.reset_neurons:
             neurons = tuple(jnp.zeros_like(layer) for layer in neurons)
         statistics: Statistics | None = None
@@ -171,19 +177,19 @@ class Equations:
             pooled = data.support_inputs[-STATISTICS_BATCHES:]
             held = tuple(jnp.concatenate([layer] * len(pooled), axis=1) for layer in neurons)
             rows = pooled.reshape(-1, pooled.shape[-1])
-            _, statistics = self.forward_pass(fields, forward, held, rows)
+            _, statistics = self.forward_pass(fields, seen, held, rows)
 
         # Batch after batch, so that the memory is that of one, on the way back too.
         @jax.checkpoint
         def one_batch(inputs: jax.Array) -> jax.Array:
-            return self.forward_pass(fields, forward, neurons, inputs, statistics)[0][-1]
+            return self.forward_pass(fields, seen, neurons, inputs, statistics)[0][-1]
 
         return jax.lax.map(one_batch, data.query_inputs)
 
     def forward_pass(
         self,
         fields: Fields,
-        forward: Layers,
+        synapses: Synapses,
         neurons: Layers,
         inputs: jax.Array,
         statistics: Statistics | None = None,
@@ -196,16 +202,16 @@ class Equations:
         rule = self.rule
         used: Statistics = []
         result: list[jax.Array] = []
-        for i, weights in enumerate(forward):
+        for i, (weights, bias) in enumerate(zip(synapses.forward, synapses.bias, strict=True)):
             transform = self._field(fields, "neuron.forward", i)
             # u = Σ_p Σ_c a_pc ν_cd w_pjd
             if i == 0:
                 # Only state 0 of an input is not 0: mixing is a factor for each state.
-                product = self._product("bp,opj->obj", inputs, weights[:, :-1])
+                product = self._product("bp,ojp->obj", inputs, weights)
                 u = transform[0][:, None, None] * product
             else:
-                u = self._through("obp,opj->obj", _mixed(result[-1], transform), weights[:, :-1])
-            u = u + transform.sum(axis=0)[:, None, None] * weights[:, -1:]
+                u = self._through("obp,ojp->obj", _mixed(result[-1], transform), weights)
+            u = u + transform.sum(axis=0)[:, None, None] * bias[:, None]
             z = self._field(fields, "neuron.update", i) * u
             if not rule.reset_neurons:
                 z = self._field(fields, "neuron.keep", i) * neurons[i] + z
@@ -213,7 +219,7 @@ class Equations:
                 mean, variance = statistics[i] if statistics else _moments(z)
                 used.append((mean, variance))
                 z = self._normalized(fields, "forward", i, z, mean, variance)
-            last = i == len(forward) - 1
+            last = i == len(synapses.forward) - 1
             result.append(
                 _ACTIVATIONS[rule.last_activation if last else rule.forward_activation](z)
             )
@@ -237,10 +243,8 @@ class Equations:
         for i in range(len(neurons) - 1, 0, -1):
             # v = Σ_j Σ_c a_jc µ_cd w_jpd; layer i is at place i - 1.
             mixed = _mixed(result[i], self._field(fields, "neuron.backward", i))
-            if self.rule.tied:
-                v = self._through("obj,opj->obp", mixed, synapses.forward[i][:, :-1])
-            else:
-                v = self._through("obj,ojp->obp", mixed, synapses.backward[i - 1])
+            returns = synapses.forward[i] if rule.tied else synapses.backward[i - 1]
+            v = self._through("obj,ojp->obp", mixed, returns)
             x = result[i - 1]
             keep = self._field(fields, "neuron.keep", i)
             if rule.backward_update == "additive":
@@ -271,36 +275,45 @@ class Equations:
         computed = 1 if rule.single_state else planes
         reduction = 1.0 / len(inputs) if rule.batch_reduction == "mean" else 1.0
         forward: list[jax.Array] = []
+        biases: list[jax.Array] = []
         backward: list[jax.Array] = []
-        for i, weights in enumerate(synapses.forward):
+        for i, (weights, bias) in enumerate(zip(synapses.forward, synapses.bias, strict=True)):
             pre = self._field(fields, f"{part}.pre", i)
             post = self._field(fields, f"{part}.post", i)
             # Σ_b Σ_e Σ_d a_pe ν̃_eo µ̃_od a_jd
             target = _mixed(upper[i], post.T)
             z = reduction * target[:computed]
             if i == 0:
-                change = self._product("bp,obj->opj", inputs, pre[0, :computed, None, None] * z)
+                change = self._product("bp,obj->ojp", inputs, pre[0, :computed, None, None] * z)
             else:
                 source = _mixed(lower[i - 1], pre)[:computed]
-                change = self._product("obp,obj->opj", source, z)
-            bias = pre.sum(axis=0)[:computed, None, None] * z.sum(axis=1, keepdims=True)
-            change = jnp.broadcast_to(jnp.concatenate([change, bias], axis=1), weights.shape)
-            forward.append(self._new_value(fields, part, i, weights, change, reduction, target))
-            if i == 0 or self.rule.tied:
+                change = self._product("obp,obj->ojp", source, z)
+            bias_change = pre.sum(axis=0)[:computed, None] * z.sum(axis=1)
+            change = jnp.broadcast_to(change, weights.shape)
+            bias_change = jnp.broadcast_to(bias_change, bias.shape)
+            # Oja's Σ over all that a target gets, the bias included: (planes, n_{i+1}).
+            received = reduction * jnp.sum(target**2, axis=1)
+            if rule.oja == "weights":
+                received = jnp.sum(weights**2, axis=2) + bias**2
+            new = functools.partial(self._new_value, fields, part, i)
+            forward.append(new(weights, change, received[:, :, None]))
+            biases.append(new(bias, bias_change, received))
+            if i == 0 or rule.tied:
                 continue
             returns = synapses.backward[i - 1]
             back_target = _mixed(lower[i - 1], post.T)
-            if rule.symmetric:
-                back = _transposed(change)
-            else:
-                back = self._product(
+            if not rule.symmetric:
+                change = self._product(
                     "obj,obp->ojp",
                     _mixed(upper[i], pre)[:computed],
                     reduction * back_target[:computed],
                 )
-                back = jnp.broadcast_to(back, returns.shape)
-            backward.append(self._new_value(fields, part, i, returns, back, reduction, back_target))
-        return Synapses(tuple(forward), tuple(backward))
+                change = jnp.broadcast_to(change, returns.shape)
+            received = reduction * jnp.sum(back_target**2, axis=1)
+            if rule.oja == "weights":
+                received = jnp.sum(returns**2, axis=1)
+            backward.append(new(returns, change, received[:, None]))
+        return Synapses(tuple(forward), tuple(biases), tuple(backward))
 
     def _new_value(
         self,
@@ -309,22 +322,20 @@ class Equations:
         layer: int,
         weights: jax.Array,
         change: jax.Array,
-        reduction: float,
-        target: jax.Array,
+        received: jax.Array,
     ) -> jax.Array:
-        """Oja's term, forgetting, saturation and activation of synapses (planes, n, m)."""
+        """Oja's term, forgetting, saturation and activation of synapses of any shape.
+
+        `received` is what Oja's term multiplies them by, in a shape that goes with theirs.
+        """
         rule = self.rule
         keep = self._field(fields, f"{part}.keep", layer)
         update = self._field(fields, f"{part}.update", layer)
         if rule.oja != "none":
-            if rule.oja == "activations":
-                r = reduction * jnp.sum(target**2, axis=1, keepdims=True)
-            else:
-                r = jnp.sum(weights**2, axis=1, keepdims=True)
             factor = rule.oja_extra * jnp.sign(update)
             if rule.oja_multiplier:
                 factor = factor * jnp.abs(self._field(fields, f"{part}.oja_multiplier", layer))
-            change = change - weights * r * factor
+            change = change - weights * received * factor
         if rule.saturation == "exp_update":
             damping = rule.saturation_epsilon + jnp.abs(
                 self._field(fields, f"{part}.saturation", layer)
@@ -344,16 +355,23 @@ class Equations:
     def _normalized_synapses(self, fields: Fields, synapses: Synapses) -> Synapses:
         """Synapse normalisation over the sources of each direction (RULE section 6)."""
 
-        def normalized(weights: jax.Array, layer: int) -> jax.Array:
-            squares = jnp.sum(weights**2, axis=1, keepdims=True)
-            result = weights / jnp.sqrt(squares + SYNAPSE_EPSILON)
+        def factor(squares: jax.Array, layer: int) -> jax.Array:
+            result = 1.0 / jnp.sqrt(squares + SYNAPSE_EPSILON)
             if self.rule.rescale_synapses:
                 result = result * self._field(fields, "synapse.rescale", layer)
             return result
 
+        factors = [
+            factor(jnp.sum(weights**2, axis=2) + bias**2, i)
+            for i, (weights, bias) in enumerate(zip(synapses.forward, synapses.bias, strict=True))
+        ]
         return Synapses(
-            tuple(normalized(weights, i) for i, weights in enumerate(synapses.forward)),
-            tuple(normalized(weights, i) for i, weights in enumerate(synapses.backward, start=1)),
+            tuple(w * f[:, :, None] for w, f in zip(synapses.forward, factors, strict=True)),
+            tuple(bias * f for bias, f in zip(synapses.bias, factors, strict=True)),
+            tuple(
+                weights * factor(jnp.sum(weights**2, axis=1, keepdims=True), i)
+                for i, weights in enumerate(synapses.backward, start=1)
+            ),
         )
 
     def _normalized(
@@ -419,8 +437,3 @@ _mixed.defvjp(lambda neurons, matrix: (_mixed(neurons, matrix), (neurons, matrix
 def _moments(z: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Mean and biased variance over the rows of (k, B, n): (k, 1, n) each."""
     return jnp.mean(z, axis=1, keepdims=True), jnp.var(z, axis=1, keepdims=True)
-
-
-def _transposed(weights: jax.Array) -> jax.Array:
-    """Backward from forward synapses: without the bias, source and target exchanged."""
-    return jnp.swapaxes(weights[:, :-1], 1, 2)

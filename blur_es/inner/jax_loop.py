@@ -257,12 +257,12 @@ class JaxInnerLoop:
             full = np.broadcast_to(np.asarray(array), (k, *array.shape[1:]))
             return np.moveaxis(full, 0, -1).copy()
 
-        forward = tuple(states_last(weights) for weights in synapses.forward)
-        backward = (
-            [weights[:-1].transpose(1, 0, 2).copy() for weights in forward[1:]]
-            if self.rule.tied
-            else [states_last(weights) for weights in synapses.backward]
+        forward = tuple(
+            states_last(jnp.concatenate([jnp.swapaxes(weights, 1, 2), bias[:, None]], axis=1))
+            for weights, bias in zip(synapses.forward, synapses.bias, strict=True)
         )
+        returns = synapses.forward[1:] if self.rule.tied else synapses.backward
+        backward = [states_last(weights) for weights in returns]
         return NetworkState(
             neurons=(first, *(states_last(layer) for layer in neurons)),
             prediction=states_last(prediction),
@@ -326,7 +326,7 @@ def _life(
     def step(carry: _Carry, batch: tuple[Any, ...]) -> tuple[_Carry, None]:
         neurons = carry.neurons if keeps else resting
         after, prediction, synapses = equations.step(fields, carry.synapses, neurons, *batch)
-        finite = carry.finite & _all_finite(prediction, *synapses.forward, *synapses.backward)
+        finite = carry.finite & _all_finite(prediction, *jax.tree.leaves(synapses))
         return _Carry(synapses, after if keeps else (), finite), None
 
     steps = len(data.support_inputs)
