@@ -20,7 +20,7 @@ from sklearn.utils import assert_all_finite, check_random_state, column_or_1d
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from blur_es.episode import Episode, initial_noise
+from blur_es.episode import EQUALIZED_ROWS, Episode, equalizing_factor, initial_noise
 from blur_es.errors import InputError
 from blur_es.genome import Genome
 from blur_es.genomes import load_genome
@@ -224,6 +224,7 @@ class BlurClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             initial_noise(sizes, layer, genome.rule.states, self._generator)
             for layer in range(len(sizes) - 1)
         ]
+        self._factor = 1.0
         self._counts = np.zeros(len(classes), np.int64)
         self._statistics = np.zeros((0, self.batch_size, self.n_features_in_), np.float32)
         self._kept = np.zeros((0, self.n_features_in_), np.float32), np.zeros(0, np.int64)
@@ -250,6 +251,10 @@ class BlurClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         loop = NumbaInnerLoop(self.genome_.rule)
         generator = copy.deepcopy(self._generator)
         rows = _dealt(numbers, len(new), steps, self.batch_size, generator)
+        factor = self._factor
+        if anew and self.genome_.rule.inputs == "equalized":
+            first = _rows(X, kept, rows.reshape(-1)[:EQUALIZED_ROWS])
+            factor = equalizing_factor(_scaled(scaler, 1.0, first))
         network: NetworkState | None = None if anew else self.network_
         statistics, done = self._statistics, 0 if anew else self.n_steps_
         at_a_time = max(1, BYTES_AT_A_TIME // (4 * self.batch_size * X.shape[1]))
@@ -257,7 +262,7 @@ class BlurClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             for start in range(0, steps, at_a_time):
                 chosen = rows[start : start + at_a_time]
                 flat = _rows(X, kept, chosen.reshape(-1))
-                inputs = _standardized(scaler, flat).reshape(*chosen.shape, -1)
+                inputs = _scaled(scaler, factor, flat).reshape(*chosen.shape, -1)
                 episode = self._episode(inputs, signs[numbers[chosen]], inputs[:1])
                 network = loop.learn(self.genome_, episode, network, done)
                 done += len(chosen)
@@ -275,11 +280,12 @@ class BlurClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         )
         kept, kept_numbers = _rows(X, kept, keep), numbers[keep]
         counts = self._counts + np.bincount(new, minlength=len(self.classes_))
-        outputs = self._outputs_of(kept, network, statistics, scaler)
+        outputs = self._outputs_of(kept, network, statistics, scaler, factor)
         temperature = _likeliest_temperature(outputs, kept_numbers, counts)
         self.network_, self.n_steps_ = network, done
         self._statistics, self._scaler, self._generator = statistics, scaler, generator
         self._counts, self._kept, self._temperature = counts, (kept, kept_numbers), temperature
+        self._factor = factor
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "network_")
@@ -298,7 +304,9 @@ class BlurClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """State 0 of the last layer for each row of X (rows, features): (rows, c)."""
         check_is_fitted(self)
         checked = validate_data(self, X, dtype=[np.float64, np.float32], reset=False)
-        return self._outputs_of(np.asarray(checked), self.network_, self._statistics, self._scaler)
+        return self._outputs_of(
+            np.asarray(checked), self.network_, self._statistics, self._scaler, self._factor
+        )
 
     def _outputs_of(
         self,
@@ -306,6 +314,7 @@ class BlurClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         network: NetworkState,
         statistics: npt.NDArray[np.float32],
         scaler: StandardScaler,
+        factor: float,
     ) -> FloatArray:
         """The same of inputs that have been looked at, by a network."""
         loop = NumbaInnerLoop(self.genome_.rule)
@@ -316,7 +325,7 @@ class BlurClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         most = size * max(1, BYTES_AT_A_TIME // (4 * size * inputs.shape[1]))
         with one_blas_thread():
             for start in range(0, len(inputs), most):
-                part = _standardized(scaler, inputs[start : start + most])
+                part = _scaled(scaler, factor, inputs[start : start + most])
                 batches = np.zeros((math.ceil(len(part) / size), size, part.shape[1]), np.float32)
                 batches.reshape(-1, part.shape[1])[: len(part)] = part
                 episode = self._episode(statistics, no_labels, batches)
@@ -402,9 +411,10 @@ def _labels(classes: npt.ArrayLike) -> npt.NDArray[Any]:
         raise ValueError(f"classes: found {classes!r}, expected labels of one kind") from error
 
 
-def _standardized(scaler: StandardScaler, X: FloatArray) -> npt.NDArray[np.float32]:
+def _scaled(scaler: StandardScaler, factor: float, X: FloatArray) -> npt.NDArray[np.float32]:
+    """Inputs as the network sees them: standardised, and times the rule's factor."""
     scaled = np.clip(scaler.transform(X), -FURTHEST, FURTHEST)
-    return np.asarray(scaled, np.float32)
+    return np.asarray(factor * scaled, np.float32)
 
 
 def _usable(given: str | Path | Genome) -> Genome:

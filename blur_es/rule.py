@@ -21,6 +21,7 @@ Saturation = Literal["none", "exp_update"]
 Passes = Literal["none", "forward", "backward", "both"]
 SynapseNormalization = Literal["none", "stored", "effective", "both"]
 Reduction = Literal["mean", "sum"]
+Inputs = Literal["standardized", "equalized"]
 QueryStatistics = Literal["support", "batch"]
 
 MAXIMUM_STATES = 16
@@ -62,6 +63,9 @@ class RuleSpec:
         rescale_synapses: normalised synapses are multiplied by a learned factor.
         per_layer: every synapse layer has a genome of its own.
         batch_reduction: whether sums over the batch are divided by its size.
+        inputs: what networks see of an episode's inputs, which are standardised in any case:
+            these (`standardized`), or these times one number that makes steps as long on few
+            inputs as on many, see `blur_es.episode.equalizing_factor` (`equalized`).
     """
 
     states: int = 2
@@ -88,6 +92,7 @@ class RuleSpec:
     rescale_synapses: bool = False
     per_layer: bool = False
     batch_reduction: Reduction = "mean"
+    inputs: Inputs = "standardized"
 
     def __post_init__(self) -> None:
         _check_types(self)
@@ -119,8 +124,15 @@ class RuleSpec:
         return self.symmetric and self.oja == "none" and self.normalize_synapses == "none"
 
     def to_dict(self) -> dict[str, Any]:
-        """Every option by its name, for JSON and YAML."""
-        return dataclasses.asdict(self)
+        """Every option by its name, for JSON and YAML.
+
+        `inputs` is left out where it is what rules had before there was a choice: so digests
+        of their genomes and runs stay.
+        """
+        options = dataclasses.asdict(self)
+        if self.inputs == "standardized":
+            del options["inputs"]
+        return options
 
     @classmethod
     def backprop(cls) -> RuleSpec:
@@ -153,6 +165,7 @@ _CHOICES: dict[str, tuple[str, ...]] = {
     "query_statistics": get_args(QueryStatistics),
     "normalize_synapses": get_args(SynapseNormalization),
     "batch_reduction": get_args(Reduction),
+    "inputs": get_args(Inputs),
 }
 
 

@@ -46,7 +46,7 @@ def values_of(option: str) -> list[Any]:
 
 
 OPTIONS = [field.name for field in dataclasses.fields(RuleSpec)]
-DEFAULTS = RuleSpec().to_dict()
+DEFAULTS = dataclasses.asdict(RuleSpec())
 
 
 def refusal(options: dict[str, Any]) -> str | None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -42,7 +43,7 @@ def make_genome(rule: RuleSpec = RULE) -> Genome:
 def make_episodes(phase: Phase, count: int, spec: EpisodeSpec = SPEC) -> list[Episode]:
     task = make_task({"name": "digits"})
     return [
-        make_episode(task, (8,), RULE.states, spec, 0, EpisodeKey(phase, 0, replica, 0))
+        make_episode(task, (8,), RULE, spec, 0, EpisodeKey(phase, 0, replica, 0))
         for replica in range(count)
     ]
 
@@ -58,6 +59,29 @@ def comparison() -> Comparison:
         # The best rate lies inside the first grid and at the edge of the second.
         {"sgd": (1e-6, 0.3, 3e38), "adam": (1e-8, 1e-7, 0.03)},
     )
+
+
+def test_opponents_see_inputs_without_the_factor_of_a_rule(comparison: Comparison) -> None:
+    rule = dataclasses.replace(RULE, inputs="equalized")
+    tuning, test = (
+        [
+            make_episode(
+                make_task({"name": "digits"}), (8,), rule, SPEC, 0, EpisodeKey(phase, 0, replica, 0)
+            )
+            for replica in range(count)
+        ]
+        for phase, count in ((Phase.TUNING, 2), (Phase.TEST, 3))
+    )
+    assert all(episode.input_factor != 1.0 for episode in test)
+    rates = {"sgd": (1e-6, 0.3, 3e38), "adam": (1e-8, 1e-7, 0.03)}
+    equalized = compare(make_genome(rule), NumpyInnerLoop(rule), tuning, test, "digits", rates)
+    found, expected = (
+        {c.name: c.accuracies for c in each.contestants} for each in (equalized, comparison)
+    )
+    assert found.pop(LEARNED_RULE) != expected.pop(LEARNED_RULE)
+    for name, accuracies in expected.items():
+        # A division rounds: a row in 32 may be another's.
+        np.testing.assert_allclose(found[name], accuracies, atol=1 / 32)
 
 
 def test_every_opponent_is_plain_and_normalised_and_the_best_comes_first(

@@ -12,6 +12,7 @@ from PIL import Image
 
 from blur_es.episode import EpisodeKey, EpisodeSpec, Phase, make_episode, random_generator
 from blur_es.errors import InputError
+from blur_es.rule import RuleSpec
 from blur_es.tasks import Samples, Task, check_task_data, check_task_options, make_task
 from blur_es.tasks.fetch import SOURCES
 from blur_es.tasks.folders import FolderTask, read_classes
@@ -105,7 +106,7 @@ def test_an_episode_is_a_function_of_its_key(omniglot: Path) -> None:
     for one, other in zip(draw(first, Phase.TEST), draw(second, Phase.TEST), strict=True):
         np.testing.assert_array_equal(one, other)
     episode = make_episode(
-        first, [8], 2, EpisodeSpec(6, 10, 1), 0, EpisodeKey(Phase.META_TRAINING, 1, 0, 0)
+        first, [8], RuleSpec(), EpisodeSpec(6, 10, 1), 0, EpisodeKey(Phase.META_TRAINING, 1, 0, 0)
     )
     assert episode.support_inputs.shape == (6, 10, 36)
     assert episode.support_labels.shape == (6, 10, 5)

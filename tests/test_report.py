@@ -254,6 +254,7 @@ def test_a_rule_in_words() -> None:
         ({"normalize_synapses": "both"}, "once more"),
         ({"normalize": "forward", "query_statistics": "batch"}, "the other rows"),
         ({"batch_reduction": "sum"}, "summed over the batch"),
+        ({"inputs": "equalized"}, "inner products"),
         ({"single_state": True}, "All states of a synapse are equal"),
         ({"synapse_activation": "tanh"}, "Then it goes through tanh"),
         ({"last_activation": "identity"}, "in the last layer, it is left as it is"),

@@ -56,6 +56,14 @@ def test_options_make_the_round_trip() -> None:
         assert from_options(RuleSpec, rule.to_dict(), "rule") == rule
 
 
+def test_rules_without_a_choice_of_inputs_are_described_as_ever() -> None:
+    # Digests of older genomes and run folders depend on it.
+    assert "inputs" not in RuleSpec().to_dict()
+    equalized = RuleSpec(inputs="equalized")
+    assert equalized.to_dict()["inputs"] == "equalized"
+    assert from_options(RuleSpec, equalized.to_dict(), "rule") == equalized
+
+
 def test_unknown_options_are_named_with_the_nearest() -> None:
     with pytest.raises(
         InputError, match=r"rule\.normalise: unknown key \(did you mean 'normalize'"

@@ -17,10 +17,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+from sklearn.ensemble import RandomForestClassifier
 from sklearn.neighbors import KNeighborsClassifier
 
 from blur_es.episode import EpisodeKey, EpisodeSpec, Phase, make_episode, random_generator
 from blur_es.errors import InputError, RunError
+from blur_es.rule import RuleSpec
 from blur_es.tasks import (
     ImageTask,
     LabelledImages,
@@ -33,6 +35,7 @@ from blur_es.tasks import (
     task_names,
 )
 from blur_es.tasks.images import EMNIST, FASHION_MNIST, MNIST, area_average, area_weights
+from blur_es.tasks.tables import MOST_CATEGORIES
 from blur_es.tasks.toy import META_TRAINING, META_VALIDATION, TOY_FUNCTIONS
 
 IMAGE_NAMES = ("digits", "mnist", "fashion_mnist", "emnist")
@@ -231,6 +234,30 @@ def test_mixing_columns_of_a_table_keeps_what_tells_its_classes_apart() -> None:
         return float(model.score(samples.query_inputs, samples.query_classes))
 
     assert score(correlation=2.5) == pytest.approx(score(), abs=1e-9)
+
+
+def test_mixed_columns_of_a_table_are_of_several_kinds() -> None:
+    task = make_task({"name": "tables", "inputs": 100, "columns": "mixed"})
+    columns = draw(task, 3000, 1000).support_inputs.T
+    values = np.array([len(np.unique(column)) for column in columns])
+    zeros = (columns == 0).mean(axis=1)
+    categories = values <= MOST_CATEGORIES
+    sparse = ~categories & (zeros > 0.5)
+    tailed = ~categories & ~sparse & (columns.min(axis=1) > 0)
+    normal = ~categories & ~sparse & ~tailed
+    # A quarter of each kind.
+    assert all(15 <= kind.sum() <= 35 for kind in (categories, sparse, tailed, normal))
+    assert (columns[categories] == columns[categories].astype(int)).all()
+    assert (columns[tailed].max(axis=1) > 5).all()
+    np.testing.assert_allclose(columns[normal].std(axis=1), 1, atol=0.1)
+
+
+def test_mixed_columns_tell_classes_apart_still() -> None:
+    task = make_task({"name": "tables", "classes": 2, "columns": "mixed"})
+    samples = draw(task, 2000, 1000)
+    model = RandomForestClassifier(20, random_state=0)
+    model.fit(samples.support_inputs, samples.support_classes)
+    assert model.score(samples.query_inputs, samples.query_classes) > 0.8
 
 
 def test_classes_of_a_table_are_as_frequent_as_asked() -> None:
@@ -584,7 +611,7 @@ def test_the_splits_of_digits_never_change() -> None:
 def test_digits_make_an_episode() -> None:
     task = make_task({"name": "digits", "classes": [3, 8], "crop": 6, "size": 4})
     episode = make_episode(
-        task, [8], 2, EpisodeSpec(4, 16, 2), 0, EpisodeKey(Phase.META_TRAINING, 0, 0, 0)
+        task, [8], RuleSpec(), EpisodeSpec(4, 16, 2), 0, EpisodeKey(Phase.META_TRAINING, 0, 0, 0)
     )
     assert episode.sizes == (16, 8, 2)
     assert episode.support_inputs.mean() == pytest.approx(0, abs=1e-5)
@@ -805,6 +832,11 @@ def test_the_registry_describes_itself() -> None:
         ({"name": "tables", "classes": 2, "weights": [1, 0]}, r"weights: .* 2 numbers above 0"),
         ({"name": "tables", "classes": 2, "weights": [1, float("inf")]}, "2 numbers above 0"),
         ({"name": "tables", "classes": 2, "weights": "12"}, "weights: found '12', expected a list"),
+        (
+            {"name": "tables", "columns": "odd"},
+            r"columns: found 'odd', expected one of normal, mix",
+        ),
+        ({"name": "tables", "columns": ["mixed"]}, r"tables\.columns: found \['mixed'\], expected"),
         ({"name": 3}, "expected a mapping with the task's name"),
         ({"classes": [0, 1]}, "expected a mapping with the task's name"),
         ({}, "expected a mapping with the task's name"),
@@ -831,6 +863,7 @@ def test_right_options_are_right_without_data(tmp_path: Path) -> None:
         {"name": "two_moons", "noise": 0},
         {"name": "tables", "inputs": 6, "classes": 4, "separation": 2},
         {"name": "tables", "classes": 2, "correlation": 2, "weights": [1, 2]},
+        {"name": "tables", "columns": "mixed"},
         {"name": "package_that_is_not_here.module:Task.create", "anything": None},
     ):
         check_task_options(options)

@@ -470,9 +470,14 @@ def test_a_genome_of_another_rule_is_no_beginning(
 
 @pytest.mark.parametrize(
     "change",
-    [["rule.feedback=standardized_label"], ["rule.oja=activations", "rule.oja_extra=0.1"], []],
+    [
+        ["rule.feedback=standardized_label"],
+        ["rule.oja=activations", "rule.oja_extra=0.1"],
+        ["rule.inputs=equalized"],
+        [],
+    ],
 )
-def test_a_genome_goes_on_with_other_labels_or_another_oja_term(
+def test_a_genome_goes_on_with_other_labels_or_inputs_or_another_oja_term(
     tmp_path: Path, change: list[str]
 ) -> None:
     shipped = load_genome("mnist-2state-es")

@@ -95,7 +95,7 @@ def load_workload(name: str, data_dir: str | None = None) -> tuple[Workload, Epi
         episode = make_episode(
             task,
             config.hidden[0],
-            config.rule.states,
+            config.rule,
             config.episodes[0],
             config.seed,
             EpisodeKey(Phase.META_TRAINING, 1, 0, 0),

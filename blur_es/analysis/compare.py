@@ -279,6 +279,19 @@ def compare_on_tasks(
     return comparisons
 
 
+def _standardized(episode: Episode) -> Episode:
+    """The episode with its standardised inputs as they were before a rule's factor."""
+    if episode.input_factor == 1.0:
+        return episode
+    factor = np.float32(episode.input_factor)
+    return dataclasses.replace(
+        episode,
+        support_inputs=episode.support_inputs / factor,
+        query_inputs=episode.query_inputs / factor,
+        input_factor=1.0,
+    )
+
+
 def compare(
     genome: Genome,
     loop: InnerLoop,
@@ -291,7 +304,8 @@ def compare(
     """Compare a genome with tuned optimisers.
 
     The opponents' hidden layers have the activation of the rule's forward pass, and their
-    query batches are normalised with the rule's `query_statistics`.
+    query batches are normalised with the rule's `query_statistics`. They see the standardised
+    inputs, without what a rule may have these multiplied by.
 
     Args:
         genome: the learned rule.
@@ -314,6 +328,7 @@ def compare(
     rule = genome.rule
     total = 1 + 2 * len(learning_rates)
     progress(0, total)
+    plain_tuning, plain_test = ([_standardized(e) for e in some] for some in (tuning, test))
     contestants = [
         Contestant.from_curves(
             LEARNED_RULE, rule.normalizes_forward, learned_curves(genome, loop, test)
@@ -322,7 +337,7 @@ def compare(
     for optimizer, rates in learning_rates.items():
         for normalized in (False, True):
             progress(len(contestants), total)
-            contestants.append(_tuned(optimizer, normalized, rates, tuning, test, rule))
+            contestants.append(_tuned(optimizer, normalized, rates, plain_tuning, plain_test, rule))
     progress(total, total)
     return Comparison(
         task=task,

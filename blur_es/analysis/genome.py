@@ -261,9 +261,7 @@ def _field_episodes(genome: Genome, batch_size: int, seed: int) -> list[Episode]
     hidden = [FIELD_HIDDEN] * ((genome.layers or 2) - 1)
     task = make_task(FIELD_TASK)
     return [
-        make_episode(
-            task, hidden, genome.rule.states, spec, seed, EpisodeKey(Phase.TEST, 0, replica, 0)
-        )
+        make_episode(task, hidden, genome.rule, spec, seed, EpisodeKey(Phase.TEST, 0, replica, 0))
         for replica in range(FIELD_EPISODES)
     ]
 

@@ -254,7 +254,7 @@ class LocalEvaluator:
             self._episodes[key] = make_episode(
                 task,
                 problem.hidden[key.task],
-                problem.rule.states,
+                problem.rule,
                 phase_spec(problem.specs[key.task], task, key.phase, unroll),
                 problem.seed,
                 key,

@@ -41,6 +41,7 @@ def rule_in_words(rule: RuleSpec) -> list[str]:
     """What a step with this rule does, one sentence or two for each part, in its order."""
     parts = [
         _states(rule),
+        _inputs(rule),
         _forward(rule),
         _forward_synapse_update(rule),
         _FEEDBACK[rule.feedback] + _supervision(rule),
@@ -66,6 +67,15 @@ def _states(rule: RuleSpec) -> str:
     if rule.per_layer:
         return held + " Every synapse layer has a genome of its own."
     return held + " All layers share one genome, so it fits networks of any size and depth."
+
+
+def _inputs(rule: RuleSpec) -> str:
+    if rule.inputs == "standardized":
+        return ""
+    return (
+        "Standardised inputs are multiplied by a number that gives inner products of different "
+        "rows the same size, however many inputs there are."
+    )
 
 
 def _forward(rule: RuleSpec) -> str:

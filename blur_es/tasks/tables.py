@@ -17,6 +17,8 @@ from blur_es.episode import Phase
 from blur_es.errors import InputError
 from blur_es.tasks.base import Samples
 
+FloatArray = npt.NDArray[np.float64]
+
 DEFAULT_INPUTS = 20
 DEFAULT_CLASSES = 4
 DEFAULT_SEPARATION = 1.5
@@ -33,7 +35,11 @@ LARGEST_SEPARATION = 1e6
 # Beyond it, a table has one direction and rounding errors.
 LARGEST_CORRELATION = 4.0
 
-TABLE_OPTIONS = ("inputs", "classes", "separation", "correlation", "weights")
+# What a table's columns may hold, and how many categories one may have.
+COLUMNS = ("normal", "mixed")
+MOST_CATEGORIES = 6
+
+TABLE_OPTIONS = ("inputs", "classes", "separation", "correlation", "weights", "columns")
 
 
 class TableTask:
@@ -56,6 +62,9 @@ class TableTask:
             five directions of scikit-learn's breast cancer table.
         weights: a number above 0 for each class, in proportion to how many rows it has; None: as
             many as any other.
+        columns: `normal` as they are, or `mixed`: a column at random is left alone, has a long
+            tail (its exponential), is 0 in most rows, or holds the numbers of 2 to
+            `MOST_CATEGORIES` categories in no order.
 
     Raises `InputError` for options that do not fit, or more clusters than the cube has corners.
     """
@@ -67,8 +76,9 @@ class TableTask:
         separation: float = DEFAULT_SEPARATION,
         correlation: float = DEFAULT_CORRELATION,
         weights: Sequence[float] | None = None,
+        columns: str = COLUMNS[0],
     ) -> None:
-        check_table_options(inputs, classes, separation, correlation, weights)
+        check_table_options(inputs, classes, separation, correlation, weights, columns)
         self.name = "tables"
         self.inputs = inputs
         self.classes = classes
@@ -77,6 +87,7 @@ class TableTask:
         self.test_size: int | None = None
         self._separation = separation
         self._correlation = correlation
+        self._mixed = columns == "mixed"
         self._weights = None if weights is None else np.array(weights) / np.sum(weights)
 
     def sample(
@@ -108,18 +119,39 @@ class TableTask:
         )
         if self._correlation:
             inputs = _correlated(inputs, self._correlation, generator)
+        if self._mixed:
+            inputs = _of_several_kinds(inputs, generator)
         return Samples(inputs[:support], classes[:support], inputs[support:], classes[support:])
 
 
 def _correlated(
-    inputs: npt.NDArray[np.float64], correlation: float, generator: np.random.Generator
-) -> npt.NDArray[np.float64]:
+    inputs: FloatArray, correlation: float, generator: np.random.Generator
+) -> FloatArray:
     """Standardise rows (N, I) and mix their columns; see `TableTask`."""
     columns = inputs.shape[1]
     left, right = (np.linalg.qr(generator.standard_normal((columns, columns))).Q for _ in range(2))
     mixing = left * np.arange(1, columns + 1) ** (-correlation / 2) @ right
-    standardized: npt.NDArray[np.float64] = (inputs - inputs.mean(axis=0)) / inputs.std(axis=0)
-    return standardized @ mixing
+    return _standardized(inputs) @ mixing
+
+
+def _of_several_kinds(inputs: FloatArray, generator: np.random.Generator) -> FloatArray:
+    """Standardise rows (N, I) and make columns of several kinds of them; see `TableTask`."""
+    columns = _standardized(inputs).T
+    for column, kind in zip(columns, generator.integers(0, 4, len(columns)), strict=True):
+        if kind == 1:
+            column[:] = np.exp(column)
+        elif kind == 2:
+            column[:] = np.maximum(column - generator.uniform(0.5, 1.5), 0.0)
+        elif kind == 3:
+            categories = int(generator.integers(2, MOST_CATEGORIES + 1))
+            limits = np.sort(generator.standard_normal(categories - 1))
+            column[:] = generator.permutation(categories)[np.searchsorted(limits, column)]
+    return columns.T
+
+
+def _standardized(inputs: FloatArray) -> FloatArray:
+    result: FloatArray = (inputs - inputs.mean(axis=0)) / inputs.std(axis=0)
+    return result
 
 
 def check_table_options(
@@ -128,6 +160,7 @@ def check_table_options(
     separation: Any = DEFAULT_SEPARATION,
     correlation: Any = DEFAULT_CORRELATION,
     weights: Any = None,
+    columns: Any = COLUMNS[0],
 ) -> None:
     """Raise `InputError` for options of `TableTask` that do not fit."""
     if not _is_whole(inputs) or not 4 <= inputs <= MAXIMUM_INPUTS:
@@ -161,6 +194,10 @@ def check_table_options(
         raise InputError(
             f"tasks: tables.weights: found {weights!r}, expected a list of {classes} numbers "
             "above 0, one a class"
+        )
+    if columns not in COLUMNS:
+        raise InputError(
+            f"tasks: tables.columns: found {columns!r}, expected one of {', '.join(COLUMNS)}"
         )
 
 
