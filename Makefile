@@ -21,7 +21,8 @@ test-cluster: $(STAMP)
 	$(BIN)/python -m pytest -m cluster --numprocesses 2 --dist loadfile
 
 # Writes docs/results/*.json and from them docs/performance.md, docs/scaling.md and docs/backends.md: an hour,
-# of which the head's memory over 10,000 generations and the headline take most.
+# of which the head's memory over 10,000 generations and the headline take most. Where there is a
+# GPU, `python -m benchmarks.gpu` measures it.
 bench: $(STAMP)
 	$(BIN)/python -m benchmarks.inner_loop
 	$(BIN)/python -m benchmarks.accelerator

@@ -207,7 +207,8 @@ def _gpu(results: dict[str, Any]) -> list[str]:
     lines = ["", "## JAX on a GPU, measured", *origin(results)]
     lines += [
         "",
-        f"One {results['machine']['device']}, JAX {results['versions']['packages']['jax']}; "
+        f"One {results['machine']['device']}, JAX {results['versions']['packages']['jax']}, commit "
+        f"{results['versions']['commit'][:7]}; "
         "`piece` is how many lives are computed at a time, and a core is one of the same machine, "
         "with Numba.",
     ]

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import runpy
 from pathlib import Path
 
-from benchmarks import backends, report
+from benchmarks import backends, inputs, report
 from blur_es.reproduce.schema import find_results, load_result
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -24,6 +25,12 @@ def test_the_page_of_performance_is_of_its_results() -> None:
 def test_the_page_of_backends_is_of_its_results() -> None:
     page = backends.page(*backends.read_results())
     assert backends.PAGE.read_text(encoding="utf-8") == page
+
+
+def test_the_page_of_inputs_is_of_its_results() -> None:
+    page = inputs.page(json.loads(inputs.FILE.read_text()))
+    assert inputs.PAGE.read_text(encoding="utf-8") == page
+    assert inputs.PICTURE.stat().st_size > 5_000
 
 
 def test_the_page_of_results_is_of_its_results() -> None:

