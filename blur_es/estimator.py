@@ -253,8 +253,10 @@ class BlurClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         rows = _dealt(numbers, len(new), steps, self.batch_size, generator)
         factor = self._factor
         if anew and self.genome_.rule.inputs == "equalized":
-            first = _rows(X, kept, rows.reshape(-1)[:EQUALIZED_ROWS])
-            factor = equalizing_factor(_scaled(scaler, 1.0, first))
+            # Different ones, as they are dealt: products of a row with itself are of another size.
+            dealt = rows.reshape(-1)
+            first = dealt[np.sort(np.unique(dealt, return_index=True)[1])][:EQUALIZED_ROWS]
+            factor = equalizing_factor(_scaled(scaler, 1.0, _rows(X, kept, first)))
         network: NetworkState | None = None if anew else self.network_
         statistics, done = self._statistics, 0 if anew else self.n_steps_
         at_a_time = max(1, BYTES_AT_A_TIME // (4 * self.batch_size * X.shape[1]))

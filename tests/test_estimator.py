@@ -22,6 +22,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
+from blur_es.episode import equalizing_factor
 from blur_es.errors import InputError
 from blur_es.estimator import FEWEST_STEPS, BlurClassifier, _dealt
 from blur_es.genome import Genome, neutral_genome
@@ -239,6 +240,29 @@ def test_a_call_that_raises_changes_nothing() -> None:
 
 def interrupted(*_: Any, **__: Any) -> None:
     raise KeyboardInterrupt
+
+
+def test_inputs_are_equalized_for_a_genome_that_expects_it() -> None:
+    inputs, labels = load_iris(return_X_y=True)
+    shipped = load_genome("mnist-4state")
+    genome, equalized = (
+        dataclasses.replace(shipped, rule=dataclasses.replace(shipped.rule, inputs=option))
+        for option in ("standardized", "equalized")
+    )
+    # All rows are dealt within 15 steps, so their order does not matter.
+    factor = equalizing_factor(StandardScaler().fit_transform(inputs))
+    plain, model = (
+        BlurClassifier(g, random_state=0).fit(inputs, labels) for g in (genome, equalized)
+    )
+    assert (plain._factor, model._factor) == (1.0, factor)
+    assert factor > 2
+    # The network has learned with it, and is asked with it too.
+    assert not np.array_equal(plain.predict_proba(inputs), model.predict_proba(inputs))
+    assert model.score(inputs, labels) > 0.9
+    again = pickle.loads(pickle.dumps(model))
+    np.testing.assert_array_equal(again.predict_proba(inputs), model.predict_proba(inputs))
+    # What comes later is scaled alike.
+    assert model.partial_fit(inputs[:130] * 3, labels[:130])._factor == factor
 
 
 def test_partial_fit_goes_on() -> None:
