@@ -35,13 +35,16 @@ PAPER_ACCURACY = 0.84
 
 
 def train_in_stages(
-    evaluator: Evaluator, local: LocalEvaluator, overrides: Sequence[str] = ()
+    evaluator: Evaluator,
+    local: LocalEvaluator,
+    overrides: Sequence[str] = (),
+    stops: Sequence[int] = STOPS,
 ) -> list[dict[str, Any]]:
     """Train in stages, each continuing the one before; what each came to, scored by `local`."""
     stages: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as folder:
         run = RunFolder(Path(folder))
-        for generations in STOPS:
+        for generations in stops:
             began = time.perf_counter()
             stage = load_config(EXPERIMENT, [*overrides, f"meta.generations={generations}"])
             trained = Trainer(stage, run, evaluator).train()

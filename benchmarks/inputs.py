@@ -2,10 +2,10 @@
 
     python -m benchmarks.inputs [--genome GENOME] [--data-dir DIR]
 
-lets a genome learn from standardised inputs times each of some factors, on the tasks of
-`unseen.yaml` and `keel.yaml` (see `unseen.py` for what these need) and on MNIST in three sizes,
-and says what `equalizing_factor` gains, which is found from the inputs alone.
-Writes `docs/results/inputs.json` and, from it, `docs/inputs.md` and its picture.
+lets a genome learn from standardised inputs times each of some factors, and from equalized ones,
+on the tasks of `unseen.yaml` and `keel.yaml` (see `unseen.py` for what these need) and on MNIST in
+three sizes, and says what equalized ones gain. Writes `docs/results/inputs.json` and, from it,
+`docs/inputs.md` and its picture.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import datetime
 import json
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
@@ -28,11 +28,12 @@ from benchmarks.pages import DOCS, RESULTS, table
 from blur_es.analysis.axes import task_labels
 from blur_es.analysis.bench import machine
 from blur_es.config import ExperimentConfig, load_config, override_config
-from blur_es.episode import Episode, Phase, equalizing_factor
+from blur_es.episode import Episode, Phase
 from blur_es.fitness import make_measure
 from blur_es.fleet.evaluator import EpisodeRange, LocalEvaluator
 from blur_es.genomes import load_genome
 from blur_es.inner import make_inner_loop
+from blur_es.rule import Inputs
 
 FACTORS = (0.18, 0.25, 0.35, 0.5, 0.7, 1.0, 1.4, 2.0, 2.8, 4.0, 5.6)
 EPISODES = 4
@@ -47,29 +48,34 @@ PICTURE = DOCS / "pictures" / "inputs.png"
 def scan(config: ExperimentConfig, name: str, data_dir: str | None) -> list[dict[str, Any]]:
     """Accuracy with each factor, mean over the episodes, for every task of an experiment."""
     genome = load_genome(name)
-    rule = dataclasses.replace(genome.rule, inputs="standardized")
-    loop = make_inner_loop("numba", rule)
-    problem = dataclasses.replace(config.problem(), rule=rule, backend="numba")
-    evaluator = LocalEvaluator(problem, data_dir)
+    problem = dataclasses.replace(config.problem(), backend="numba")
+    plain, equalized = (
+        LocalEvaluator(
+            dataclasses.replace(problem, rule=dataclasses.replace(genome.rule, inputs=inputs)),
+            data_dir,
+        )
+        for inputs in get_args(Inputs)
+    )
+    loop = make_inner_loop("numba", genome.rule)
     found = []
+
+    def accuracy(episodes: list[Episode]) -> float:
+        measures = [make_measure("accuracy")]
+        return float(loop.evaluate(genome.vector[None], episodes, measures).fitness.mean())
+
     for number, label in enumerate(task_labels(({}, config))):
         wanted = EpisodeRange(Phase.VALIDATION, 0, EPISODES, tasks=(number,))
-        episodes = evaluator.episodes(wanted)
-        rows = [e.support_inputs.reshape(-1, e.sizes[0]) for e in episodes]
-        accuracies = [
-            loop.evaluate(
-                genome.vector[None],
-                [_times(episode, factor) for episode in episodes],
-                [make_measure("accuracy")],
-            ).fitness.mean()
-            for factor in FACTORS
-        ]
+        episodes, as_it_expects = plain.episodes(wanted), equalized.episodes(wanted)
         found.append(
             {
                 "task": re.sub(r"benchmarks\.unseen:|DisguisedDigits, guise |, table", "", label),
                 "inputs": episodes[0].sizes[0],
-                "equalizing_factor": float(np.median([equalizing_factor(r) for r in rows])),
-                "accuracies": accuracies,
+                "equalizing_factor": float(np.median([e.input_factor for e in as_it_expects])),
+                "equalized": accuracy(as_it_expects),
+                "accuracies": [
+                    accuracy([_times(episode, factor) for episode in episodes])
+                    for factor in FACTORS
+                ],
             }
         )
         print(found[-1], flush=True)
@@ -84,16 +90,16 @@ def _times(episode: Episode, factor: float) -> Episode:
     )
 
 
-def with_factor(row: dict[str, Any], factor: float) -> float:
-    """Accuracy with a factor between those that were tried."""
-    return float(np.interp(np.log(factor), np.log(FACTORS), row["accuracies"]))
+def as_they_are(row: dict[str, Any]) -> float:
+    """Accuracy with standardised inputs."""
+    return float(row["accuracies"][FACTORS.index(1.0)])
 
 
 def page(results: dict[str, Any]) -> str:
     """The page of the results."""
     rows = results["rows"]
-    equalized = [with_factor(row, row["equalizing_factor"]) for row in rows]
-    plain = [with_factor(row, 1.0) for row in rows]
+    equalized = [row["equalized"] for row in rows]
+    plain = [as_they_are(row) for row in rows]
     gains = np.subtract(equalized, plain)
     lines = [
         "# How inputs are scaled",
@@ -102,15 +108,15 @@ def page(results: dict[str, Any]) -> str:
         f"{results['machine']['processor']}, from `docs/results/inputs.json`.",
         "",
         f"`{results['genome']}` learns for 15 steps from standardised inputs times a factor "
-        f"({EPISODES} validation episodes). The best factor is small where there are many inputs, "
-        "or few directions in them, and large otherwise: a step moves what another row brings "
-        "about by the inner product of the two rows. `rule.inputs: equalized` multiplies by a "
-        "factor that gives these products one size (`blur_es.episode.equalizing_factor`), found "
-        f"from the inputs alone. Of {len(rows)} data sets, {(gains > NOTICEABLE).sum()} gain more "
-        f"than {100 * NOTICEABLE:g} points by it and {(gains < -NOTICEABLE).sum()} lose more. Mean "
+        f"({EPISODES} validation episodes of each data set). A step moves what another row brings "
+        "about by the inner product of the two rows, which is larger the more inputs there are and "
+        "the fewer directions they have. `rule.inputs: equalized` multiplies by a factor that "
+        "gives these products one size (`blur_es.episode.equalizing_factor`), found from the "
+        f"inputs alone. Of {len(rows)} data sets, {(gains > NOTICEABLE).sum()} gain more than "
+        f"{100 * NOTICEABLE:g} points by it and {(gains < -NOTICEABLE).sum()} lose more. Mean "
         f"accuracy is {np.mean(plain):.3f} with the inputs as they are, {np.mean(equalized):.3f} "
-        f"with that factor, and {np.mean([max(row['accuracies']) for row in rows]):.3f} with the "
-        "best one of each data set, which a user does not know.",
+        f"equalized, and {np.mean([max(row['accuracies']) for row in rows]):.3f} with the best "
+        "factor of each data set, which a user does not know.",
         "",
         "![What equalizing brings](pictures/inputs.png)",
     ]
@@ -139,9 +145,7 @@ def draw(rows: list[dict[str, Any]]) -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    gains = [
-        100 * (with_factor(row, row["equalizing_factor"]) - with_factor(row, 1.0)) for row in rows
-    ]
+    gains = [100 * (row["equalized"] - as_they_are(row)) for row in rows]
     order = np.argsort(gains)
     figure, axis = pyplot.subplots(figsize=(7.0, 0.22 * len(rows) + 1.0))
     bars = axis.barh(

@@ -207,8 +207,8 @@ def _gpu(results: dict[str, Any]) -> list[str]:
     lines = ["", "## JAX on a GPU, measured", *origin(results)]
     lines += [
         "",
-        f"One {results['machine']['device']}, JAX {results['versions']['packages']['jax']}, commit "
-        f"{results['versions']['commit'][:7]}; "
+        f"One {results['machine']['device']}, JAX {results['versions']['packages']['jax']}, "
+        f"{_commit(results['versions']['commit'])}; "
         "`piece` is how many lives are computed at a time, and a core is one of the same machine, "
         "with Numba.",
     ]
@@ -270,6 +270,13 @@ def _gpu(results: dict[str, Any]) -> list[str]:
             f"{row['test_episodes']} episodes.",
         ]
     return lines
+
+
+def _commit(described: str | None) -> str:
+    """A commit in words, such as `commit 0123456 and changes`."""
+    if described is None:
+        return "a copy without its commit"
+    return f"commit {described[:7]}" + " and changes" * described.endswith("-dirty")
 
 
 def _head(results: dict[str, Any]) -> list[str]:

@@ -301,6 +301,10 @@ class ExperimentConfig(Section):
 
     _positions: Positions = pydantic.PrivateAttr(default_factory=dict)
 
+    @pydantic.field_serializer("rule")
+    def _rule_options(self, rule: RuleSpec) -> dict[str, Any]:
+        return rule.to_dict()
+
     def to_dict(self) -> dict[str, Any]:
         """Every value, defaults included, for JSON and YAML; credentials are left out."""
         return _redact(self.model_dump(mode="json"))

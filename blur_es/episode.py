@@ -104,7 +104,7 @@ class Episode:
     """One learning life, all arrays float32.
 
     Attributes:
-        support_inputs: (N, B, n_0) standardised inputs of the N steps.
+        support_inputs: (N, B, n_0) standardised inputs of the N steps, times `input_factor`.
         support_labels: (N, B, n_L) labels, +1 and -1.
         query_inputs: (Q, B, n_0).
         query_labels: (Q, B, n_L).
@@ -241,9 +241,12 @@ def equalizing_factor(inputs: npt.NDArray[np.floating[Any]]) -> float:
     """
     rows = np.asarray(inputs[:EQUALIZED_ROWS], np.float64)
     rows = rows - rows.mean(axis=0)
-    squares = (rows @ rows.T) ** 2
-    pairs = len(rows) * (len(rows) - 1)
-    found = math.sqrt(max(0.0, squares.sum() - np.trace(squares)) / max(1, pairs))
+    products = rows @ rows.T
+    norms = np.diag(products)
+    sums = norms[:, None] + norms
+    # Of different rows: data sets that are small come again and again.
+    different = sums - 2.0 * products > 1e-9 * sums
+    found = math.sqrt(np.mean(products[different] ** 2)) if different.any() else 0.0
     if found < 1e-6:
         return 1.0
     return min(LARGEST_FACTOR, float(f"{math.sqrt(INNER_PRODUCT / found):.3g}"))

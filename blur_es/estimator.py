@@ -84,6 +84,9 @@ class BlurClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         ValueError: parameters or data that do not fit, or a rule that diverges.
     """
 
+    # What is multiplied into standardised inputs; models of before there was such have 1.
+    _factor = 1.0
+
     classes_: npt.NDArray[Any]
     n_features_in_: int
     network_: NetworkState
@@ -123,7 +126,8 @@ class BlurClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """Go on learning from more data, with as many batches as one pass over them fills.
 
         The first call needs all `classes`, unless all are in its y. Inputs are standardised
-        by the mean and deviation of all data so far. Where a call has few rows, or none of a
+        by the mean and deviation of all data so far, and equalized, where the genome expects it, by
+        what was found in the first batch's worth of rows. Where a call has few rows, or none of a
         class, earlier ones are learned from again beside them. Until there are as many rows as a
         batch holds, each call learns anew from all of them, in 15 steps or more: a network that
         had seen the same few rows over and over would not get over it. A call that raises
@@ -253,10 +257,8 @@ class BlurClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         rows = _dealt(numbers, len(new), steps, self.batch_size, generator)
         factor = self._factor
         if anew and self.genome_.rule.inputs == "equalized":
-            # Different ones, as they are dealt: products of a row with itself are of another size.
-            dealt = rows.reshape(-1)
-            first = dealt[np.sort(np.unique(dealt, return_index=True)[1])][:EQUALIZED_ROWS]
-            factor = equalizing_factor(_scaled(scaler, 1.0, _rows(X, kept, first)))
+            first = _rows(X, kept, rows.reshape(-1)[:EQUALIZED_ROWS])
+            factor = equalizing_factor(_scaled(scaler, 1.0, first))
         network: NetworkState | None = None if anew else self.network_
         statistics, done = self._statistics, 0 if anew else self.n_steps_
         at_a_time = max(1, BYTES_AT_A_TIME // (4 * self.batch_size * X.shape[1]))

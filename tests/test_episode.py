@@ -123,6 +123,11 @@ def test_equalized_rows_have_inner_products_of_one_size() -> None:
     assert np.sqrt(np.mean(products**2)) == pytest.approx(INNER_PRODUCT, rel=0.02)
 
 
+def test_rows_that_come_again_do_not_change_the_equalizing_factor() -> None:
+    rows = np.random.default_rng(0).standard_normal((20, 13))
+    assert equalizing_factor(np.tile(rows, (12, 1))) == equalizing_factor(rows)
+
+
 def test_inputs_that_hardly_differ_are_not_blown_up() -> None:
     assert equalizing_factor(np.zeros((10, 4))) == 1.0
     assert equalizing_factor(np.ones((1, 4))) == 1.0

@@ -249,12 +249,13 @@ def test_inputs_are_equalized_for_a_genome_that_expects_it() -> None:
         dataclasses.replace(shipped, rule=dataclasses.replace(shipped.rule, inputs=option))
         for option in ("standardized", "equalized")
     )
-    # All rows are dealt within 15 steps, so their order does not matter.
+    # All rows are among the first that are dealt, some of them twice.
     factor = equalizing_factor(StandardScaler().fit_transform(inputs))
     plain, model = (
         BlurClassifier(g, random_state=0).fit(inputs, labels) for g in (genome, equalized)
     )
-    assert (plain._factor, model._factor) == (1.0, factor)
+    assert plain._factor == 1.0
+    assert model._factor == pytest.approx(factor, rel=0.02)
     assert factor > 2
     # The network has learned with it, and is asked with it too.
     assert not np.array_equal(plain.predict_proba(inputs), model.predict_proba(inputs))
@@ -262,7 +263,7 @@ def test_inputs_are_equalized_for_a_genome_that_expects_it() -> None:
     again = pickle.loads(pickle.dumps(model))
     np.testing.assert_array_equal(again.predict_proba(inputs), model.predict_proba(inputs))
     # What comes later is scaled alike.
-    assert model.partial_fit(inputs[:130] * 3, labels[:130])._factor == factor
+    assert model.partial_fit(3 * inputs[:130], labels[:130])._factor == again._factor
 
 
 def test_partial_fit_goes_on() -> None:

@@ -93,12 +93,14 @@ def measure_opponent(
 ) -> list[dict[str, Any]]:
     """An optimiser with every learning rate, in the episodes of `measure_genome`.
 
-    The network is plain: no normalisation. Returns `method`, `learning_rate`, `accuracy` and
-    `curve` of each.
+    The network is plain: no normalisation, and the inputs are standardised and no more. Returns
+    `method`, `learning_rate`, `accuracy` and `curve` of each.
     """
     from blur_es.analysis.optimizers import learning_curves
 
-    evaluator = LocalEvaluator(config.problem(training=False), data_dir)
+    problem = config.problem(training=False)
+    plain = dataclasses.replace(problem.rule, inputs="standardized")
+    evaluator = LocalEvaluator(dataclasses.replace(problem, rule=plain), data_dir)
     lives = evaluator.episodes(EpisodeRange(Phase.TEST, 0, episodes))
     curves = learning_curves(optimizer, False, lives, rates, config.rule.forward_activation)
     return [
@@ -124,7 +126,7 @@ def prediction_map(genome: Genome, config: ExperimentConfig, life: Episode) -> d
     rows, outputs = life.support_labels.shape[1:]
     batches = -(-len(grid) // rows)
     padded = np.zeros((batches * rows, 2), np.float32)
-    padded[: len(grid)] = grid
+    padded[: len(grid)] = np.float32(life.input_factor) * grid
     asked = dataclasses.replace(
         life,
         query_inputs=padded.reshape(batches, rows, 2),
@@ -132,7 +134,7 @@ def prediction_map(genome: Genome, config: ExperimentConfig, life: Episode) -> d
     )
     answers = make_inner_loop(config.backend, genome.rule).query(genome, asked)[..., 0]
     cells = _decided(answers.reshape(-1, outputs)[: len(grid)])
-    inputs = life.support_inputs.reshape(-1, 2)[:MAP_SAMPLES]
+    inputs = life.support_inputs.reshape(-1, 2)[:MAP_SAMPLES] / life.input_factor
     classes = _decided(life.support_labels.reshape(-1, outputs)[:MAP_SAMPLES])
     return {
         "reach": MAP_REACH,
