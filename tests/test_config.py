@@ -60,6 +60,17 @@ def test_identity_leaves_out_how_long_and_where(tmp_path: Path) -> None:
         assert load(tmp_path, SMALL, other).identity() != base
 
 
+def test_a_choice_that_older_runs_did_not_have_does_not_change_what_they_are(
+    tmp_path: Path,
+) -> None:
+    config = load(tmp_path, SMALL)
+    assert "inputs" not in config.to_dict()["rule"]
+    equalized = override_config(config, ["rule.inputs=equalized"])
+    assert equalized.identity() != config.identity()
+    assert equalized.to_dict()["rule"]["inputs"] == "equalized"
+    assert override_config(equalized, ["rule.inputs=standardized"]).identity() == config.identity()
+
+
 def test_credentials_are_not_stored(tmp_path: Path) -> None:
     text = SMALL.replace(
         "rule:",

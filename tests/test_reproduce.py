@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import re
@@ -13,14 +14,20 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from blur_es.cli import main
+from blur_es.config import load_config
+from blur_es.episode import Phase, random_generator
 from blur_es.errors import InputError
-from blur_es.genome import Genome
+from blur_es.fleet.evaluator import EpisodeRange, LocalEvaluator
+from blur_es.genome import Genome, random_genome
+from blur_es.inner import make_inner_loop
 from blur_es.meta.stop import StopReason
 from blur_es.meta.trainer import Trainer, TrainingResult
 from blur_es.report.style import render
+from blur_es.reproduce.measure import measure_opponent, prediction_map
 from blur_es.reproduce.pictures import draw
 from blur_es.reproduce.results import read_results, summaries, table_cells
 from blur_es.reproduce.runner import MissingDataError, ReproduceOptions, make_result
@@ -389,3 +396,45 @@ def test_the_quick_variants_run(path: Path, tmp_path: Path, ray_address: str) ->
     document, paths = make_result(load_result(path, quick=True), options)
     assert document["rows"]
     assert all(Path(made).stat().st_size for made in paths)
+
+
+PLANE = """
+name: plane
+rule: {symmetric: true, normalize: both}
+network: {hidden: [8]}
+tasks: [{name: two_moons}]
+episode: {unroll: 6, batch_size: 32, query_batches: 2}
+"""
+
+
+def test_maps_and_opponents_know_of_equalized_inputs(tmp_path: Path) -> None:
+    path = tmp_path / "plane.yaml"
+    path.write_text(PLANE)
+    plain, equalized = (
+        load_config(path, [f"rule.inputs={inputs}"]) for inputs in ("standardized", "equalized")
+    )
+    found = []
+    for config in (plain, equalized):
+        evaluator = LocalEvaluator(config.problem())
+        [life] = evaluator.episodes(EpisodeRange(Phase.TEST, 0, 1))
+        genome = random_genome(config.rule, random_generator(0))
+        found.append((life, prediction_map(genome, config, life)))
+    (_, plain_map), (life, equalized_map) = found
+    assert life.input_factor > 2
+    # The samples lie where they lie in the plane of standardised inputs...
+    np.testing.assert_allclose(equalized_map["samples"], plain_map["samples"], atol=0.011)
+    # ...and a place of the map is asked as an input of the same place would be.
+    asked = dataclasses.replace(
+        life, query_inputs=np.zeros((1, 32, 2), np.float32), query_labels=life.query_labels[:1]
+    )
+    asked.query_inputs[0, :, :] = life.input_factor * np.float32(equalized_map["reach"])
+    genome = random_genome(equalized.rule, random_generator(0))
+    answer = make_inner_loop("numba", equalized.rule).query(genome, asked)[0, 0, :, 0]
+    corner = equalized_map["cells"][-1][-1]
+    decided = answer[0] if len(answer) == 1 else float(answer.argmax())
+    assert corner == pytest.approx(float(np.clip(decided, -1, 1)), abs=0.011)
+    rows = [
+        measure_opponent("sgd", [0.1, 1.0], config, 2, [3, 6], None)
+        for config in (plain, equalized)
+    ]
+    assert rows[0] == rows[1]
