@@ -99,7 +99,8 @@ def test_a_genome_that_has_seen_several_depths_learns_at_each() -> None:
             for name in ("mnist-4state-deep", "mnist-4state")
         )
         assert deep > 0.85
-        assert (shallow > 0.85) == (len(hidden) == 1)
+        # One that has seen one hidden layer falls behind with every further one.
+        assert shallow > 0.85 if len(hidden) == 1 else shallow < deep - 0.01
 
 
 def test_a_genome_that_has_seen_many_classes_learns_them() -> None:
