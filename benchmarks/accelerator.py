@@ -16,14 +16,11 @@ import re
 from typing import Any
 
 import jax
-import numpy as np
 
 from benchmarks.report import write_results
-from blur_es.analysis.bench import WORKLOADS, Workload, machine, random_episode
+from blur_es.analysis.bench import WORKLOADS, Workload, machine, random_episode, random_vectors
 from blur_es.analysis.products import total_flops, useful_products
-from blur_es.episode import random_generator
 from blur_es.fitness import make_measure
-from blur_es.genome import random_genome
 from blur_es.inner.base import STATISTICS_BATCHES, Precision
 from blur_es.inner.jax_loop import JaxInnerLoop
 
@@ -78,9 +75,7 @@ def inspect(workload: Workload, genomes: int = 11) -> dict[str, Any]:
     """Arrays of the compiled program that hold an episode's data once for every genome."""
     # A number of genomes that is no size of these networks tells such arrays by their shapes.
     loop = JaxInnerLoop(workload.rule, piece=genomes)
-    vectors = np.stack(
-        [random_genome(workload.rule, random_generator(1, n)).vector for n in range(genomes)]
-    )
+    vectors = random_vectors(workload, genomes)
     run: Any = loop._function("lives", tuple(MEASURES))
     data = loop._data([random_episode(workload)])
     compiled = run.lower(loop._vectors(vectors), data).compile()

@@ -39,14 +39,12 @@ from benchmarks.accelerator import FLOPS, MEASURES, expected
 from benchmarks.headline import EXPERIMENT, TEST_EPISODES, train_in_stages
 from benchmarks.pages import RESULTS
 from benchmarks.report import write_results
-from blur_es.analysis.bench import WORKLOADS, Workload, machine, random_episode
+from blur_es.analysis.bench import WORKLOADS, machine, random_episode, random_vectors
 from blur_es.config import load_config
-from blur_es.episode import random_generator
 from blur_es.errors import BlurError, InputError, RunError
 from blur_es.fleet.evaluator import LocalEvaluator
-from blur_es.genome import random_genome
 from blur_es.inner import BACKENDS, make_inner_loop
-from blur_es.inner.base import FloatArray, Precision
+from blur_es.inner.base import Precision
 from blur_es.inner.conformance import replay_all
 from blur_es.inner.jax_loop import JaxInnerLoop
 from blur_es.run.store import versions
@@ -70,17 +68,6 @@ KINDS = {
 }
 
 Row = dict[str, Any]
-
-
-def vectors(workload: Workload, count: int) -> FloatArray:
-    """Genome vectors (count, D), drawn."""
-    layers = len(workload.sizes) - 1
-    return np.stack(
-        [
-            random_genome(workload.rule, random_generator(1, number), layers).vector
-            for number in range(count)
-        ]
-    )
 
 
 def seconds(work: Callable[[], object]) -> float:
@@ -135,7 +122,7 @@ def repeats() -> Iterator[Row]:
 def bits() -> str:
     """SHA-256 of what a number of genomes reach."""
     workload = WORKLOADS["P1"]
-    genomes, episode = vectors(workload, PIECES[1]), random_episode(workload)
+    genomes, episode = random_vectors(workload, PIECES[1]), random_episode(workload)
     loop = JaxInnerLoop(workload.rule, "float32", len(genomes))
     return hashlib.sha256(loop.evaluate(genomes, [episode], MEASURES).fitness.tobytes()).hexdigest()
 
@@ -144,7 +131,7 @@ def rates() -> Iterator[Row]:
     """Evaluations a second: all precisions with full pieces, float32 with smaller ones as well."""
     for workload in (WORKLOADS["P1"], WORKLOADS["P2"]):
         episodes = [random_episode(workload)]
-        genomes = vectors(workload, POPULATION)
+        genomes = random_vectors(workload, POPULATION)
         derived = {
             precision: expected(workload, precision)["evaluations_per_second"]
             for precision in FLOPS
@@ -176,7 +163,7 @@ def gradients() -> Iterator[Row]:
     """Meta-gradients a second, each through one whole episode."""
     for workload in (WORKLOADS["P1"], WORKLOADS["P2"]):
         episodes = [random_episode(workload) for _ in range(GRADIENT_EPISODES)]
-        genome = vectors(workload, 1)[0]
+        genome = random_vectors(workload, 1)[0]
         for precision in PRECISIONS[:2]:
             loop = JaxInnerLoop(workload.rule, precision, GRADIENT_EPISODES)
             run = functools.partial(loop.gradients, genome, episodes, MEASURES)

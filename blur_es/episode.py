@@ -180,7 +180,10 @@ def make_episode(
     query = _inputs(samples.query_inputs, task, spec.query_batches * spec.batch_size)
     mean, deviation = standardization(support, task.pooled_standardization)
     support, query = ((inputs - mean) / deviation for inputs in (support, query))
-    factor = equalizing_factor(support) if rule.inputs == "equalized" else 1.0
+    factor = 1.0
+    if rule.inputs == "equalized":
+        factor = equalizing_factor(support)
+        support, query = (np.float32(factor) * inputs for inputs in (support, query))
     batches = (spec.unroll, spec.batch_size, -1)
     queries = (spec.query_batches, spec.batch_size, -1)
     noise = [
@@ -190,9 +193,9 @@ def make_episode(
         for layer in range(len(sizes) - 1)
     ]
     return Episode(
-        support_inputs=(support * np.float32(factor)).reshape(batches),
+        support_inputs=support.reshape(batches),
         support_labels=signed_labels(samples.support_classes, task, len(support)).reshape(batches),
-        query_inputs=(query * np.float32(factor)).reshape(queries),
+        query_inputs=query.reshape(queries),
         query_labels=signed_labels(samples.query_classes, task, len(query)).reshape(queries),
         forward_noise=tuple(forward for forward, _ in noise),
         backward_noise=tuple(backward for _, backward in noise),

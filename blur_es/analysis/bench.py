@@ -128,6 +128,17 @@ def random_episode(workload: Workload) -> Episode:
     )
 
 
+def random_vectors(workload: Workload, count: int) -> npt.NDArray[np.float64]:
+    """Vectors (count, D) of random genomes, always the same ones."""
+    layers = len(workload.sizes) - 1
+    return np.stack(
+        [
+            random_genome(workload.rule, random_generator(1, number), layers).vector
+            for number in range(count)
+        ]
+    )
+
+
 def run_bench(
     backend: str, config: str, population: int | None = None, data_dir: str | None = None
 ) -> dict[str, Any]:
@@ -150,14 +161,8 @@ def run_bench(
     loop = make_inner_loop(backend, workload.rule)
     limit_loaded_libraries()
     measures = [make_measure("cross_entropy", 0.5), make_measure("accuracy")]
-    layers = len(workload.sizes) - 1
     count = population or 8
-    genomes = np.stack(
-        [
-            random_genome(workload.rule, random_generator(1, number), layers).vector
-            for number in range(count)
-        ]
-    )
+    genomes = random_vectors(workload, count)
 
     def evaluate() -> None:
         loop.evaluate(genomes, [episode], measures)

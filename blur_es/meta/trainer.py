@@ -76,12 +76,9 @@ def initial_genome(config: ExperimentConfig, run: RunFolder | None = None) -> Ge
         rule = dataclasses.replace(loaded.rule, feedback="standardized_label")
         loaded = dataclasses.replace(loaded, rule=rule)
     rule = dataclasses.replace(loaded.rule, inputs=config.rule.inputs)
+    if not (rule.oja_multiplier or config.rule.oja_multiplier):
+        rule = dataclasses.replace(rule, oja=config.rule.oja, oja_extra=config.rule.oja_extra)
     loaded = dataclasses.replace(loaded, rule=rule)
-    if not (loaded.rule.oja_multiplier or config.rule.oja_multiplier):
-        rule = dataclasses.replace(
-            loaded.rule, oja=config.rule.oja, oja_extra=config.rule.oja_extra
-        )
-        loaded = dataclasses.replace(loaded, rule=rule)
     if loaded.rule != config.rule:
         different = [
             name for name, value in vars(loaded.rule).items() if value != getattr(config.rule, name)
