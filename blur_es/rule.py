@@ -66,6 +66,9 @@ class RuleSpec:
         inputs: what networks see of an episode's inputs, which are standardised in any case:
             these (`standardized`), or these times one number that makes steps as long on few
             inputs as on many, see `blur_es.episode.equalizing_factor` (`equalized`).
+        logit_adjustment: this times the logarithm of how frequent a class was among the labels
+            that were seen is added to its output in query batches, see
+            `blur_es.inner.base.logit_offsets`; 0: nothing is.
     """
 
     states: int = 2
@@ -93,6 +96,7 @@ class RuleSpec:
     per_layer: bool = False
     batch_reduction: Reduction = "mean"
     inputs: Inputs = "standardized"
+    logit_adjustment: float = 0.0
 
     def __post_init__(self) -> None:
         _check_types(self)
@@ -126,12 +130,13 @@ class RuleSpec:
     def to_dict(self) -> dict[str, Any]:
         """Every option by its name, for JSON and YAML.
 
-        `inputs` is left out where it is what rules had before there was a choice: so digests
-        of their genomes and runs stay.
+        Options that came later are left out where they are what rules had before there was a
+        choice: so digests of their genomes and runs stay.
         """
         options = dataclasses.asdict(self)
-        if self.inputs == "standardized":
-            del options["inputs"]
+        for field in dataclasses.fields(self):
+            if field.name in _LATER and options[field.name] == field.default:
+                del options[field.name]
         return options
 
     @classmethod
@@ -151,6 +156,9 @@ class RuleSpec:
             feedback="squared_error_gradient",
         )
 
+
+# Options that rules of earlier versions do not name.
+_LATER = ("inputs", "logit_adjustment")
 
 _CHOICES: dict[str, tuple[str, ...]] = {
     "forward_activation": get_args(Activation),
@@ -273,6 +281,11 @@ def _refusals(rule: RuleSpec) -> list[tuple[str, bool]]:
             f"rule.saturation_epsilon: found {rule.saturation_epsilon}, expected a finite "
             "number, 0 or more: a negative one would speed large synapses up",
             not 0.0 <= rule.saturation_epsilon < float("inf"),
+        ),
+        (
+            f"rule.logit_adjustment: found {rule.logit_adjustment}, expected a finite number, 0 or "
+            "more: a negative one would turn against frequent classes",
+            not 0.0 <= rule.logit_adjustment < float("inf"),
         ),
         (
             "rule.rescale_synapses: no synapses are normalised; set rule.normalize_synapses",

@@ -91,6 +91,7 @@ OPTIONS: dict[str, tuple[Any, ...]] = {
     "rescale_synapses": (False, True),
     "per_layer": (False, True),
     "batch_reduction": ("mean", "sum"),
+    "logit_adjustment": (0.0, 0.5),
 }
 
 

@@ -267,6 +267,23 @@ def test_inputs_are_equalized_for_a_genome_that_expects_it() -> None:
     assert model.partial_fit(3 * inputs[:130], labels[:130])._factor == again._factor
 
 
+def test_the_classifier_weighs_frequent_classes_itself() -> None:
+    inputs, labels = load_iris(return_X_y=True)
+    rows = np.r_[:50, 50:80, 100:110]
+    shipped = load_genome("mnist-4state")
+    plain, adjusted = (
+        BlurClassifier(
+            dataclasses.replace(
+                shipped, rule=dataclasses.replace(shipped.rule, logit_adjustment=a)
+            ),
+            random_state=0,
+        ).fit(inputs[rows], labels[rows])
+        for a in (0.0, 0.3)
+    )
+    # By the counts of all rows, and at the likeliest temperature; not once more by the rule.
+    np.testing.assert_array_equal(plain.predict_proba(inputs), adjusted.predict_proba(inputs))
+
+
 def test_partial_fit_goes_on() -> None:
     inputs, labels = load_digits(return_X_y=True)
     train, held, train_labels, held_labels = train_test_split(inputs, labels, random_state=0)

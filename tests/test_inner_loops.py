@@ -18,7 +18,7 @@ from blur_es.errors import InputError
 from blur_es.fitness import make_measure
 from blur_es.genome import Genome, backprop_genome, random_genome
 from blur_es.inner import make_inner_loop
-from blur_es.inner.base import InnerLoop, NetworkState, written_labels
+from blur_es.inner.base import InnerLoop, NetworkState, logit_offsets, written_labels
 from blur_es.inner.jax_loop import JaxInnerLoop
 from blur_es.inner.numba_loop import NumbaInnerLoop
 from blur_es.inner.numpy_loop import NumpyInnerLoop
@@ -270,6 +270,46 @@ def test_only_batch_statistics_let_rows_see_each_other(
     other = dataclasses.replace(episode, query_inputs=changed)
     first, second = (loop(rule).query(genome, e)[0, 0] for e in (episode, other))
     assert np.array_equal(first, second) == (statistics == "support")
+
+
+def test_outputs_are_adjusted_by_how_often_their_class_was_seen() -> None:
+    rule = RuleSpec(logit_adjustment=0.5)
+    classes = np.array([[0, 0, 0], [0, 1, 1], [0, 0, 0], [1, 1, 1]])
+    labels = np.where(np.eye(3)[classes] > 0, 1.0, -1.0).astype(np.float32)
+    # 7, 5 and 0 times, and once more each.
+    expected = 0.5 * np.log([8, 6, 1])
+    np.testing.assert_allclose(logit_offsets(rule, labels), expected - expected.mean(), rtol=1e-6)
+    # Only the first and the third batch are seen: all of them of class 0.
+    seldom = logit_offsets(dataclasses.replace(rule, supervised_every=2), labels)
+    expected = 0.5 * np.log([7, 1, 1])
+    np.testing.assert_allclose(seldom, expected - expected.mean(), rtol=1e-6)
+    # One output is the logit of its sign.
+    np.testing.assert_allclose(logit_offsets(rule, labels[..., 1:2]), 0.5 * np.log(6 / 8))
+    equal = np.where(np.eye(3)[[[0, 1, 2]]] > 0, 1.0, -1.0).astype(np.float32)
+    np.testing.assert_array_equal(logit_offsets(rule, equal), 0)
+    np.testing.assert_array_equal(logit_offsets(rule, np.zeros_like(equal)), 0)
+
+
+@pytest.mark.parametrize("loop", [*LOOPS, JaxInnerLoop])
+@pytest.mark.parametrize("outputs", [1, 3])
+def test_adjusted_predictions_are_the_others_and_offsets(
+    loop: Callable[[RuleSpec], InnerLoop], outputs: int
+) -> None:
+    plain, adjusted = (RuleSpec(states=3, logit_adjustment=value) for value in (0.0, 0.7))
+    episode = make_random_episode((4, 6, outputs), 3, seed=1)
+    genome = moderate_genome(plain, 2)
+    same = Genome(adjusted, genome.fields)
+    before, after = loop(plain).query(genome, episode), loop(adjusted).query(same, episode)
+    offsets = logit_offsets(adjusted, episode.support_labels)
+    assert np.abs(offsets).max() > 0.01
+    np.testing.assert_allclose(after[..., 0], before[..., 0] + offsets, atol=1e-5)
+    np.testing.assert_array_equal(after[..., 1:], before[..., 1:])
+    # What is scored is what is predicted; nothing else about learning is another.
+    accuracy = make_measure("accuracy")
+    scores = loop(adjusted).evaluate(same.vector[None], [episode], [accuracy]).fitness
+    labels = episode.query_labels.reshape(-1, outputs)
+    expected = accuracy(after[..., 0].reshape(-1, outputs), labels)
+    assert scores[0, 0, 0] == pytest.approx(expected, rel=1e-6)
 
 
 @pytest.mark.parametrize("loop", LOOPS)

@@ -43,6 +43,9 @@ from blur_es.rule import RuleSpec
         ({"forward_activation": "tahn"}, "did you mean 'tanh'"),
         ({"oja": True}, "expected one of none, activations, weights"),
         ({"symmetric": 1}, "expected true or false"),
+        ({"logit_adjustment": -0.1}, "found -0.1, expected a finite number, 0 or more"),
+        ({"logit_adjustment": float("inf")}, "found inf, expected a finite number"),
+        ({"logit_adjustment": True}, "rule.logit_adjustment: found True, expected a number"),
         ({"oja_extra": "1"}, "expected a number"),
     ],
 )
@@ -56,12 +59,13 @@ def test_options_make_the_round_trip() -> None:
         assert from_options(RuleSpec, rule.to_dict(), "rule") == rule
 
 
-def test_rules_without_a_choice_of_inputs_are_described_as_ever() -> None:
+@pytest.mark.parametrize(("option", "value"), [("inputs", "equalized"), ("logit_adjustment", 0.3)])
+def test_rules_without_a_later_option_are_described_as_ever(option: str, value: Any) -> None:
     # Digests of older genomes and run folders depend on it.
-    assert "inputs" not in RuleSpec().to_dict()
-    equalized = RuleSpec(inputs="equalized")
-    assert equalized.to_dict()["inputs"] == "equalized"
-    assert from_options(RuleSpec, equalized.to_dict(), "rule") == equalized
+    assert option not in RuleSpec().to_dict()
+    chosen = from_options(RuleSpec, {option: value}, "rule")
+    assert chosen.to_dict()[option] == value
+    assert from_options(RuleSpec, chosen.to_dict(), "rule") == chosen
 
 
 def test_unknown_options_are_named_with_the_nearest() -> None:

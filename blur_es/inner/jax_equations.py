@@ -25,6 +25,7 @@ from blur_es.inner.base import (
     STATISTICS_BATCHES,
     SYNAPSE_EPSILON,
     Precision,
+    logit_offsets,
     written_labels,
 )
 from blur_es.rule import RuleSpec
@@ -184,7 +185,11 @@ class Equations:
         def one_batch(inputs: jax.Array) -> jax.Array:
             return self.forward_pass(fields, seen, neurons, inputs, statistics)[0][-1]
 
-        return jax.lax.map(one_batch, data.query_inputs)
+        last = jax.lax.map(one_batch, data.query_inputs)
+        if not rule.logit_adjustment:
+            return last
+        offsets = logit_offsets(rule, data.support_labels).astype(last.dtype)
+        return last.at[:, 0].add(offsets)
 
     def forward_pass(
         self,

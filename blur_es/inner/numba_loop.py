@@ -25,6 +25,7 @@ from blur_es.inner.base import (
     NetworkState,
     arranged_noise,
     check_fit,
+    logit_offsets,
     score,
     written_labels,
 )
@@ -243,6 +244,9 @@ class _Network:
         self.buffers = at.make_buffers(rule, self.shape, self.options, self.rows, self.block)
         self.data = self._data()
         self.predictions = np.zeros((rule.states, queries * query_rows, outputs), np.float32)
+        self.offsets = np.zeros(outputs, np.float32)
+        if rule.logit_adjustment:
+            self.offsets += logit_offsets(rule, episode.support_labels)
 
     def run(self, parameters: Parameters) -> bool:
         """Run the whole episode; whether it stayed finite."""
@@ -250,6 +254,7 @@ class _Network:
         finite = self._live(parameters, predictions, 0, self.unroll)
         if not finite:
             predictions[:] = np.nan
+        self.predictions[0] += self.offsets
         return finite
 
     def learn(self, parameters: Parameters, age: int) -> NetworkState:
@@ -260,6 +265,7 @@ class _Network:
     def ask(self, parameters: Parameters) -> None:
         """Predict with the network as it is."""
         self._live(parameters, self.predictions.reshape(-1), self.unroll, self.unroll, 1)
+        self.predictions[0] += self.offsets
 
     def steps(self, parameters: Parameters) -> Iterator[NetworkState]:
         """Run the episode step by step."""

@@ -25,6 +25,7 @@ from blur_es.inner.base import (
     check_fit,
     initial_synapses,
     layer_field,
+    logit_offsets,
     score,
     written_labels,
 )
@@ -163,12 +164,15 @@ class _Run:
             pooled = episode.support_inputs[-STATISTICS_BATCHES:].reshape(-1, episode.sizes[0])
             statistics = []
             forward_pass(genome, forward, self._start(len(pooled)), pooled, record=statistics)
-        return np.stack(
+        last = np.stack(
             [
                 forward_pass(genome, forward, self._start(len(inputs)), inputs, statistics)[-1]
                 for inputs in episode.query_inputs
             ]
         )
+        if rule.logit_adjustment:
+            last[..., 0] += logit_offsets(rule, episode.support_labels)
+        return last
 
     def _start(self, rows: int) -> list[FloatArray]:
         """What the neurons hold before a forward-only pass of some rows, in whole batches."""

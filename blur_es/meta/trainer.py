@@ -58,9 +58,9 @@ def initial_genome(config: ExperimentConfig, run: RunFolder | None = None) -> Ge
     """The genome that an experiment begins with: a preset, a genome file, or one that ships.
 
     One of the same rule with fewer states is widened, one that learned with plain labels may go
-    on with standardised ones, with inputs equalized or not, and an Oja term without a learned
-    factor may come or go. A run folder keeps a copy of what was loaded: a run goes on where the
-    file is not, or not as it was.
+    on with standardised ones, with inputs equalized and outputs adjusted or not, and an Oja term
+    without a learned factor may come or go. A run folder keeps a copy of what was loaded: a run
+    goes on where the file is not, or not as it was.
     """
     if config.genome.init in PRESETS:
         generator = random_generator(config.seed, Stream.GENOME)
@@ -75,7 +75,11 @@ def initial_genome(config: ExperimentConfig, run: RunFolder | None = None) -> Ge
     if loaded.rule.feedback == "label" and config.rule.feedback == "standardized_label":
         rule = dataclasses.replace(loaded.rule, feedback="standardized_label")
         loaded = dataclasses.replace(loaded, rule=rule)
-    rule = dataclasses.replace(loaded.rule, inputs=config.rule.inputs)
+    rule = dataclasses.replace(
+        loaded.rule,
+        inputs=config.rule.inputs,
+        logit_adjustment=config.rule.logit_adjustment,
+    )
     if not (rule.oja_multiplier or config.rule.oja_multiplier):
         rule = dataclasses.replace(rule, oja=config.rule.oja, oja_extra=config.rule.oja_extra)
     loaded = dataclasses.replace(loaded, rule=rule)

@@ -52,6 +52,7 @@ def rule_in_words(rule: RuleSpec) -> list[str]:
         _saturation(rule),
         _synapse_normalization(rule),
         _queries(rule),
+        _frequencies(rule),
     ]
     return [part for part in parts if part]
 
@@ -191,4 +192,13 @@ def _queries(rule: RuleSpec) -> str:
     return (
         f"{result}, normalised with the statistics of the batch that is predicted: it depends "
         "on the other rows of that batch."
+    )
+
+
+def _frequencies(rule: RuleSpec) -> str:
+    if not rule.logit_adjustment:
+        return ""
+    return (
+        f"To it {rule.logit_adjustment:g} times the logarithm of how frequent its class was among "
+        "the labels that were seen is added."
     )
