@@ -86,6 +86,8 @@ class BlurClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     # What is multiplied into standardised inputs; models of before there was such have 1.
     _factor = 1.0
+    # Labels of the batches that give statistics; such models have none, and no use for them.
+    _statistics_labels: npt.NDArray[np.float32] | None = None
 
     classes_: npt.NDArray[Any]
     n_features_in_: int
@@ -231,6 +233,7 @@ class BlurClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self._factor = 1.0
         self._counts = np.zeros(len(classes), np.int64)
         self._statistics = np.zeros((0, self.batch_size, self.n_features_in_), np.float32)
+        self._statistics_labels = np.zeros((0, self.batch_size, len(classes)), np.float32)
         self._kept = np.zeros((0, self.n_features_in_), np.float32), np.zeros(0, np.int64)
         self.n_steps_ = 0
 
@@ -261,13 +264,15 @@ class BlurClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             factor = equalizing_factor(_scaled(scaler, 1.0, first))
         network: NetworkState | None = None if anew else self.network_
         statistics, done = self._statistics, 0 if anew else self.n_steps_
+        statistics_labels = self._labels_of(statistics)
         at_a_time = max(1, BYTES_AT_A_TIME // (4 * self.batch_size * X.shape[1]))
         with one_blas_thread():
             for start in range(0, steps, at_a_time):
                 chosen = rows[start : start + at_a_time]
                 flat = _rows(X, kept, chosen.reshape(-1))
                 inputs = _scaled(scaler, factor, flat).reshape(*chosen.shape, -1)
-                episode = self._episode(inputs, signs[numbers[chosen]], inputs[:1])
+                labels = signs[numbers[chosen]]
+                episode = self._episode(inputs, labels, inputs[:1])
                 network = loop.learn(self.genome_, episode, network, done)
                 done += len(chosen)
                 if not _is_sound(network):
@@ -278,16 +283,19 @@ class BlurClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
                 last = inputs[-STATISTICS_BATCHES:]
                 # A copy: a view would keep all of the inputs in memory.
                 statistics = np.concatenate([statistics, last])[-STATISTICS_BATCHES:].copy()
+                together = np.concatenate([statistics_labels, labels[-STATISTICS_BATCHES:]])
+                statistics_labels = together[-STATISTICS_BATCHES:].copy()
         assert network is not None
         keep = _some_of_each(
             numbers, STATISTICS_BATCHES * self.batch_size // len(self.classes_), generator
         )
         kept, kept_numbers = _rows(X, kept, keep), numbers[keep]
         counts = self._counts + np.bincount(new, minlength=len(self.classes_))
-        outputs = self._outputs_of(kept, network, statistics, scaler, factor)
+        outputs = self._outputs_of(kept, network, (statistics, statistics_labels), scaler, factor)
         temperature = _likeliest_temperature(outputs, kept_numbers, counts)
         self.network_, self.n_steps_ = network, done
         self._statistics, self._scaler, self._generator = statistics, scaler, generator
+        self._statistics_labels = statistics_labels
         self._counts, self._kept, self._temperature = counts, (kept, kept_numbers), temperature
         self._factor = factor
 
@@ -308,22 +316,30 @@ class BlurClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """State 0 of the last layer for each row of X (rows, features): (rows, c)."""
         check_is_fitted(self)
         checked = validate_data(self, X, dtype=[np.float64, np.float32], reset=False)
+        statistics = self._statistics, self._labels_of(self._statistics)
         return self._outputs_of(
-            np.asarray(checked), self.network_, self._statistics, self._scaler, self._factor
+            np.asarray(checked), self.network_, statistics, self._scaler, self._factor
         )
+
+    def _labels_of(self, statistics: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        if self._statistics_labels is None:
+            return np.zeros((*statistics.shape[:2], len(self.classes_)), np.float32)
+        return self._statistics_labels
 
     def _outputs_of(
         self,
         inputs: FloatArray,
         network: NetworkState,
-        statistics: npt.NDArray[np.float32],
+        statistics: tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]],
         scaler: StandardScaler,
         factor: float,
     ) -> FloatArray:
-        """The same of inputs that have been looked at, by a network."""
+        """The same of inputs that have been looked at, by a network.
+
+        `statistics` are the last batches and their labels, +1 and -1.
+        """
         loop = NumbaInnerLoop(self.genome_.rule)
-        size = statistics.shape[1]
-        no_labels = np.zeros((*statistics.shape[:2], len(self.classes_)), np.float32)
+        size = statistics[0].shape[1]
         found = []
         # Whole batches always: what a row comes to does not depend on how many there are.
         most = size * max(1, BYTES_AT_A_TIME // (4 * size * inputs.shape[1]))
@@ -332,7 +348,7 @@ class BlurClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
                 part = _scaled(scaler, factor, inputs[start : start + most])
                 batches = np.zeros((math.ceil(len(part) / size), size, part.shape[1]), np.float32)
                 batches.reshape(-1, part.shape[1])[: len(part)] = part
-                episode = self._episode(statistics, no_labels, batches)
+                episode = self._episode(*statistics, batches)
                 outputs = loop.ask(self.genome_, episode, network)[..., 0]
                 found.append(outputs.reshape(-1, outputs.shape[-1])[: len(part)])
         return np.concatenate(found).astype(np.float64)

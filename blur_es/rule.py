@@ -66,9 +66,9 @@ class RuleSpec:
         inputs: what networks see of an episode's inputs, which are standardised in any case:
             these (`standardized`), or these times one number that makes steps as long on few
             inputs as on many, see `blur_es.episode.equalizing_factor` (`equalized`).
-        logit_adjustment: this times the logarithm of how frequent a class was among the labels
-            that were seen is added to its output in query batches, see
-            `blur_es.inner.base.logit_offsets`; 0: nothing is.
+        calibration_temperature: outputs divided by this are logits, and query batches have
+            offsets added to them that make each class as likely, over the support batches that
+            statistics come from, as it was there (`blur_es.inner.calibration`); 0: none.
     """
 
     states: int = 2
@@ -96,7 +96,7 @@ class RuleSpec:
     per_layer: bool = False
     batch_reduction: Reduction = "mean"
     inputs: Inputs = "standardized"
-    logit_adjustment: float = 0.0
+    calibration_temperature: float = 0.0
 
     def __post_init__(self) -> None:
         _check_types(self)
@@ -158,7 +158,7 @@ class RuleSpec:
 
 
 # Options that rules of earlier versions do not name.
-_LATER = ("inputs", "logit_adjustment")
+_LATER = ("inputs", "calibration_temperature")
 
 _CHOICES: dict[str, tuple[str, ...]] = {
     "forward_activation": get_args(Activation),
@@ -283,9 +283,19 @@ def _refusals(rule: RuleSpec) -> list[tuple[str, bool]]:
             not 0.0 <= rule.saturation_epsilon < float("inf"),
         ),
         (
-            f"rule.logit_adjustment: found {rule.logit_adjustment}, expected a finite number, 0 or "
-            "more: a negative one would turn against frequent classes",
-            not 0.0 <= rule.logit_adjustment < float("inf"),
+            f"rule.calibration_temperature: found {rule.calibration_temperature}, expected a "
+            "finite number, 0 or more (0: outputs are left as they are)",
+            not 0.0 <= rule.calibration_temperature < float("inf"),
+        ),
+        (
+            "rule.calibration_temperature: it needs the labels of the last batches, which "
+            "rule.supervised_every hides",
+            rule.calibration_temperature != 0.0 and rule.supervised_every != 1,
+        ),
+        (
+            "rule.calibration_temperature: it needs outputs of support batches, and with "
+            "rule.query_statistics: batch no query batch is like them",
+            rule.calibration_temperature != 0.0 and rule.query_statistics == "batch",
         ),
         (
             "rule.rescale_synapses: no synapses are normalised; set rule.normalize_synapses",

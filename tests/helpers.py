@@ -91,7 +91,7 @@ OPTIONS: dict[str, tuple[Any, ...]] = {
     "rescale_synapses": (False, True),
     "per_layer": (False, True),
     "batch_reduction": ("mean", "sum"),
-    "logit_adjustment": (0.0, 0.5),
+    "calibration_temperature": (0.0, 0.5),
 }
 
 
@@ -134,7 +134,7 @@ def covering_rules(candidates: int = 600, seed: int = 0) -> list[RuleSpec]:
 
 def rule_pairs(rule: RuleSpec) -> set[tuple[tuple[str, Any], tuple[str, Any]]]:
     """All pairs of (option, value) of a rule."""
-    return set(itertools.combinations(rule.to_dict().items(), 2))
+    return set(itertools.combinations(vars(rule).items(), 2))
 
 
 def _fitting(options: dict[str, Any]) -> dict[str, Any]:
@@ -160,4 +160,6 @@ def _fitting(options: dict[str, Any]) -> dict[str, Any]:
         options["rescale_synapses"] = False
     if options["normalize"] in ("none", "backward"):
         options["query_statistics"] = "support"
+    if options["supervised_every"] != 1 or options["query_statistics"] == "batch":
+        options["calibration_temperature"] = 0.0
     return options

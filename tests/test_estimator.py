@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from sklearn.base import clone
-from sklearn.datasets import load_digits, load_iris, make_classification
+from sklearn.datasets import load_digits, load_iris, load_wine, make_classification
 from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import SGDClassifier
 from sklearn.metrics import roc_auc_score
@@ -267,21 +267,31 @@ def test_inputs_are_equalized_for_a_genome_that_expects_it() -> None:
     assert model.partial_fit(3 * inputs[:130], labels[:130])._factor == again._factor
 
 
-def test_the_classifier_weighs_frequent_classes_itself() -> None:
-    inputs, labels = load_iris(return_X_y=True)
-    rows = np.r_[:50, 50:80, 100:110]
+def test_outputs_are_calibrated_for_a_genome_that_expects_it() -> None:
+    inputs, labels = load_wine(return_X_y=True)
     shipped = load_genome("mnist-4state")
-    plain, adjusted = (
+    plain, model = (
         BlurClassifier(
             dataclasses.replace(
-                shipped, rule=dataclasses.replace(shipped.rule, logit_adjustment=a)
+                shipped, rule=dataclasses.replace(shipped.rule, calibration_temperature=value)
             ),
             random_state=0,
-        ).fit(inputs[rows], labels[rows])
-        for a in (0.0, 0.3)
+        ).fit(inputs, labels)
+        for value in (0.0, 0.3)
     )
-    # By the counts of all rows, and at the likeliest temperature; not once more by the rule.
-    np.testing.assert_array_equal(plain.predict_proba(inputs), adjusted.predict_proba(inputs))
+    # Every output is shifted, by the labels of the batches that the statistics are of.
+    shifts = model._outputs(inputs) - plain._outputs(inputs)
+    assert shifts.std(axis=0).max() < 1e-5 < np.abs(shifts).min()
+    assert model._statistics_labels is not None
+    assert model._statistics_labels.shape == (4, 128, 3)
+    assert (model._statistics_labels.sum(axis=-1) == -1).all()
+    again = pickle.loads(pickle.dumps(model)).partial_fit(inputs[:50], labels[:50], range(3))
+    assert again.score(inputs, labels) > 0.95
+    # Models of before kept no such labels.
+    expected = plain.predict_proba(inputs)
+    del plain._statistics_labels
+    np.testing.assert_array_equal(plain.predict_proba(inputs), expected)
+    plain.partial_fit(inputs[:50], labels[:50])
 
 
 def test_partial_fit_goes_on() -> None:

@@ -12,13 +12,15 @@ import numpy.typing as npt
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from scipy.special import softmax
 
 from blur_es.episode import Episode
 from blur_es.errors import InputError
 from blur_es.fitness import make_measure
 from blur_es.genome import Genome, backprop_genome, random_genome
 from blur_es.inner import make_inner_loop
-from blur_es.inner.base import InnerLoop, NetworkState, logit_offsets, written_labels
+from blur_es.inner.base import InnerLoop, NetworkState, written_labels
+from blur_es.inner.calibration import class_offsets
 from blur_es.inner.jax_loop import JaxInnerLoop
 from blur_es.inner.numba_loop import NumbaInnerLoop
 from blur_es.inner.numpy_loop import NumpyInnerLoop
@@ -272,44 +274,82 @@ def test_only_batch_statistics_let_rows_see_each_other(
     assert np.array_equal(first, second) == (statistics == "support")
 
 
-def test_outputs_are_adjusted_by_how_often_their_class_was_seen() -> None:
-    rule = RuleSpec(logit_adjustment=0.5)
-    classes = np.array([[0, 0, 0], [0, 1, 1], [0, 0, 0], [1, 1, 1]])
-    labels = np.where(np.eye(3)[classes] > 0, 1.0, -1.0).astype(np.float32)
-    # 7, 5 and 0 times, and once more each.
-    expected = 0.5 * np.log([8, 6, 1])
-    np.testing.assert_allclose(logit_offsets(rule, labels), expected - expected.mean(), rtol=1e-6)
-    # Only the first and the third batch are seen: all of them of class 0.
-    seldom = logit_offsets(dataclasses.replace(rule, supervised_every=2), labels)
-    expected = 0.5 * np.log([7, 1, 1])
-    np.testing.assert_allclose(seldom, expected - expected.mean(), rtol=1e-6)
-    # One output is the logit of its sign.
-    np.testing.assert_allclose(logit_offsets(rule, labels[..., 1:2]), 0.5 * np.log(6 / 8))
-    equal = np.where(np.eye(3)[[[0, 1, 2]]] > 0, 1.0, -1.0).astype(np.float32)
-    np.testing.assert_array_equal(logit_offsets(rule, equal), 0)
-    np.testing.assert_array_equal(logit_offsets(rule, np.zeros_like(equal)), 0)
+CALIBRATED = RuleSpec(states=3, normalize="both", calibration_temperature=0.3)
+
+
+def test_offsets_are_the_intercepts_of_a_logistic_regression() -> None:
+    generator = np.random.default_rng(0)
+    outputs = generator.standard_normal((512, 4)) * [1.0, 0.5, 1.0, 2.0]
+    classes = generator.choice(4, 512, p=[0.6, 0.3, 0.1, 0.0])
+    labels = np.where(np.eye(4)[classes] > 0, 1.0, -1.0)
+    offsets = class_offsets(CALIBRATED, outputs, labels)
+    assert offsets.mean() == pytest.approx(0.0, abs=1e-12)
+    probabilities = softmax((outputs + offsets) / 0.3, axis=1).sum(axis=0)
+    counts = np.bincount(classes, minlength=4)
+    # A few rounds come near, and rows of no class are not ruled out.
+    before = softmax(outputs / 0.3, axis=1).sum(axis=0)
+    assert np.abs(probabilities - counts).max() < 0.2 * np.abs(before - counts).max()
+    assert np.isfinite(offsets).all()
+
+
+def test_offsets_of_outputs_that_are_right_already_are_none() -> None:
+    classes = np.arange(30) % 3
+    sure = np.where(np.eye(3)[classes] > 0, 1.0, -1.0)
+    np.testing.assert_allclose(class_offsets(CALIBRATED, 10 * sure, sure), 0, atol=1e-12)
+
+
+def test_one_output_is_calibrated_as_two_are() -> None:
+    generator = np.random.default_rng(1)
+    outputs = generator.standard_normal((200, 2))
+    labels = np.where(generator.random((200, 1)) < 0.2, 1.0, -1.0)
+    one = class_offsets(CALIBRATED, outputs[:, 1:] - outputs[:, :1], labels)
+    two = class_offsets(CALIBRATED, outputs, np.concatenate([-labels, labels], axis=1))
+    assert one.shape == (1,)
+    np.testing.assert_allclose(one[0], two[1] - two[0])
+    assert one[0] < -0.1
 
 
 @pytest.mark.parametrize("loop", [*LOOPS, JaxInnerLoop])
 @pytest.mark.parametrize("outputs", [1, 3])
-def test_adjusted_predictions_are_the_others_and_offsets(
-    loop: Callable[[RuleSpec], InnerLoop], outputs: int
+@pytest.mark.parametrize("unroll", [2, 6])
+def test_calibrated_predictions_are_the_others_and_offsets(
+    loop: Callable[[RuleSpec], InnerLoop], outputs: int, unroll: int
 ) -> None:
-    plain, adjusted = (RuleSpec(states=3, logit_adjustment=value) for value in (0.0, 0.7))
-    episode = make_random_episode((4, 6, outputs), 3, seed=1)
+    plain = dataclasses.replace(CALIBRATED, calibration_temperature=0.0)
+    episode = make_random_episode((4, 6, outputs), 3, unroll=unroll, seed=1)
     genome = moderate_genome(plain, 2)
-    same = Genome(adjusted, genome.fields)
-    before, after = loop(plain).query(genome, episode), loop(adjusted).query(same, episode)
-    offsets = logit_offsets(adjusted, episode.support_labels)
+    same = Genome(CALIBRATED, genome.fields)
+    before, after = loop(plain).query(genome, episode), loop(CALIBRATED).query(same, episode)
+    # What the finished network makes of the last four support batches, by their own statistics.
+    last = dataclasses.replace(
+        episode,
+        query_inputs=episode.support_inputs[-4:],
+        query_labels=episode.support_labels[-4:],
+    )
+    known = loop(plain).query(genome, last)[..., 0].reshape(-1, outputs)
+    offsets = class_offsets(CALIBRATED, known, last.query_labels.reshape(known.shape))
     assert np.abs(offsets).max() > 0.01
     np.testing.assert_allclose(after[..., 0], before[..., 0] + offsets, atol=1e-5)
     np.testing.assert_array_equal(after[..., 1:], before[..., 1:])
-    # What is scored is what is predicted; nothing else about learning is another.
+    # What is scored is what is predicted.
     accuracy = make_measure("accuracy")
-    scores = loop(adjusted).evaluate(same.vector[None], [episode], [accuracy]).fitness
+    scores = loop(CALIBRATED).evaluate(same.vector[None], [episode], [accuracy]).fitness
     labels = episode.query_labels.reshape(-1, outputs)
     expected = accuracy(after[..., 0].reshape(-1, outputs), labels)
     assert scores[0, 0, 0] == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_networks_that_do_not_normalise_can_be_calibrated(
+    loop: Callable[[RuleSpec], InnerLoop],
+) -> None:
+    rule = RuleSpec(calibration_temperature=1.0, reset_neurons=False)
+    episode = make_random_episode((4, 6, 3), 2, batch=20, seed=3)
+    labels = np.full_like(episode.support_labels, -1.0)
+    labels[..., 2] = 1.0
+    episode = dataclasses.replace(episode, support_labels=labels)
+    answers = loop(rule).query(moderate_genome(rule, 2), episode)[..., 0]
+    assert (answers.argmax(axis=-1) == 2).all()
 
 
 @pytest.mark.parametrize("loop", LOOPS)

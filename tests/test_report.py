@@ -255,7 +255,7 @@ def test_a_rule_in_words() -> None:
         ({"normalize": "forward", "query_statistics": "batch"}, "the other rows"),
         ({"batch_reduction": "sum"}, "summed over the batch"),
         ({"inputs": "equalized"}, "inner products"),
-        ({"logit_adjustment": 0.3}, "To it 0.3 times the logarithm"),
+        ({"calibration_temperature": 0.3}, "divided by 0.3 are logits"),
         ({"single_state": True}, "All states of a synapse are equal"),
         ({"synapse_activation": "tanh"}, "Then it goes through tanh"),
         ({"last_activation": "identity"}, "in the last layer, it is left as it is"),

@@ -43,9 +43,20 @@ from blur_es.rule import RuleSpec
         ({"forward_activation": "tahn"}, "did you mean 'tanh'"),
         ({"oja": True}, "expected one of none, activations, weights"),
         ({"symmetric": 1}, "expected true or false"),
-        ({"logit_adjustment": -0.1}, "found -0.1, expected a finite number, 0 or more"),
-        ({"logit_adjustment": float("inf")}, "found inf, expected a finite number"),
-        ({"logit_adjustment": True}, "rule.logit_adjustment: found True, expected a number"),
+        ({"calibration_temperature": -0.1}, "found -0.1, expected a finite number, 0 or more"),
+        ({"calibration_temperature": float("inf")}, "found inf, expected a finite number"),
+        (
+            {"calibration_temperature": 0.3, "supervised_every": 2},
+            "needs the labels of the last batches",
+        ),
+        (
+            {"calibration_temperature": 1, "normalize": "both", "query_statistics": "batch"},
+            "no query batch is like them",
+        ),
+        (
+            {"calibration_temperature": True},
+            "rule.calibration_temperature: found True, expected a number",
+        ),
         ({"oja_extra": "1"}, "expected a number"),
     ],
 )
@@ -59,7 +70,9 @@ def test_options_make_the_round_trip() -> None:
         assert from_options(RuleSpec, rule.to_dict(), "rule") == rule
 
 
-@pytest.mark.parametrize(("option", "value"), [("inputs", "equalized"), ("logit_adjustment", 0.3)])
+@pytest.mark.parametrize(
+    ("option", "value"), [("inputs", "equalized"), ("calibration_temperature", 0.3)]
+)
 def test_rules_without_a_later_option_are_described_as_ever(option: str, value: Any) -> None:
     # Digests of older genomes and run folders depend on it.
     assert option not in RuleSpec().to_dict()

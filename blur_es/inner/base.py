@@ -247,28 +247,11 @@ def written_labels(rule: RuleSpec, labels: LabelArray) -> LabelArray:
     return cast(LabelArray, (labels - mean) / deviation)
 
 
-def logit_offsets(rule: RuleSpec, support_labels: LabelArray) -> LabelArray:
-    """What is added to state 0 of the last layer in query batches: (n_L,); NumPy's or JAX's array.
-
-    A rule that normalises its last layer, or whose labels are standardised, predicts as if classes
-    were equally frequent. By Bayes' rule their logarithms of odds are then short of the logarithm
-    of how frequent each class is, the logit adjustment of Menon et al. ("Long-tail learning via
-    logit adjustment", ICLR 2021) the other way round. Outputs times 1 / `rule.logit_adjustment`
-    are taken for such logarithms. A class counts once more than it was seen, so that none is
-    ruled out; equally frequent ones have 0.
-
-    Args:
-        rule: the rule.
-        support_labels: (N, B, n_L), of which every `supervised_every`-th batch is seen.
-    """
-    xp = support_labels.__array_namespace__()
-    seen = support_labels[:: rule.supervised_every] > 0
-    if support_labels.shape[-1] == 1:
-        odds = xp.log(1.0 + seen.sum(axis=(0, 1))) - xp.log(1.0 + (~seen).sum(axis=(0, 1)))
-    else:
-        logarithms = xp.log(1.0 + seen.sum(axis=(0, 1)))
-        odds = logarithms - logarithms.mean()
-    return cast(LabelArray, rule.logit_adjustment * odds)
+def pools_support(rule: RuleSpec) -> bool:
+    """Whether query batches need a pass of the last support batches before them."""
+    return rule.calibration_temperature > 0.0 or (
+        rule.normalizes_forward and rule.query_statistics == "support"
+    )
 
 
 def layer_field(genome: Genome, name: str, layer: int) -> FloatArray:

@@ -25,9 +25,10 @@ from blur_es.inner.base import (
     STATISTICS_BATCHES,
     SYNAPSE_EPSILON,
     Precision,
-    logit_offsets,
+    pools_support,
     written_labels,
 )
+from blur_es.inner.calibration import class_offsets
 from blur_es.rule import RuleSpec
 
 Fields = Mapping[str, jax.Array]
@@ -174,11 +175,15 @@ class Equations:
         if rule.reset_neurons:
             neurons = tuple(jnp.zeros_like(layer) for layer in neurons)
         statistics: Statistics | None = None
-        if rule.normalizes_forward and rule.query_statistics == "support":
+        offsets: jax.Array | None = None
+        if pools_support(rule):
             pooled = data.support_inputs[-STATISTICS_BATCHES:]
             held = tuple(jnp.concatenate([layer] * len(pooled), axis=1) for layer in neurons)
             rows = pooled.reshape(-1, pooled.shape[-1])
-            _, statistics = self.forward_pass(fields, seen, held, rows)
+            known, statistics = self.forward_pass(fields, seen, held, rows)
+            if rule.calibration_temperature:
+                labels = data.support_labels[-STATISTICS_BATCHES:].reshape(len(rows), -1)
+                offsets = class_offsets(rule, known[-1][0], labels)
 
         # Batch after batch, so that the memory is that of one, on the way back too.
         @jax.checkpoint
@@ -186,10 +191,7 @@ class Equations:
             return self.forward_pass(fields, seen, neurons, inputs, statistics)[0][-1]
 
         last = jax.lax.map(one_batch, data.query_inputs)
-        if not rule.logit_adjustment:
-            return last
-        offsets = logit_offsets(rule, data.support_labels).astype(last.dtype)
-        return last.at[:, 0].add(offsets)
+        return last if offsets is None else last.at[:, 0].add(offsets)
 
     def forward_pass(
         self,

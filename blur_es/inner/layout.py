@@ -128,6 +128,7 @@ class Buffers(NamedTuple):
     columns: Float32Array  # (SQUARES + k, widest): sums and factors of a matrix's columns
     query: Float32Array  # neurons of forward-only passes
     statistics: Float32Array  # (2, ...): mean and variance of every neuron
+    pooled: Float32Array  # (rows, n_L), state 0 of the pooled support batches' last layer
 
 
 def rule_options(rule: RuleSpec, pooled: int) -> IntArray:
@@ -273,6 +274,7 @@ def make_buffers(rule: RuleSpec, shape: Shape, options: IntArray, rows: int, blo
         columns=zeros(SQUARES + k, max(COLUMNS, widest)),
         query=zeros(most * k * neurons),
         statistics=zeros(2, k * neurons),
+        pooled=zeros(rows * int(options[POOLED]) * sizes[-1]),
     )
 
 

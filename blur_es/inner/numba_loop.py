@@ -25,10 +25,11 @@ from blur_es.inner.base import (
     NetworkState,
     arranged_noise,
     check_fit,
-    logit_offsets,
+    pools_support,
     score,
     written_labels,
 )
+from blur_es.inner.calibration import class_offsets
 from blur_es.inner.compiling import compile_lock, compiled, entry, lighter_optimization
 from blur_es.inner.layout import Float32Array, IntArray, Parameters
 from blur_es.inner.passes import GIVEN, OWN, backward_pass, forward_pass, give_feedback
@@ -103,6 +104,8 @@ def _live(options, shape, parameters, buffers, data, rows, block, predictions, s
             options, shape, parameters, buffers, inputs, count, target, ahead, data[5], common, mode
         )
         if not learning:
+            if start < 0:
+                copy(query[offsets[layers - 1] * count :][: count * outputs], buffers[12])
             for o in range(options[at.STATES] if start >= 0 else 0):
                 place = (offsets[layers - 1] + o * outputs) * count
                 to = (o * total + start) * outputs
@@ -234,8 +237,7 @@ class _Network:
         self.episode = episode
         self.unroll, self.rows, _ = episode.support_inputs.shape
         queries, query_rows, outputs = episode.query_labels.shape
-        statistics = rule.normalizes_forward and rule.query_statistics == "support"
-        pooled = min(STATISTICS_BATCHES, self.unroll) if statistics else 0
+        pooled = min(STATISTICS_BATCHES, self.unroll) if pools_support(rule) else 0
         self.options = at.rule_options(rule, pooled)
         self.planes = int(self.options[at.PLANES])
         sizes = episode.sizes
@@ -244,9 +246,6 @@ class _Network:
         self.buffers = at.make_buffers(rule, self.shape, self.options, self.rows, self.block)
         self.data = self._data()
         self.predictions = np.zeros((rule.states, queries * query_rows, outputs), np.float32)
-        self.offsets = np.zeros(outputs, np.float32)
-        if rule.logit_adjustment:
-            self.offsets += logit_offsets(rule, episode.support_labels)
 
     def run(self, parameters: Parameters) -> bool:
         """Run the whole episode; whether it stayed finite."""
@@ -254,7 +253,8 @@ class _Network:
         finite = self._live(parameters, predictions, 0, self.unroll)
         if not finite:
             predictions[:] = np.nan
-        self.predictions[0] += self.offsets
+        elif self.rule.calibration_temperature:
+            self._calibrate()
         return finite
 
     def learn(self, parameters: Parameters, age: int) -> NetworkState:
@@ -265,13 +265,22 @@ class _Network:
     def ask(self, parameters: Parameters) -> None:
         """Predict with the network as it is."""
         self._live(parameters, self.predictions.reshape(-1), self.unroll, self.unroll, 1)
-        self.predictions[0] += self.offsets
+        if self.rule.calibration_temperature:
+            self._calibrate()
 
     def steps(self, parameters: Parameters) -> Iterator[NetworkState]:
         """Run the episode step by step."""
         for step in range(self.unroll):
             self._live(parameters, np.zeros(0, np.float32), step, step + 1)
             yield self._state(self.episode.support_inputs[step])
+
+    def _calibrate(self) -> None:
+        """Shift what was predicted by what the pooled support batches came to."""
+        labels = self.episode.support_labels[-STATISTICS_BATCHES:]
+        outputs = self.buffers.pooled.reshape(-1, labels.shape[-1])
+        with np.errstate(all="ignore"):
+            offsets = class_offsets(self.rule, outputs, labels.reshape(outputs.shape))
+            self.predictions[0] += offsets
 
     def states(self) -> FloatArray:
         """What was predicted, all states: (Q, B, n_L, k)."""

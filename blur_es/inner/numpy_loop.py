@@ -25,10 +25,11 @@ from blur_es.inner.base import (
     check_fit,
     initial_synapses,
     layer_field,
-    logit_offsets,
+    pools_support,
     score,
     written_labels,
 )
+from blur_es.inner.calibration import class_offsets
 from blur_es.rule import RuleSpec
 
 Statistics = list[tuple[FloatArray, FloatArray]]
@@ -160,18 +161,22 @@ class _Run:
         if rule.normalize_synapses in ("effective", "both"):
             forward, _ = _normalize_synapses(genome, forward, self.backward)
         statistics: Statistics | None = None
-        if rule.normalizes_forward and rule.query_statistics == "support":
+        offsets = np.zeros(episode.sizes[-1])
+        if pools_support(rule):
             pooled = episode.support_inputs[-STATISTICS_BATCHES:].reshape(-1, episode.sizes[0])
             statistics = []
-            forward_pass(genome, forward, self._start(len(pooled)), pooled, record=statistics)
+            start = self._start(len(pooled))
+            *_, known = forward_pass(genome, forward, start, pooled, record=statistics)
+            if rule.calibration_temperature:
+                labels = episode.support_labels[-STATISTICS_BATCHES:].reshape(len(pooled), -1)
+                offsets = class_offsets(rule, np.asarray(known[..., 0]), labels)
         last = np.stack(
             [
                 forward_pass(genome, forward, self._start(len(inputs)), inputs, statistics)[-1]
                 for inputs in episode.query_inputs
             ]
         )
-        if rule.logit_adjustment:
-            last[..., 0] += logit_offsets(rule, episode.support_labels)
+        last[..., 0] += offsets
         return last
 
     def _start(self, rows: int) -> list[FloatArray]:

@@ -58,7 +58,7 @@ def initial_genome(config: ExperimentConfig, run: RunFolder | None = None) -> Ge
     """The genome that an experiment begins with: a preset, a genome file, or one that ships.
 
     One of the same rule with fewer states is widened, one that learned with plain labels may go
-    on with standardised ones, with inputs equalized and outputs adjusted or not, and an Oja term
+    on with standardised ones, with inputs equalized and outputs calibrated or not, and an Oja term
     without a learned factor may come or go. A run folder keeps a copy of what was loaded: a run
     goes on where the file is not, or not as it was.
     """
@@ -78,7 +78,7 @@ def initial_genome(config: ExperimentConfig, run: RunFolder | None = None) -> Ge
     rule = dataclasses.replace(
         loaded.rule,
         inputs=config.rule.inputs,
-        logit_adjustment=config.rule.logit_adjustment,
+        calibration_temperature=config.rule.calibration_temperature,
     )
     if not (rule.oja_multiplier or config.rule.oja_multiplier):
         rule = dataclasses.replace(rule, oja=config.rule.oja, oja_extra=config.rule.oja_extra)

@@ -52,7 +52,7 @@ def rule_in_words(rule: RuleSpec) -> list[str]:
         _saturation(rule),
         _synapse_normalization(rule),
         _queries(rule),
-        _frequencies(rule),
+        _calibration(rule),
     ]
     return [part for part in parts if part]
 
@@ -195,10 +195,10 @@ def _queries(rule: RuleSpec) -> str:
     )
 
 
-def _frequencies(rule: RuleSpec) -> str:
-    if not rule.logit_adjustment:
+def _calibration(rule: RuleSpec) -> str:
+    if not rule.calibration_temperature:
         return ""
     return (
-        f"To it {rule.logit_adjustment:g} times the logarithm of how frequent its class was among "
-        "the labels that were seen is added."
+        "To it is added what makes each class as likely, over the last four batches learned from, "
+        f"as it was there; outputs divided by {rule.calibration_temperature:g} are logits for that."
     )
