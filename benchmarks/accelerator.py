@@ -76,8 +76,9 @@ def inspect(workload: Workload, genomes: int = 11) -> dict[str, Any]:
     # A number of genomes that is no size of these networks tells such arrays by their shapes.
     loop = JaxInnerLoop(workload.rule, piece=genomes)
     vectors = random_vectors(workload, genomes)
-    run: Any = loop._function("lives", tuple(MEASURES))
-    data = loop._data([random_episode(workload)])
+    episode = random_episode(workload)
+    run: Any = loop._function("lives", episode, tuple(MEASURES))
+    data = loop._data([episode])
     compiled = run.lower(loop._vectors(vectors), data).compile()
     shapes = {
         tuple(map(int, found.split(",")))

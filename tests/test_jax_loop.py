@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
 import itertools
 import re
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -173,13 +175,50 @@ def test_the_compiled_program_copies_no_data_for_each_genome() -> None:
     episode = make_random_episode((inputs, hidden, 3), 2, unroll=steps, batch=rows)
     loop = JaxInnerLoop(rule, piece=genomes)
     vectors = np.stack([random_genome(rule, np.random.default_rng(i)).vector for i in range(11)])
-    run: Any = loop._function("lives", tuple(MEASURES))
+    run: Any = loop._function("lives", episode, tuple(MEASURES))
     data = loop._data([episode])
     text = run.lower(jnp.asarray(vectors, jnp.float32), data).compile().as_text()
     shapes = [set(map(int, found.split(","))) for found in re.findall(r"f32\[([\d,]+)\]", text)]
     assert {genomes, inputs, hidden} <= set().union(*shapes)
     copies = [shape for shape in shapes if {genomes, inputs, rows} <= shape]
     assert not copies
+
+
+def test_compiled_programs_are_let_go_of_where_mappings_are_short(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rule = RuleSpec(normalize="both")
+    vectors = random_genome(rule, np.random.default_rng(0)).vector[None]
+    episodes = [make_random_episode((3, hidden, 2), 2) for hidden in (4, 5, 6)]
+    free, short = JaxInnerLoop(rule), JaxInnerLoop(rule)
+    expected = [free.evaluate(vectors, [episode], MEASURES).fitness for episode in episodes]
+    assert len(free._compiled) == 3
+    monkeypatch.setattr(jax_loop, "MAPPINGS_SHARE", 0.0)
+    for episode, fitness in zip([*episodes, episodes[0]], [*expected, expected[0]], strict=True):
+        found = short.evaluate(vectors, [episode], MEASURES).fitness
+        np.testing.assert_array_equal(found, fitness)
+        assert len(short._compiled) == 1
+
+
+def test_letting_go_of_compiled_programs_frees_their_mappings() -> None:
+    maps = Path("/proc/self/maps")
+    if not maps.exists():
+        pytest.skip("no Linux")
+
+    def count() -> int:
+        gc.collect()
+        return len(maps.read_text().splitlines())
+
+    rule = RuleSpec(states=3, normalize="both", symmetric=True)
+    vector = random_genome(rule, np.random.default_rng(0)).vector
+    loop = JaxInnerLoop(rule)
+    before = count()
+    loop.gradients(vector, [make_random_episode((3, 7, 2), 3, unroll=4)], MEASURES)
+    full = count()
+    assert full > before + 100
+    for function in loop._compiled.values():
+        function.clear_cache()
+    assert count() < before + 0.5 * (full - before)
 
 
 def test_a_short_memory_is_told_from_other_faults(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,6 +16,7 @@ import itertools
 import math
 import operator
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -51,6 +52,9 @@ HELD = 8
 MEMORY_SHARE = 0.6
 LARGEST_PIECE = 4096
 
+# The share of the mappings that a process may have at which compiled programs are let go of.
+MAPPINGS_SHARE = 0.75
+
 
 class JaxInnerLoop:
     """The JAX backend; see `blur_es.inner.base.InnerLoop`.
@@ -75,7 +79,7 @@ class JaxInnerLoop:
         self.piece = piece
         self._equations = Equations(rule, precision)
         self._dtype = np.dtype(dtype)
-        self._compiled: dict[tuple[Any, ...], Callable[..., Any]] = {}
+        self._compiled: dict[tuple[Any, ...], Any] = {}
         self._held: dict[tuple[int, ...], tuple[list[Episode], Data]] = {}
 
     def evaluate(
@@ -85,10 +89,11 @@ class JaxInnerLoop:
         fitness = np.empty((len(measures), len(genomes), len(episodes)))
         diverged = np.zeros((len(genomes), len(episodes)), dtype=bool)
         traceable = all(measure.traceable for measure in measures)
-        run = self._function("lives", tuple(measures) if traceable else ())
         for places in _alike(episodes):
-            together = min(len(places), self._piece(episodes[places[0]]))
-            count = max(1, self._piece(episodes[places[0]]) // together)
+            first = episodes[places[0]]
+            run = self._function("lives", first, tuple(measures) if traceable else ())
+            together = min(len(places), self._piece(first))
+            count = max(1, self._piece(first) // together)
             for columns in _pieces(places, together):
                 data = self._data([episodes[place] for place in columns])
                 self._check(genomes.shape[1], episodes[columns[0]])
@@ -130,9 +135,9 @@ class JaxInnerLoop:
                     f"fitness.measure: {measure.name!r} cannot be differentiated; expected a "
                     "built-in measure"
                 )
-        run = self._function("gradients", tuple(measures))
         vector = self._vectors(genome)
         for places in _alike(episodes):
+            run = self._function("gradients", episodes[places[0]], tuple(measures))
             # Always whole pieces: who calls may have cut the episodes in any way.
             for columns in _pieces(places, self._piece(episodes[places[0]])):
                 data = self._data([episodes[place] for place in columns])
@@ -148,7 +153,7 @@ class JaxInnerLoop:
         check_fit(self.rule, genome, episode)
         data = self._one(episode)
         vector = self._vectors(genome.vector)
-        begin, step = self._function("begin"), self._function("step")
+        begin, step = self._function("begin", episode), self._function("step", episode)
         synapses, neurons = begin(vector, data)
         for number, (inputs, labels) in enumerate(
             zip(data.support_inputs, data.support_labels, strict=True)
@@ -163,7 +168,7 @@ class JaxInnerLoop:
         """See `InnerLoop.query`."""
         check_fit(self.rule, genome, episode)
         vector = self._vectors(genome.vector)
-        last, _ = self._function("life")(vector, self._one(episode))
+        last, _ = self._function("life", episode)(vector, self._one(episode))
         return np.asarray(last).transpose(0, 2, 3, 1).copy()
 
     def suggest_piece(self, episodes: Sequence[Episode], gradients: bool) -> int:
@@ -225,10 +230,21 @@ class JaxInnerLoop:
         data: Data = jax.tree.map(operator.itemgetter(0), self._data([episode]))
         return data
 
-    def _function(self, name: str, measures: tuple[Measure, ...] = ()) -> Callable[..., Any]:
-        """A compiled function of this module, made once."""
-        key = (name, *measures)
-        if key not in self._compiled:
+    def _function(
+        self, name: str, episode: Episode, measures: tuple[Measure, ...] = ()
+    ) -> Callable[..., Any]:
+        """A function of this module for episodes of one shape, compiled once.
+
+        Those not used for longest are let go of where there is no room for more; they come back
+        from the disk.
+        """
+        key = (name, _shape(episode), *measures)
+        if key in self._compiled:
+            self._compiled[key] = self._compiled.pop(key)
+        else:
+            if is_short_of_mappings():
+                for old in list(self._compiled)[: max(1, len(self._compiled) // 4)]:
+                    self._compiled.pop(old).clear_cache()
             equations = self._equations
             functions: dict[str, Callable[..., Any]] = {
                 "lives": _batched(functools.partial(_scored_life, equations, measures)),
@@ -238,7 +254,8 @@ class JaxInnerLoop:
                 "life": functools.partial(_life, equations),
             }
             self._compiled[key] = jax.jit(functions[name])
-        return self._compiled[key]
+        function: Callable[..., Any] = self._compiled[key]
+        return function
 
     def _vectors(self, genomes: FloatArray) -> jax.Array:
         # A value beyond float32 becomes infinite here and diverges, as it does in the products.
@@ -407,12 +424,29 @@ def _all_finite(*arrays: jax.Array) -> jax.Array:
     return jnp.stack([jnp.all(jnp.isfinite(array)) for array in arrays]).all()
 
 
+def _shape(episode: Episode) -> tuple[tuple[int, ...], ...]:
+    return episode.sizes, episode.support_labels.shape, episode.query_labels.shape
+
+
+def is_short_of_mappings() -> bool:
+    """Whether this process may soon have as many parts of memory mapped as Linux lets it.
+
+    XLA maps some 900 for a compiled gradient on a processor, and then says that it "cannot allocate
+    memory" with most of it free: with the usual limit of 65,530 after 70 shapes of episodes.
+    """
+    try:
+        limit = int(Path("/proc/sys/vm/max_map_count").read_text())
+        mapped = Path("/proc/self/maps").read_bytes().count(b"\n")
+    except OSError:
+        return False  # no Linux
+    return mapped > MAPPINGS_SHARE * limit
+
+
 def _alike(episodes: Sequence[Episode]) -> list[list[int]]:
     """Places of the episodes, grouped by the shapes that a compiled function is for."""
     groups: dict[tuple[Any, ...], list[int]] = {}
     for place, episode in enumerate(episodes):
-        shape = (episode.sizes, episode.support_labels.shape, episode.query_labels.shape)
-        groups.setdefault(shape, []).append(place)
+        groups.setdefault(_shape(episode), []).append(place)
     return list(groups.values())
 
 

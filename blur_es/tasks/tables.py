@@ -1,9 +1,8 @@
-"""Tables: rows of numbers and their classes, another table in every episode.
+"""Tables: rows of numbers around clusters, another table in every episode.
 
 What most data that people have look like: inputs of unequal use, some of no use at all, and
 classes of several clusters each. scikit-learn's `make_classification` makes them, after
-Guyon, "Design of experiments for the NIPS 2003 variable selection benchmark". Or classes that
-planes set apart, not quite.
+Guyon, "Design of experiments for the NIPS 2003 variable selection benchmark".
 """
 
 from __future__ import annotations
@@ -19,7 +18,6 @@ from blur_es.errors import InputError
 from blur_es.tasks.base import Samples
 
 FloatArray = npt.NDArray[np.float64]
-IntArray = npt.NDArray[np.int64]
 
 DEFAULT_INPUTS = 20
 DEFAULT_CLASSES = 4
@@ -31,8 +29,6 @@ LABEL_NOISE = 0.01
 # Every cluster has a matrix of its own of half as many rows and columns.
 MAXIMUM_INPUTS = 1000
 
-MAXIMUM_ROWS = 1_000_000
-
 # Beyond it, float32 has no room for what is between clusters.
 LARGEST_SEPARATION = 1e6
 
@@ -43,35 +39,22 @@ LARGEST_CORRELATION = 4.0
 COLUMNS = ("normal", "mixed")
 MOST_CATEGORIES = 6
 
-# What sets the classes of a table apart.
-BOUNDARIES = ("clusters", "linear")
-
-TABLE_OPTIONS = (
-    "inputs",
-    "classes",
-    "separation",
-    "correlation",
-    "weights",
-    "columns",
-    "boundaries",
-    "rows",
-)
+TABLE_OPTIONS = ("inputs", "classes", "separation", "correlation", "weights", "columns")
 
 
 class TableTask:
     """Tables as a task; see `blur_es.tasks.base.Task` for its attributes.
 
-    Of the inputs half tell the classes apart, a quarter are weighted sums of those (where there
-    are clusters), and the rest are noise. A label in a hundred is drawn at random. There are no
-    splits: every episode has a table of its own.
+    Of the inputs half tell the classes apart, a quarter are weighted sums of those, and the
+    rest are noise. A label in a hundred is drawn at random. There are no splits: every episode
+    has a table of its own.
 
     Args:
         inputs: number of inputs, 4 to `MAXIMUM_INPUTS`.
-        classes: number of classes, 2 or more; of two clusters each, where there are clusters.
+        classes: number of classes, 2 or more; of two clusters each.
         separation: more than 0, half the side of the cube whose corners the clusters lie around.
             They are normal, of deviation 1, and then stretched and turned at random, the further
-            the more inputs there are. Where boundaries are linear, the deviation of the
-            logarithms of odds.
+            the more inputs there are.
         correlation: 0 to `LARGEST_CORRELATION`. If above 0, inputs are standardised and then mixed
             by a random matrix, another in every table, whose k-th largest singular value is
             k^(-correlation / 2): the k-th direction has about k^-correlation times the variance of
@@ -82,11 +65,6 @@ class TableTask:
         columns: `normal` as they are, or `mixed`: a column at random is left alone, has a long
             tail (its exponential), is 0 in most rows, or holds the numbers of 2 to
             `MOST_CATEGORIES` categories in no order.
-        boundaries: `clusters` as described, or `linear`: rows are normal before columns are made
-            of them, and the softmax of random weighted sums of half of the columns says how
-            likely each class is.
-        rows: the number of different rows to learn from, of which an episode's are drawn again and
-            again, as they are of a small data set; None: all are different.
 
     Raises `InputError` for options that do not fit, or more clusters than the cube has corners.
     """
@@ -99,12 +77,8 @@ class TableTask:
         correlation: float = DEFAULT_CORRELATION,
         weights: Sequence[float] | None = None,
         columns: str = COLUMNS[0],
-        boundaries: str = BOUNDARIES[0],
-        rows: int | None = None,
     ) -> None:
-        check_table_options(
-            inputs, classes, separation, correlation, weights, columns, boundaries, rows
-        )
+        check_table_options(inputs, classes, separation, correlation, weights, columns)
         self.name = "tables"
         self.inputs = inputs
         self.classes = classes
@@ -114,8 +88,6 @@ class TableTask:
         self._separation = separation
         self._correlation = correlation
         self._mixed = columns == "mixed"
-        self._linear = boundaries == "linear"
-        self._rows = rows
         self._weights = None if weights is None else np.array(weights) / np.sum(weights)
 
     def sample(
@@ -125,39 +97,16 @@ class TableTask:
 
         Raises `InputError` for fewer rows than clusters.
         """
-        different = support if self._rows is None else self._rows
-        rows = different + query
-        if self._linear:
-            inputs = self._arranged(generator.standard_normal((rows, self.inputs)), generator)
-            classes = self._linear_classes(inputs, generator)
-        else:
-            inputs, classes = self._clusters(rows, generator)
-            inputs = self._arranged(inputs, generator)
-        drawn: IntArray | slice = slice(support)
-        if self._rows is not None:
-            drawn = generator.integers(0, self._rows, support)
-        return Samples(inputs[drawn], classes[drawn], inputs[different:], classes[different:])
-
-    def _arranged(self, inputs: FloatArray, generator: np.random.Generator) -> FloatArray:
-        """Rows (N, I) with columns that go together, and of several kinds, as asked for."""
-        if self._correlation:
-            inputs = _correlated(inputs, self._correlation, generator)
-        if self._mixed:
-            inputs = _of_several_kinds(inputs, generator)
-        return inputs
-
-    def _clusters(self, rows: int, generator: np.random.Generator) -> tuple[FloatArray, IntArray]:
-        """Rows (N, I) and classes (N,) of clusters at the corners of a cube."""
         from sklearn.datasets import make_classification  # takes a second to import
 
         clusters = CLUSTERS_PER_CLASS * self.classes
-        if rows < clusters:
+        if support + query < clusters:
             raise InputError(
-                f"tasks: tables: found {rows} rows in an episode, expected {clusters} "
+                f"tasks: tables: found {support + query} rows in an episode, expected {clusters} "
                 f"or more, one for each cluster of {self.classes} classes"
             )
         inputs, classes = make_classification(
-            rows,
+            support + query,
             self.inputs,
             n_informative=self.inputs // 2,
             n_redundant=self.inputs // 4,
@@ -168,21 +117,11 @@ class TableTask:
             flip_y=LABEL_NOISE,
             random_state=np.random.RandomState(generator.bit_generator),
         )
-        return inputs, classes
-
-    def _linear_classes(self, inputs: FloatArray, generator: np.random.Generator) -> IntArray:
-        """Classes (N,) of rows (N, I) whose logarithms of odds are weighted sums of columns."""
-        useful = generator.permutation(self.inputs)[: self.inputs // 2]
-        directions = generator.standard_normal((len(useful), self.classes))
-        sums = _standardized(_standardized(inputs)[:, useful] @ directions)
-        # Odds are of two classes, whose variances add up.
-        logits = self._separation / np.sqrt(2.0) * sums
-        if self._weights is not None:
-            logits += np.log(self._weights)
-        # The largest of sums with Gumbel noise is drawn with the softmax's probabilities.
-        classes = np.argmax(logits + generator.gumbel(size=logits.shape), axis=1)
-        drawn = generator.random(len(inputs)) < LABEL_NOISE
-        return np.where(drawn, generator.integers(0, self.classes, len(inputs)), classes)
+        if self._correlation:
+            inputs = _correlated(inputs, self._correlation, generator)
+        if self._mixed:
+            inputs = _of_several_kinds(inputs, generator)
+        return Samples(inputs[:support], classes[:support], inputs[support:], classes[support:])
 
 
 def _correlated(
@@ -211,9 +150,7 @@ def _of_several_kinds(inputs: FloatArray, generator: np.random.Generator) -> Flo
 
 
 def _standardized(inputs: FloatArray) -> FloatArray:
-    deviation = inputs.std(axis=0)
-    # A category may have all rows.
-    result: FloatArray = (inputs - inputs.mean(axis=0)) / np.where(deviation > 0.0, deviation, 1.0)
+    result: FloatArray = (inputs - inputs.mean(axis=0)) / inputs.std(axis=0)
     return result
 
 
@@ -224,8 +161,6 @@ def check_table_options(
     correlation: Any = DEFAULT_CORRELATION,
     weights: Any = None,
     columns: Any = COLUMNS[0],
-    boundaries: Any = BOUNDARIES[0],
-    rows: Any = None,
 ) -> None:
     """Raise `InputError` for options of `TableTask` that do not fit."""
     if not _is_whole(inputs) or not 4 <= inputs <= MAXIMUM_INPUTS:
@@ -263,15 +198,6 @@ def check_table_options(
     if columns not in COLUMNS:
         raise InputError(
             f"tasks: tables.columns: found {columns!r}, expected one of {', '.join(COLUMNS)}"
-        )
-    if boundaries not in BOUNDARIES:
-        raise InputError(
-            f"tasks: tables.boundaries: found {boundaries!r}, expected one of "
-            f"{', '.join(BOUNDARIES)}"
-        )
-    if rows is not None and (not _is_whole(rows) or not 1 <= rows <= MAXIMUM_ROWS):
-        raise InputError(
-            f"tasks: tables.rows: found {rows!r}, expected a whole number, 1 to {MAXIMUM_ROWS}"
         )
 
 
