@@ -18,9 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.ensemble import RandomForestClassifier
-from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
-from sklearn.preprocessing import StandardScaler
 
 from blur_es.episode import EpisodeKey, EpisodeSpec, Phase, make_episode, random_generator
 from blur_es.errors import InputError, RunError
@@ -252,55 +250,6 @@ def test_mixed_columns_of_a_table_are_of_several_kinds() -> None:
     assert (columns[categories] == columns[categories].astype(int)).all()
     assert (columns[tailed].max(axis=1) > 5).all()
     np.testing.assert_allclose(columns[normal].std(axis=1), 1, atol=0.1)
-
-
-@pytest.mark.parametrize("options", [{}, {"columns": "mixed", "correlation": 1.0}])
-def test_linear_boundaries_of_a_table(options: dict[str, Any]) -> None:
-    def fitted(separation: float) -> tuple[float, float]:
-        task = make_task(
-            {
-                "name": "tables",
-                "classes": 2,
-                "boundaries": "linear",
-                "separation": separation,
-                **options,
-            }
-        )
-        samples = draw(task, 8000, 2000)
-        scaler = StandardScaler().fit(samples.support_inputs)
-        model = LogisticRegression(C=100, max_iter=1000)
-        model.fit(scaler.transform(samples.support_inputs), samples.support_classes)
-        inputs = scaler.transform(samples.query_inputs)
-        odds = model.decision_function(inputs)
-        # A plane is all that there is to find: trees do no better.
-        forest = RandomForestClassifier(50, random_state=0)
-        forest.fit(samples.support_inputs, samples.support_classes)
-        score = model.score(inputs, samples.query_classes)
-        assert forest.score(samples.query_inputs, samples.query_classes) < score + 0.01
-        return float(np.std(odds)), float(score)
-
-    (narrow, low), (wide, high) = fitted(1.0), fitted(4.0)
-    assert narrow == pytest.approx(1.0, abs=0.15)
-    assert wide == pytest.approx(4.0, abs=0.8)
-    assert 0.6 < low < 0.75 < 0.82 < high < 0.92
-
-
-@pytest.mark.parametrize("boundaries", ["clusters", "linear"])
-def test_few_rows_of_a_table_come_again(boundaries: str) -> None:
-    options = {"name": "tables", "classes": 2, "boundaries": boundaries, "rows": 50}
-    samples = draw(make_task(options), 600, 300)
-    rows = np.column_stack([samples.support_inputs, samples.support_classes])
-    assert len(np.unique(rows, axis=0)) == 50
-    # Queries are others, all different.
-    both = np.concatenate([np.unique(samples.support_inputs, axis=0), samples.query_inputs])
-    assert len(np.unique(both, axis=0)) == 350
-
-
-def test_classes_of_unequal_weight_between_linear_boundaries() -> None:
-    options = {"name": "tables", "classes": 3, "boundaries": "linear", "separation": 0.01}
-    task = make_task({**options, "weights": [1, 2, 5]})
-    shares = np.bincount(draw(task, 8000, 1000).support_classes) / 8000
-    np.testing.assert_allclose(shares, [1 / 8, 2 / 8, 5 / 8], atol=0.02)
 
 
 def test_mixed_columns_tell_classes_apart_still() -> None:
@@ -887,12 +836,6 @@ def test_the_registry_describes_itself() -> None:
             {"name": "tables", "columns": "odd"},
             r"columns: found 'odd', expected one of normal, mix",
         ),
-        ({"name": "tables", "rows": 0}, r"tables\.rows: found 0, expected a whole number, 1 to"),
-        ({"name": "tables", "rows": True}, r"tables\.rows: found True, expected a whole number"),
-        (
-            {"name": "tables", "boundaries": "planes"},
-            r"boundaries: found 'planes', expected one of clusters, linear",
-        ),
         ({"name": "tables", "columns": ["mixed"]}, r"tables\.columns: found \['mixed'\], expected"),
         ({"name": 3}, "expected a mapping with the task's name"),
         ({"classes": [0, 1]}, "expected a mapping with the task's name"),
@@ -920,7 +863,7 @@ def test_right_options_are_right_without_data(tmp_path: Path) -> None:
         {"name": "two_moons", "noise": 0},
         {"name": "tables", "inputs": 6, "classes": 4, "separation": 2},
         {"name": "tables", "classes": 2, "correlation": 2, "weights": [1, 2]},
-        {"name": "tables", "columns": "mixed", "boundaries": "linear", "rows": 1},
+        {"name": "tables", "columns": "mixed"},
         {"name": "package_that_is_not_here.module:Task.create", "anything": None},
     ):
         check_task_options(options)
