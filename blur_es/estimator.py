@@ -86,7 +86,7 @@ class BlurClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     # What is multiplied into standardised inputs; models of before there was such have 1.
     _factor = 1.0
-    # Labels of the batches that give statistics; such models have none, and no use for them.
+    # Labels of the batches that give statistics; models of before calibration have none.
     _statistics_labels: npt.NDArray[np.float32] | None = None
 
     classes_: npt.NDArray[Any]

@@ -27,6 +27,9 @@ QueryStatistics = Literal["support", "batch"]
 MAXIMUM_STATES = 16
 MAXIMUM_STEPS = 1_000_000
 
+# And its inverse: what float32 has room for on both sides.
+LEAST_TEMPERATURE = 1e-6
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RuleSpec:
@@ -66,9 +69,10 @@ class RuleSpec:
         inputs: what networks see of an episode's inputs, which are standardised in any case:
             these (`standardized`), or these times one number that makes steps as long on few
             inputs as on many, see `blur_es.episode.equalizing_factor` (`equalized`).
-        calibration_temperature: outputs divided by this are logits, and query batches have
-            offsets added to them that make each class as likely, over the support batches that
-            statistics come from, as it was there (`blur_es.inner.calibration`); 0: none.
+        calibration_temperature: above 0, state 0 of the last layer on query batches is shifted,
+            class by class, so that the softmax of outputs divided by this makes each class about
+            as likely over the last four support batches as it was there
+            (`blur_es.inner.calibration`); 0: it is not.
     """
 
     states: int = 2
@@ -283,9 +287,10 @@ def _refusals(rule: RuleSpec) -> list[tuple[str, bool]]:
             not 0.0 <= rule.saturation_epsilon < float("inf"),
         ),
         (
-            f"rule.calibration_temperature: found {rule.calibration_temperature}, expected a "
-            "finite number, 0 or more (0: outputs are left as they are)",
-            not 0.0 <= rule.calibration_temperature < float("inf"),
+            f"rule.calibration_temperature: found {rule.calibration_temperature}, expected 0 "
+            f"(outputs are left as they are) or {LEAST_TEMPERATURE:g} to {1 / LEAST_TEMPERATURE:g}",
+            rule.calibration_temperature != 0.0
+            and not LEAST_TEMPERATURE <= rule.calibration_temperature <= 1 / LEAST_TEMPERATURE,
         ),
         (
             "rule.calibration_temperature: it needs the labels of the last batches, which "

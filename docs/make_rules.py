@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
 from blur_es.errors import InputError
-from blur_es.rule import MAXIMUM_STATES, RuleSpec
+from blur_es.rule import LEAST_TEMPERATURE, MAXIMUM_STATES, RuleSpec
 
 PAGE = Path(__file__).parent / "rules.md"
 
@@ -24,12 +24,14 @@ NUMBERS: dict[str, tuple[Any, ...]] = {
     "supervised_every": (1, 2),
     "oja_extra": (1.0, 0.5),
     "saturation_epsilon": (0.0, 0.1),
+    "calibration_temperature": (0.0, 0.3),
 }
 RANGES = {
     "states": f"1 to {MAXIMUM_STATES}",
     "supervised_every": "1 or more",
     "oja_extra": "0 or more",
     "saturation_epsilon": "0 or more",
+    "calibration_temperature": f"0, or {LEAST_TEMPERATURE:g} to {1 / LEAST_TEMPERATURE:g}",
 }
 
 

@@ -12,7 +12,7 @@ import numpy.typing as npt
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from scipy.special import softmax
+from scipy.special import expit, softmax
 
 from blur_es.episode import Episode
 from blur_es.errors import InputError
@@ -277,19 +277,40 @@ def test_only_batch_statistics_let_rows_see_each_other(
 CALIBRATED = RuleSpec(states=3, normalize="both", calibration_temperature=0.3)
 
 
-def test_offsets_are_the_intercepts_of_a_logistic_regression() -> None:
+def test_offsets_make_classes_as_likely_as_they_are_frequent() -> None:
     generator = np.random.default_rng(0)
     outputs = generator.standard_normal((512, 4)) * [1.0, 0.5, 1.0, 2.0]
     classes = generator.choice(4, 512, p=[0.6, 0.3, 0.1, 0.0])
     labels = np.where(np.eye(4)[classes] > 0, 1.0, -1.0)
     offsets = class_offsets(CALIBRATED, outputs, labels)
     assert offsets.mean() == pytest.approx(0.0, abs=1e-12)
-    probabilities = softmax((outputs + offsets) / 0.3, axis=1).sum(axis=0)
     counts = np.bincount(classes, minlength=4)
-    # A few rounds come near, and rows of no class are not ruled out.
-    before = softmax(outputs / 0.3, axis=1).sum(axis=0)
-    assert np.abs(probabilities - counts).max() < 0.2 * np.abs(before - counts).max()
+    before, after = (softmax(o / 0.3, axis=1).sum(axis=0) for o in (outputs, outputs + offsets))
+    assert np.abs(after - counts).max() < 0.2 * np.abs(before - counts).max()
+    # Rows of no class are not ruled out.
     assert np.isfinite(offsets).all()
+
+
+def test_offsets_are_the_intercepts_of_a_logistic_regression() -> None:
+    generator = np.random.default_rng(0)
+    logits = generator.standard_normal(20_000)
+    positive = generator.random(20_000) < expit(logits + 1.5)
+    labels = np.where(positive, 1.0, -1.0)[:, None]
+    rule = dataclasses.replace(CALIBRATED, calibration_temperature=2.0)
+    offset = class_offsets(rule, 2.0 * logits[:, None], labels)
+    # In units of the outputs; five rounds come near.
+    assert offset[0] == pytest.approx(2.0 * 1.5, rel=0.1)
+
+
+def test_offsets_that_chance_may_have_made_are_none() -> None:
+    generator = np.random.default_rng(0)
+    sizes = []
+    for _ in range(50):
+        classes = generator.integers(0, 20, 128)
+        labels = np.where(np.eye(20)[classes] > 0, 1.0, -1.0)
+        outputs = 0.3 * generator.standard_normal((128, 20)) + 0.3 * labels
+        sizes.append(np.abs(class_offsets(CALIBRATED, outputs, labels)).max())
+    assert np.mean(np.array(sizes) == 0) > 0.9
 
 
 def test_offsets_of_outputs_that_are_right_already_are_none() -> None:
@@ -316,7 +337,11 @@ def test_calibrated_predictions_are_the_others_and_offsets(
     loop: Callable[[RuleSpec], InnerLoop], outputs: int, unroll: int
 ) -> None:
     plain = dataclasses.replace(CALIBRATED, calibration_temperature=0.0)
-    episode = make_random_episode((4, 6, outputs), 3, unroll=unroll, seed=1)
+    episode = make_random_episode((4, 6, outputs), 3, unroll=unroll, batch=40, seed=1)
+    # Nine of ten rows are of the first class, so that it is not chance.
+    classes = (np.random.default_rng(0).random((unroll, 40)) < 0.1).astype(int)
+    frequent = np.where(np.eye(max(2, outputs))[classes] > 0, 1.0, -1.0)[..., :outputs]
+    episode = dataclasses.replace(episode, support_labels=frequent.astype(np.float32))
     genome = moderate_genome(plain, 2)
     same = Genome(CALIBRATED, genome.fields)
     before, after = loop(plain).query(genome, episode), loop(CALIBRATED).query(same, episode)
@@ -337,6 +362,24 @@ def test_calibrated_predictions_are_the_others_and_offsets(
     labels = episode.query_labels.reshape(-1, outputs)
     expected = accuracy(after[..., 0].reshape(-1, outputs), labels)
     assert scores[0, 0, 0] == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize("loop", [*LOOPS, JaxInnerLoop])
+def test_outputs_too_large_to_calibrate_have_diverged(
+    loop: Callable[[RuleSpec], InnerLoop],
+) -> None:
+    rule = RuleSpec(
+        forward_activation="identity", last_activation="identity", calibration_temperature=1e-5
+    )
+    fields = dict(moderate_genome(rule, 2).fields)
+    for name, value in (("initial_scale", 3e17), ("synapse.update", 0.0), ("synapse.keep", 1.0)):
+        fields[name] = np.array(value)
+    found = loop(rule).evaluate(
+        Genome(rule, fields).vector[None], [make_random_episode((4, 6, 3), 2)], MEASURES
+    )
+    assert found.diverged.all() == (loop is not NumpyInnerLoop)
+    if found.diverged.all():
+        assert found.fitness[1, 0, 0] == 0.0
 
 
 @pytest.mark.parametrize("loop", LOOPS)

@@ -22,7 +22,7 @@ from blur_es.episode import Episode
 from blur_es.errors import InputError
 from blur_es.fitness import Measure, make_measure
 from blur_es.genome import backprop_genome, random_genome
-from blur_es.inner import jax_loop
+from blur_es.inner import jax_loop, mappings
 from blur_es.inner.base import InnerLoop, PieceTooLargeError, Precision
 from blur_es.inner.jax_loop import JaxInnerLoop
 from blur_es.inner.numba_loop import NumbaInnerLoop
@@ -193,11 +193,18 @@ def test_compiled_programs_are_let_go_of_where_mappings_are_short(
     free, short = JaxInnerLoop(rule), JaxInnerLoop(rule)
     expected = [free.evaluate(vectors, [episode], MEASURES).fitness for episode in episodes]
     assert len(free._compiled) == 3
-    monkeypatch.setattr(jax_loop, "MAPPINGS_SHARE", 0.0)
+    monkeypatch.setattr(jax_loop, "is_short_of_mappings", lambda: True)
     for episode, fitness in zip([*episodes, episodes[0]], [*expected, expected[0]], strict=True):
         found = short.evaluate(vectors, [episode], MEASURES).fitness
         np.testing.assert_array_equal(found, fitness)
         assert len(short._compiled) == 1
+
+
+def test_mappings_are_counted_against_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert not mappings.is_short_of_mappings()
+    if Path("/proc/self/maps").exists():
+        monkeypatch.setattr(mappings, "LARGEST_SHARE", 1e-5)
+        assert mappings.is_short_of_mappings()
 
 
 def test_letting_go_of_compiled_programs_frees_their_mappings() -> None:

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from blur_es.analysis import optimizers
 from blur_es.analysis.optimizers import (
     ACTIVATIONS,
     OPTIMIZERS,
@@ -186,6 +187,26 @@ def test_support_statistics_do_not_look_at_the_other_rows_of_a_query_batch() -> 
     np.testing.assert_allclose(whole[:1], alone, atol=1e-6)
     own, _ = _forward(network, batch, relu)
     assert np.abs(np.asarray(own - whole)).max() > 1e-3
+
+
+def test_compiled_programs_are_let_go_of_where_mappings_are_short(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    episode = make_blobs((5, 16, 3))
+    expected = learning_curves("sgd", False, [episode], [0.05], "tanh")
+    train: Any = _train_function("sgd", "tanh")
+    assert train._cache_size() > 0
+    left = []
+
+    def asked(*names: str) -> Any:
+        left.append(train._cache_size())
+        return train
+
+    monkeypatch.setattr(optimizers, "is_short_of_mappings", lambda: True)
+    monkeypatch.setattr(optimizers, "_train_function", asked)
+    found = learning_curves("sgd", False, [episode], [0.05], "tanh")
+    np.testing.assert_array_equal(found, expected)
+    assert left == [0]
 
 
 def test_query_statistics_reach_the_curves() -> None:

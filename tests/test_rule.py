@@ -43,8 +43,9 @@ from blur_es.rule import RuleSpec
         ({"forward_activation": "tahn"}, "did you mean 'tanh'"),
         ({"oja": True}, "expected one of none, activations, weights"),
         ({"symmetric": 1}, "expected true or false"),
-        ({"calibration_temperature": -0.1}, "found -0.1, expected a finite number, 0 or more"),
-        ({"calibration_temperature": float("inf")}, "found inf, expected a finite number"),
+        ({"calibration_temperature": -0.1}, "found -0.1, expected 0 .* or 1e-06 to 1e\\+06"),
+        ({"calibration_temperature": 1e-39}, "found 1e-39, expected 0"),
+        ({"calibration_temperature": float("inf")}, "found inf, expected 0"),
         (
             {"calibration_temperature": 0.3, "supervised_every": 2},
             "needs the labels of the last batches",

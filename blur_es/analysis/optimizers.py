@@ -22,6 +22,7 @@ import optax
 from blur_es.episode import Episode
 from blur_es.errors import InputError, nearest
 from blur_es.inner.base import ACTIVATION_EPSILON, STATISTICS_BATCHES
+from blur_es.inner.mappings import is_short_of_mappings
 from blur_es.rule import QueryStatistics
 
 _Activation = Callable[[jax.Array], jax.Array]
@@ -117,6 +118,8 @@ def learning_curves(
             f"comparison: {len(episodes)} episodes of {len(shapes)} shapes, expected one or "
             "more of one shape; compare tasks and networks separately"
         )
+    if is_short_of_mappings():
+        jax.clear_caches()  # type: ignore[no-untyped-call]
     # One life at a time: measured on a CPU this is 30 % faster than vmap over rates and
     # episodes, whose batched products are slower, and it holds one set of networks in memory.
     train = _train_function(optimizer, activation)

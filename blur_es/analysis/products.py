@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from blur_es.episode import EpisodeSpec
-from blur_es.inner.base import STATISTICS_BATCHES
+from blur_es.inner.base import STATISTICS_BATCHES, pools_support
 from blur_es.rule import RuleSpec
 
 
@@ -83,7 +83,7 @@ def useful_products(rule: RuleSpec, sizes: Sequence[int], spec: EpisodeSpec) -> 
         if supervised:
             backward()
             update(step < last_backward)
-    pooled = rule.normalizes_forward and rule.query_statistics == "support"
+    pooled = pools_support(rule)
     forward((min(STATISTICS_BATCHES, spec.unroll) if pooled else 0) + spec.query_batches, 1)
     return {product: count for product, count in found.items() if count}
 

@@ -16,7 +16,6 @@ import itertools
 import math
 import operator
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -40,6 +39,7 @@ from blur_es.inner.base import (
     score,
 )
 from blur_es.inner.jax_equations import Data, Equations, Layers, Synapses
+from blur_es.inner.mappings import is_short_of_mappings
 from blur_es.rule import RuleSpec
 
 # On a processor, a life more at a time saves nothing: measured, batched products are slower.
@@ -51,9 +51,6 @@ HELD = 8
 # The share of a device's memory that a piece may take by the estimate of `life_bytes`.
 MEMORY_SHARE = 0.6
 LARGEST_PIECE = 4096
-
-# The share of the mappings that a process may have at which compiled programs are let go of.
-MAPPINGS_SHARE = 0.75
 
 
 class JaxInnerLoop:
@@ -153,8 +150,8 @@ class JaxInnerLoop:
         check_fit(self.rule, genome, episode)
         data = self._one(episode)
         vector = self._vectors(genome.vector)
-        begin, step = self._function("begin", episode), self._function("step", episode)
-        synapses, neurons = begin(vector, data)
+        synapses, neurons = self._function("begin", episode)(vector, data)
+        step = self._function("step", episode)
         for number, (inputs, labels) in enumerate(
             zip(data.support_inputs, data.support_labels, strict=True)
         ):
@@ -233,7 +230,7 @@ class JaxInnerLoop:
     def _function(
         self, name: str, episode: Episode, measures: tuple[Measure, ...] = ()
     ) -> Callable[..., Any]:
-        """A function of this module for episodes of one shape, compiled once.
+        """A function of this module for episodes of one shape, compiled for each size of piece.
 
         Those not used for longest are let go of where there is no room for more; they come back
         from the disk.
@@ -426,20 +423,6 @@ def _all_finite(*arrays: jax.Array) -> jax.Array:
 
 def _shape(episode: Episode) -> tuple[tuple[int, ...], ...]:
     return episode.sizes, episode.support_labels.shape, episode.query_labels.shape
-
-
-def is_short_of_mappings() -> bool:
-    """Whether this process may soon have as many parts of memory mapped as Linux lets it.
-
-    XLA maps some 900 for a compiled gradient on a processor, and then says that it "cannot allocate
-    memory" with most of it free: with the usual limit of 65,530 after 70 shapes of episodes.
-    """
-    try:
-        limit = int(Path("/proc/sys/vm/max_map_count").read_text())
-        mapped = Path("/proc/self/maps").read_bytes().count(b"\n")
-    except OSError:
-        return False  # no Linux
-    return mapped > MAPPINGS_SHARE * limit
 
 
 def _alike(episodes: Sequence[Episode]) -> list[list[int]]:

@@ -251,10 +251,11 @@ class _Network:
         """Run the whole episode; whether it stayed finite."""
         predictions = self.predictions.reshape(-1)
         finite = self._live(parameters, predictions, 0, self.unroll)
+        if finite and self.rule.calibration_temperature:
+            self._calibrate()
+            finite = bool(np.isfinite(self.predictions[0]).all())
         if not finite:
             predictions[:] = np.nan
-        elif self.rule.calibration_temperature:
-            self._calibrate()
         return finite
 
     def learn(self, parameters: Parameters, age: int) -> NetworkState:

@@ -1,0 +1,23 @@
+"""How much room a process has for compiled programs.
+
+XLA maps some 900 parts of memory for one compiled gradient on a processor. Linux lets a process
+have 65,530 with its usual limit, and XLA says that it "cannot allocate memory" beyond, with most of
+it free: after 70 shapes of episodes.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+# The share of the mappings that a process may have at which compiled programs are let go of.
+LARGEST_SHARE = 0.75
+
+
+def is_short_of_mappings() -> bool:
+    """Whether this process may soon have as many mappings as Linux lets it; elsewhere never."""
+    try:
+        limit = int(Path("/proc/sys/vm/max_map_count").read_text())
+        mapped = Path("/proc/self/maps").read_bytes().count(b"\n")
+    except OSError:
+        return False
+    return mapped > LARGEST_SHARE * limit
