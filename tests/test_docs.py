@@ -6,7 +6,8 @@ import json
 import runpy
 from pathlib import Path
 
-from benchmarks import backends, inputs, report
+from benchmarks import backends, inputs, report, unseen_report
+from blur_es.genomes import load_genome
 from blur_es.reproduce.schema import find_results, load_result
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -31,6 +32,26 @@ def test_the_page_of_inputs_is_of_its_results() -> None:
     page = inputs.page(json.loads(inputs.FILE.read_text()))
     assert inputs.PAGE.read_text(encoding="utf-8") == page
     assert inputs.PICTURE.stat().st_size > 5_000
+
+
+def test_the_page_of_unseen_data_is_of_its_results() -> None:
+    results = json.loads(unseen_report.FILE.read_text())
+    assert unseen_report.PAGE.read_text(encoding="utf-8") == unseen_report.page(results)
+    assert unseen_report.PICTURE.stat().st_size > 5_000
+    # It is about the genome that ships.
+    assert results["genome_sha256"] == load_genome(results["genome"]).sha256
+    assert {len(row["contestants"]) for row in results["rows"]} == {7}
+    # And the README tells the same.
+    rows = results["rows"]
+    readme = " ".join((DOCS.parent / "README.md").read_text(encoding="utf-8").split())
+    ahead = int((unseen_report.leads(rows) > unseen_report.LEVEL).sum())
+    assert f"ahead of tuned plain Adam on {ahead} of the {len(rows)} after 15 steps" in readme
+    for group in unseen_report.GROUPS:
+        own = [row for row in rows if row["group"] == group]
+        rule, *opponents = (
+            unseen_report.mean_curve(own, pick) for pick in unseen_report.CONTESTANTS.values()
+        )
+        assert all((rule > opponent).all() for opponent in opponents)
 
 
 def test_the_page_of_results_is_of_its_results() -> None:

