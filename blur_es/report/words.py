@@ -199,6 +199,7 @@ def _calibration(rule: RuleSpec) -> str:
     if not rule.calibration_temperature:
         return ""
     return (
-        "To it is added what makes each class as likely, over the last four batches learned from, "
-        f"as it was there; outputs divided by {rule.calibration_temperature:g} are logits for that."
+        "To it is added what makes each class about as likely, over the last four batches learned "
+        "from, as it was there; outputs divided by "
+        f"{rule.calibration_temperature:g} are logits for that."
     )
