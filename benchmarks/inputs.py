@@ -24,7 +24,7 @@ from typing import Any, get_args
 
 import numpy as np
 
-from benchmarks.pages import DOCS, RESULTS, table
+from benchmarks.pages import DOCS, RESULTS, signed_bars, table
 from blur_es.analysis.axes import task_labels
 from blur_es.analysis.bench import machine
 from blur_es.config import ExperimentConfig, load_config, override_config
@@ -139,27 +139,15 @@ def page(results: dict[str, Any]) -> str:
 
 
 def draw(rows: list[dict[str, Any]]) -> None:
-    """What the factor gains, a bar a data set; losses are hatched, no colour is needed."""
+    """What the factor gains, a bar a data set."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
     gains = [100 * (row["equalized"] - as_they_are(row)) for row in rows]
-    order = np.argsort(gains)
     figure, axis = pyplot.subplots(figsize=(7.0, 0.22 * len(rows) + 1.0))
-    bars = axis.barh(
-        [f"{rows[i]['task']} ({rows[i]['inputs']})" for i in order],
-        [gains[i] for i in order],
-        color=["white" if gains[i] < 0 else "0.6" for i in order],
-        hatch=["///" if gains[i] < 0 else "" for i in order],
-        edgecolor="black",
-        linewidth=0.6,
-    )
-    axis.bar_label(bars, fmt="%+.1f", fontsize=7, padding=2)
-    axis.axvline(0, color="black", linewidth=0.8)
-    axis.margins(x=0.12, y=0.01)
-    axis.tick_params(axis="y", labelsize=7)
+    signed_bars(axis, [f"{row['task']} ({row['inputs']})" for row in rows], gains, "0.6")
     axis.set_xlabel("points of accuracy that equalized inputs gain after 15 steps")
     axis.set_ylabel("data (number of inputs)")
     figure.tight_layout()

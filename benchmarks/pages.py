@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+FloatArray = npt.NDArray[np.float64]
 
 DOCS = Path(__file__).parent.parent / "docs"
 RESULTS = DOCS / "results"
@@ -24,3 +30,22 @@ def table(head: list[str], rows: list[list[str]]) -> list[str]:
     """A table in Markdown."""
     lines = ["", "| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
     return lines + ["| " + " | ".join(row) + " |" for row in rows]
+
+
+def signed_bars(
+    axes: Any, names: Sequence[str], values: Sequence[float] | FloatArray, color: str
+) -> None:
+    """Bars from the largest value down; those below 0 are hatched, no colour is needed."""
+    order = np.argsort(values)
+    bars = axes.barh(
+        [names[i] for i in order],
+        [values[i] for i in order],
+        color=["white" if values[i] < 0 else color for i in order],
+        hatch=["///" if values[i] < 0 else "" for i in order],
+        edgecolor="black",
+        linewidth=0.6,
+    )
+    axes.bar_label(bars, fmt="%+.1f", fontsize=7, padding=2)
+    axes.axvline(0, color="black", linewidth=0.8)
+    axes.margins(x=0.12, y=0.01)
+    axes.tick_params(axis="y", labelsize=7)

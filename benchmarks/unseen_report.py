@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks.pages import DOCS, RESULTS, table
+from benchmarks.pages import DOCS, RESULTS, signed_bars, table
 from blur_es.genomes import load_genome
 
 FILE, PAGE = RESULTS / "unseen.json", DOCS / "unseen.md"
@@ -196,7 +196,7 @@ def _cell(contestant: Row, name: str) -> str:
 
 
 def draw(rows: Sequence[Row]) -> None:
-    """Mean curves, and the lead over Adam on each data set; where it is behind, hatched."""
+    """Mean curves, and the lead over Adam on each data set."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -223,20 +223,7 @@ def draw(rows: Sequence[Row]) -> None:
         axes.set_title(f"{GROUPS[group]}, {len(own)} sets", fontsize=9)
         axes.legend(fontsize=7, frameon=False)
     axes = new_axes(figure, "points ahead of tuned plain Adam after 15 steps", "", (1, 2, 2))
-    found = leads(rows)
-    order = np.argsort(found)
-    bars = axes.barh(
-        [rows[i]["data"] for i in order],
-        found[order],
-        color=["white" if found[i] < 0 else LINES[0].color for i in order],
-        hatch=["///" if found[i] < 0 else "" for i in order],
-        edgecolor="black",
-        linewidth=0.6,
-    )
-    axes.bar_label(bars, fmt="%+.1f", fontsize=7, padding=2)
-    axes.axvline(0, color="black", linewidth=0.8)
-    axes.margins(x=0.12, y=0.01)
-    axes.tick_params(axis="y", labelsize=7)
+    signed_bars(axes, [row["data"] for row in rows], leads(rows), LINES[0].color)
     figure.tight_layout()
     figure.savefig(PICTURE, dpi=110)
     pyplot.close(figure)
