@@ -54,11 +54,10 @@ Row = dict[str, Any]
 Pick = Callable[[Row], Row]
 
 
-def read(folders: Sequence[Path]) -> list[Row]:
-    """What `blur-es compare --output` has written, one row for each data set."""
+def read(documents: Sequence[dict[str, Any]]) -> list[Row]:
+    """Of what `blur-es compare --output` has written, one row for each data set."""
     rows = []
-    for folder in folders:
-        document = json.loads((folder / "comparison.json").read_text())
+    for document in documents:
         experiment = document["experiment"]
         for task, comparison in zip(experiment["tasks"], document["comparisons"], strict=True):
             name = str(task.get("table") or task.get("guise") or task["name"]).split(":")[-1]
@@ -255,7 +254,7 @@ def main() -> None:
         "batch_size": settings[0][1]["batch_size"],
         "seeds": [document["seed"] for document in documents],
         "versions": documents[0]["versions"],
-        "rows": read(options.folders),
+        "rows": read(documents),
     }
     FILE.write_text(json.dumps(results, indent=1) + "\n")
     draw(results["rows"])
