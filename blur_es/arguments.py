@@ -214,9 +214,11 @@ def make_parser() -> argparse.ArgumentParser:
         epilog="Example: blur-es compare runs/digits-seed0 --optimizers sgd,momentum,adam "
         "--output comparison. Each optimiser trains the plain network and one with batch "
         "normalisation, with the best of 13 learning rates over four orders of magnitude, "
-        "chosen on episodes that are not the test episodes.",
+        "chosen on episodes that are not the test episodes. With --address or --workers every "
+        "contestant on every task is a job on Ray.",
     )
     measured(compare)
+    where(compare, "start a local one if there is a number of workers")
     compare.add_argument(
         "--optimizers",
         metavar="NAMES",

@@ -180,7 +180,8 @@ def _sweep(
 ) -> int:
     """The part of `evaluate` that is for more than one experiment or seed."""
     from blur_es.analysis.axes import grid
-    from blur_es.analysis.sweep import Place, sweep_genome
+    from blur_es.analysis.sweep import sweep_genome
+    from blur_es.fleet.jobs import Place
     from blur_es.run.progress import ProgressLine
     from blur_es.run.store import versions
 
@@ -226,9 +227,11 @@ def _sweep(
 
 def _compare(options: argparse.Namespace) -> int:
     from blur_es.analysis.axes import task_labels
-    from blur_es.analysis.compare import LEARNING_RATES, compare_on_tasks, optimizer_names
+    from blur_es.analysis.compare import LEARNING_RATES, optimizer_names
+    from blur_es.analysis.contests import compare_on_ray, compare_on_tasks
     from blur_es.experiment import load_subject_for
     from blur_es.fleet.evaluator import LocalEvaluator
+    from blur_es.fleet.jobs import Place
     from blur_es.run.store import versions
 
     optimizers = tuple(LEARNING_RATES)
@@ -246,15 +249,21 @@ def _compare(options: argparse.Namespace) -> int:
         check_folder(folder, NUMBERS, genome.sha256, "a comparison")
     with config.located():
         evaluator = LocalEvaluator(config.problem(training=False), options.data_dir)
-        comparisons = compare_on_tasks(
+        contest = (
             genome,
             evaluator,
             task_labels(({}, config)),
             options.episodes or config.meta.test_episodes,
             "numpy" if config.backend == "numpy" else "numba",
             optimizers,
-            _progress(patience=3.0),
         )
+        if options.local or not (options.address or options.workers):
+            comparisons = compare_on_tasks(*contest, _progress(patience=3.0))
+        else:
+            _say("starting on Ray; --local does without")
+            show = _progress(lambda done: f": {done} contestants")
+            place = Place(address=options.address, workers=options.workers)
+            comparisons = compare_on_ray(*contest, place, options.data_dir, show)
     about = {"genome_sha256": genome.sha256, "seed": config.seed}
     pictures = []
     if options.output:

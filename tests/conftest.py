@@ -44,8 +44,15 @@ def running(*parts: str) -> set[int]:
 
 
 _OURS = (
-    *("ray::EvaluationWorker", "ray::blur_es", "ray::score_job"),
+    *("ray::EvaluationWorker", "ray::blur_es", "ray::score_job", "ray::hold_contest"),
     *("raylet/raylet", "blur_es.cli"),
+)
+
+RAY_WARNINGS = (
+    # Ray's own: sockets that it leaves to the garbage collector, and its use of old names.
+    "ignore::ResourceWarning",
+    "ignore::DeprecationWarning:ray",
+    "ignore::FutureWarning:ray",
 )
 
 

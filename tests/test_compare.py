@@ -15,11 +15,11 @@ from blur_es.analysis.compare import (
     Comparison,
     Contestant,
     compare,
-    compare_on_tasks,
     learned_curves,
     optimizer_names,
     truncate,
 )
+from blur_es.analysis.contests import compare_on_ray, compare_on_tasks
 from blur_es.analysis.evaluate import evaluate_genome
 from blur_es.analysis.optimizers import OPTIMIZERS
 from blur_es.cli import main
@@ -27,10 +27,12 @@ from blur_es.episode import Episode, EpisodeKey, EpisodeSpec, Phase, make_episod
 from blur_es.errors import InputError
 from blur_es.fitness import make_measure
 from blur_es.fleet.evaluator import LocalEvaluator, Problem
+from blur_es.fleet.jobs import Place
 from blur_es.genome import Genome, random_genome
 from blur_es.inner.numpy_loop import NumpyInnerLoop
 from blur_es.rule import RuleSpec
 from blur_es.tasks import make_task
+from tests.conftest import RAY_WARNINGS
 
 RULE = RuleSpec(states=2, symmetric=True, normalize="both")
 SPEC = EpisodeSpec(unroll=4, batch_size=16, query_batches=2)
@@ -264,6 +266,33 @@ def test_tasks_are_compared_one_by_one_on_the_episodes_of_evaluate() -> None:
         assert len(comparison.contestants) == 7
 
 
+def with_two_tasks() -> LocalEvaluator:
+    return LocalEvaluator(
+        Problem(
+            rule=RULE,
+            hidden=((8,), (6, 4)),
+            tasks=({"name": "digits", "size": 4}, {"name": "xor"}),
+            specs=tuple(EpisodeSpec(unroll, batch_size=16, query_batches=1) for unroll in (2, 3)),
+            measure="accuracy",
+            temperature=1.0,
+            seed=3,
+            backend="numpy",
+        )
+    )
+
+
+@pytest.mark.filterwarnings(*RAY_WARNINGS)
+def test_on_ray_a_comparison_is_the_same(ray_address: str) -> None:
+    settings = (make_genome(), with_two_tasks(), ["digits", "xor"], 2, "numba", ["sgd", "lion"])
+    seen: list[tuple[str, int, int]] = []
+    found = compare_on_ray(
+        *settings, Place(address=ray_address), progress=lambda *told: seen.append(told)
+    )
+    assert found == compare_on_tasks(*settings)
+    assert [comparison.sizes for comparison in found] == [(16, 8, 10), (2, 6, 4, 1)]
+    assert seen == [("comparison", done, 10) for done in range(11)]
+
+
 # The command
 
 
@@ -310,6 +339,22 @@ def test_compare_writes_what_it_prints(here: Path, capsys: pytest.CaptureFixture
     again = json.loads(capsys.readouterr().out)
     assert again["pictures"] == ["out/curves-1.png"]
     assert not (here / "out/curves-2.png").exists()
+
+
+@pytest.mark.filterwarnings(*RAY_WARNINGS)
+# Other tests have loaded JAX into this process; a command of its own has not.
+@pytest.mark.filterwarnings("ignore:os.fork:RuntimeWarning")
+def test_with_a_number_of_workers_a_comparison_starts_ray_of_its_own(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["compare", "mine.npz", "--episodes", "2", "--optimizers", "sgd", "--json"]
+    assert main([*command, "--workers", "2"]) == 0
+    on_ray = capsys.readouterr()
+    assert "starting on Ray" in on_ray.err
+    assert main([*command, "--workers", "2", "--local"]) == 0
+    here_alone = capsys.readouterr()
+    assert "Ray" not in here_alone.err
+    assert json.loads(on_ray.out) == json.loads(here_alone.out)
 
 
 @pytest.mark.parametrize(

@@ -18,15 +18,10 @@ from blur_es.fleet.computing import ChunkEvaluator, ChunkResult
 from blur_es.fleet.dispatch import RayFleet
 from blur_es.fleet.evaluator import EpisodeRange, LocalEvaluator
 from blur_es.genome import random_genome
-from tests.conftest import running
+from tests.conftest import RAY_WARNINGS, running
 from tests.experiments import genome_hash, small, train
 
-pytestmark = pytest.mark.filterwarnings(
-    # Ray's own: sockets that it leaves to the garbage collector, and its use of old names.
-    "ignore::ResourceWarning",
-    "ignore::DeprecationWarning:ray",
-    "ignore::FutureWarning:ray",
-)
+pytestmark = pytest.mark.filterwarnings(*RAY_WARNINGS)
 
 TRAINING = EpisodeRange(Phase.META_TRAINING, 1, 2)
 

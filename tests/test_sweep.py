@@ -17,22 +17,17 @@ import numpy as np
 import pytest
 
 from blur_es.analysis.axes import Axis, Point, grid, label, parse_axis, task_labels
-from blur_es.analysis.sweep import Cell, Place, Sweep, sweep_genome
+from blur_es.analysis.sweep import Cell, Sweep, sweep_genome
 from blur_es.cli import main
 from blur_es.config import ExperimentConfig, build_config, override_config
 from blur_es.errors import InputError
+from blur_es.fleet.jobs import Place
 from blur_es.genome import Genome, random_genome
 from blur_es.report.sweep import MOST_PANELS, dimensions, sweep_figures
 from blur_es.rule import RuleSpec
-from tests.conftest import running
+from tests.conftest import RAY_WARNINGS, running
 
-ray_warnings = [
-    # Ray's own: sockets that it leaves to the garbage collector, and its use of old names.
-    "ignore::ResourceWarning",
-    "ignore::DeprecationWarning:ray",
-    "ignore::FutureWarning:ray",
-]
-pytestmark = [pytest.mark.filterwarnings(each) for each in ray_warnings]
+pytestmark = pytest.mark.filterwarnings(*RAY_WARNINGS)
 
 RULE = RuleSpec(symmetric=True, normalize="both")
 EXPERIMENT = {

@@ -9,27 +9,21 @@ episodes.
 from __future__ import annotations
 
 import dataclasses
-import functools
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from blur_es.episode import Episode, Phase
+from blur_es.episode import Episode
 from blur_es.errors import InputError, nearest
 from blur_es.fitness import make_measure
-from blur_es.fleet.evaluator import EpisodeRange, LocalEvaluator
 from blur_es.genome import Genome
-from blur_es.inner import InnerLoop, make_inner_loop
+from blur_es.inner import InnerLoop
 from blur_es.rule import RuleSpec
 from blur_es.text import aligned, count
 
 LEARNED_RULE = "learned rule"
-
-# The mean over 8 varies about a third as much as one episode (0.01 to 0.02), less than what
-# separates good rates from bad ones; with 13 rates it is most of a comparison's work already.
-TUNING_EPISODES = 8
 
 # 13 rates over four orders of magnitude: neighbours differ by a factor of 2.15, less than
 # what usually makes a visible difference, and the best should lie well inside. The steps of
@@ -55,9 +49,6 @@ LEARNING_RATES: dict[str, tuple[float, ...]] = {
 
 # Those that stand at the end of every training: the others come close to one of them.
 USUAL_OPPONENTS = ("sgd", "sgd + momentum", "adam")
-
-# Called with a task, the contestants that are through and those that there are.
-Progress = Callable[[str, int, int], None]
 
 
 def optimizer_names(text: str, option: str = "--optimizers") -> tuple[str, ...]:
@@ -249,34 +240,30 @@ class Comparison:
         return []
 
 
-def compare_on_tasks(
-    genome: Genome,
-    evaluator: LocalEvaluator,
-    labels: Sequence[str],
-    test_episodes: int,
-    backend: str,
-    optimizers: Sequence[str] = USUAL_OPPONENTS,
-    progress: Progress = lambda task, done, total: None,
-) -> list[Comparison]:
-    """One comparison for each of an evaluator's tasks, on `test_episodes` episodes of each.
+class Entrant(NamedTuple):
+    """Who takes part in a comparison.
 
-    `labels` are what the tasks are called, as several may be of one name. The genome learns on a
-    backend, whichever the evaluator's is. The test episodes are those of `evaluate_genome`.
-    `optimizers` are names in `LEARNING_RATES`. Raises `InputError` as the evaluator's tasks do.
+    Attributes:
+        method: `LEARNED_RULE` or an optimiser.
+        normalized: whether an optimiser's network is normalised.
+        learning_rates: what is tried of an optimiser, rising.
     """
-    rates = {optimizer: LEARNING_RATES[optimizer] for optimizer in optimizers}
-    loop = make_inner_loop(backend, genome.rule)
-    comparisons = []
-    for index, label in enumerate(labels):
-        tuning, test = (
-            evaluator.episodes(
-                EpisodeRange(phase, 0, count), slice(index * count, (index + 1) * count)
-            )
-            for phase, count in ((Phase.TUNING, TUNING_EPISODES), (Phase.TEST, test_episodes))
-        )
-        show = functools.partial(progress, label)
-        comparisons.append(compare(genome, loop, tuning, test, label, rates, show))
-    return comparisons
+
+    method: str
+    normalized: bool = False
+    learning_rates: tuple[float, ...] = ()
+
+
+def entrants_of(learning_rates: Mapping[str, Sequence[float]]) -> list[Entrant]:
+    """The learned rule, and every optimiser plain and normalised."""
+    return [
+        Entrant(LEARNED_RULE),
+        *(
+            Entrant(optimizer, normalized, tuple(rates))
+            for optimizer, rates in learning_rates.items()
+            for normalized in (False, True)
+        ),
+    ]
 
 
 def _standardized(episode: Episode) -> Episode:
@@ -325,20 +312,12 @@ def compare(
             f"comparison: {len(tuning)} tuning and {len(test)} test episodes, expected one or "
             "more of each"
         )
-    rule = genome.rule
-    total = 1 + 2 * len(learning_rates)
-    progress(0, total)
-    plain_tuning, plain_test = ([_standardized(e) for e in some] for some in (tuning, test))
-    contestants = [
-        Contestant.from_curves(
-            LEARNED_RULE, rule.normalizes_forward, learned_curves(genome, loop, test)
-        )
-    ]
-    for optimizer, rates in learning_rates.items():
-        for normalized in (False, True):
-            progress(len(contestants), total)
-            contestants.append(_tuned(optimizer, normalized, rates, plain_tuning, plain_test, rule))
-    progress(total, total)
+    entrants = entrants_of(learning_rates)
+    contestants = []
+    for number, entrant in enumerate(entrants):
+        progress(number, len(entrants))
+        contestants.append(enter(entrant, genome, loop, tuning, test))
+    progress(len(entrants), len(entrants))
     return Comparison(
         task=task,
         genome_sha256=genome.sha256,
@@ -346,8 +325,28 @@ def compare(
         steps=len(test[0].support_inputs),
         tuning_episodes=len(tuning),
         test_episodes=len(test),
-        contestants=tuple(sorted(contestants, key=lambda contestant: -contestant.mean)),
+        contestants=best_first(contestants),
     )
+
+
+def best_first(contestants: Sequence[Contestant]) -> tuple[Contestant, ...]:
+    """Contestants by mean test accuracy after the last step."""
+    return tuple(sorted(contestants, key=lambda contestant: -contestant.mean))
+
+
+def enter(
+    entrant: Entrant,
+    genome: Genome,
+    loop: InnerLoop,
+    tuning: Sequence[Episode],
+    test: Sequence[Episode],
+) -> Contestant:
+    """How an entrant does in the test episodes."""
+    if entrant.method == LEARNED_RULE:
+        curves = learned_curves(genome, loop, test)
+        return Contestant.from_curves(LEARNED_RULE, genome.rule.normalizes_forward, curves)
+    plain_tuning, plain_test = ([_standardized(e) for e in some] for some in (tuning, test))
+    return _tuned(*entrant, plain_tuning, plain_test, genome.rule)
 
 
 def _tuned(

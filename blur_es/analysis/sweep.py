@@ -8,11 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import functools
-import itertools
-import json
-import sys
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,30 +21,14 @@ from blur_es.config import ExperimentConfig
 from blur_es.episode import Phase
 from blur_es.errors import InputError
 from blur_es.fitness import FloatArray
-from blur_es.fleet.evaluator import LocalEvaluator, Problem, phase_spec
-from blur_es.fleet.jobs import run_on_ray
+from blur_es.fleet.evaluator import LocalEvaluator, Problem, life_cost, phase_spec
+from blur_es.fleet.jobs import Place, job_task, run_jobs
 from blur_es.genome import Genome
-from blur_es.tasks import Task, make_task
 from blur_es.text import aligned, count
 from blur_es.threads import limit_loaded_libraries
 
 # Called with the jobs that are done, those that there are, and the share of the work done.
 Progress = Callable[[int, int, float], None]
-
-
-@dataclasses.dataclass(frozen=True)
-class Place:
-    """Where jobs are done; the scores do not depend on it.
-
-    Attributes:
-        local: in this process, without Ray.
-        address: an existing Ray cluster; None starts a local one.
-        workers: how many jobs run at a time at most; None for one a core.
-    """
-
-    local: bool = False
-    address: str | None = None
-    workers: int | None = None
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -254,12 +234,8 @@ def _cost(genome: Genome, config: ExperimentConfig, episodes: int, data_dir: str
                     f"network.hidden: found {list(hidden)}, but this genome is for "
                     f"{genome.layers} synapse layers; expected {genome.layers - 1} hidden layers"
                 )
-            task = _task(json.dumps(options), data_dir)
-            sizes = (task.inputs, *hidden, task.outputs)
-            synapses = sum(a * b for a, b in itertools.pairwise(sizes))
-            spec = phase_spec(episode, task, Phase.TEST)
-            # A step goes forward, backward and changes the synapses.
-            cost += (3 * spec.unroll + spec.query_batches) * spec.batch_size * synapses * episodes
+            task = job_task(options, data_dir)
+            cost += life_cost(task, hidden, phase_spec(episode, task, Phase.TEST)) * episodes
     return cost
 
 
@@ -295,19 +271,10 @@ class ScoringJob(NamedTuple):
 
 def score_job(job: ScoringJob) -> EpisodeScores:
     """Do a job in this process. Raises `InputError` as tasks and backends do."""
-    if job.import_path not in sys.path:
-        sys.path.append(job.import_path)
-    tasks = [_task(json.dumps(options), job.data_dir) for options in job.problem.tasks]
+    tasks = [job_task(options, job.data_dir, job.import_path) for options in job.problem.tasks]
     evaluator = LocalEvaluator(job.problem, job.data_dir, tasks)
     limit_loaded_libraries()
     return score_episodes(job.vector, evaluator, job.episodes)
-
-
-# A worker does many jobs with the same data; all of MNIST in memory are 200 MB.
-@functools.lru_cache(maxsize=2)
-def _task(options: str, data_dir: str | None) -> Task:
-    """The task of options as JSON."""
-    return make_task(json.loads(options), data_dir)
 
 
 def _score_all(
@@ -316,25 +283,9 @@ def _score_all(
     """The scores of all jobs, in their order."""
     found: dict[int, EpisodeScores] = {}
     done = 0
-    with contextlib.closing(_results(jobs, costs, place)) as results:
+    with contextlib.closing(run_jobs(score_job, jobs, costs, place)) as results:
         for number, scores in results:
             found[number] = scores
             done += costs[number]
             progress(len(found), len(jobs), done / sum(costs))
     return [found[number] for number in range(len(jobs))]
-
-
-def _results(
-    jobs: Sequence[ScoringJob], costs: Sequence[int], place: Place
-) -> Generator[tuple[int, EpisodeScores]]:
-    """Number and scores of jobs as they are done."""
-    if place.local:
-        # As they come: neighbours share their data.
-        for number, job in enumerate(jobs):
-            yield number, score_job(job)
-        return
-    order = sorted(range(len(jobs)), key=lambda number: -costs[number])
-    _task.cache_clear()
-    ordered = [jobs[number] for number in order]
-    for index, scores in run_on_ray(score_job, ordered, place.address, place.workers):
-        yield order[index], scores

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import hashlib
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
@@ -290,6 +291,13 @@ def phase_spec(
     else:
         batches = max(1, task.test_size // spec.batch_size)
     return dataclasses.replace(spec, query_batches=batches)
+
+
+def life_cost(task: Task, hidden: Sequence[int], spec: EpisodeSpec) -> int:
+    """About how much work a life is: products of rows and synapses."""
+    synapses = sum(a * b for a, b in itertools.pairwise((task.inputs, *hidden, task.outputs)))
+    # A step goes forward, backward and changes the synapses.
+    return (3 * spec.unroll + spec.query_batches) * spec.batch_size * synapses
 
 
 def canonical_digest(backend: str, precision: Precision = "float32") -> str:

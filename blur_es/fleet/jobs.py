@@ -6,17 +6,60 @@ they have compiled. This is for fewer and longer pieces of work that have nothin
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
+import dataclasses
+import functools
+import json
+import sys
+from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import Any, TypeVar
 
 from blur_es.errors import BlurError, RunError
 from blur_es.fleet.connection import connect
+from blur_es.tasks import Task, make_task
 from blur_es.threads import ONE_THREAD
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
 
 WAIT_SECONDS = 1.0
+
+# A core is what a job is given, also where there is a GPU beside it.
+ENVIRONMENT = {**ONE_THREAD, "JAX_PLATFORMS": "cpu"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Place:
+    """Where jobs are done; their results do not depend on it.
+
+    Attributes:
+        local: in this process, without Ray.
+        address: an existing Ray cluster; None starts a local one.
+        workers: how many jobs run at a time at most; None for one a core.
+    """
+
+    local: bool = False
+    address: str | None = None
+    workers: int | None = None
+
+
+def run_jobs(
+    function: Callable[[Job], Result], jobs: Sequence[Job], costs: Sequence[float], place: Place
+) -> Generator[tuple[int, Result]]:
+    """Have a function called with every job; yields index and result as they come.
+
+    In this process that is in the order of the jobs, whose neighbours may share what they read;
+    on Ray (see `run_on_ray`) those with the largest costs begin.
+    """
+    if place.local:
+        for index, job in enumerate(jobs):
+            yield index, function(job)
+        return
+    # Workers read their own.
+    _task.cache_clear()
+    order = sorted(range(len(jobs)), key=lambda index: -costs[index])
+    ordered = [jobs[index] for index in order]
+    for number, result in run_on_ray(function, ordered, place.address, place.workers):
+        yield order[number], result
 
 
 def run_on_ray(
@@ -48,7 +91,7 @@ def run_on_ray(
         connect(address)
     flying: dict[Any, int] = {}
     try:
-        remote = ray.remote(num_cpus=1, max_retries=-1, runtime_env={"env_vars": dict(ONE_THREAD)})(
+        remote = ray.remote(num_cpus=1, max_retries=-1, runtime_env={"env_vars": ENVIRONMENT})(
             function
         )
         following = 0
@@ -80,3 +123,20 @@ def _result(reference: Any) -> Any:
         raise RunError(f"a job failed on a Ray worker:\n{error}") from error
     except ray.exceptions.RayError as error:
         raise RunError(f"Ray could not do a job: {error}") from error
+
+
+def job_task(options: Mapping[str, Any], data_dir: str | None, import_path: str = "") -> Task:
+    """A task that a job needs; the last ones are remembered, with their data.
+
+    A user's own tasks and measures are imported from `import_path`. Raises `InputError` as
+    `make_task` does.
+    """
+    if import_path and import_path not in sys.path:
+        sys.path.append(import_path)
+    return _task(json.dumps(options), data_dir)
+
+
+# A worker does many jobs with the same data; all of MNIST in memory are 200 MB.
+@functools.lru_cache(maxsize=2)
+def _task(options: str, data_dir: str | None) -> Task:
+    return make_task(json.loads(options), data_dir)

@@ -1,0 +1,172 @@
+"""Comparisons on all tasks of an experiment: one after the other, or a contestant a job on Ray.
+
+Contestants know nothing of each other, and each finds its episodes by their keys: whoever lets
+one learn comes to the same result.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from blur_es.analysis.compare import (
+    LEARNING_RATES,
+    USUAL_OPPONENTS,
+    Comparison,
+    Contestant,
+    Entrant,
+    best_first,
+    compare,
+    enter,
+    entrants_of,
+)
+from blur_es.episode import Episode, Phase
+from blur_es.fleet.evaluator import (
+    EpisodeRange,
+    LocalEvaluator,
+    Problem,
+    life_cost,
+    phase_spec,
+)
+from blur_es.fleet.jobs import Place, job_task, run_jobs
+from blur_es.genome import Genome
+from blur_es.inner import make_inner_loop
+from blur_es.threads import limit_loaded_libraries
+
+# The mean over 8 varies about a third as much as one episode (0.01 to 0.02), less than what
+# separates good rates from bad ones; with 13 rates it is most of a comparison's work already.
+TUNING_EPISODES = 8
+
+# Called with a task, the contestants that are through and those that there are.
+Progress = Callable[[str, int, int], None]
+
+
+class Contest(NamedTuple):
+    """One entrant on one task, as a worker needs it.
+
+    Attributes:
+        entrant: who takes part.
+        genome: the learned rule.
+        problem: tasks, networks, episodes, seed.
+        task: the number of the task in the problem.
+        test_episodes: how many there are.
+        backend: what the rule learns on.
+        data_dir: folder of data sets; None for the usual ones.
+        import_path: where a user's own tasks are imported from.
+    """
+
+    entrant: Entrant
+    genome: Genome
+    problem: Problem
+    task: int
+    test_episodes: int
+    backend: str
+    data_dir: str | None
+    import_path: str
+
+
+def hold_contest(contest: Contest) -> Contestant:
+    """Let one entrant learn, in this process. Raises `InputError` as tasks do."""
+    problem, number = contest.problem, contest.task
+    task = job_task(problem.tasks[number], contest.data_dir, contest.import_path)
+    # Of the problem's tasks this one alone is asked for.
+    evaluator = LocalEvaluator(problem, contest.data_dir, [task] * len(problem.tasks))
+    limit_loaded_libraries()
+    tuning, test = _episodes(evaluator, number, contest.test_episodes)
+    loop = make_inner_loop(contest.backend, contest.genome.rule)
+    return enter(contest.entrant, contest.genome, loop, tuning, test)
+
+
+def compare_on_tasks(
+    genome: Genome,
+    evaluator: LocalEvaluator,
+    labels: Sequence[str],
+    test_episodes: int,
+    backend: str,
+    optimizers: Sequence[str] = USUAL_OPPONENTS,
+    progress: Progress = lambda task, done, total: None,
+) -> list[Comparison]:
+    """One comparison for each of an evaluator's tasks, on `test_episodes` episodes of each.
+
+    `labels` are what the tasks are called, as several may be of one name. The genome learns on a
+    backend, whichever the evaluator's is. The test episodes are those of `evaluate_genome`.
+    `optimizers` are names in `LEARNING_RATES`. Raises `InputError` as the evaluator's tasks do.
+    """
+    rates = {optimizer: LEARNING_RATES[optimizer] for optimizer in optimizers}
+    loop = make_inner_loop(backend, genome.rule)
+    comparisons = []
+    for index, label in enumerate(labels):
+        tuning, test = _episodes(evaluator, index, test_episodes)
+        show = functools.partial(progress, label)
+        comparisons.append(compare(genome, loop, tuning, test, label, rates, show))
+    return comparisons
+
+
+def compare_on_ray(
+    genome: Genome,
+    evaluator: LocalEvaluator,
+    labels: Sequence[str],
+    test_episodes: int,
+    backend: str,
+    optimizers: Sequence[str],
+    place: Place,
+    data_dir: str | None = None,
+    progress: Progress = lambda task, done, total: None,
+) -> list[Comparison]:
+    """The same as `compare_on_tasks`, with every contestant on every task a job on Ray.
+
+    `data_dir` is the folder of data sets on the workers' machines. Raises `RunError` if the work
+    cannot be done, and `InputError` as tasks do.
+    """
+    rates = {optimizer: LEARNING_RATES[optimizer] for optimizer in optimizers}
+    problem, here = evaluator.problem, str(Path.cwd())
+    lives = [
+        phase_spec(spec, task, Phase.TEST)
+        for spec, task in zip(problem.specs, evaluator.tasks, strict=True)
+    ]
+    contests, costs = [], []
+    for number, task in enumerate(evaluator.tasks):
+        cost = life_cost(task, problem.hidden[number], lives[number])
+        for entrant in entrants_of(rates):
+            contests.append(
+                Contest(
+                    *(entrant, genome, problem, number),
+                    *(test_episodes, backend, data_dir, here),
+                )
+            )
+            costs.append(cost * (1 + len(entrant.learning_rates)))
+    found: dict[int, Contestant] = {}
+    progress("comparison", 0, len(contests))
+    with contextlib.closing(run_jobs(hold_contest, contests, costs, place)) as results:
+        for number, contestant in results:
+            found[number] = contestant
+            progress("comparison", len(found), len(contests))
+    each = len(contests) // len(labels)
+    return [
+        Comparison(
+            task=label,
+            genome_sha256=genome.sha256,
+            sizes=(task.inputs, *problem.hidden[number], task.outputs),
+            steps=lives[number].unroll,
+            tuning_episodes=TUNING_EPISODES,
+            test_episodes=test_episodes,
+            contestants=best_first(
+                [found[index] for index in range(number * each, (number + 1) * each)]
+            ),
+        )
+        for number, (label, task) in enumerate(zip(labels, evaluator.tasks, strict=True))
+    ]
+
+
+def _episodes(
+    evaluator: LocalEvaluator, task: int, test_episodes: int
+) -> tuple[list[Episode], list[Episode]]:
+    """Episodes of one task to choose learning rates on, and those to test on."""
+    tuning, test = (
+        evaluator.episodes(EpisodeRange(phase, 0, count), slice(task * count, (task + 1) * count))
+        for phase, count in ((Phase.TUNING, TUNING_EPISODES), (Phase.TEST, test_episodes))
+    )
+    return tuning, test
