@@ -25,6 +25,7 @@ from typing import Any, get_args
 import numpy as np
 
 from benchmarks.pages import DOCS, RESULTS, signed_bars, table
+from benchmarks.unseen_report import NAMES
 from blur_es.analysis.axes import task_labels
 from blur_es.analysis.bench import machine
 from blur_es.config import ExperimentConfig, load_config, override_config
@@ -124,7 +125,7 @@ def page(results: dict[str, Any]) -> str:
         ["data", "inputs", "as they are", "equalized", "its factor", "best", "best factor"],
         [
             [
-                row["task"],
+                name_of(row),
                 str(row["inputs"]),
                 f"{as_is:.3f}",
                 f"{with_it:.3f}",
@@ -138,6 +139,12 @@ def page(results: dict[str, Any]) -> str:
     return "\n".join([*lines, ""])
 
 
+def name_of(row: dict[str, Any]) -> str:
+    """What `docs/unseen.md` calls a data set, where it has it."""
+    name = str(row["task"]).removeprefix("KeelTable ")
+    return NAMES.get(name.split(",")[0].split()[-1].lower(), name)
+
+
 def draw(rows: list[dict[str, Any]]) -> None:
     """What the factor gains, a bar a data set."""
     import matplotlib
@@ -147,7 +154,7 @@ def draw(rows: list[dict[str, Any]]) -> None:
 
     gains = [100 * (row["equalized"] - as_they_are(row)) for row in rows]
     figure, axis = pyplot.subplots(figsize=(7.0, 0.22 * len(rows) + 1.0))
-    signed_bars(axis, [f"{row['task']} ({row['inputs']})" for row in rows], gains, "0.6")
+    signed_bars(axis, [f"{name_of(row)} ({row['inputs']})" for row in rows], gains, "0.6")
     axis.set_xlabel("points of accuracy that equalized inputs gain after 15 steps")
     axis.set_ylabel("data (number of inputs)")
     figure.tight_layout()

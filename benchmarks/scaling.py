@@ -307,8 +307,9 @@ def bucket(generations: int = 20) -> dict[str, Any]:
 
     with mock.patch.object(RemoteStorage, "_call", counted):
         run = RunFolder("memory://scaling")
-        run.begin(config.to_yaml())
-        Trainer(config, run, Noting(config.problem())).train()
+        with run.locked():
+            run.begin(config.to_yaml())
+            Trainer(config, run, Noting(config.problem())).train()
     local.close()
     (count_0, size_0), (count_1, size_1) = marks[2], marks[2 + generations]
     return {

@@ -1,4 +1,4 @@
-"""Kinds of data that no genome that ships has met, as tasks.
+"""Data that no genome that ships has learned from, as tasks.
 
     blur-es compare mnist-4state --experiment benchmarks/unseen.yaml --optimizers sgd,momentum,adam
 

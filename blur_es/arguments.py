@@ -51,7 +51,7 @@ def make_parser() -> argparse.ArgumentParser:
     """The parser; `command` of what it parses names the command, as `COMMANDS` of `cli` does."""
     parser = argparse.ArgumentParser(
         prog="blur-es",
-        description="Meta-learn synapse update rules with evolution strategies.",
+        description="Meta-learn synapse update rules by evolution strategies or meta-gradients.",
         epilog="Exit codes: 0 done; 1 failed; 2 wrong input; 130 interrupted after a clean "
         "checkpoint. `blur-es COMMAND --help` tells more.",
     )
@@ -70,19 +70,23 @@ def make_parser() -> argparse.ArgumentParser:
             help="folder of data sets (default: $BLUR_ES_DATA, else ~/.cache/blur_es)",
         )
 
-    def overrides(sub: argparse.ArgumentParser) -> None:
+    def overrides(sub: argparse.ArgumentParser, example: str = "meta.population=80") -> None:
         sub.add_argument(
             "--set",
             action="append",
             default=[],
             metavar="KEY=VALUE",
-            help="override a value of the experiment, e.g. meta.population=80 (repeatable)",
+            help=f"override a value of the experiment, e.g. {example} (repeatable)",
         )
 
     def as_json(sub: argparse.ArgumentParser, what: str) -> None:
         sub.add_argument("--json", action="store_true", help=f"print {what} as JSON")
 
-    def where(sub: argparse.ArgumentParser, cluster: str) -> None:
+    def where(
+        sub: argparse.ArgumentParser,
+        cluster: str,
+        workers: str = "jobs on Ray at a time (default: one a core)",
+    ) -> None:
         place = sub.add_mutually_exclusive_group()
         place.add_argument(
             "--address",
@@ -94,7 +98,7 @@ def make_parser() -> argparse.ArgumentParser:
             "--workers",
             type=_positive,
             metavar="N",
-            help="number of Ray workers (default: one a core)",
+            help=f"number of {workers}",
         )
 
     def subject(sub: argparse.ArgumentParser) -> None:
@@ -111,7 +115,7 @@ def make_parser() -> argparse.ArgumentParser:
             metavar="FILE",
             help="take tasks, network and episode from here (default: what it was trained on)",
         )
-        overrides(sub)
+        overrides(sub, "network.hidden=[128]")
         sub.add_argument(
             "--episodes", type=_positive, metavar="N", help="number of episodes of each task"
         )
@@ -149,7 +153,7 @@ def make_parser() -> argparse.ArgumentParser:
         help="with --resume: take the run from another blur-es train that is at work on it, which "
         "then stops",
     )
-    where(train, "start a local one")
+    where(train, "start a local one", "Ray workers (default: what fleet.workers says)")
     data_dir(train)
     train.add_argument(
         "--mixed-hardware",
@@ -182,10 +186,10 @@ def make_parser() -> argparse.ArgumentParser:
         "evaluate",
         "Measure a genome on fresh episodes of the test split, for one experiment or many.",
         epilog="Example: blur-es evaluate runs/digits-seed0 --vary hidden=16,64,64-64 "
-        "--vary unroll=5,15,50 --seeds 3 --output sweep. An axis is a dotted key of the "
-        "experiment or one of task, hidden, unroll, size, batch_size; its values are a list as "
-        "in YAML, brackets left out or not. What varies is spread over Ray; the rest is done "
-        "in this process.",
+        "--vary unroll=5,15,50 --seeds 3 --output sweep. An axis is a dotted key of tasks, "
+        "network, episode, backend or jax, or one of task, hidden, unroll, size, batch_size; its "
+        "values are a list as in YAML, brackets left out or not. What varies is spread over Ray; "
+        "the rest is done in this process.",
     )
     measured(evaluate)
     evaluate.add_argument(
@@ -203,7 +207,7 @@ def make_parser() -> argparse.ArgumentParser:
         metavar="N",
         help="evaluate with N seeds from the seed on (default: 1)",
     )
-    where(evaluate, "start a local one if there is a --vary")
+    where(evaluate, "start a local one if there is a --vary or a number of workers")
     output(evaluate, "all scores, a table and pictures")
     data_dir(evaluate)
     as_json(evaluate, "the scores")
@@ -289,7 +293,7 @@ def make_parser() -> argparse.ArgumentParser:
     fetch.add_argument("name", metavar="NAME", help="mnist, fashion_mnist, emnist or omniglot")
     data_dir(fetch)
     fetch.add_argument(
-        "--mirror", metavar="URL", help="take the files from this folder instead: http(s), s3, ..."
+        "--mirror", metavar="URL", help="take the files from this folder instead, a path or URL"
     )
 
     conformance = command(

@@ -55,9 +55,10 @@ class GenomeConfig(Section):
     Attributes:
         init: a preset (`random`, `backprop`), a genome that ships by its name, or the path or
             URL of a genome file or run folder.
-        learn: `all`, or names of the fields that are learned.
+        learn: `all`, or names of the fields that are learned; fields are as `report.html` of a
+            run and `Genome.fields` name them, such as `neuron.forward` or `synapse.update`.
         values: initial values by field name, in place of those of `init`.
-        scales: how far one unit of the search moves a learned field.
+        scales: how far one unit of the search moves a learned field, by field name.
     """
 
     init: str = "random"
@@ -67,7 +68,11 @@ class GenomeConfig(Section):
 
 
 class NetworkConfig(Section):
-    """Sizes of the hidden layers; the task gives those of the first and the last."""
+    """The network; the task gives the sizes of its first and its last layer.
+
+    Attributes:
+        hidden: sizes of the hidden layers; none for an empty list.
+    """
 
     hidden: list[Annotated[Whole, Field(ge=1, le=1_000_000)]] = [64]
 
@@ -76,7 +81,13 @@ Length = Annotated[Whole, Field(ge=1, le=MAXIMUM_LENGTH)]
 
 
 class OwnEpisodeConfig(Section):
-    """The lengths of a task's own episodes; None for those of the experiment."""
+    """The lengths of a task's own episodes; None for those of the experiment.
+
+    Attributes:
+        unroll: see `EpisodeSpec`, as the others.
+        batch_size: rows in every batch.
+        query_batches: number of held-out batches.
+    """
 
     unroll: Length | None = None
     batch_size: Length | None = None
@@ -104,7 +115,10 @@ class FitnessConfig(Section):
     """What the outer loop maximises.
 
     Attributes:
-        measure: `accuracy`, `cross_entropy`, `squared_error` or an import path.
+        measure: `accuracy`, `cross_entropy`, `squared_error` (larger is better: the last two with
+            a minus) or an import path, `package.module:function`: a function of predictions and
+            labels, (rows, outputs) each, that returns a number; its attribute `worst`, if it has
+            one, is what a life that diverges gets.
         temperature: of the softmax in the cross-entropy.
     """
 
@@ -129,7 +143,14 @@ class StopConfig(Section):
 
 
 class CurriculumConfig(Section):
-    """Unroll `start` at first, `step` more after every `every` generations, up to `stop`."""
+    """An unroll that grows in stages.
+
+    Attributes:
+        start: the unroll of the first stage.
+        step: how much longer every further stage is.
+        every: generations in a stage.
+        stop: the longest; None for `episode.unroll`.
+    """
 
     start: Whole
     step: Whole
@@ -144,7 +165,7 @@ class GradientConfig(Section):
         optimizer: one of optax's.
         learning_rate: its rate, in units of the genome's values times their scales. The
             paper has 5e-4 and many more steps: in 3,000 steps on MNIST at 14x14 that comes to
-            0.842 test accuracy, this one to 0.883.
+            0.842 test accuracy, this one to 0.884.
         clip: larger gradients are scaled down to this norm.
     """
 
@@ -166,11 +187,11 @@ class MetaConfig(Section):
         replicas: episodes of every task that each genome faces in a generation.
         runs: identical runs side by side, which differ in their random numbers alone; each
             stage of a curriculum begins with the best of them, and so does the end.
-        curriculum: an unroll that grows in stages up to `stop`, by default that of the
-            episode; None for the episode's from the beginning. Validation and test episodes
-            are always as long as `episode.unroll` says.
+        curriculum: an unroll that grows in stages; None for the episode's from the beginning.
+            Validation and test episodes are always as long as `episode.unroll` says.
         sigma: how far the strategy's first steps reach, in units of the genome's scales.
-        options: values for the strategy's own parameters.
+        options: values for the strategy's own parameters, as evosax names them; strategies that
+            follow a gradient have `learning_rate` as well.
         gradient: the descent.
         stop: reasons to end earlier.
         validation_episodes: fresh episodes of every task on which the genome is chosen.
@@ -210,7 +231,12 @@ class JaxConfig(Section):
 
 
 class SplitConfig(Section):
-    """Shares of a generation's genomes for two backends."""
+    """Shares of a generation's genomes for two backends.
+
+    Attributes:
+        jax: the share of the workers on GPUs, in proportion to the other.
+        numba: that of the workers on cores.
+    """
 
     jax: float = Field(gt=0)
     numba: float = Field(gt=0)
@@ -267,18 +293,40 @@ class FleetConfig(Section):
 
 
 class RunConfig(Section):
-    """The run folder: a checkpoint every so many generations, and how many are kept."""
+    """The run folder.
+
+    Attributes:
+        checkpoint_every: generations between two checkpoints.
+        keep: how many of the last checkpoints stay.
+    """
 
     checkpoint_every: Annotated[Whole, Field(ge=1)] = 1
     keep: Annotated[Whole, Field(ge=1)] = 3
 
 
 class ExperimentConfig(Section):
-    """Everything that fixes a run; see `DESIGN` and `experiments/` for examples.
+    """Everything that fixes a run; `experiments/` has examples.
 
     A task among `tasks` may have a `network` of its own beside its options, and an `episode`
     with lengths of its own: a genome that learns in networks of several depths, or in lives of
     several lengths, does not lean on one.
+
+    Attributes:
+        name: what the run is called, letters, digits, `_`, `.` and `-`; with the seed also its
+            folder.
+        seed: of everything that is drawn at random.
+        rule: the family of rules that genomes are of.
+        genome: where the search starts and what it may change.
+        network: the network of every task that has none of its own.
+        tasks: what networks learn: each the name of a task (or an import path) with its options.
+        episode: the lengths of the episodes of every task that has none of its own.
+        fitness: what the search maximises.
+        meta: the outer loop.
+        backend: what evaluates; `auto` is `jax` where Ray has GPUs and `numba` elsewhere, and
+            gradients are always JAX's.
+        jax: how JAX evaluates.
+        fleet: who evaluates.
+        run: the run folder.
     """
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$")

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 import runpy
 from pathlib import Path
+
+import pytest
 
 from benchmarks import backends, inputs, report, unseen_report
 from blur_es.genomes import load_genome
@@ -16,6 +19,33 @@ DOCS = Path(__file__).parents[1] / "docs"
 def test_the_page_of_rules_is_current() -> None:
     page = runpy.run_path(str(DOCS / "make_rules.py"))["page"]()
     assert (DOCS / "rules.md").read_text(encoding="utf-8") == page, "run python docs/make_rules.py"
+
+
+def test_the_page_of_experiments_is_current() -> None:
+    page = runpy.run_path(str(DOCS / "make_experiments.py"))["page"]()
+    found = (DOCS / "experiments.md").read_text(encoding="utf-8")
+    assert found == page, "run python docs/make_experiments.py"
+    # Every key that a file may have, down to those of sections that are left out by default.
+    for key in ("meta.curriculum.every", "fleet.autoscale.most", "jax.piece", "run.keep"):
+        assert f"`{key}`" in page
+
+
+def test_what_the_readme_does_in_python_can_be_done(
+    current_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    readme = (DOCS.parent / "README.md").read_text(encoding="utf-8")
+    programs = re.findall(r"^```python\n(.*?)^```", readme, re.MULTILINE | re.DOTALL)
+    assert len(programs) == 2
+    # Where the demo leaves its genome.
+    folder = current_folder / "runs/digits-seed0"
+    folder.mkdir(parents=True)
+    load_genome("mnist-4state").save(folder / "genome.npz")
+    for program in programs:
+        exec(compile(program, "README.md", "exec"), {"__name__": "__main__"})
+    printed = [float(line.split()[-1]) for line in capsys.readouterr().out.splitlines()]
+    # Shares of digits that were told, each better than what chance would do by far.
+    assert len(printed) >= 2
+    assert min(printed) > 0.7
 
 
 def test_the_page_of_performance_is_of_its_results() -> None:

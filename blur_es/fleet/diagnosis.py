@@ -9,7 +9,7 @@ from typing import Any
 
 from blur_es.fleet.probe import PACKAGES
 
-# A run's lease lasts a minute, and object stores refuse requests from clocks that are far off.
+# A run's lease lasts 45 s, and object stores refuse requests from clocks that are far off.
 CLOCK_SECONDS = 5.0
 # Ray places nothing on a node whose disk is 95% full, and ends workers at 95% of the memory.
 DISK_FRACTION = 0.05
