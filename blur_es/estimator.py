@@ -6,8 +6,9 @@ import copy
 import dataclasses
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Self
 
 import numpy as np
@@ -56,8 +57,9 @@ class BlurClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     Genomes have learned to learn from equally frequent classes. So rows are dealt to batches
     class by class, those of rare classes more often, and predictions are weighted by how
-    frequent classes are in the data. Some rows of every class are kept: `partial_fit` fills
-    batches with them where its own are too few, and they say how sure the outputs are.
+    frequent classes are in the data. Some rows are kept, as many as four batches hold and of every
+    class alike: `partial_fit` fills batches with them where its own are too few, and they say how
+    sure the outputs are.
 
     Args:
         genome: the name of one that ships (`blur_es.genomes.genome_names`), the path or URL of a
@@ -88,6 +90,7 @@ class BlurClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     _factor = 1.0
     # Labels of the batches that give statistics; models of before calibration have none.
     _statistics_labels: npt.NDArray[np.float32] | None = None
+    _used: Mapping[str, Any] = MappingProxyType({})
 
     classes_: npt.NDArray[Any]
     n_features_in_: int
@@ -129,23 +132,36 @@ class BlurClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
         The first call needs all `classes`, unless all are in its y. Inputs are standardised
         by the mean and deviation of all data so far, and equalized, where the genome expects it, by
-        what was found in the first batch's worth of rows. Where a call has few rows, or none of a
-        class, earlier ones are learned from again beside them. Until there are as many rows as a
-        batch holds, each call learns anew from all of them, in 15 steps or more: a network that
-        had seen the same few rows over and over would not get over it. A call that raises
-        changes nothing.
+        what was found when it last learned anew. Where a call has few rows, or none of a
+        class, earlier ones are learned from again beside them. As long as all rows of earlier
+        calls are kept, each call learns anew from all that there are, in 15 steps or more and
+        not fewer than before: one step is no life, and a network that had seen the same few rows
+        over and over would not get over it. A call that raises changes nothing.
         """
+        before = dict(self.__dict__)
+        try:
+            self._learn_more(X, y, classes)
+        except BaseException:
+            self.__dict__ = before
+            raise
+        return self
+
+    def _learn_more(
+        self, X: npt.ArrayLike, y: npt.ArrayLike, classes: npt.ArrayLike | None
+    ) -> None:
         first = not hasattr(self, "network_")
         X, y = self._checked(X, y, first)
         known = np.unique(y) if classes is None else _labels(classes)
         if not first:
             if classes is not None and not np.array_equal(known, self.classes_):
                 raise ValueError(f"classes: found {known}, the first call had {self.classes_}")
-            if self.batch_size != self._statistics.shape[1]:
-                raise ValueError(
-                    f"batch_size: found {self.batch_size}, the network has learned with "
-                    f"{self._statistics.shape[1]}"
-                )
+            for name, found in self._fixed.items():
+                used = self._used.get(name, found)
+                if found != used:
+                    raise ValueError(
+                        f"{name}: found {found!r}, the network has learned with {used!r}; `fit` "
+                        "begins anew"
+                    )
             known = self.classes_
         unknown = np.setdiff1d(y, known)
         if len(unknown):
@@ -154,12 +170,11 @@ class BlurClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             self._begin(known, "y" if classes is None else "classes")
         scaler = StandardScaler() if first else copy.deepcopy(self._scaler)
         known_rows = int(self._counts.sum())
-        steps = math.ceil(len(X) / self.batch_size)
-        anew = known_rows < self.batch_size
-        if anew and (known_rows or len(X) < self.batch_size):
-            steps = max(FEWEST_STEPS, steps)
+        anew = known_rows == len(self._kept[0])
+        steps = math.ceil((len(X) + known_rows * anew) / self.batch_size)
+        if anew:
+            steps = max(FEWEST_STEPS, self.n_steps_, steps)
         self._learn(X, y, steps, scaler.partial_fit(X), anew)
-        return self
 
     def predict(self, X: npt.ArrayLike) -> npt.NDArray[Any]:
         """The likeliest label of each row of X (rows, features)."""
@@ -189,6 +204,15 @@ class BlurClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
                 f"hidden_layers: found {sizes!r}, expected the sizes of layers, such as (128,)"
             )
         return tuple(sizes)
+
+    @property
+    def _fixed(self) -> dict[str, Any]:
+        """Parameters that a network keeps."""
+        return {
+            "genome": self.genome,
+            "hidden_layers": self._hidden,
+            "batch_size": self.batch_size,
+        }
 
     def _checked(
         self, X: npt.ArrayLike, y: npt.ArrayLike, first: bool
@@ -222,6 +246,7 @@ class BlurClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             )
         self.classes_ = classes
         self.genome_ = genome
+        self._used = self._fixed
         self._generator = np.random.default_rng(
             check_random_state(self.random_state).randint(2**31, size=4)
         )
@@ -463,9 +488,13 @@ def _experiment(genome: Genome) -> dict[str, Any]:
 def _warn_of_depth(genome: Genome, depth: int) -> None:
     """Say so if the genome was meta-trained at other depths: it may know nothing of this one."""
     experiment = _experiment(genome)
-    common = experiment.get("network", {})
-    networks = [common | task.get("network", {}) for task in experiment.get("tasks", [])]
-    depths = sorted({len(network["hidden"]) for network in networks if "hidden" in network})
+    try:
+        common = experiment.get("network", {})
+        networks = [common | task.get("network", {}) for task in experiment.get("tasks", [])]
+        depths = sorted({len(network["hidden"]) for network in networks if "hidden" in network})
+    except (AttributeError, TypeError):
+        # Not as blur_es writes it: then it does not say.
+        return
     if depths and not depths[0] <= depth <= depths[-1]:
         seen = f"{depths[0]}" if len(depths) == 1 else f"{depths[0]} to {depths[-1]}"
         advice = "; mnist-4state-deep was meta-trained with 1 to 3" if 1 < depth <= 3 else ""

@@ -59,7 +59,8 @@ def page() -> str:
         "chosen: what they have stands under *median*. In pictures bars and lines are medians, "
         "dots and bands the single seeds. An accuracy of 0 is that of lives that left float32 "
         "(by chance it would be 0.1 with ten classes). `blur-es train` ends with a fairer "
-        "comparison with optimisers than some of these figures: tuned, and with batch normalisation.",
+        "comparison with optimisers than some of these figures: tuned, and with batch "
+        "normalisation.",
         "",
         *_overview(found),
     ]

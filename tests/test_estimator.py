@@ -222,22 +222,66 @@ def test_batches_have_equal_shares_of_classes() -> None:
 def test_a_call_that_raises_changes_nothing() -> None:
     inputs, labels = load_iris(return_X_y=True)
     model = BlurClassifier(random_state=0)
+    untouched = dict(vars(model))
     with pytest.raises(ValueError, match=r"y: found the classes \[2\]"):
         model.partial_fit(inputs, labels, classes=[0, 1])
+    wild = load_genome("mnist-2state").replace({"synapse.keep": np.array(1e30)})
+    model.set_params(genome=wild)
+    with pytest.raises(ValueError, match="diverged"):
+        model.partial_fit(inputs, labels)
+    model.set_params(genome="mnist-4state")
+    assert vars(model) == untouched
     with pytest.raises(NotFittedError):
         model.predict(inputs)
     model.partial_fit(inputs, labels, classes=[0, 1, 2])
     before = model.predict_proba(inputs)
     with pytest.raises(ValueError, match="found the classes"):
         model.partial_fit(1e6 * inputs, np.full(len(inputs), 17))
-    with pytest.raises(ValueError, match="batch_size: found 32, the network has learned with 128"):
-        model.set_params(batch_size=32).partial_fit(inputs, labels)
+    for parameter, value, found in (
+        ("batch_size", 32, "batch_size: found 32, the network has learned with 128"),
+        (
+            "hidden_layers",
+            64,
+            r"hidden_layers: found \(64,\), the network has learned with \(128,\)",
+        ),
+        ("genome", "backprop", "genome: found 'backprop', the network has learned with 'mnist-4"),
+    ):
+        usual = model.get_params()[parameter]
+        with pytest.raises(ValueError, match=found):
+            model.set_params(**{parameter: value}).partial_fit(inputs, labels)
+        model.set_params(**{parameter: usual})
     np.testing.assert_array_equal(model.predict_proba(inputs), before)
-    wild = load_genome("mnist-2state").replace({"synapse.keep": np.array(1e30)})
     with pytest.raises(ValueError, match="diverged"):
-        model.set_params(batch_size=128, genome=wild).fit(inputs, labels)
+        model.set_params(genome=wild).fit(inputs, labels)
     with pytest.raises(NotFittedError):
         model.predict(inputs)
+
+
+@pytest.mark.parametrize("part", [32, 127, 128, 300])
+def test_more_rows_are_never_worse_however_they_come(part: int) -> None:
+    """A first call of a batch and more is a whole life, and what comes later adds to it."""
+    train, held, train_labels, held_labels = train_test_split(
+        *load_digits(return_X_y=True), random_state=0
+    )
+    model = BlurClassifier(random_state=0)
+    found = []
+    for start in range(0, len(train), part):
+        rows = slice(start, start + part)
+        model.partial_fit(train[rows], train_labels[rows], classes=range(10))
+        found.append(model.score(held, held_labels))
+    assert found[0] > {32: 0.5, 127: 0.8, 128: 0.8, 300: 0.9}[part]
+    assert (np.diff(found) > -0.04).all()
+    assert found[-1] > 0.95
+    # After more rows than it keeps, it goes on instead of beginning anew.
+    assert model.n_steps_ >= FEWEST_STEPS + (len(train) - 512) // 128
+
+
+def test_a_genome_that_does_not_say_how_it_was_found_is_taken() -> None:
+    inputs, labels = load_iris(return_X_y=True)
+    genome = load_genome("mnist-4state")
+    for experiment in ({"network": {"hidden": 64}}, {"tasks": 3}, {"network": 1}, "mnist"):
+        odd = dataclasses.replace(genome, provenance={"experiment": experiment})
+        assert BlurClassifier(odd, (8, 8), random_state=0).fit(inputs, labels).n_steps_ == 15
 
 
 def interrupted(*_: Any, **__: Any) -> None:
@@ -264,8 +308,12 @@ def test_inputs_are_equalized_for_a_genome_that_expects_it() -> None:
     assert model.score(inputs, labels) > 0.9
     again = pickle.loads(pickle.dumps(model))
     np.testing.assert_array_equal(again.predict_proba(inputs), model.predict_proba(inputs))
-    # What comes later is scaled alike.
-    assert model.partial_fit(3 * inputs[:130], labels[:130])._factor == again._factor
+    # What comes later is scaled alike, where it does not learn anew from all.
+    many = BlurClassifier(equalized, random_state=0).fit(
+        np.tile(inputs, (4, 1)), np.tile(labels, 4)
+    )
+    factor = many._factor
+    assert many.partial_fit(3 * inputs[:130], labels[:130])._factor == factor
 
 
 def test_outputs_are_calibrated_for_a_genome_that_expects_it(
@@ -308,7 +356,8 @@ def test_partial_fit_goes_on() -> None:
         stop = start + 200
         model.partial_fit(train[start:stop], train_labels[start:stop], classes=np.arange(10))
         scores.append(model.score(held, held_labels))
-    assert model.n_steps_ == 7 * 2
+    # Twice anew, from 200 and 400 rows, and then, as not all rows are kept, two steps a call.
+    assert model.n_steps_ == FEWEST_STEPS + 5 * 2
     assert scores[-1] > scores[0]
     assert scores[-1] > 0.85
     with pytest.raises(ValueError, match="found the classes"):
