@@ -248,6 +248,20 @@ def test_a_stop_in_the_middle_leaves_a_partial_download(server: Server, tmp_path
     assert server.ranges[1] is not None
 
 
+@pytest.mark.parametrize("kind", ["a server", "a folder"])
+def test_an_error_of_what_shows_progress_is_not_the_disks(
+    server: Server, tmp_path: Path, kind: str
+) -> None:
+    def gone(name: str, have: int, total: int | None) -> None:
+        raise BrokenPipeError(errno.EPIPE, "Broken pipe")
+
+    open_storage(str(tmp_path / "cache")).write(NAME, PAYLOAD)
+    mirror = server.url if kind == "a server" else str(tmp_path / "cache")
+    with pytest.raises(BrokenPipeError):
+        fetch("mnist", tmp_path, gone, mirror)
+    assert names(tmp_path) == [f"{NAME}.part"]
+
+
 @pytest.mark.parametrize(("behaviour", "code"), [("refuses", "503"), ("good", "404")])
 def test_a_server_that_refuses(server: Server, tmp_path: Path, behaviour: str, code: str) -> None:
     server.behaviour = behaviour

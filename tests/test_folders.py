@@ -137,6 +137,12 @@ def test_missing_omniglot_is_found_without_reading(omniglot: Path, tmp_path: Pat
         check_task_data({"name": "omniglot"}, tmp_path / "elsewhere")
 
 
+@pytest.mark.parametrize("name", ["omniglot", "mnist"])
+def test_a_folder_whose_name_is_too_long(tmp_path: Path, name: str) -> None:
+    with pytest.raises(InputError, match="cannot look here: File name too long"):
+        check_task_data({"name": name}, tmp_path / ("x" * 300))
+
+
 def test_a_users_own_folders(tmp_path: Path) -> None:
     folder = write_classes(tmp_path / "own", range(30))
     task = make_task({"name": "image_folders", "path": str(folder), "ways": 2, "size": 3})
@@ -161,6 +167,22 @@ def test_images_become_grey_and_small(tmp_path: Path) -> None:
     assert read_classes(tmp_path, None, invert=False)["a"].shape == (2, 32)
 
 
+def test_pixels_of_16_bits_are_scaled_and_those_of_32_refused(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    ramp = np.array([[0, 257, 25_700, 65_535]])
+    for name in ("1.png", "2.tif"):
+        Image.fromarray(ramp.astype(np.uint16)).save(tmp_path / "a" / name)
+    np.testing.assert_allclose(
+        255 * read_classes(tmp_path, None, invert=False)["a"], [[0, 1, 100, 255]] * 2, rtol=1e-6
+    )
+    for mode, pixels in (("I", ramp.astype(np.int32)), ("F", (ramp / 65_535).astype(np.float32))):
+        Image.fromarray(pixels).save(tmp_path / "a" / "2.tif")
+        with pytest.raises(
+            InputError, match=rf"a/2\.tif: found pixels of 32 bits \(mode {mode}\), .*; save the"
+        ):
+            read_classes(tmp_path, None, invert=False)
+
+
 def test_what_cannot_be_read_is_named(tmp_path: Path) -> None:
     def refused(message: str, size: int | None = None) -> None:
         with pytest.raises(InputError, match=message):
@@ -182,6 +204,29 @@ def test_what_cannot_be_read_is_named(tmp_path: Path) -> None:
     (tmp_path / "own.zip").write_bytes(b"PK no archive")
     with pytest.raises(InputError, match=r"own\.zip: cannot read images here"):
         read_classes(tmp_path / "own.zip", None, invert=False)
+
+
+@pytest.mark.parametrize(
+    "method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA]
+)
+def test_a_damaged_archive_is_refused_or_read(tmp_path: Path, method: int) -> None:
+    path = tmp_path / "own.zip"
+    with zipfile.ZipFile(path, "w", method) as archive:
+        for index in range(2):
+            archive.writestr(f"ä/{index}.png", picture(3, index))
+    whole = path.read_bytes()
+    messages = set()
+    for index in range(len(whole)):
+        damaged = bytearray(whole)
+        damaged[index] ^= 1 << index % 8
+        path.write_bytes(damaged)
+        try:
+            read_classes(path, None, invert=False)
+        except InputError as error:
+            messages.add(str(error))
+    assert all(message.startswith(str(path)) for message in messages)
+    assert any("cannot read images here: 'utf-8' codec" in message for message in messages)
+    assert not any("here: ;" in message for message in messages)
 
 
 @pytest.mark.parametrize(

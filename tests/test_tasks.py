@@ -486,9 +486,17 @@ def test_turned_images_are_of_classes_of_their_own() -> None:
         lit = inputs.reshape(-1, 3, 3)
         corners = [lit[:, 0, 2], lit[:, 0, 0], lit[:, 2, 0], lit[:, 2, 2]]
         np.testing.assert_array_equal(np.argmax(corners, axis=0), classes // 2)
-    oblong = LabelledImages(images[:, :2], np.arange(12) % 2, "corners")
-    with pytest.raises(InputError, match="of 2 x 3 pixels, expected square ones"):
-        ImageTask("corners", oblong, oblong, 2, rotations=2)
+
+
+# 2 x 8 pixels are as many as 4 x 4.
+@pytest.mark.parametrize("width", [3, 8])
+def test_only_square_images_are_turned(width: int) -> None:
+    oblong = LabelledImages(np.zeros((12, 2, width), np.uint8), np.arange(12) % 2, "oblong")
+    with pytest.raises(InputError, match=f"of 2 x {width} pixels, expected square ones"):
+        ImageTask("oblong", oblong, oblong, 2, rotations=2)
+    some: tuple[dict[str, Any], ...] = ({"crop": 2}, {"size": 2}, {"crop": 2, "size": 1})
+    for options in some:
+        assert ImageTask("oblong", oblong, oblong, 2, rotations=2, **options).classes == 4
 
 
 def test_noise_is_of_the_deviation_asked_for_and_another_in_every_image() -> None:
@@ -772,6 +780,17 @@ def test_where_data_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert data_directory("here") == data_directory(Path("here")) == Path("here")
 
 
+def test_the_home_folder_of_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    message = "found '~no_such_user/sets', but ~no_such_user is no home folder .* path in full"
+    with pytest.raises(InputError, match=f"^--data-dir: {message}"):
+        make_task({"name": "mnist"}, "~no_such_user/sets")
+    monkeypatch.setenv("BLUR_ES_DATA", "~no_such_user/sets")
+    with pytest.raises(InputError, match=f"^BLUR_ES_DATA: {message}"):
+        make_task({"name": "mnist"})
+    with pytest.raises(InputError, match=rf"^tasks: image_folders\.path: {message}"):
+        make_task({"name": "image_folders", "path": "~no_such_user/sets"}, "here")
+
+
 # The registry
 
 
@@ -818,6 +837,7 @@ def test_the_registry_describes_itself() -> None:
         ({"name": "tables", "classes": 1}, r"tables\.classes: found 1, expected .* 2 to"),
         ({"name": "tables", "classes": True}, r"tables\.classes: found True"),
         ({"name": "tables", "inputs": 6, "classes": 5}, "2 to 4, as many as 6 inputs can tell"),
+        ({"name": "tables", "inputs": 1000, "classes": 1}, r"2 to 2\^499, as many as 1000 inputs"),
         ({"name": "tables", "separation": 0}, r"tables\.separation: found 0, expected a number"),
         ({"name": "tables", "separation": float("nan")}, "expected a number above 0"),
         ({"name": "tables", "separation": 1e308}, "above 0, up to 1e[+]06"),
@@ -894,7 +914,17 @@ class OwnTask:
 
 
 def failing(error: str) -> None:
+    if error == "memory":
+        raise MemoryError
     raise InputError("read me") if error == "input" else ZeroDivisionError(error)
+
+
+class LazyTask(OwnTask):
+    """Fails where its inputs are asked for."""
+
+    @property
+    def inputs(self) -> int:  # type: ignore[override]
+        raise FileNotFoundError("no table of mine")
 
 
 def altered(changes: Mapping[str, Any]) -> Any:
@@ -926,6 +956,12 @@ def test_a_task_of_ones_own() -> None:
         ({"name": "own_tasks:TRAIN"}, InputError, "expected a callable"),
         ({"name": "own_tasks:failing", "error": "input"}, InputError, "^read me$"),
         ({"name": "own_tasks:failing", "error": "x"}, RunError, "ZeroDivisionError"),
+        ({"name": "own_tasks:failing", "error": "memory"}, MemoryError, "^$"),
+        (
+            {"name": "own_tasks:LazyTask", "depth": 1},
+            RunError,
+            r"(?s)making .* failed: FileNotFoundError\('no table of mine'\)\n.*, in inputs\n",
+        ),
         ({"name": "builtins:dict", "a": 1}, InputError, "gave a dict that lacks name, inputs"),
     ],
 )

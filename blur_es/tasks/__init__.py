@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
-from blur_es.errors import BlurError, InputError, RunError, nearest
+from blur_es.errors import BlurError, InputError, RunError, nearest, users_traceback
 from blur_es.fitness import import_object
 from blur_es.tasks.base import Samples, Task
 from blur_es.tasks.folders import (
@@ -41,6 +41,7 @@ from blur_es.tasks.images import (
     load_digits_task,
     load_idx_task,
 )
+from blur_es.tasks.options import is_whole
 from blur_es.tasks.tables import TABLE_OPTIONS, TableTask, check_table_options
 from blur_es.tasks.toy import TOY_FUNCTIONS, make_toy_task
 
@@ -262,12 +263,14 @@ def _make_own_task(path: str, options: Mapping[str, Any]) -> Task:
             f"tasks: {path}{signature} does not take the options {dict(options)}: {error}"
         ) from error
     try:
-        task = factory(**options)
-    except BlurError:
+        # Members may be properties, whose code is the user's as well.
+        return _checked_task(factory(**options), path)
+    except (BlurError, MemoryError):
         raise
     except Exception as error:
-        raise RunError(f"tasks: making {path!r} failed: {error!r}") from error
-    return _checked_task(task, path)
+        raise RunError(
+            f"tasks: making {path!r} failed: {error!r}\n{users_traceback(error)}"
+        ) from error
 
 
 def _checked_task(task: Any, path: str) -> Task:
@@ -280,11 +283,11 @@ def _checked_task(task: Any, path: str) -> Task:
         )
     for member, valid, expected in (
         ("name", isinstance(task.name, str) and bool(task.name), "a text"),
-        ("inputs", _is_count(task.inputs, 1), "a whole number, 1 or more"),
-        ("classes", _is_count(task.classes, 2), "a whole number, 2 or more"),
+        ("inputs", is_whole(task.inputs, 1), "a whole number, 1 or more"),
+        ("classes", is_whole(task.classes, 2), "a whole number, 2 or more"),
         (
             "outputs",
-            _is_count(task.outputs, 1)
+            is_whole(task.outputs, 1)
             and (task.outputs == task.classes or (task.outputs == 1 and task.classes == 2)),
             f"{task.classes}, the number of classes, or 1 for two classes",
         ),
@@ -295,7 +298,7 @@ def _checked_task(task: Any, path: str) -> Task:
         ),
         (
             "test_size",
-            task.test_size is None or _is_count(task.test_size, 1),
+            task.test_size is None or is_whole(task.test_size, 1),
             "a whole number, 1 or more, or None",
         ),
         ("sample", callable(task.sample), "a method"),
@@ -305,7 +308,3 @@ def _checked_task(task: Any, path: str) -> Task:
                 f"tasks: {path!r}: {member} is {getattr(task, member)!r}, expected {expected}"
             )
     return cast(Task, task)
-
-
-def _is_count(value: Any, least: int) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= least

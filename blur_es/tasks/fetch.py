@@ -17,7 +17,7 @@ import urllib.error
 import urllib.request
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from pathlib import Path
 from typing import IO, NamedTuple
 
@@ -27,6 +27,9 @@ from blur_es.tasks.images import EMNIST, data_directory
 
 # Called with a file's name, the bytes that are there and those that it will have, if known.
 Progress = Callable[[str, int, int | None], None]
+
+# After every piece of a file the bytes that are there and those that it will have, if known.
+Arrival = Generator[tuple[int, int | None], None, None]
 
 TIMEOUT_SECONDS = 30.0
 _BLOCK = 2**18
@@ -146,13 +149,12 @@ def _md5(path: Path) -> str | None:
 def _download(base: str, path: Path, md5: str, progress: Progress | None) -> None:
     part = path.with_name(f"{path.name}.part")
     url = f"{base.rstrip('/')}/{path.name}"
-    with _disk_errors(part):
-        if base.startswith(("http://", "https://")):
-            _complete(url, part, path.name, progress)
-        else:
-            part.write_bytes(_from_store(base, path.name))
+    with contextlib.closing(_arrive(base, url, part, path.name)) as arriving:
+        for have, total in arriving:
+            # Out of the reach of `_disk_errors`: what goes wrong here is not the disk's.
             if progress is not None:
-                progress(path.name, part.stat().st_size, part.stat().st_size)
+                progress(path.name, have, total)
+    with _disk_errors(part):
         found = _md5(part)
         if found != md5:
             part.unlink()
@@ -179,7 +181,18 @@ def _disk_errors(path: Path) -> Iterator[None]:
         ) from error
 
 
-def _complete(url: str, part: Path, name: str, progress: Progress | None) -> None:
+def _arrive(base: str, url: str, part: Path, name: str) -> Arrival:
+    """Write a partial file to its end, from a server or a store."""
+    with _disk_errors(part):
+        if base.startswith(("http://", "https://")):
+            yield from _complete(url, part)
+        else:
+            part.write_bytes(_from_store(base, name))
+            size = part.stat().st_size
+            yield size, size
+
+
+def _complete(url: str, part: Path) -> Arrival:
     """Append to a partial file what it lacks; start it again if the server cannot do that."""
     start = part.stat().st_size if part.exists() else 0
     with contextlib.closing(_request(url, start)) as response:
@@ -200,8 +213,7 @@ def _complete(url: str, part: Path, name: str, progress: Progress | None) -> Non
             while block := _read(response, url):
                 file.write(block)
                 have += len(block)
-                if progress is not None:
-                    progress(name, have, total)
+                yield have, total
             file.flush()
             os.fsync(file.fileno())
     if total is not None and have < total:

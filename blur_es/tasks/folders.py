@@ -8,6 +8,7 @@ apart for validation and for the test are whole classes, which meta-training nev
 from __future__ import annotations
 
 import io
+import lzma
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -20,7 +21,8 @@ import numpy.typing as npt
 from blur_es.episode import Phase, random_generator
 from blur_es.errors import InputError
 from blur_es.tasks.base import Samples
-from blur_es.tasks.images import SPLIT_SEED, VALIDATION_SHARE, area_average, deal
+from blur_es.tasks.images import SPLIT_SEED, VALIDATION_SHARE, area_average, deal, first_found
+from blur_es.tasks.options import expand_home, is_whole
 
 Float32Array = npt.NDArray[np.float32]
 
@@ -119,8 +121,7 @@ def check_folder_options(
             "archive, with a folder of images for every class"
         )
     for option, value, least in (("ways", ways, 2), ("size", size, 1)):
-        whole = isinstance(value, int) and not isinstance(value, bool)
-        if value is not None and not (whole and least <= value <= 10_000):
+        if value is not None and not is_whole(value, least, 10_000):
             raise InputError(
                 f"tasks: {name}.{option}: found {value!r}, expected a whole number from {least} "
                 "to 10000"
@@ -144,7 +145,8 @@ def load_folder_task(
     such place, or if images differ in size or cannot be read.
     """
     check_folder_options("image_folders", path=path, ways=ways, size=size, invert=invert)
-    classes = list(read_classes(Path(path).expanduser(), size, invert).values())
+    place = expand_home(path, "tasks: image_folders.path")
+    classes = list(read_classes(place, size, invert).values())
     order = random_generator(SPLIT_SEED, _TEST_CLASSES).permutation(len(classes))
     count = len(classes) // TEST_SHARE
     return FolderTask(
@@ -160,8 +162,14 @@ def load_omniglot_task(
 ) -> FolderTask:
     """Omniglot: 964 characters of 30 alphabets to train on, 659 of 20 others for the test.
 
-    Each was drawn by 20 people. `ways` of the characters are told apart in an episode; images
-    of 105 x 105 pixels are reduced to `size`, ink is 1. Raises `InputError` if it is missing.
+    Each was drawn by 20 people; ink is 1.
+
+    Args:
+        data_dir: folder of data sets.
+        ways: number of characters that are told apart in an episode.
+        size: side in pixels that images of 105 x 105 are reduced to.
+
+    Raises `InputError` if it is missing.
     """
     check_folder_options("omniglot", ways=ways, size=size)
     train, test = (
@@ -178,7 +186,7 @@ def find_omniglot(data_dir: Path) -> list[Path]:
     folders = (data_dir / "omniglot", data_dir)
     for folder in folders:
         found = [
-            next((path for path in (folder / part, folder / f"{part}.zip") if path.exists()), None)
+            first_found((folder / part, folder / f"{part}.zip"), Path.exists)
             for part in OMNIGLOT_PARTS
         ]
         paths = [path for path in found if path is not None]
@@ -246,8 +254,17 @@ def _image_files(path: Path) -> Iterator[tuple[str, bytes]]:
                 hidden = name.startswith("__MACOSX/")
                 if Path(name).suffix.lower() in SUFFIXES and not hidden:
                     yield name, archive.read(name)
-    except (OSError, EOFError, zipfile.BadZipFile, zlib.error, RuntimeError) as error:
-        reason = getattr(error, "strerror", None) or error
+    # A ValueError is that a name in the archive is not UTF-8.
+    except (
+        OSError,
+        EOFError,
+        ValueError,
+        zipfile.BadZipFile,
+        zlib.error,
+        lzma.LZMAError,
+        RuntimeError,
+    ) as error:
+        reason = getattr(error, "strerror", None) or str(error) or "it is cut short"
         raise InputError(
             f"{path}: cannot read images here: {reason}; expected a folder or a .zip archive"
         ) from error
@@ -263,6 +280,12 @@ def _decode(content: bytes, where: str) -> npt.NDArray[np.uint8]:
             if image.mode.startswith("I;16"):
                 # Pillow would cut these off at 255.
                 return (np.asarray(image).astype(np.uint16) >> 8).astype(np.uint8)
+            if image.mode in ("I", "F"):
+                # These as well, and nothing says which number is white.
+                raise InputError(
+                    f"{where}: found pixels of 32 bits (mode {image.mode}), expected 8 or 16, of "
+                    "which the largest is white; save the image as grey of 8 or 16 bits"
+                )
             if image.has_transparency_data:
                 drawn = image.convert("RGBA")
                 white = Image.new("RGBA", drawn.size, "white")

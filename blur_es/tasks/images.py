@@ -7,9 +7,8 @@ and down-sampling by area. What stays in memory is one float32 array per split.
 from __future__ import annotations
 
 import dataclasses
-import math
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,6 +20,7 @@ from blur_es.errors import InputError, nearest
 from blur_es.files import cache_directory
 from blur_es.tasks.base import Samples
 from blur_es.tasks.idx import read_idx
+from blur_es.tasks.options import expand_home, is_number, is_whole
 
 Float32Array = npt.NDArray[np.float32]
 RowArray = npt.NDArray[np.int64]
@@ -142,12 +142,13 @@ class ImageTask:
         self._test_inputs = _reduce(test.images, test_rows, crop, size, brightest)
         self.inputs: int = self._train_inputs.shape[1]
         if rotations > 1:
-            side = math.isqrt(self.inputs)
-            if side**2 != self.inputs:
+            # What was cropped or reduced is square.
+            if crop is None and size is None and height != width:
                 raise InputError(
                     f"tasks: {name}.rotations: found images of {height} x {width} pixels, expected "
                     "square ones; give a crop or a size"
                 )
+            side = size or crop or height
             # Where each pixel of an image that is turned so far comes from.
             pixels = np.arange(self.inputs).reshape(side, side)
             self._turned = np.stack([np.rot90(pixels, k).reshape(-1) for k in range(rotations)])
@@ -259,20 +260,19 @@ def check_image_options(
     for option, value in (("crop", crop), ("size", size)):
         if value is None:
             continue
-        if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= side:
+        if not is_whole(value, 1, side):
             after = "after the crop" if option == "size" and crop is not None else "of its images"
             raise InputError(
                 f"tasks: {name}.{option}: found {value!r}, expected a whole number from 1 to "
                 f"{side}, the pixels of a side {after}"
             )
         side = value
-    if isinstance(rotations, bool) or not isinstance(rotations, int) or not 1 <= rotations <= 4:
+    if not is_whole(rotations, 1, 4):
         raise InputError(
             f"tasks: {name}.rotations: found {rotations!r}, expected a whole number from 1 to 4"
         )
     for option, value, most in (("lighting", lighting, 1.0), ("noise", noise, LARGEST_NOISE)):
-        number = isinstance(value, int | float) and not isinstance(value, bool)
-        if not number or not 0.0 <= value <= most:
+        if not is_number(value) or not 0.0 <= value <= most:
             raise InputError(
                 f"tasks: {name}.{option}: found {value!r}, expected a number from 0 to {most:g}, "
                 "where a black pixel is 0 and a white one 1"
@@ -284,7 +284,7 @@ def _check_classes(where: str, classes: Any, label_count: int) -> None:
     if not isinstance(classes, list | tuple):
         raise InputError(f"{where}: found {classes!r}; {expected}")
     for label in classes:
-        if isinstance(label, bool) or not isinstance(label, int) or not 0 <= label < label_count:
+        if not is_whole(label, 0, label_count - 1):
             raise InputError(f"{where}: found {label!r}; {expected}")
     if len(set(classes)) < max(2, len(classes)):
         raise InputError(f"{where}: found {list(classes)}; {expected}")
@@ -499,18 +499,28 @@ def find_idx_files(family: IdxFamily, data_dir: Path) -> list[Path]:
 
 
 def _find_file(folder: Path, name: str) -> Path | None:
-    for spelling in (name, name.replace("-idx", ".idx")):
-        for suffix in ("", ".gz"):
-            path = folder / f"{spelling}{suffix}"
-            try:
-                if path.is_file():
-                    return path
-            except OSError as error:
-                raise InputError(f"{path}: cannot look here: {error.strerror or error}") from error
+    spellings = (name, name.replace("-idx", ".idx"))
+    paths = (folder / f"{spelling}{suffix}" for spelling in spellings for suffix in ("", ".gz"))
+    return first_found(paths, Path.is_file)
+
+
+def first_found(paths: Iterable[Path], is_there: Callable[[Path], bool]) -> Path | None:
+    """The first path that is there. Raises `InputError` for one that cannot be looked at."""
+    for path in paths:
+        try:
+            if is_there(path):
+                return path
+        except OSError as error:
+            raise InputError(f"{path}: cannot look here: {error.strerror or error}") from error
     return None
 
 
 def data_directory(option: str | Path | None = None) -> Path:
-    """Where data sets are kept: `option`, else the environment's BLUR_ES_DATA, else the cache."""
-    chosen = option or os.environ.get("BLUR_ES_DATA")
-    return Path(chosen).expanduser() if chosen else cache_directory()
+    """Where data sets are kept: `option`, else the environment's BLUR_ES_DATA, else the cache.
+
+    Raises `InputError` for one in the home folder of nobody.
+    """
+    if option:
+        return expand_home(option, "--data-dir")
+    chosen = os.environ.get("BLUR_ES_DATA")
+    return expand_home(chosen, "BLUR_ES_DATA") if chosen else cache_directory()

@@ -16,6 +16,7 @@ import numpy.typing as npt
 from blur_es.episode import Phase
 from blur_es.errors import InputError
 from blur_es.tasks.base import Samples
+from blur_es.tasks.options import is_number, is_whole
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -60,8 +61,8 @@ class TableTask:
             k^(-correlation / 2): the k-th direction has about k^-correlation times the variance of
             the first, and what tells classes apart may lie in any of them. About 1.3 in the first
             five directions of scikit-learn's breast cancer table.
-        weights: a number above 0 for each class, in proportion to how many rows it has; None: as
-            many as any other.
+        weights: a number above 0 for each class, in proportion to how many rows it has; by
+            default all have as many.
         columns: `normal` as they are, or `mixed`: a column at random is left alone, has a long
             tail (its exponential), is 0 in most rows, or holds the numbers of 2 to
             `MOST_CATEGORIES` categories in no order.
@@ -163,25 +164,27 @@ def check_table_options(
     columns: Any = COLUMNS[0],
 ) -> None:
     """Raise `InputError` for options of `TableTask` that do not fit."""
-    if not _is_whole(inputs) or not 4 <= inputs <= MAXIMUM_INPUTS:
+    if not is_whole(inputs, 4, MAXIMUM_INPUTS):
         raise InputError(
             f"tasks: tables.inputs: found {inputs!r}, expected a whole number, 4 to "
             f"{MAXIMUM_INPUTS}"
         )
     most = 2 ** (inputs // 2) // CLUSTERS_PER_CLASS
-    if not _is_whole(classes) or not 2 <= classes <= most:
+    if not is_whole(classes, 2, most):
+        # A power of two; of a thousand inputs it has 151 digits.
+        limit = most if most < 1_000_000 else f"2^{most.bit_length() - 1}"
         raise InputError(
-            f"tasks: tables.classes: found {classes!r}, expected a whole number, 2 to {most}, as "
+            f"tasks: tables.classes: found {classes!r}, expected a whole number, 2 to {limit}, as "
             f"many as {inputs} inputs can tell apart"
         )
-    if not _is_number(separation):
+    if not is_number(separation):
         raise InputError(f"tasks: tables.separation: found {separation!r}, expected a number")
     if not 0.0 < separation <= LARGEST_SEPARATION:
         raise InputError(
             f"tasks: tables.separation: found {separation}, expected a number above 0, up to "
             f"{LARGEST_SEPARATION:g}"
         )
-    if not _is_number(correlation) or not 0.0 <= correlation <= LARGEST_CORRELATION:
+    if not is_number(correlation) or not 0.0 <= correlation <= LARGEST_CORRELATION:
         raise InputError(
             f"tasks: tables.correlation: found {correlation!r}, expected a number, 0 to "
             f"{LARGEST_CORRELATION:g}"
@@ -189,7 +192,7 @@ def check_table_options(
     if weights is not None and not (
         isinstance(weights, list | tuple)
         and len(weights) == classes
-        and all(_is_number(weight) and 0.0 < weight < float("inf") for weight in weights)
+        and all(is_number(weight) and 0.0 < weight < float("inf") for weight in weights)
     ):
         raise InputError(
             f"tasks: tables.weights: found {weights!r}, expected a list of {classes} numbers "
@@ -199,11 +202,3 @@ def check_table_options(
         raise InputError(
             f"tasks: tables.columns: found {columns!r}, expected one of {', '.join(COLUMNS)}"
         )
-
-
-def _is_whole(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)

@@ -19,6 +19,7 @@ import numpy.typing as npt
 from blur_es.episode import Phase
 from blur_es.errors import InputError
 from blur_es.tasks.base import Samples
+from blur_es.tasks.options import is_number
 
 Float32Array = npt.NDArray[np.float32]
 BoolArray = npt.NDArray[np.bool_]
@@ -66,14 +67,19 @@ class ToyTask:
 
 
 def make_toy_task(name: str, **options: Any) -> ToyTask:
-    """A toy task by its name in `TOY_FUNCTIONS`; `two_moons` takes `noise`, 0 or more.
+    """A toy task by its name in `TOY_FUNCTIONS`.
+
+    Args:
+        name: of the function.
+        options: `noise` of `two_moons`, 0 or more: the deviation of what is added to every
+            coordinate, where a half circle has radius 1.
 
     Raises `InputError` for a noise that is no such number.
     """
     function = TOY_FUNCTIONS[name]
     if "noise" in options:
         noise = options["noise"]
-        if isinstance(noise, bool) or not isinstance(noise, int | float):
+        if not is_number(noise):
             raise InputError(f"tasks: {name}.noise: found {noise!r}, expected a number")
         if not 0.0 <= noise < math.inf:
             raise InputError(
