@@ -161,7 +161,17 @@ def test_the_figures_that_are_promised_are_there() -> None:
         (
             "evaluate:",
             "  more:\n    b: {rule.normalize: both}\nevaluate:",
-            "tiny.yaml:17: vary.more: sets rule.normalize, as normalisation",
+            "tiny.yaml:17: vary.more: sets rule.normalize, and normalisation sets rule.normalize",
+        ),
+        (
+            "  opponents",
+            "    size:\n      small: {network: {hidden: [4]}}\n  opponents",
+            "evaluate.vary.size: sets network, and task sets network.hidden",
+        ),
+        (
+            "xor: {tasks: [{name: xor}]}",
+            "xor: {tasks: [{name: xor, episode: {unroll: 2}}]}",
+            r"end with 4, but a life has 2 steps",
         ),
         ("sgd: [", "sgdd: [", "opponents: unknown optimizer 'sgdd' .*'sgd'"),
         ("[0.1, 1.0]", "[0.1, 0.1]", "tiny.yaml:24: evaluate.opponents: sgd: found the rates"),
@@ -170,6 +180,12 @@ def test_the_figures_that_are_promised_are_there() -> None:
             "none: {rule.normalize: none}",
             "none: {episode.batch_size: 8}",
             "trainings differ in what",
+        ),
+        # Initial synapses are drawn for all states, and opponents begin with those.
+        (
+            "none: {rule.normalize: none}",
+            "none: {rule.states: 3}",
+            "trainings differ in what .* one number of rule.states",
         ),
         ("symmetric: true", "symmetric: true, per_layer: true", "tiny.yaml:23.*for 2 layers .* 3"),
     ],
@@ -241,24 +257,35 @@ def test_ray_and_this_process_find_the_same(
         "result = schema.load_result(Path(sys.argv[1]), True)\n"
         "options = runner.ReproduceOptions(output=sys.argv[2], address=sys.argv[3])\n"
         "run = runner._run_on_ray\n"
-        "runner._run_on_ray = lambda ray, home, *rest: run(ray, 'elsewhere', *rest)\n"
+        "runner._run_on_ray = lambda home, *rest: run('elsewhere', *rest)\n"
         "runner.make_result(result, options)\n"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code, tmp_path / "tiny.yaml", tmp_path / "ray", ray_address],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    folder = tmp_path / "ray" / "tiny-quick"
-    assert without_times(read_results(folder / "results.json")) == json.loads(
-        json.dumps(without_times(small[0]))
-    )
-    runs = list((folder / "trainings").iterdir())
+    places = (str(tmp_path / "tiny.yaml"), str(tmp_path / "ray"), ray_address)
+    command = [sys.executable, "-c", code, *places]
+
+    def make() -> Path:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+        assert done.returncode == 0, done.stderr
+        folder = tmp_path / "ray" / "tiny-quick"
+        assert without_times(read_results(folder / "results.json")) == json.loads(
+            json.dumps(without_times(small[0]))
+        )
+        return folder
+
+    runs = sorted((make() / "trainings").iterdir())
     assert len(runs) == 2
     assert all((run / GENOME).exists() and (run / RESULT).exists() for run in runs)
+    # A training that has ended is not run again to be measured, nor is one that was interrupted
+    # begun anew, where they are not either.
+    before = [(run / RESULT).read_bytes() for run in runs]
+    lines = (runs[1] / "metrics.jsonl").read_text().splitlines(keepends=True)
+    for run in runs:
+        (run / "measured.json").unlink()
+    (runs[1] / RESULT).unlink()
+    make()
+    assert (runs[0] / RESULT).read_bytes() == before[0]
+    again = (runs[1] / "metrics.jsonl").read_text().splitlines(keepends=True)
+    assert again == lines
 
 
 def test_a_killed_command_goes_on_to_the_same_result(

@@ -137,6 +137,8 @@ def test_a_size_is_that_of_all_tasks_that_a_point_has() -> None:
     [
         (["unroll=0"], "found 0"),
         (["unroll=1", "episode.unroll=2"], "episode.unroll is varied twice"),
+        (["size=4,6", "tasks.0.size=3,5"], "what tasks.0.size sets is varied by tasks.*.size as"),
+        (["network={hidden: [4]}", "hidden=5"], "what network.hidden sets is varied by network as"),
         (["task=digits,xor", "size=4"], "xor has no option 'size'"),
         (["tasks.1.size=4"], "tasks is a list of 1"),
         (["hidden=wide"], "network.hidden: found 'wide'"),

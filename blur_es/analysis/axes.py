@@ -96,6 +96,17 @@ def chooses_task(name: str) -> bool:
     return re.fullmatch(r"tasks(\.(\*|\d+)(\.name)?)?", key_of(name)) is not None
 
 
+def keys_clash(one: str, other: str) -> bool:
+    """Whether of two dotted keys one sets what the other sets, so that one has no effect.
+
+    What is a part of a task may be set beside the task, of which it is then an option.
+    """
+    shorter, longer = sorted((one.split("."), other.split(".")), key=len)
+    if any(a != b and "*" not in (a, b) for a, b in zip(shorter, longer, strict=False)):
+        return False
+    return len(shorter) == len(longer) or not chooses_task(".".join(shorter))
+
+
 def grid(config: ExperimentConfig, axes: Sequence[Axis]) -> list[Point]:
     """Every combination of the axes' values, the last axis varying fastest.
 
@@ -103,8 +114,12 @@ def grid(config: ExperimentConfig, axes: Sequence[Axis]) -> list[Point]:
     """
     keys = [key_of(axis.name) for axis in axes]
     for index, key in enumerate(keys):
-        if key in keys[:index]:
-            raise InputError(f"--vary {axes[index].name}: {key} is varied twice")
+        for other in keys[:index]:
+            if keys_clash(key, other):
+                told = f"{key} is varied twice"
+                if key != other:
+                    told = f"what {key} sets is varied by {other} as well"
+                raise InputError(f"--vary {axes[index].name}: {told}")
     names = [axis.name for axis in axes]
     combinations = itertools.product(*(axis.values for axis in axes))
     chosen = [dict(zip(names, values, strict=True)) for values in combinations]

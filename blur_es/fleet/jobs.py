@@ -67,11 +67,15 @@ def run_on_ray(
     jobs: Sequence[Job],
     address: str | None = None,
     workers: int | None = None,
+    *,
+    names: Sequence[str] | None = None,
+    retries: int = -1,
+    check: Callable[[], None] = lambda: None,
 ) -> Generator[tuple[int, Result]]:
     """Have a function called with every job, on a core each; yields index and result as they come.
 
-    A job whose worker or node is lost is done again, however often that happens. When the
-    iterator is closed, what is not done yet is given up.
+    A job whose worker or node is lost is done again. When the iterator is closed, what is not
+    done yet is given up.
 
     Args:
         function: pure, and importable on every node.
@@ -79,10 +83,13 @@ def run_on_ray(
         address: an existing cluster; None starts a local one, which ends with the iterator. A
             caller who is connected already stays connected, and to the same cluster.
         workers: how many jobs run at a time at most; None for as many as there are cores.
+        names: of the jobs, for Ray's dashboard and for messages.
+        retries: how often a job is done again; -1 for however often its worker is lost.
+        check: called about once a second; what it raises ends the iterator.
 
     Raises:
         RunError: no cluster at the address, or a job that failed.
-        InputError: a job raised it.
+        BlurError: a job raised it.
     """
     import ray
 
@@ -91,18 +98,20 @@ def run_on_ray(
         connect(address)
     flying: dict[Any, int] = {}
     try:
-        remote = ray.remote(num_cpus=1, max_retries=-1, runtime_env={"env_vars": ENVIRONMENT})(
-            function
-        )
+        settings: Any = {"max_retries": retries, "runtime_env": {"env_vars": ENVIRONMENT}}
+        remote: Any = ray.remote(num_cpus=1, **settings)(function)
         following = 0
         while following < len(jobs) or flying:
             # All of them, so that a cluster that grows with its queue sees what there is.
             while following < len(jobs) and len(flying) < (workers or len(jobs)):
-                flying[remote.remote(jobs[following])] = following
+                call = remote if names is None else remote.options(name=names[following])
+                flying[call.remote(jobs[following])] = following
                 following += 1
+            check()
             ready, _ = ray.wait(list(flying), timeout=WAIT_SECONDS)
             for reference in ready:
-                yield flying.pop(reference), _result(reference)
+                index = flying.pop(reference)
+                yield index, _result(reference, names[index] if names else "")
     finally:
         for reference in flying:
             ray.cancel(reference, force=True)
@@ -110,7 +119,7 @@ def run_on_ray(
             ray.shutdown()
 
 
-def _result(reference: Any) -> Any:
+def _result(reference: Any, name: str) -> Any:
     """The result of a job, or what went wrong in it as an error of our own."""
     import ray
 
@@ -119,10 +128,14 @@ def _result(reference: Any) -> Any:
     except ray.exceptions.RayTaskError as error:
         cause = getattr(error, "cause", None)
         if isinstance(cause, BlurError):
-            raise cause from None
-        raise RunError(f"a job failed on a Ray worker:\n{error}") from error
+            raise (type(cause)(f"{name}: {cause}") if name else cause) from None
+        name = name or "a job"
+        raise RunError(f"{name} failed on a Ray worker:\n{error}") from error
     except ray.exceptions.RayError as error:
-        raise RunError(f"Ray could not do a job: {error}") from error
+        raise RunError(
+            f"{name or 'a job'} could not be done; the process that ran it was lost, in the end "
+            f"with: {str(error).strip()}"
+        ) from error
 
 
 def job_task(options: Mapping[str, Any], data_dir: str | None, import_path: str = "") -> Task:

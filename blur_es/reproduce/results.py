@@ -86,7 +86,7 @@ def training_entry(
         content: its `result.json`.
         lines: its metrics.
     """
-    blocks = np.array_split(np.arange(len(lines)), min(len(lines), PROGRESS_POINTS))
+    blocks = np.array_split(np.arange(len(lines)), max(1, min(len(lines), PROGRESS_POINTS)))
     seconds = np.cumsum([line["seconds"] for line in lines])
     progress = [
         [

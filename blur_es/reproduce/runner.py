@@ -21,14 +21,15 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from blur_es.analysis.bench import machine
 from blur_es.config import ExperimentConfig
-from blur_es.errors import BlurError, InputError, RunError
+from blur_es.errors import InputError, RunError
 from blur_es.experiment import TrainOptions, run_experiment
 from blur_es.files import sha256
 from blur_es.fleet.connection import connect
+from blur_es.fleet.jobs import run_on_ray
 from blur_es.genome import Genome
 from blur_es.meta.method import make_method
 from blur_es.meta.trainer import initial_genome, search_space
@@ -41,20 +42,24 @@ from blur_es.reproduce.results import (
     training_entry,
 )
 from blur_es.reproduce.schema import Point, Result, Training, slug
+from blur_es.run.checkpoint import POINTER
 from blur_es.run.interrupt import Interrupted, InterruptGuard
-from blur_es.run.store import RESULT, RunFolder, versions, write_or_stop
+from blur_es.run.lease import LEASE
+from blur_es.run.store import CONFIG, RESULT, RunFolder, versions, write_or_stop
 from blur_es.storage import LocalStorage, Storage, open_storage
 from blur_es.tasks import check_task_data
-from blur_es.threads import ONE_THREAD
 
 Say = Callable[[str], None]
+# What measurements are done in: in the process of the command, where an interrupt may end them.
+Measuring = Callable[[], contextlib.AbstractContextManager[None]]
 
 TRAININGS, OPPONENTS, MEASURED = "trainings", "opponents", "measured.json"
+# Files of a job's folder that are written last, in this order.
+LAST = {CONFIG: 1, POINTER: 2, RESULT: 3, MEASURED: 4}
 RESULTS, TABLE, PICTURE = "results.json", "table.txt", "picture"
 
 # A task whose worker dies (a lost node, a preemption) is run again so often.
 RETRIES = 3
-WAIT_SECONDS = 1.0
 
 
 class MissingDataError(InputError):
@@ -69,7 +74,8 @@ class ReproduceOptions:
         output: path or URL of the folder of results; each has a folder of its own in it.
         local: in this process, without Ray.
         address: an existing Ray cluster; None starts a local one.
-        workers: cores of the local cluster; None for all.
+        workers: how many jobs run on Ray at a time at most, and how many cores a local cluster
+            has; None for one a core.
         data_dir: folder of data sets.
         skip_missing: leave out what needs a data set that is not there.
     """
@@ -127,7 +133,7 @@ class _TrainJob:
         expected = sha256(self.training.config.to_yaml().encode())
         return run.read_json(RESULT).get("experiment_sha256") == expected
 
-    def run(self, top: Storage) -> None:
+    def run(self, top: Storage, measuring: Measuring = contextlib.nullcontext) -> None:
         """Train, or go on, and measure. Raises what these raise; `Interrupted` if they were."""
         config, run = self.training.config, RunFolder(top.locate(self.folder))
         if not self._trained(run):
@@ -142,21 +148,22 @@ class _TrainJob:
                 raise Interrupted
         began = time.monotonic()
         genome = Genome.load(run.genome)
-        rows = [
-            {
-                "labels": {**self.training.labels, **point.labels},
-                "seed": self.training.seed,
-                **measure_genome(
-                    genome,
-                    point.experiment(config),
-                    self.measure.episodes,
-                    self.measure.steps,
-                    self.measure.kind,
-                    self.data_dir,
-                ),
-            }
-            for point in self.measure.points
-        ]
+        with measuring():
+            rows = [
+                {
+                    "labels": {**self.training.labels, **point.labels},
+                    "seed": self.training.seed,
+                    **measure_genome(
+                        genome,
+                        point.experiment(config),
+                        self.measure.episodes,
+                        self.measure.steps,
+                        self.measure.kind,
+                        self.data_dir,
+                    ),
+                }
+                for point in self.measure.points
+            ]
         seconds = time.monotonic() - began
         _keep(top, self, self._key(run), seconds, rows)
 
@@ -196,15 +203,14 @@ class _OpponentJob:
         """Whether it is there, for these very episodes and rates."""
         return _measured(top, self, "key") == self._key()
 
-    def run(self, top: Storage) -> None:
+    def run(self, top: Storage, measuring: Measuring = contextlib.nullcontext) -> None:
         """Let it learn. Raises what that raises."""
         began = time.monotonic()
-        rows = [
-            {"labels": self.point.labels, **entry}
-            for entry in measure_opponent(
+        with measuring():
+            entries = measure_opponent(
                 self.optimizer, self.rates, self.config, self.episodes, self.steps, self.data_dir
             )
-        ]
+        rows = [{"labels": self.point.labels, **entry} for entry in entries]
         _keep(top, self, self._key(), time.monotonic() - began, rows)
 
     def _key(self) -> str:
@@ -314,7 +320,7 @@ def _jobs(result: Result, options: ReproduceOptions) -> tuple[list[_Job], list[s
                 jobs.append(
                     _OpponentJob(
                         *(optimizer, tuple(rates), point, config, evaluate.episodes),
-                        *(steps or (config.episode.unroll,), options.data_dir),
+                        *(steps or (config.episodes[0].unroll,), options.data_dir),
                     )
                 )
     if not jobs:
@@ -356,12 +362,12 @@ def _run(jobs: Sequence[_Job], top: Storage, options: ReproduceOptions, say: Say
             _check_methods(jobs, top, guard)
             for number, job in enumerate(jobs, start=1):
                 guard.check()
-                job.run(top)
+                job.run(top, guard.interruptible)
                 say(f"  {number}/{len(jobs)}  {job}  {_told(top, job)}")
             return
-        with _cluster(options) as (ray, home):
+        with _cluster(options) as home:
             _check_methods(jobs, top, guard)
-            _run_on_ray(ray, home, jobs, top, guard, say)
+            _run_on_ray(home, jobs, top, options.workers, guard, say)
 
 
 def _check_methods(jobs: Sequence[_Job], top: Storage, guard: InterruptGuard) -> None:
@@ -387,56 +393,73 @@ def _check_methods(jobs: Sequence[_Job], top: Storage, guard: InterruptGuard) ->
 
 
 def _run_on_ray(
-    ray: Any, home: str, jobs: Sequence[_Job], top: Storage, guard: InterruptGuard, say: Say
+    home: str,
+    jobs: Sequence[_Job],
+    top: Storage,
+    workers: int | None,
+    guard: InterruptGuard,
+    say: Say,
 ) -> None:
-    environment = {**ONE_THREAD, "JAX_PLATFORMS": "cpu"}
-    settings = {"num_cpus": 1, "max_retries": RETRIES, "runtime_env": {"env_vars": environment}}
-    task = ray.remote(run_job)
     path = str(Path.cwd())
+    local = isinstance(top, LocalStorage)
     # A path means the same to every process on this machine, a URL on every machine.
-    place = str(Path(top.location).resolve()) if isinstance(top, LocalStorage) else top.location
-    flying = {
-        task.options(name=str(job), **settings).remote(job, place, home, path): job for job in jobs
-    }
+    place = str(Path(top.location).resolve()) if local else top.location
+    errands = [
+        Errand(job, place, home, path, _files(top, job.folder) if local else {}) for job in jobs
+    ]
     done = 0
-    while flying:
+    results = run_on_ray(
+        run_errand,
+        errands,
+        workers=workers,
+        names=[str(job) for job in jobs],
+        retries=RETRIES,
         # Not interruptible: an exception that is raised inside of Ray comes out as another.
-        guard.check()
-        ready, _ = ray.wait(list(flying), timeout=WAIT_SECONDS)
-        for reference in ready:
-            job = flying.pop(reference)
-            for name, content in _finished(ray, reference, job).items():
-                top.write(f"{job.folder}/{name}", content)
-            done += 1
-            say(f"  {done}/{len(jobs)}  {job}  {_told(top, job)}")
+        check=guard.check,
+    )
+    with contextlib.closing(results):
+        try:
+            for index, files in results:
+                job = jobs[index]
+                # What says that a run is there, or done, comes when all else is.
+                for name in sorted(files, key=lambda name: (LAST.get(name, 0), name)):
+                    top.write(f"{job.folder}/{name}", files[name])
+                done += 1
+                say(f"  {done}/{len(jobs)}  {job}  {_told(top, job)}")
+        except RunError as error:
+            raise RunError(
+                f"{error}; what has been done is kept, and the same command goes on"
+            ) from error
 
 
-def _finished(ray: Any, reference: Any, job: _Job) -> dict[str, bytes]:
-    """The files that a task sent; its own error, if it ended with one."""
-    try:
-        files: dict[str, bytes] = ray.get(reference)
-    except ray.exceptions.RayTaskError as error:
-        if isinstance(error.cause, BlurError):
-            raise type(error.cause)(f"{job}: {error.cause}") from error
-        raise RunError(f"{job}: failed with {error}") from error
-    except ray.exceptions.RayError as error:
-        raise RunError(
-            f"{job}: the process that ran it was lost {RETRIES + 1} times, the last time with: "
-            f"{str(error).strip()}; what has been done is kept, and the same command goes on"
-        ) from error
-    return files
+class Errand(NamedTuple):
+    """A job as a Ray task is given it.
+
+    Attributes:
+        job: what is to be done.
+        top: the folder of the result, as an absolute path or a URL.
+        home: node id of the machine that a path is on.
+        import_path: where a user's own tasks and measures are imported from.
+        files: what the job's folder holds at home, by their paths inside it: with them it goes
+            on elsewhere. They are small, and there are none before it has begun.
+    """
+
+    job: _Job
+    top: str
+    home: str
+    import_path: str
+    files: dict[str, bytes]
 
 
-def run_job(job: _Job, top: str, home: str, path: str) -> dict[str, bytes]:
+def run_errand(errand: Errand) -> dict[str, bytes]:
     """What a Ray task does: a job, in its folder if that can be reached from this machine.
 
-    A folder on a disk is reached on its own machine alone (`home` is the node id of the one
-    that asked). On another one it works in a folder of its own and returns the files, by
-    their paths inside the job's folder; they are small.
+    On another machine than that of the folder it works in a folder of its own, and returns the
+    files, by their paths inside the job's folder.
     """
     import ray
 
-    # A user's own tasks and measures are imported from the folder of the command.
+    job, top, home, path, files = errand
     if path not in sys.path:
         sys.path.insert(0, path)
     storage = open_storage(top)
@@ -445,18 +468,26 @@ def run_job(job: _Job, top: str, home: str, path: str) -> dict[str, bytes]:
         job.run(storage)
         return {}
     with tempfile.TemporaryDirectory(prefix="blur_es-") as folder:
-        job.run(open_storage(folder))
-        inside = Path(folder) / job.folder
-        return {
-            str(file.relative_to(inside)): file.read_bytes()
-            for file in sorted(inside.rglob("*"))
-            if file.is_file()
-        }
+        own = open_storage(folder)
+        for name, content in files.items():
+            own.write(f"{job.folder}/{name}", content)
+        job.run(own)
+        return _files(own, job.folder)
+
+
+def _files(top: Storage, folder: str) -> dict[str, bytes]:
+    """What is in a folder on a disk, by the paths inside it; not who is at work there."""
+    inside = Path(top.location) / folder
+    return {
+        str(file.relative_to(inside)): file.read_bytes()
+        for file in sorted(inside.rglob("*"))
+        if file.is_file() and file.name != LEASE
+    }
 
 
 @contextlib.contextmanager
-def _cluster(options: ReproduceOptions) -> Iterator[tuple[Any, str]]:
-    """Ray, connected, and the id of this machine's node in the cluster (empty if it has none)."""
+def _cluster(options: ReproduceOptions) -> Iterator[str]:
+    """Connected to Ray: the id of this machine's node in the cluster (empty if it has none)."""
     import ray
 
     connected_here = not ray.is_initialized()
@@ -465,7 +496,7 @@ def _cluster(options: ReproduceOptions) -> Iterator[tuple[Any, str]]:
     try:
         # Through Ray's client this process is on no node of the cluster.
         remote = (options.address or "").startswith("ray://")
-        yield ray, "" if remote else ray.get_runtime_context().get_node_id()
+        yield "" if remote else ray.get_runtime_context().get_node_id()
     finally:
         if connected_here:
             ray.shutdown()
@@ -489,6 +520,8 @@ def _measured(top: Storage, job: _Job, key: str | None = None) -> Any:
     try:
         content = json.loads(top.read(f"{job.folder}/{MEASURED}"))
     except (OSError, ValueError):
+        return None
+    if not isinstance(content, dict):
         return None
     return content if key is None else content.get(key)
 

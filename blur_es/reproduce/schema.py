@@ -27,6 +27,7 @@ import pydantic
 from pydantic import Field
 
 from blur_es import source
+from blur_es.analysis.axes import keys_clash
 from blur_es.config import (
     ExperimentConfig,
     Section,
@@ -337,14 +338,17 @@ def _check(config: ResultConfig) -> None:
                         f"with another value of {', '.join(EVALUATED_SECTIONS)} alone"
                     )
     for section, axes in (("vary", config.vary), ("evaluate.vary", config.evaluate.vary)):
-        first: dict[str, str] = {}
+        set_before: dict[str, str] = {}
         for axis, values in axes.items():
-            for key in {key for value in values.values() for key in value}:
-                # Of two that set the same, one would be without effect.
-                if first.setdefault(key, axis) != axis:
-                    raise InputError(
-                        f"{section}.{axis}: sets {key}, as {first[key]} does; expected one axis"
-                    )
+            keys = sorted({key for value in values.values() for key in value})
+            for key in keys:
+                for other, first in set_before.items():
+                    if keys_clash(key, other):
+                        raise InputError(
+                            f"{section}.{axis}: sets {key}, and {first} sets {other}; expected one "
+                            "axis: of two that set the same, one is without effect"
+                        )
+            set_before |= dict.fromkeys(keys, axis)
     steps = config.evaluate.steps
     if steps is not None and (not steps or sorted(set(steps)) != steps):
         raise InputError(f"evaluate.steps: found {steps}, expected rising numbers, one or more")
@@ -416,10 +420,11 @@ def _check_points(
                     f"{point.where}: rule.per_layer: a genome for {training.config.layers} layers "
                     f"cannot be measured with {config.layers}"
                 )
-            if steps is not None and steps[-1] > config.episode.unroll:
+            [episode] = config.episodes
+            if steps is not None and steps[-1] > episode.unroll:
                 raise InputError(
                     f"{point.where}: evaluate.steps end with {steps[-1]}, but a life has "
-                    f"{config.episode.unroll} steps (episode.unroll)"
+                    f"{episode.unroll} steps (episode.unroll)"
                 )
 
 
@@ -445,16 +450,19 @@ def _check_opponents(
                 "more, each once"
             )
     for point in points:
-        met = [point.experiment(training.config) for training in trainings]
-        if any(
-            (each.tasks, each.network, each.episode, each.rule.forward_activation)
-            != (met[0].tasks, met[0].network, met[0].episode, met[0].rule.forward_activation)
-            for each in met
-        ):
+        met = [_met_by_opponents(point.experiment(training.config)) for training in trainings]
+        if any(each != met[0] for each in met):
             raise InputError(
                 f"{where}: evaluate.opponents: trainings differ in what they are measured on, and "
-                "so would the opponents; expected evaluate.vary to set tasks and network"
+                "so would the opponents; expected evaluate.vary to set tasks and network, and one "
+                "number of rule.states"
             )
+
+
+def _met_by_opponents(config: ExperimentConfig) -> tuple[Any, ...]:
+    """All that opponents see of an experiment; initial synapses are drawn for all states."""
+    rule = config.rule
+    return config.tasks, config.network, config.episode, rule.forward_activation, rule.states
 
 
 def slug(words: Sequence[str]) -> str:
