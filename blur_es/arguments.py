@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,11 @@ def _positive(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"found {text!r}, expected a whole number, 1 or more")
     return int(text)
+
+
+def _everywhere(text: str) -> str:
+    """A path that means the same to workers, which run in other folders."""
+    return text if text.startswith("~") else os.path.abspath(text)
 
 
 def _seconds(text: str) -> float:
@@ -66,6 +72,7 @@ def make_parser() -> argparse.ArgumentParser:
     def data_dir(sub: argparse.ArgumentParser) -> None:
         sub.add_argument(
             "--data-dir",
+            type=_everywhere,
             metavar="DIR",
             help="folder of data sets (default: $BLUR_ES_DATA, else ~/.cache/blur_es)",
         )

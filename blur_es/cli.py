@@ -327,8 +327,6 @@ def _reproduce(options: argparse.Namespace) -> int:
         figure = f" (figure {document['figure']})" if document["figure"] else ""
         print(f"\n{result.name}: {document['title']}{figure}\n")
         print(table_text(document))
-        if document["missing"]:
-            print(f"\nleft out for lack of data: {', '.join(document['missing'])}")
         print("\n" + "\n".join(paths), flush=True)
     if options.json:
         print(json.dumps({"results": made, "skipped": skipped}))

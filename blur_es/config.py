@@ -447,15 +447,18 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> ExperimentCo
     return build_config(tree, positions)
 
 
-def override_config(config: ExperimentConfig, overrides: Sequence[str]) -> ExperimentConfig:
-    """A copy of an experiment with overrides such as `episode.unroll=50` applied.
+def override_config(
+    config: ExperimentConfig | Mapping[str, Any], overrides: Sequence[str]
+) -> ExperimentConfig:
+    """A copy of an experiment, or of its plain values, with overrides such as `episode.unroll=50`.
 
     A network or a length of episodes among them is every task's, also of those that have one
     of their own.
     """
-    tree = config.to_dict()
+    plain = config.to_dict() if isinstance(config, ExperimentConfig) else config
+    tree = copy.deepcopy(dict(plain))
     _forget_own(tree, [text.partition("=")[0].strip() for text in overrides])
-    positions: Positions = {(): f"experiment {config.name!r}"}
+    positions: Positions = {(): f"experiment {tree.get('name')!r}"}
     for text in overrides:
         source.override(tree, positions, text)
     return build_config(tree, positions)
@@ -490,7 +493,9 @@ def _forget_own(tree: dict[str, Any], keys: Iterable[str]) -> None:
         section, _, part = key.partition(".")
         if section not in OWN:
             continue
-        for task in tree["tasks"]:
+        for task in tree.get("tasks") or []:
+            if not isinstance(task, dict):
+                continue
             if section == "network" or not part:
                 task.pop(section, None)
             else:

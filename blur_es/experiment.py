@@ -225,6 +225,17 @@ def load_subject(location: str | Path) -> tuple[Genome, ExperimentConfig | None]
 
     Raises `InputError` if there is none of them.
     """
+    genome, experiment = _find(location)
+    if isinstance(experiment, str):
+        return genome, load_config(experiment)
+    return genome, None if experiment is None else build_config(experiment)
+
+
+def _find(location: str | Path) -> tuple[Genome, str | dict[str, Any] | None]:
+    """A genome, and its experiment: the file in its run folder, or what it tells of it.
+
+    Raises `InputError` if there is no such genome. The experiment is not looked at.
+    """
     try:
         genome = find_genome(location)
         if genome is None:
@@ -234,13 +245,11 @@ def load_subject(location: str | Path) -> tuple[Genome, ExperimentConfig | None]
                 f"nor one of the genomes that ship: {', '.join(known)}"
             )
         if is_run_folder(location) and open_storage(location).exists(CONFIG):
-            return genome, load_config(f"{str(location).rstrip('/')}/{CONFIG}")
+            return genome, f"{str(location).rstrip('/')}/{CONFIG}"
     except OSError as error:
         raise InputError(f"{location}: cannot read it: {error.strerror or error}") from error
     experiment = genome.provenance.get("experiment")
-    if not isinstance(experiment, dict):
-        return genome, None
-    return genome, build_config(experiment)
+    return genome, experiment if isinstance(experiment, dict) else None
 
 
 def is_run_folder(location: str | Path) -> bool:
@@ -263,17 +272,20 @@ def load_subject_for(
     That is the one that it is from or, if given, that of a file; with overrides and a seed,
     and with the genome's own rule. Raises `InputError` if there is none.
     """
-    genome, config = load_subject(location)
+    genome, own = _find(location)
     chosen = [*MEASURED, *overrides]
     if experiment is not None:
         config = load_config(experiment, chosen)
-    elif config is None:
+    elif isinstance(own, str):
+        config = override_config(load_config(own), chosen)
+    elif own is not None:
+        # Overrides may replace what cannot be had here, such as a measure of somebody's own.
+        config = override_config(own, chosen)
+    else:
         raise InputError(
             f"{location}: this genome does not say what it was trained on; name an experiment with "
             "--experiment FILE"
         )
-    else:
-        config = override_config(config, chosen)
     if any(override.partition("=")[0].partition(".")[0] == "rule" for override in overrides):
         raise InputError("--set: a genome is measured with its own rule; leave `rule` out")
     changes: dict[str, Any] = {"rule": genome.rule}

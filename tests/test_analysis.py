@@ -333,6 +333,7 @@ def test_analyze_a_learned_genome_file(here: Path, capsys: pytest.CaptureFixture
         (["damaged.npz"], "damaged.npz: this genome file"),
         (["."], "not a run folder"),
         (["backprop", "--output", "."], "holds other things"),
+        (["backprop", "--steps", "2000000"], "--steps: found 2000000, expected 1000000 at most"),
         (["backprop", "--output", "damaged.npz"], "cannot write to this folder"),
         (["backprop", "--output", "/proc/analysis"], "/proc/analysis: cannot write"),
     ],
@@ -385,6 +386,22 @@ def test_a_report_shows_the_analysis(here: Path) -> None:
     (run / "analysis/analysis.json").write_text('{"genome_sha256": "0"}')
     write_report(RunFolder(run))
     assert "Gradient and growth" not in (run / "report.html").read_text()
+
+
+def test_pictures_of_another_genome_go_before_new_ones_come(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = ("--steps", "2", "--output", "found")
+    assert main(["analyze", "backprop", *folder]) == 0
+    content = json.loads((here / "found/analysis.json").read_text())
+    (here / "found/analysis.json").write_text(json.dumps(content | {"steps": 0}))
+
+    def interrupted(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("blur_es.report.analysis.growth_figure", interrupted)
+    assert main(["analyze", "backprop", *folder]) == 130
+    assert not list((here / "found").glob("*.svg"))
 
 
 def test_a_run_that_went_on_is_analysed_again(here: Path) -> None:

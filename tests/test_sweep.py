@@ -15,16 +15,20 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+import threadpoolctl
 
 from blur_es.analysis.axes import Axis, Point, grid, label, parse_axis, task_labels
 from blur_es.analysis.sweep import Cell, Sweep, sweep_genome
 from blur_es.cli import main
 from blur_es.config import ExperimentConfig, build_config, override_config
 from blur_es.errors import InputError
+from blur_es.fleet import jobs
 from blur_es.fleet.jobs import Place
 from blur_es.genome import Genome, random_genome
+from blur_es.inner import numba_loop
 from blur_es.report.sweep import MOST_PANELS, dimensions, sweep_figures
 from blur_es.rule import RuleSpec
+from blur_es.tasks import make_task
 from tests.conftest import RAY_WARNINGS, running
 
 pytestmark = pytest.mark.filterwarnings(*RAY_WARNINGS)
@@ -411,6 +415,53 @@ def test_how_a_genome_was_found_does_not_bound_what_measures_it(
     assert "meta.method: found 'nonsense'" in capsys.readouterr().err
     (here / "descent.yaml").write_text(json.dumps(experiment))
     assert evaluate("--experiment", "descent.yaml", "--set", "backend=numpy") == 0
+
+
+def test_what_a_genome_says_of_itself_need_not_be_had_here(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A colleague's measure, or a key of a later version, where another experiment is given."""
+    (here / "small.yaml").write_text(json.dumps(EXPERIMENT))
+    genome = make_genome()
+    for change in ({"fitness": {"measure": "colleague.own:quality"}}, {"dream": {"of": 2040}}):
+        Genome(genome.rule, genome.fields, {"experiment": EXPERIMENT | change}).save(
+            here / "mine.npz"
+        )
+        assert evaluate() == 2
+        assert next(iter(change)) in capsys.readouterr().err
+        assert evaluate("--experiment", "small.yaml") == 0
+    measure = {"fitness": {"measure": "colleague.own:quality"}}
+    Genome(genome.rule, genome.fields, {"experiment": EXPERIMENT | measure}).save(here / "mine.npz")
+    assert evaluate("--set", "fitness.measure=accuracy") == 0
+
+
+def test_many_episodes_are_scored_in_parts(
+    here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def scores() -> Any:
+        assert main(["evaluate", "mine.npz", "--episodes", "5", "--json"]) == 0
+        return json.loads(capsys.readouterr().out)
+
+    together = scores()
+    monkeypatch.setattr("blur_es.analysis.evaluate.AT_A_TIME", 2)
+    assert scores() == together
+
+
+def test_tasks_are_read_once_and_threads_are_given_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[str] = []
+
+    def noted(options: Any, data_dir: Any) -> Any:
+        made.append(options["name"])
+        return make_task(options, data_dir)
+
+    monkeypatch.setattr(jobs, "make_task", noted)
+    base = override_config(config(), ["tasks=[{name: xor}, {name: and}, {name: or}]"])
+    assert numba_loop  # With its BLAS.
+    with threadpoolctl.threadpool_limits(2, "blas"):
+        sweep_genome(make_genome(), points("unroll=1,2", base=base), [0, 1], 1, Place(local=True))
+        blas = [each for each in threadpoolctl.threadpool_info() if each["user_api"] == "blas"]
+        assert {each["num_threads"] for each in blas} == {2}
+    assert sorted(made) == ["and", "or", "xor"]
 
 
 # Pictures

@@ -9,7 +9,6 @@ and medians are told.
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 import platform
 import subprocess
@@ -271,7 +270,9 @@ def _pieces(workload: Workload) -> dict[str, Callable[[], object]]:
 
     def normalize() -> None:
         for layer in range(1, layers + 1):
-            passes = forward + (spec.unroll if layer < layers else 0)
+            passes = forward if rule.normalizes_forward else 0
+            if rule.normalizes_backward and layer < layers:
+                passes += spec.unroll
             repeat_normalization(
                 values, rows, sizes[layer], passes * states, mean, variance, columns
             )
@@ -366,8 +367,3 @@ def table(result: dict[str, Any]) -> str:
     )
     width = max(len(name) for name, _ in lines)
     return "\n".join([head, *(f"  {name:{width}}  {value}" for name, value in lines)])
-
-
-def to_json(result: dict[str, Any]) -> str:
-    """One line of JSON."""
-    return json.dumps(result)

@@ -375,18 +375,22 @@ def _tuned(
 
 
 def learned_curves(
-    genome: Genome, loop: InnerLoop, episodes: Sequence[Episode]
+    genome: Genome,
+    loop: InnerLoop,
+    episodes: Sequence[Episode],
+    steps: Sequence[int] | None = None,
 ) -> npt.NDArray[np.float64]:
-    """Query accuracy of a genome after each of the episodes' N steps: (R, N)."""
+    """Query accuracy of a genome after some steps of R episodes, by default all: (R, steps)."""
     measures = [make_measure("accuracy")]
-    steps = len(episodes[0].support_inputs)
+    if steps is None:
+        steps = range(1, len(episodes[0].support_inputs) + 1)
     # A life of t steps for every t: an inner loop scores lives at their end. That costs
     # N / 2 whole episodes, and is exactly what the rule would be scored as at that length.
     curves = [
         loop.evaluate(
             genome.vector[None], [truncate(episode, step) for episode in episodes], measures
         ).fitness[0, 0]
-        for step in range(1, steps + 1)
+        for step in steps
     ]
     return np.stack(curves, axis=1)
 

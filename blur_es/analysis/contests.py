@@ -31,10 +31,10 @@ from blur_es.fleet.evaluator import (
     life_cost,
     phase_spec,
 )
-from blur_es.fleet.jobs import Place, job_task, run_jobs
+from blur_es.fleet.jobs import Place, job_tasks, run_jobs
 from blur_es.genome import Genome
 from blur_es.inner import make_inner_loop
-from blur_es.threads import limit_loaded_libraries
+from blur_es.threads import one_blas_thread
 
 # The mean over 8 varies about a third as much as one episode (0.01 to 0.02), less than what
 # separates good rates from bad ones; with 13 rates it is most of a comparison's work already.
@@ -71,13 +71,13 @@ class Contest(NamedTuple):
 def hold_contest(contest: Contest) -> Contestant:
     """Let one entrant learn, in this process. Raises `InputError` as tasks do."""
     problem, number = contest.problem, contest.task
-    task = job_task(problem.tasks[number], contest.data_dir, contest.import_path)
+    [task] = job_tasks([problem.tasks[number]], contest.data_dir, contest.import_path)
     # Of the problem's tasks this one alone is asked for.
     evaluator = LocalEvaluator(problem, contest.data_dir, [task] * len(problem.tasks))
-    limit_loaded_libraries()
     tuning, test = _episodes(evaluator, number, contest.test_episodes)
     loop = make_inner_loop(contest.backend, contest.genome.rule)
-    return enter(contest.entrant, contest.genome, loop, tuning, test)
+    with one_blas_thread():
+        return enter(contest.entrant, contest.genome, loop, tuning, test)
 
 
 def compare_on_tasks(

@@ -12,6 +12,9 @@ from blur_es.episode import Phase
 from blur_es.fleet.evaluator import EpisodeRange, LocalEvaluator
 from blur_es.genome import Genome
 
+# An episode of MNIST with all its test data takes some 10 MB.
+AT_A_TIME = 32
+
 
 @dataclasses.dataclass(frozen=True)
 class TaskScore:
@@ -53,10 +56,13 @@ def score_episodes(
     vector: npt.NDArray[np.floating[Any]], evaluator: LocalEvaluator, episodes: int
 ) -> EpisodeScores:
     """Score a genome's vector (D,) in `episodes` test episodes of each of the tasks."""
-    evaluation = evaluator.evaluate(vector[None], EpisodeRange(Phase.TEST, 0, episodes))
-    shape = (len(evaluator.tasks), episodes)
-    fitness, accuracy = evaluation.fitness[:, 0].reshape(2, *shape)
-    return EpisodeScores(accuracy, fitness, evaluation.diverged[0].reshape(shape))
+    parts = []
+    for first in range(0, episodes, AT_A_TIME):
+        count = min(AT_A_TIME, episodes - first)
+        evaluation = evaluator.evaluate(vector[None], EpisodeRange(Phase.TEST, 0, count, first))
+        fitness, accuracy = evaluation.fitness[:, 0].reshape(2, len(evaluator.tasks), count)
+        parts.append((accuracy, fitness, evaluation.diverged[0].reshape(accuracy.shape)))
+    return EpisodeScores(*(np.concatenate(arrays, axis=1) for arrays in zip(*parts, strict=True)))
 
 
 def evaluate_genome(genome: Genome, evaluator: LocalEvaluator, episodes: int) -> list[TaskScore]:

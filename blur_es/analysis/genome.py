@@ -15,7 +15,15 @@ import numpy as np
 
 from blur_es.analysis.field import FieldTest, Verdict, measure_field, overall_verdict
 from blur_es.analysis.growth import NormGrowth, measure_growth, milestones, toggle_oja
-from blur_es.episode import Episode, EpisodeKey, EpisodeSpec, Phase, make_episode
+from blur_es.episode import (
+    MAXIMUM_LENGTH,
+    Episode,
+    EpisodeKey,
+    EpisodeSpec,
+    Phase,
+    make_episode,
+)
+from blur_es.errors import InputError
 from blur_es.fleet.evaluator import EpisodeRange, LocalEvaluator, Problem
 from blur_es.genome import Genome
 from blur_es.inner import make_inner_loop
@@ -205,6 +213,8 @@ def analyze_genome(
     spec = problem.specs[0]
     unroll = spec.unroll
     steps = steps or LONGER * unroll
+    if steps > MAXIMUM_LENGTH:
+        raise InputError(f"--steps: found {steps}, expected {MAXIMUM_LENGTH} at most")
     long = dataclasses.replace(
         problem,
         tasks=problem.tasks[:1],

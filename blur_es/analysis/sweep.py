@@ -22,10 +22,10 @@ from blur_es.episode import Phase
 from blur_es.errors import InputError
 from blur_es.fitness import FloatArray
 from blur_es.fleet.evaluator import LocalEvaluator, Problem, life_cost, phase_spec
-from blur_es.fleet.jobs import Place, job_task, run_jobs
+from blur_es.fleet.jobs import Place, job_tasks, run_jobs
 from blur_es.genome import Genome
 from blur_es.text import aligned, count
-from blur_es.threads import limit_loaded_libraries
+from blur_es.threads import one_blas_thread
 
 # Called with the jobs that are done, those that there are, and the share of the work done.
 Progress = Callable[[int, int, float], None]
@@ -226,15 +226,13 @@ def _cost(genome: Genome, config: ExperimentConfig, episodes: int, data_dir: str
     """
     cost = 0
     with config.located():
-        for options, hidden, episode in zip(
-            config.task_options, config.hidden, config.episodes, strict=True
-        ):
+        tasks = job_tasks(config.task_options, data_dir)
+        for task, hidden, episode in zip(tasks, config.hidden, config.episodes, strict=True):
             if genome.layers not in (None, len(hidden) + 1):
                 raise InputError(
                     f"network.hidden: found {list(hidden)}, but this genome is for "
                     f"{genome.layers} synapse layers; expected {genome.layers - 1} hidden layers"
                 )
-            task = job_task(options, data_dir)
             cost += life_cost(task, hidden, phase_spec(episode, task, Phase.TEST)) * episodes
     return cost
 
@@ -271,10 +269,13 @@ class ScoringJob(NamedTuple):
 
 def score_job(job: ScoringJob) -> EpisodeScores:
     """Do a job in this process. Raises `InputError` as tasks and backends do."""
-    tasks = [job_task(options, job.data_dir, job.import_path) for options in job.problem.tasks]
+    tasks = job_tasks(job.problem.tasks, job.data_dir, job.import_path)
     evaluator = LocalEvaluator(job.problem, job.data_dir, tasks)
-    limit_loaded_libraries()
-    return score_episodes(job.vector, evaluator, job.episodes)
+    # A BLAS that is loaded later would not be held to one thread.
+    import blur_es.inner.numba_loop  # noqa: F401
+
+    with one_blas_thread():
+        return score_episodes(job.vector, evaluator, job.episodes)
 
 
 def _score_all(

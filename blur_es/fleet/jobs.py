@@ -7,7 +7,6 @@ they have compiled. This is for fewer and longer pieces of work that have nothin
 from __future__ import annotations
 
 import dataclasses
-import functools
 import json
 import sys
 from collections.abc import Callable, Generator, Mapping, Sequence
@@ -55,7 +54,7 @@ def run_jobs(
             yield index, function(job)
         return
     # Workers read their own.
-    _task.cache_clear()
+    _tasks.clear()
     order = sorted(range(len(jobs)), key=lambda index: -costs[index])
     ordered = [jobs[index] for index in order]
     for number, result in run_on_ray(function, ordered, place.address, place.workers):
@@ -138,18 +137,27 @@ def _result(reference: Any, name: str) -> Any:
         ) from error
 
 
-def job_task(options: Mapping[str, Any], data_dir: str | None, import_path: str = "") -> Task:
-    """A task that a job needs; the last ones are remembered, with their data.
+def job_tasks(
+    wanted: Sequence[Mapping[str, Any]], data_dir: str | None, import_path: str = ""
+) -> list[Task]:
+    """The tasks that a job needs, by their options; those of the last job are remembered.
 
     A user's own tasks and measures are imported from `import_path`. Raises `InputError` as
     `make_task` does.
     """
     if import_path and import_path not in sys.path:
         sys.path.append(import_path)
-    return _task(json.dumps(options), data_dir)
+    keys = [(json.dumps(options), data_dir) for options in wanted]
+    for key, options in zip(keys, wanted, strict=True):
+        # The last that was wanted comes last.
+        known = key in _tasks
+        _tasks[key] = _tasks.pop(key) if known else make_task(options, data_dir)
+    found = [_tasks[key] for key in keys]
+    while len(_tasks) > max(REMEMBERED, len(set(keys))):
+        del _tasks[next(iter(_tasks))]
+    return found
 
 
 # A worker does many jobs with the same data; all of MNIST in memory are 200 MB.
-@functools.lru_cache(maxsize=2)
-def _task(options: str, data_dir: str | None) -> Task:
-    return make_task(json.loads(options), data_dir)
+REMEMBERED = 2
+_tasks: dict[tuple[str, str | None], Task] = {}

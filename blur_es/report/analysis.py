@@ -28,6 +28,7 @@ from blur_es.storage import Storage
 ANALYSIS = "analysis"
 
 NUMBERS, SUMMARY = "analysis.json", "summary.txt"
+PICTURES = ("genome", "growth", "jacobian")
 
 
 def check_folder(folder: Storage, sha256: str | None) -> None:
@@ -53,14 +54,14 @@ def write_analysis(analysis: GenomeAnalysis, folder: Storage) -> list[str]:
     # First, because it marks the folder as an analysis of this genome.
     text = json.dumps(analysis.to_json(), indent=1) + "\n"
     folder.write(NUMBERS, text.encode())
+    # Pictures from before may be of another genome.
+    for name in PICTURES:
+        for kind in ("svg", "png"):
+            folder.delete(f"{name}.{kind}")
     folder.write(SUMMARY, (analysis.summary() + "\n").encode())
     figures = {"genome": genome_figure(analysis.genome), "growth": growth_figure(analysis)}
     if any(test.jacobians for test in analysis.field):
         figures["jacobian"] = jacobian_figure(analysis.field)
-    else:
-        # One from before would be of another genome.
-        for kind in ("svg", "png"):
-            folder.delete(f"jacobian.{kind}")
     for name, figure in figures.items():
         write_figure(figure, folder, name)
     return [folder.locate(f"{name}.png") for name in sorted(figures)]

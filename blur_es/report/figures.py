@@ -101,7 +101,7 @@ def _draw_stages(axes: Axes, metrics: Sequence[Mapping[str, Any]]) -> None:
         if line.get("unroll") != before.get("unroll"):
             axes.axvline(line["generation"], color=INK, lw=0.8, ls=(0, (1, 3)))
             axes.annotate(
-                f"unroll {line['unroll']}",
+                f"unroll {line.get('unroll', 'unknown')}",
                 (line["generation"], 0.02),
                 xycoords=("data", "axes fraction"),
                 rotation=90,

@@ -73,14 +73,17 @@ def write_report(folder: RunFolder) -> str:
         figures["fitness"] = fitness_figure(run.metrics)
     for number, comparison in enumerate(run.comparisons or [], start=1):
         figures[_curves_name(number)] = curves_figure(comparison)
-    pictures = {}
-    for name, figure in figures.items():
-        pictures[name] = write_figure(figure, folder.storage.folder(FIGURES), name)
+    place = folder.storage.folder(FIGURES)
+    # Those from before may be of more tasks.
+    for name in place.names():
+        if name.startswith(_curves_name("")):
+            place.delete(name)
+    pictures = {name: write_figure(figure, place, name) for name, figure in figures.items()}
     folder.storage.write(REPORT, _page(run, pictures).encode())
     return folder.report
 
 
-def _curves_name(number: int) -> str:
+def _curves_name(number: int | str) -> str:
     return f"curves-{number}"
 
 
@@ -94,7 +97,8 @@ def _read_run(folder: RunFolder) -> _Run:
         values = yaml.safe_load(config)
     except OSError as error:
         raise InputError(f"{path}: cannot read it: {error.strerror or error}") from error
-    except (UnicodeDecodeError, yaml.YAMLError) as error:
+    except (ValueError, yaml.YAMLError) as error:
+        # Not text; not YAML; or what looks like a date and is none.
         raise InputError(f"{path}: this file is damaged: {error}; expected YAML") from error
     if not isinstance(values, dict) or not isinstance(values.get("name"), str):
         raise InputError(f"{path}: this file has no 'name', expected an experiment")
@@ -318,7 +322,8 @@ def _fitness(run: _Run, pictures: Mapping[str, bytes]) -> str:
         "Every generation faces new episodes, so the best of one is not always better than the "
         "best of the one before."
     )
-    diverged = sum(line.get("diverged", 0) for line in run.metrics)
+    counts = [line.get("diverged") for line in run.metrics]
+    diverged = sum(count for count in counts if isinstance(count, int))
     if diverged:
         caption += f" {diverged} evaluations diverged and were given the worst fitness."
     return _picture(pictures["fitness"], caption)
@@ -368,7 +373,8 @@ def _origin(run: _Run) -> str:
         # The experiment stands above; the versions follow.
         if name not in ("experiment", "versions", "began_with")
     }
-    if (before := run.genome.provenance.get("began_with")) is not None:
+    before = run.genome.provenance.get("began_with")
+    if isinstance(before, Mapping) and "sha256" in before:
         provenance["began with"] = before["sha256"]
     versions = (run.result or {}).get("versions") or run.genome.provenance.get("versions") or {}
     parts = []

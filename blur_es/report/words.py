@@ -16,12 +16,12 @@ _ACTIVATIONS = {
 
 _BACKWARD_UPDATES = {
     "additive": "a neuron keeps f of the value that it has from the forward pass and adds η of "
-    "what comes back",
+    "what comes back through µ",
     "multiplicative": "the value that a neuron has from the forward pass is multiplied by what "
-    "comes back, and by f",
+    "comes back through µ, and by f",
     "multiplicative_second_state": "the states after the first are multiplied by what comes "
-    "back, and all by f",
-    "replace": "what comes back takes the place of the value that a neuron has",
+    "back through µ, and all by f",
+    "replace": "what comes back through µ takes the place of the value that a neuron has",
 }
 
 _FEEDBACK = {
@@ -119,7 +119,7 @@ def _supervision(rule: RuleSpec) -> str:
 
 
 def _backward(rule: RuleSpec) -> str:
-    result = f"On the way back, {_BACKWARD_UPDATES[rule.backward_update]} through µ"
+    result = f"On the way back, {_BACKWARD_UPDATES[rule.backward_update]}"
     if rule.normalizes_backward:
         result += (
             "; that is normalised over the batch, per neuron and state, to a learned mean and "
@@ -144,12 +144,18 @@ def _synapses(rule: RuleSpec) -> str:
 
 
 def _ties(rule: RuleSpec) -> str:
-    if rule.symmetric:
+    if rule.tied:
         result = "The way back uses the same synapses as the way forward."
+    elif rule.symmetric:
+        result = (
+            "The way back begins with the same synapses as the way forward, and changes them by "
+            "the same rule; what takes the two apart is the Oja term."
+        )
     else:
         result = "The way back has synapses of its own, which learn by the same rule."
     if rule.single_state and rule.states > 1:
-        result += " All states of a synapse are equal."
+        equal = "are" if rule.planes == 1 else "begin"
+        result += f" All states of a synapse {equal} equal."
     return result
 
 

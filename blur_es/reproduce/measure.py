@@ -9,12 +9,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from blur_es.analysis.compare import truncate
+from blur_es.analysis.compare import learned_curves, truncate
 from blur_es.analysis.evaluate import evaluate_genome
 from blur_es.analysis.growth import measure_growth
 from blur_es.config import ExperimentConfig
 from blur_es.episode import Episode, Phase
-from blur_es.fitness import make_measure
 from blur_es.fleet.evaluator import EpisodeRange, LocalEvaluator
 from blur_es.genome import Genome
 from blur_es.inner import make_inner_loop
@@ -69,15 +68,7 @@ def measure_genome(
         row["curve"] = np.nan_to_num(growth.accuracies[:, known]).mean(axis=0).tolist()
         row["norms"] = [_number(growth.growth[step].max()) for step in steps]
         return row
-    measures = [make_measure("accuracy")]
-    row["curve"] = [
-        float(
-            loop.evaluate(
-                genome.vector[None], [truncate(life, step) for life in lives], measures
-            ).fitness.mean()
-        )
-        for step in steps
-    ]
+    row["curve"] = learned_curves(genome, loop, lives, steps).mean(axis=0).tolist()
     if kind == "functions" and evaluator.tasks[0].inputs == 2:
         row["map"] = prediction_map(genome, config, lives[0])
     return row

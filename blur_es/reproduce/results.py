@@ -233,8 +233,11 @@ def table_cells(document: Mapping[str, Any]) -> list[list[str]]:
 
 
 def table_text(document: Mapping[str, Any]) -> str:
-    """The table as plain text, for a terminal."""
-    return "\n".join(aligned(table_cells(document)))
+    """The table as plain text, for a terminal, and what was left out."""
+    lines = aligned(table_cells(document))
+    if document["missing"]:
+        lines += ["", f"left out for lack of data: {', '.join(document['missing'])}"]
+    return "\n".join(lines)
 
 
 def table_markdown(document: Mapping[str, Any]) -> list[str]:
