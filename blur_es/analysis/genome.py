@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from blur_es.analysis.axes import label
 from blur_es.analysis.field import FieldTest, Verdict, measure_field, overall_verdict
 from blur_es.analysis.growth import NormGrowth, measure_growth, milestones, toggle_oja
 from blur_es.episode import (
@@ -127,7 +128,8 @@ class GenomeAnalysis:
         lines = [
             f"  {_VERDICTS[self.verdict]}",
             "  Asymmetry of the Jacobian: 0 for a gradient, 0.71 for unrelated numbers, 1 at most;",
-            f"  mean ± deviation over {episodes} episodes, {_dashed(self.field_sizes)} neurons:",
+            f"  mean ± deviation over {episodes} episodes, "
+            f"{label(list(self.field_sizes))} neurons:",
         ]
         lines += [f"    {moment(test.steps):16}  {told_asymmetry(test)}" for test in self.field]
         last = self.field[-1]
@@ -144,7 +146,7 @@ class GenomeAnalysis:
         lives = len(self.growth.norms)
         lines = [
             f"  Norm over norm at the start, mean over {lives} test episodes of {self.task}, "
-            f"{_dashed(self.sizes)} neurons:"
+            f"{label(list(self.sizes))} neurons:"
         ]
         rows = [["", *(f"step {step}" for step in self.told)]]
         for growth in (self.growth, self.toggled):
@@ -274,10 +276,6 @@ def _field_episodes(genome: Genome, batch_size: int, seed: int) -> list[Episode]
         make_episode(task, hidden, genome.rule, spec, seed, EpisodeKey(Phase.TEST, 0, replica, 0))
         for replica in range(FIELD_EPISODES)
     ]
-
-
-def _dashed(sizes: Sequence[int]) -> str:
-    return "-".join(map(str, sizes))
 
 
 def _significant(value: float) -> str:
