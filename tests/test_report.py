@@ -10,12 +10,17 @@ from typing import Any
 
 import numpy as np
 import pytest
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection, PolyCollection
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.text import Annotation
 
 from blur_es.analysis.compare import LEARNED_RULE, Comparison, Contestant
 from blur_es.errors import InputError
 from blur_es.genome import Genome, neutral_genome, random_genome
-from blur_es.report.figures import curves_figure, fitness_figure, genome_figure
+from blur_es.report.figures import METRICS_DRAWN, curves_figure, fitness_figure, genome_figure
 from blur_es.report.html import write_report
 from blur_es.report.words import rule_in_words
 from blur_es.rule import RuleSpec
@@ -104,6 +109,49 @@ def draw(figure: Figure) -> bytes:
     return buffer.getvalue()
 
 
+def points(line: Line2D) -> list[tuple[float, float]]:
+    """(x, y) of what a line joins, to nine decimals."""
+    x, y = (np.asarray(data, dtype=np.float64).round(9).tolist() for data in line.get_data())
+    return list(zip(x, y, strict=True))
+
+
+def labelled_lines(axes: Axes) -> dict[str, Line2D]:
+    """The lines that stand in the legend, by what they are called there."""
+    lines = {str(line.get_label()): line for line in axes.lines}
+    return {label: line for label, line in lines.items() if not label.startswith("_")}
+
+
+def band(artist: Artist) -> dict[float, tuple[float, float]]:
+    """The lower and the upper edge of what `fill_between` filled, at every x, to nine decimals."""
+    assert isinstance(artist, PolyCollection)
+    edges: dict[float, list[float]] = {}
+    for path in artist.get_paths():
+        for x, y in np.asarray(path.vertices, dtype=np.float64).round(9).tolist():
+            edges.setdefault(x, []).append(y)
+    return {x: (min(ys), max(ys)) for x, ys in sorted(edges.items())}
+
+
+def make_contestant(
+    method: str, normalized: bool, accuracies: tuple[float, ...], rate: float | None = None
+) -> Contestant:
+    """One that comes to these accuracies in two steps, from half of them."""
+    ends = np.array(accuracies)
+    return Contestant.from_curves(method, normalized, np.stack([ends / 2, ends], axis=1), rate)
+
+
+def compare_known(*contestants: Contestant) -> Comparison:
+    return dataclasses.replace(make_comparison(2), contestants=contestants, test_episodes=2)
+
+
+# Means and deviations are 0.7 ± 0.1, 0.4 ± 0.2, 0.6 ± 0.1 and 0.5 ± 0.3.
+KNOWN = (
+    make_contestant(LEARNED_RULE, True, (0.6, 0.8)),
+    make_contestant("sgd", False, (0.2, 0.6), 0.125),
+    make_contestant("adam", True, (0.5, 0.7), 0.001),
+    make_contestant("adam", False, (0.2, 0.8), 0.03),
+)
+
+
 # Pictures
 
 
@@ -111,6 +159,72 @@ def draw(figure: Figure) -> bytes:
 @pytest.mark.parametrize("spread", [1.0, 0.0])
 def test_fitness_is_drawn(generations: int, spread: float) -> None:
     assert draw(fitness_figure(make_metrics(generations, spread)))
+
+
+def test_every_line_and_band_of_the_fitness_is_of_its_own_values() -> None:
+    metrics = [
+        {name: 10.0 * generation + index for index, name in enumerate(METRICS_DRAWN)}
+        | {"generation": generation}
+        for generation in (1, 2, 3)
+    ]
+    figure = fitness_figure(metrics)
+    [axes] = figure.axes
+    lines = labelled_lines(axes)
+    assert set(lines) == {"best", "mean", "median"}
+    for name, line in lines.items():
+        index = METRICS_DRAWN.index(name)
+        assert points(line) == [(generation, 10.0 * generation + index) for generation in (1, 2, 3)]
+    bands = {str(each.get_label()): band(each) for each in axes.collections}
+    assert bands == {
+        "10 % to 90 %": {1.0: (12.0, 16.0), 2.0: (22.0, 26.0), 3.0: (32.0, 36.0)},
+        "25 % to 75 %": {1.0: (13.0, 15.0), 2.0: (23.0, 25.0), 3.0: (33.0, 35.0)},
+    }
+    [legend] = figure.legends
+    assert {text.get_text() for text in legend.get_texts()} == {*lines, *bands}
+
+
+def test_the_fitness_of_one_is_drawn_with_its_mean_over_a_fiftieth_of_the_generations() -> None:
+    metrics = [
+        {"generation": generation} | dict.fromkeys(METRICS_DRAWN, float(generation**2))
+        for generation in range(1, 251)
+    ]
+    [axes] = fitness_figure(metrics).axes
+    assert not axes.collections
+    lines = labelled_lines(axes)
+    assert set(lines) == {"each generation", "moving mean over 5"}
+    assert points(lines["each generation"]) == [(g, g**2) for g in range(1, 251)]
+    # Of what stands two to the left and two to the right: the mean of g² + d² for d from -2 to 2.
+    middle = np.arange(3.0, 249.0)
+    expected = np.column_stack([middle, middle**2 + 2.0])
+    np.testing.assert_allclose(points(lines["moving mean over 5"]), expected, rtol=1e-12)
+
+
+def stages(axes: Axes) -> list[tuple[str, float, float]]:
+    """What is written beside the lines of new unrolls, where, and where the line is."""
+    notes = [text for text in axes.texts if isinstance(text, Annotation)]
+    lines = [line for line in axes.lines if str(line.get_label()).startswith("_")]
+    return [
+        (note.get_text(), note.xy[0], points(line)[0][0])
+        for note, line in zip(notes, lines, strict=True)
+    ]
+
+
+def test_a_line_stands_where_the_unroll_grows_and_tells_its_new_length() -> None:
+    metrics = make_metrics(6)
+    for line, unroll in zip(metrics, (5, 5, 10, 10, 10, 40), strict=True):
+        line["unroll"] = unroll
+    [axes] = fitness_figure(metrics).axes
+    assert stages(axes) == [("unroll 10", 3, 3.0), ("unroll 40", 6, 6.0)]
+    for line in metrics:
+        line |= dict.fromkeys(METRICS_DRAWN, line["best"])
+    [axes] = fitness_figure(metrics).axes
+    assert stages(axes) == [("unroll 10", 3, 3.0), ("unroll 40", 6, 6.0)]
+
+
+def test_an_unroll_that_stays_has_no_line() -> None:
+    for unroll in ({}, {"unroll": 5}):
+        [axes] = fitness_figure([line | unroll for line in make_metrics(6)]).axes
+        assert stages(axes) == []
 
 
 def test_many_opponents_are_drawn_in_rows() -> None:
@@ -142,6 +256,27 @@ def test_diverged_genomes_do_not_squeeze_the_fitness_flat() -> None:
     assert not unharmed.texts
 
 
+def test_the_picture_begins_a_little_below_the_worst_of_most_of_the_population() -> None:
+    metrics = make_metrics(4, spread=1.0)
+    for line in metrics:
+        line |= {"best": 2.0, "q75": 1.5, "median": 1.0, "q25": -3.0, "unroll": 5}
+        line |= {"q90": 1.75, "q10": -20.0, "mean": -6.0, "diverged": 3}
+    metrics[-1]["unroll"] = 10
+    [axes] = fitness_figure(metrics).axes
+    # 8 % of 5 above, and three times that below.
+    assert axes.get_ylim() == pytest.approx((-4.2, 2.4))
+    assert [text.get_text() for text in axes.texts] == [
+        "unroll 10",
+        "the lowest reach −20, below this picture",
+    ]
+    # Not more than four times as far down: nothing is squeezed.
+    for line in metrics:
+        line["q10"] = -18.0
+    [axes] = fitness_figure(metrics).axes
+    assert axes.get_ylim()[0] < -18.0
+    assert [text.get_text() for text in axes.texts] == ["unroll 10"]
+
+
 def test_values_that_are_not_finite_are_gaps() -> None:
     metrics = make_metrics(3)
     metrics[1] |= {"q10": float("-inf"), "mean": float("nan")}
@@ -156,6 +291,37 @@ def test_curves_are_drawn(steps: int) -> None:
         "plain opponents",
         "opponents, normalised",
     ]
+
+
+def test_curves_are_of_the_means_and_bars_and_band_of_the_deviations() -> None:
+    plain, normalised = curves_figure(compare_known(*KNOWN)).axes
+    learned = f"{LEARNED_RULE}  0.700 ± 0.100"
+    expected: tuple[dict[str, tuple[float, float]], ...] = (
+        {"sgd  0.400 ± 0.200": (0.4, 0.2), "adam  0.500 ± 0.300": (0.5, 0.3), learned: (0.7, 0.1)},
+        {"adam  0.600 ± 0.100": (0.6, 0.1), learned: (0.7, 0.1)},
+    )
+    for axes, opponents in zip((plain, normalised), expected, strict=True):
+        lines = labelled_lines(axes)
+        assert set(lines) == set(opponents)
+        for label, (mean, _) in opponents.items():
+            assert points(lines[label]) == [(1.0, mean / 2), (2.0, mean)]
+        [shade] = [each for each in axes.collections if isinstance(each, PolyCollection)]
+        assert band(shade) == {1.0: (0.3, 0.4), 2.0: (0.6, 0.8)}
+        bars = [each for each in axes.collections if isinstance(each, LineCollection)]
+        found = {
+            (round(float(x), 6), round(float(low), 6), round(float(high), 6))
+            for each in bars
+            for (x, low), (_, high) in each.get_segments()
+        }
+        # The first line's bars begin at the first step, the next one's at the second.
+        number = {"sgd": 2, "adam": 1}
+        assert found == {
+            (float(step), round(share * (mean - std), 6), round(share * (mean + std), 6))
+            for label, (mean, std) in opponents.items()
+            if label != learned
+            for step, share in ((1, 0.5), (2, 1.0))
+            if step >= number[label.split()[0]]
+        }
 
 
 @pytest.mark.parametrize(("normalized", "sides"), [((False,), 1), ((True,), 1), ((), 1)])
@@ -257,6 +423,10 @@ def test_a_rule_in_words() -> None:
         ({"inputs": "equalized"}, "inner products"),
         ({"calibration_temperature": 0.3}, "divided by 0.3 are logits"),
         ({"single_state": True}, "All states of a synapse are equal"),
+        ({"single_state": True, "oja": "activations"}, "All states of a synapse begin equal"),
+        ({"symmetric": True, "oja": "weights"}, "The way back begins with the same synapses"),
+        ({"symmetric": True}, "The way back uses the same synapses"),
+        ({"backward_update": "multiplicative"}, "what comes back through µ, and by f"),
         ({"synapse_activation": "tanh"}, "Then it goes through tanh"),
         ({"last_activation": "identity"}, "in the last layer, it is left as it is"),
         ({"forward_pre_states": True}, "before the backward pass"),
@@ -283,6 +453,10 @@ class Page(html.parser.HTMLParser):
         super().__init__()
         self.tags: list[str] = []
         self.addresses: list[str] = []
+        self.captions: list[str] = []
+        self.paragraphs: list[str] = []
+        self.cells: list[str] = []
+        self.facts: list[str] = []
         self.text = ""
         self._open: list[str] = []
         self.feed(text)
@@ -301,6 +475,26 @@ class Page(html.parser.HTMLParser):
 
     def handle_data(self, data: str) -> None:
         self.text += data
+        kept = {
+            "figcaption": self.captions,
+            "p": self.paragraphs,
+            "td": self.cells,
+            "dt": self.facts,
+            "dd": self.facts,
+        }
+        if self._open and self._open[-1] in kept:
+            kept[self._open[-1]].append(data)
+
+
+@pytest.fixture
+def words_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave the pictures of reports empty: rendering them takes most of the time."""
+    monkeypatch.setattr("blur_es.report.html.write_figure", lambda figure, folder, name: b"")
+
+
+def read_report(folder: Path) -> Page:
+    """The page that is written for a run folder."""
+    return Page(Path(write_report(RunFolder(folder))).read_text(encoding="utf-8"))
 
 
 def test_a_report_holds_everything_and_needs_nothing(tmp_path: Path) -> None:
@@ -333,6 +527,92 @@ def test_a_report_holds_everything_and_needs_nothing(tmp_path: Path) -> None:
     names = {file.name for file in (folder / "figures").iterdir()}
     stems = ("curves-1", "fitness", "genome")
     assert names == {f"{stem}.{kind}" for stem in stems for kind in ("png", "svg")}
+
+
+def report_on(folder: Path, *contestants: Contestant) -> Page:
+    """The page of a run whose comparison has these contestants."""
+    make_run(folder)
+    comparisons = [compare_known(*contestants).to_json()]
+    write_json(folder, "comparison.json", {"comparisons": comparisons})
+    return read_report(folder)
+
+
+@pytest.mark.usefixtures("words_alone")
+def test_the_verdict_is_on_the_learned_rule_and_the_best_opponent(tmp_path: Path) -> None:
+    verdict = (
+        "In a network of 64-32-10 neurons, the learned rule reaches a test accuracy of "
+        "0.700 ± 0.100. The best opponent, adam, normalised, reaches a test accuracy of "
+        "0.600 ± 0.100."
+    )
+    # Whoever is named first.
+    for number, contestants in enumerate((KNOWN, KNOWN[::-1])):
+        page = report_on(tmp_path / str(number), *contestants)
+        assert page.paragraphs.count(verdict) == 1
+
+
+@pytest.mark.usefixtures("words_alone")
+def test_a_verdict_without_opponents_is_on_the_learned_rule(tmp_path: Path) -> None:
+    assert report_on(tmp_path, KNOWN[0]).paragraphs.count(
+        "In a network of 64-32-10 neurons, the learned rule reaches a test accuracy of "
+        "0.700 ± 0.100."
+    )
+
+
+@pytest.mark.usefixtures("words_alone")
+def test_the_table_of_a_comparison_has_everybodys_numbers(tmp_path: Path) -> None:
+    edge = dataclasses.replace(KNOWN[1], at_grid_edge=True)
+    page = report_on(tmp_path, KNOWN[0], edge, *KNOWN[2:])
+    rows = [page.cells[first : first + 4] for first in range(0, 16, 4)]
+    assert rows == [
+        [LEARNED_RULE, "yes", "0.700 ± 0.100", "–"],
+        ["sgd", "no", "0.400 ± 0.200", "0.125 *"],
+        ["adam", "yes", "0.600 ± 0.100", "0.001"],
+        ["adam", "no", "0.500 ± 0.300", "0.03"],
+    ]
+    assert page.captions[0].endswith(
+        "learning rates were chosen for the accuracy after the last step, 2."
+    )
+
+
+FITNESS_CAPTION = (
+    "in every generation; more is better. Every generation faces new episodes, so the best of "
+    "one is not always better than the best of the one before."
+)
+
+
+@pytest.mark.usefixtures("words_alone")
+def test_the_fitness_is_told_with_its_measure_and_what_diverged(tmp_path: Path) -> None:
+    folder = make_run(tmp_path)
+    assert read_report(folder).captions[1] == f"Fitness {FITNESS_CAPTION}"
+    metrics = make_metrics(3)
+    for line, diverged in zip(metrics, (0, 4, 9), strict=True):
+        line["diverged"] = diverged
+    # Written by a version that did not count.
+    del metrics[0]["diverged"]
+    write_lines(folder, metrics)
+    write_json(folder, "result.json", {"fitness_measure": "accuracy"})
+    assert read_report(folder).captions[1] == (
+        f"Fitness (accuracy) {FITNESS_CAPTION} 13 evaluations diverged and were given the worst "
+        "fitness."
+    )
+
+
+@pytest.mark.usefixtures("words_alone")
+def test_a_report_begins_with_the_numbers_of_the_result(tmp_path: Path) -> None:
+    folder = make_run(tmp_path)
+    result = json.loads((folder / "result.json").read_text())
+    write_json(folder, "result.json", result | {"validation_accuracy": 0.87654})
+    facts = read_report(folder).facts
+    assert dict(zip(facts[::2], facts[1::2], strict=True)) == {
+        "fitness": "-0.25",
+        "validation accuracy": "0.8765",
+        "generations": "3",
+        "evaluations": "120,000",
+        "seconds": "1,234",
+        "evaluations per second": "97.2",
+        "reproducible": "yes",
+        "SHA-256 of the genome": Genome.load(folder / "genome.npz").sha256,
+    }
 
 
 def test_pictures_ask_for_nothing(tmp_path: Path) -> None:

@@ -181,6 +181,11 @@ def test_the_figures_that_are_promised_are_there() -> None:
             "none: {episode.batch_size: 8}",
             "trainings differ in what",
         ),
+        (
+            "picture: {kind: curves, series: normalisation, panels: task}",
+            "picture: {kind: curves, series: task, panels: normalisation}",
+            "picture.panels: found 'normalisation', expected 'task': opponents differ",
+        ),
         # Initial synapses are drawn for all states, and opponents begin with those.
         (
             "none: {rule.normalize: none}",

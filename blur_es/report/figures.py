@@ -88,7 +88,8 @@ def _draw_one(axes: Axes, generations: FloatArray, fitness: FloatArray) -> None:
     smooth = np.convolve(fitness, np.ones(width) / width, mode="valid")
     axes.plot(generations, fitness, color="#94bbda", lw=0.8, label="each generation")
     axes.plot(
-        generations[width // 2 : width // 2 + len(smooth)],
+        # Each mean in the middle of what it is of.
+        generations[: len(smooth)] + (width - 1) / 2,
         smooth,
         color="#0b3c5d",
         lw=1.8,
@@ -119,6 +120,8 @@ def _cut_off_failures(axes: Axes, values: Mapping[str, FloatArray]) -> None:
     stays in the picture, and a note says how far down the rest goes.
     """
     everything = np.concatenate(list(values.values()))
+    if not np.isfinite(everything).any():
+        return
     top, bottom = np.nanmax(everything), np.nanmin(everything)
     kept = min(np.nanmin(values["q25"]), np.nanmin(values["median"]))
     if not top - bottom > 4.0 * (top - kept) > 0.0:

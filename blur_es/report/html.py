@@ -34,6 +34,7 @@ from blur_es.run.store import (
     flatten,
 )
 from blur_es.storage import Storage
+from blur_es.text import count
 
 FIGURES = "figures"
 
@@ -279,13 +280,14 @@ def _comparisons(run: _Run, pictures: Mapping[str, bytes]) -> str:
 def _verdict(comparison: Comparison) -> str:
     """The learned rule and its best opponent, in a sentence or two."""
     sizes = "-".join(map(str, comparison.sizes))
-    sentences = []
+    sentences: list[str] = []
     for is_learned in (True, False):
         of_kind = [c for c in comparison.contestants if c.is_learned == is_learned]
         if not of_kind:
             continue
         best = max(of_kind, key=lambda contestant: contestant.mean)
-        who = "the learned rule" if is_learned else f"The best opponent, {best.name},"
+        who = "the learned rule" if is_learned else f"the best opponent, {best.name},"
+        who = who if not sentences else who[0].upper() + who[1:]
         sentences.append(f"{who} reaches a test accuracy of {best.mean:.3f} ± {best.std:.3f}.")
     return f"In a network of {sizes} neurons, {' '.join(sentences)}"
 
@@ -322,10 +324,11 @@ def _fitness(run: _Run, pictures: Mapping[str, bytes]) -> str:
         "Every generation faces new episodes, so the best of one is not always better than the "
         "best of the one before."
     )
-    counts = [line.get("diverged") for line in run.metrics]
-    diverged = sum(count for count in counts if isinstance(count, int))
+    found = [line.get("diverged") for line in run.metrics]
+    diverged = sum(number for number in found if isinstance(number, int))
     if diverged:
-        caption += f" {diverged} evaluations diverged and were given the worst fitness."
+        were = "was" if diverged == 1 else "were"
+        caption += f" {count(diverged, 'evaluation')} diverged and {were} given the worst fitness."
     return _picture(pictures["fitness"], caption)
 
 

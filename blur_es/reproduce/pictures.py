@@ -106,17 +106,22 @@ def _title(axes: Axes, text: str) -> None:
     axes.set_title(text, fontsize=10, parse_math=False)
 
 
-def _legend(figure: Figure, axes: Axes) -> None:
-    handles, labels = axes.get_legend_handles_labels()
-    if len(handles) > 1:
+def _legend(figure: Figure) -> None:
+    """What stands for what in any of the panels: one may lack what another has."""
+    found: dict[str, Any] = {}
+    for axes in figure.axes:
+        handles, labels = axes.get_legend_handles_labels()
+        for label, handle in zip(labels, handles, strict=True):
+            found.setdefault(label, handle)
+    if len(found) > 1:
         # Inches of a line and of a letter.
-        widest = 0.9 + 0.085 * max(map(len, labels))
+        widest = 0.9 + 0.085 * max(map(len, found))
         columns = max(1, int(figure.get_figwidth() / widest))
         legend = figure.legend(
-            handles,
-            labels,
+            list(found.values()),
+            list(found),
             loc="outside lower center",
-            ncols=min(len(handles), columns),
+            ncols=min(len(found), columns),
             frameon=False,
             handlelength=4,
             fontsize=9,
@@ -146,6 +151,7 @@ def _bars(document: Document) -> Figure:
         for index, (label, chosen) in enumerate(series):
             style = _STYLES[index % len(_STYLES)]
             offset = (index - (len(series) - 1) / 2) * 0.8 / len(series)
+            shown: str | None = label
             for position, (_, place) in enumerate(xs):
                 values = [
                     row["accuracy"] for row in _select(document["rows"], wanted, chosen, place)
@@ -165,19 +171,21 @@ def _bars(document: Document) -> Figure:
                         edgecolor=INK,
                         hatch=style.hatch,
                         lw=0.7,
-                        label=label if position == 0 else None,
+                        label=shown,
                     )
                 axes.plot(
                     np.full(len(values), position + offset),
                     values,
                     ls="",
-                    label=label if position == 0 and floor else None,
+                    label=shown if floor else None,
                     marker=style.marker if floor else "o",
                     ms=4.5 if floor else 3.2,
                     mfc="white",
                     mec=INK,
                     mew=0.8,
                 )
+                # Once is enough.
+                shown = None
         names = [_broken(label) for label, _ in xs]
         longest = max(len(line) for name in names for line in name.split("\n"))
         if longest * LETTER < 0.85 * width / len(xs):
@@ -193,9 +201,7 @@ def _bars(document: Document) -> Figure:
                 rotation_mode="anchor",
             )
         axes.set_ylim(floor, 1.0)
-        if number == 0:
-            first = axes
-    _legend(figure, first)
+    _legend(figure)
     return figure
 
 
@@ -274,6 +280,7 @@ def _table_of(entries: Sequence[Mapping[str, Any]], key: str) -> FloatArray:
 
 def _draw_curves(document: Document, axes: Axes, wanted: Labels, key: str = "curve") -> None:
     steps = document["definition"]["evaluate"]["steps"]
+    evaluated = document["definition"]["evaluate"]["vary"]
     series = axis_labels(document, "series")
     for index, (label, chosen) in enumerate(series):
         entries = _select(document["rows"], wanted, chosen)
@@ -282,7 +289,9 @@ def _draw_curves(document: Document, axes: Axes, wanted: Labels, key: str = "cur
             _line(axes, steps, _table_of(entries, key), style, label or "learned rule", index)
     if key != "curve":
         return
-    opponents = _select(document["opponents"], wanted)
+    # They have no part in what trainings differ in.
+    met = {axis: label for axis, label in wanted.items() if axis in evaluated}
+    opponents = _select(document["opponents"], met)
     methods = list(dict.fromkeys(entry["method"] for entry in opponents))
     best = {
         method: max((e for e in opponents if e["method"] == method), key=lambda e: e["accuracy"])
@@ -352,9 +361,7 @@ def _curves(document: Document) -> Figure:
         _draw_curves(document, axes, wanted)
         _spread_over(axes, document["definition"]["evaluate"]["steps"])
         axes.set_ylim(-0.02, 1.02)
-        if number == 0:
-            first = axes
-    _legend(figure, first)
+    _legend(figure)
     return figure
 
 
@@ -373,9 +380,7 @@ def _growth(document: Document) -> Figure:
         bottom.set_ylim(-0.02, 1.02)
         for axes in (top, bottom):
             _spread_over(axes, steps)
-        if number == 0:
-            first = bottom
-    _legend(figure, first)
+    _legend(figure)
     return figure
 
 
@@ -403,9 +408,7 @@ def _progress(document: Document) -> Figure:
             if row == 0:
                 axes.set_xscale("log")
             axes.set_ylim(-0.02, 1.02)
-            if number == row == 0:
-                first = axes
-    _legend(figure, first)
+    _legend(figure)
     return figure
 
 

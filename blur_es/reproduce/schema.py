@@ -399,6 +399,13 @@ def _check_picture(config: ResultConfig) -> None:
         raise InputError(f"picture.x: {picture.kind} need an axis to stand along")
     if config.evaluate.opponents and picture.kind != "curves":
         raise InputError("evaluate.opponents: only a picture of curves shows them")
+    if config.evaluate.opponents:
+        for axis, values in config.evaluate.vary.items():
+            if len(values) > 1 and axis != picture.panels:
+                raise InputError(
+                    f"picture.panels: found {picture.panels!r}, expected {axis!r}: opponents "
+                    "differ along it, and a panel shows those of one value"
+                )
 
 
 def _check_points(
