@@ -13,47 +13,36 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import datetime
-import hashlib
-import json
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from blur_es.analysis.bench import machine
 from blur_es.config import ExperimentConfig
 from blur_es.errors import InputError, RunError
-from blur_es.experiment import TrainOptions, run_experiment
-from blur_es.files import sha256
 from blur_es.fleet.connection import connect
 from blur_es.fleet.jobs import run_on_ray
-from blur_es.genome import Genome
 from blur_es.meta.method import make_method
 from blur_es.meta.trainer import initial_genome, search_space
 from blur_es.report.folder import check_output
-from blur_es.reproduce.measure import measure_genome, measure_opponent
+from blur_es.reproduce.jobs import MEASURED, Job, Measure, OpponentJob, TrainJob, measured
 from blur_es.reproduce.results import (
     results_bytes,
     results_document,
     table_text,
     training_entry,
 )
-from blur_es.reproduce.schema import Point, Result, Training, slug
+from blur_es.reproduce.schema import Result
 from blur_es.run.checkpoint import POINTER
-from blur_es.run.interrupt import Interrupted, InterruptGuard
+from blur_es.run.interrupt import InterruptGuard
 from blur_es.run.lease import LEASE
-from blur_es.run.store import CONFIG, RESULT, RunFolder, versions, write_or_stop
+from blur_es.run.store import CONFIG, RESULT, RunFolder, write_or_stop
 from blur_es.storage import LocalStorage, Storage, open_storage
 from blur_es.tasks import check_task_data
 
 Say = Callable[[str], None]
-# What measurements are done in: in the process of the command, where an interrupt may end them.
-Measuring = Callable[[], contextlib.AbstractContextManager[None]]
 
-TRAININGS, OPPONENTS, MEASURED = "trainings", "opponents", "measured.json"
 # Files of a job's folder that are written last, in this order.
 LAST = {CONFIG: 1, POINTER: 2, RESULT: 3, MEASURED: 4}
 RESULTS, TABLE, PICTURE = "results.json", "table.txt", "picture"
@@ -86,139 +75,6 @@ class ReproduceOptions:
     workers: int | None = None
     data_dir: str | None = None
     skip_missing: bool = False
-
-
-@dataclasses.dataclass(frozen=True)
-class _Measure:
-    """Points where a genome is measured, and how: plain data that a task carries."""
-
-    points: tuple[Point, ...]
-    episodes: int
-    steps: tuple[int, ...] | None
-    kind: str
-
-
-@dataclasses.dataclass(frozen=True)
-class _TrainJob:
-    """A training and the measurements of its genome, in a run folder."""
-
-    training: Training
-    measure: _Measure
-    data_dir: str | None
-
-    @property
-    def folder(self) -> str:
-        return f"{TRAININGS}/{self.training.slug}"
-
-    def __str__(self) -> str:
-        return str(self.training)
-
-    def done(self, top: Storage) -> bool:
-        """Whether all of it is there, for this very experiment."""
-        run = RunFolder(top.locate(self.folder))
-        if run.holds_run:
-            try:
-                run.check(self.training.config.to_dict(), resume=True)
-            except InputError as error:
-                raise InputError(
-                    f"{error}\nThe result was another one when this was made: name another "
-                    "--output, or remove that folder"
-                ) from error
-        return self._trained(run) and self._key(run) == _measured(top, self, "key")
-
-    def _trained(self, run: RunFolder) -> bool:
-        """Whether the training has ended, and was this very one and not a shorter one."""
-        if not run.storage.exists(RESULT):
-            return False
-        expected = sha256(self.training.config.to_yaml().encode())
-        return run.read_json(RESULT).get("experiment_sha256") == expected
-
-    def run(self, top: Storage, measuring: Measuring = contextlib.nullcontext) -> None:
-        """Train, or go on, and measure. Raises what these raise; `Interrupted` if they were."""
-        config, run = self.training.config, RunFolder(top.locate(self.folder))
-        if not self._trained(run):
-            options = TrainOptions(
-                run_dir=run.location,
-                resume=run.holds_run,
-                local=True,
-                data_dir=self.data_dir,
-                quiet=True,
-            )
-            if run_experiment(config, options).training.genome is None:
-                raise Interrupted
-        began = time.monotonic()
-        genome = Genome.load(run.genome)
-        with measuring():
-            rows = [
-                {
-                    "labels": {**self.training.labels, **point.labels},
-                    "seed": self.training.seed,
-                    **measure_genome(
-                        genome,
-                        point.experiment(config),
-                        self.measure.episodes,
-                        self.measure.steps,
-                        self.measure.kind,
-                        self.data_dir,
-                    ),
-                }
-                for point in self.measure.points
-            ]
-        seconds = time.monotonic() - began
-        _keep(top, self, self._key(run), seconds, rows)
-
-    def _key(self, run: RunFolder) -> str:
-        """Digest of everything that the measurements depend on."""
-        measure = self.measure
-        return _digest(
-            [run.read_json(RESULT)["genome_sha256"], self.training.labels],
-            [
-                [point.labels, point.experiment(self.training.config).to_dict()]
-                for point in measure.points
-            ],
-            [measure.episodes, measure.steps, measure.kind],
-        )
-
-
-@dataclasses.dataclass(frozen=True)
-class _OpponentJob:
-    """An optimiser with all its learning rates, at one point."""
-
-    optimizer: str
-    rates: tuple[float, ...]
-    point: Point
-    config: ExperimentConfig
-    episodes: int
-    steps: tuple[int, ...]
-    data_dir: str | None
-
-    @property
-    def folder(self) -> str:
-        return f"{OPPONENTS}/{slug([self.optimizer, *self.point.labels.values()])}"
-
-    def __str__(self) -> str:
-        return ", ".join([self.optimizer, *self.point.labels.values()])
-
-    def done(self, top: Storage) -> bool:
-        """Whether it is there, for these very episodes and rates."""
-        return _measured(top, self, "key") == self._key()
-
-    def run(self, top: Storage, measuring: Measuring = contextlib.nullcontext) -> None:
-        """Let it learn. Raises what that raises."""
-        began = time.monotonic()
-        with measuring():
-            entries = measure_opponent(
-                self.optimizer, self.rates, self.config, self.episodes, self.steps, self.data_dir
-            )
-        rows = [{"labels": self.point.labels, **entry} for entry in entries]
-        _keep(top, self, self._key(), time.monotonic() - began, rows)
-
-    def _key(self) -> str:
-        plain = [self.optimizer, self.rates, self.episodes, self.steps]
-        return _digest(self.point.labels, self.config.to_dict(), plain)
-
-
-_Job = _TrainJob | _OpponentJob
 
 
 def reproduce(
@@ -291,7 +147,7 @@ def _data_set(task: Mapping[str, Any]) -> str:
     return f"{task['name']} {task['split']}" if "split" in task else str(task["name"])
 
 
-def _jobs(result: Result, options: ReproduceOptions) -> tuple[list[_Job], list[str]]:
+def _jobs(result: Result, options: ReproduceOptions) -> tuple[list[Job], list[str]]:
     """What there is to do with the data that are there, and the names of those that are not."""
     lacking = missing_data(result, options.data_dir)
     if lacking and not options.skip_missing:
@@ -305,12 +161,12 @@ def _jobs(result: Result, options: ReproduceOptions) -> tuple[list[_Job], list[s
 
     evaluate = result.config.evaluate
     steps = None if evaluate.steps is None else tuple(evaluate.steps)
-    jobs: list[_Job] = []
+    jobs: list[Job] = []
     for training in result.trainings:
         points = tuple(p for p in result.points if possible(p.experiment(training.config)))
         if points and possible(training.config):
-            measure = _Measure(points, evaluate.episodes, steps, result.config.picture.kind)
-            jobs.append(_TrainJob(training, measure, options.data_dir))
+            measure = Measure(points, evaluate.episodes, steps, result.config.picture.kind)
+            jobs.append(TrainJob(training, measure, options.data_dir))
     # Opponents learn no rule: whichever the training, they do the same at a point.
     first = result.trainings[0].config
     for optimizer, rates in evaluate.opponents.items():
@@ -318,7 +174,7 @@ def _jobs(result: Result, options: ReproduceOptions) -> tuple[list[_Job], list[s
             config = point.experiment(first)
             if possible(config):
                 jobs.append(
-                    _OpponentJob(
+                    OpponentJob(
                         *(optimizer, tuple(rates), point, config, evaluate.episodes),
                         *(steps or (config.episodes[0].unroll,), options.data_dir),
                     )
@@ -332,30 +188,30 @@ def _jobs(result: Result, options: ReproduceOptions) -> tuple[list[_Job], list[s
 
 
 def _collect(
-    result: Result, jobs: Sequence[_Job], missing: list[str], top: Storage
+    result: Result, jobs: Sequence[Job], missing: list[str], top: Storage
 ) -> dict[str, Any]:
     """The results file's content, from the folders of the jobs, all of which are done."""
     trainings, rows, opponents, origins = [], [], [], []
     seconds = {"training": 0.0, "measuring": 0.0}
     for job in jobs:
-        measured = _measured(top, job)
-        if measured is None:
+        found = measured(top, job)
+        if found is None:
             where = top.locate(job.folder)
             raise RunError(f"{where}: {MEASURED} is missing; run the same command again")
-        origins.append(measured)
-        seconds["measuring"] += measured["seconds"]
-        if isinstance(job, _OpponentJob):
-            opponents += measured["rows"]
+        origins.append(found)
+        seconds["measuring"] += found["seconds"]
+        if isinstance(job, OpponentJob):
+            opponents += found["rows"]
             continue
         run = RunFolder(top.locate(job.folder))
         content = run.read_json(RESULT)
         seconds["training"] += content["seconds"]
         trainings.append(training_entry(job.training, content, run.metrics.read()))
-        rows += measured["rows"]
+        rows += found["rows"]
     return results_document(result, trainings, rows, opponents, missing, seconds, origins)
 
 
-def _run(jobs: Sequence[_Job], top: Storage, options: ReproduceOptions, say: Say) -> None:
+def _run(jobs: Sequence[Job], top: Storage, options: ReproduceOptions, say: Say) -> None:
     guard = InterruptGuard()
     with guard.installed():
         if options.local:
@@ -370,7 +226,7 @@ def _run(jobs: Sequence[_Job], top: Storage, options: ReproduceOptions, say: Say
             _run_on_ray(home, jobs, top, options.workers, guard, say)
 
 
-def _check_methods(jobs: Sequence[_Job], top: Storage, guard: InterruptGuard) -> None:
+def _check_methods(jobs: Sequence[Job], top: Storage, guard: InterruptGuard) -> None:
     """Whether every training can begin: a slip in the last is found before the first has run.
 
     Not sooner, since strategies bring JAX, whose threads do not survive the forks of a Ray that
@@ -379,7 +235,7 @@ def _check_methods(jobs: Sequence[_Job], top: Storage, guard: InterruptGuard) ->
     seen: list[Any] = []
     for job in jobs:
         guard.check()
-        if isinstance(job, _TrainJob):
+        if isinstance(job, TrainJob):
             config = job.training.config
             try:
                 initial = initial_genome(config, RunFolder(top.locate(job.folder)))
@@ -394,7 +250,7 @@ def _check_methods(jobs: Sequence[_Job], top: Storage, guard: InterruptGuard) ->
 
 def _run_on_ray(
     home: str,
-    jobs: Sequence[_Job],
+    jobs: Sequence[Job],
     top: Storage,
     workers: int | None,
     guard: InterruptGuard,
@@ -444,7 +300,7 @@ class Errand(NamedTuple):
             on elsewhere. They are small, and there are none before it has begun.
     """
 
-    job: _Job
+    job: Job
     top: str
     home: str
     import_path: str
@@ -502,40 +358,12 @@ def _cluster(options: ReproduceOptions) -> Iterator[str]:
             ray.shutdown()
 
 
-def _keep(top: Storage, job: _Job, key: str, seconds: float, rows: list[dict[str, Any]]) -> None:
-    """Write down what a job measured, what that depends on, and when, where and with what."""
-    content = {
-        "key": key,
-        "seconds": seconds,
-        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
-        "machine": machine(),
-        "versions": versions(),
-        "rows": rows,
-    }
-    write_or_stop(top.write, f"{job.folder}/{MEASURED}", json.dumps(content).encode())
-
-
-def _measured(top: Storage, job: _Job, key: str | None = None) -> Any:
-    """What a job measured, or one entry of it; None if it is not there or is damaged."""
-    try:
-        content = json.loads(top.read(f"{job.folder}/{MEASURED}"))
-    except (OSError, ValueError):
-        return None
-    if not isinstance(content, dict):
-        return None
-    return content if key is None else content.get(key)
-
-
-def _told(top: Storage, job: _Job) -> str:
+def _told(top: Storage, job: Job) -> str:
     """A line's worth of what a job measured."""
-    rows = _measured(top, job, "rows") or []
+    rows = measured(top, job, "rows") or []
     accuracies = [row["accuracy"] for row in rows]
     if not accuracies:
         return ""
     if len(accuracies) == 1:
         return f"test accuracy {accuracies[0]:.3f}"
     return f"test accuracy {min(accuracies):.3f} to {max(accuracies):.3f}"
-
-
-def _digest(*parts: Any) -> str:
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,196 @@
+"""What there is to do for a result: a training with its measurements, or an opponent.
+
+Each has a folder of its own in that of the result, keeps there what it has measured with a digest
+of all that this depends on, and so knows whether it is done.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import datetime
+import hashlib
+import json
+import time
+from collections.abc import Callable
+from typing import Any
+
+from blur_es.analysis.bench import machine
+from blur_es.config import ExperimentConfig
+from blur_es.errors import InputError
+from blur_es.experiment import TrainOptions, run_experiment
+from blur_es.files import sha256
+from blur_es.genome import Genome
+from blur_es.reproduce.measure import measure_genome, measure_opponent
+from blur_es.reproduce.schema import Point, Training, slug
+from blur_es.run.interrupt import Interrupted
+from blur_es.run.store import RESULT, RunFolder, versions, write_or_stop
+from blur_es.storage import Storage
+
+# What measurements are done in: in the process of the command, where an interrupt may end them.
+Measuring = Callable[[], contextlib.AbstractContextManager[None]]
+
+TRAININGS, OPPONENTS, MEASURED = "trainings", "opponents", "measured.json"
+
+
+@dataclasses.dataclass(frozen=True)
+class Measure:
+    """Points where a genome is measured, and how: plain data that a task carries."""
+
+    points: tuple[Point, ...]
+    episodes: int
+    steps: tuple[int, ...] | None
+    kind: str
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainJob:
+    """A training and the measurements of its genome, in a run folder."""
+
+    training: Training
+    measure: Measure
+    data_dir: str | None
+
+    @property
+    def folder(self) -> str:
+        """Its folder in that of the result."""
+        return f"{TRAININGS}/{self.training.slug}"
+
+    def __str__(self) -> str:
+        return str(self.training)
+
+    def done(self, top: Storage) -> bool:
+        """Whether all of it is there, for this very experiment."""
+        run = RunFolder(top.locate(self.folder))
+        if run.holds_run:
+            try:
+                run.check(self.training.config.to_dict(), resume=True)
+            except InputError as error:
+                raise InputError(
+                    f"{error}\nThe result was another one when this was made: name another "
+                    "--output, or remove that folder"
+                ) from error
+        return self._trained(run) and self._key(run) == measured(top, self, "key")
+
+    def _trained(self, run: RunFolder) -> bool:
+        """Whether the training has ended, and was this very one and not a shorter one."""
+        if not run.storage.exists(RESULT):
+            return False
+        expected = sha256(self.training.config.to_yaml().encode())
+        return run.read_json(RESULT).get("experiment_sha256") == expected
+
+    def run(self, top: Storage, measuring: Measuring = contextlib.nullcontext) -> None:
+        """Train, or go on, and measure. Raises what these raise; `Interrupted` if they were."""
+        config, run = self.training.config, RunFolder(top.locate(self.folder))
+        if not self._trained(run):
+            options = TrainOptions(
+                run_dir=run.location,
+                resume=run.holds_run,
+                local=True,
+                data_dir=self.data_dir,
+                quiet=True,
+            )
+            if run_experiment(config, options).training.genome is None:
+                raise Interrupted
+        began = time.monotonic()
+        genome = Genome.load(run.genome)
+        with measuring():
+            rows = [
+                {
+                    "labels": {**self.training.labels, **point.labels},
+                    "seed": self.training.seed,
+                    **measure_genome(
+                        genome,
+                        point.experiment(config),
+                        self.measure.episodes,
+                        self.measure.steps,
+                        self.measure.kind,
+                        self.data_dir,
+                    ),
+                }
+                for point in self.measure.points
+            ]
+        seconds = time.monotonic() - began
+        _keep(top, self, self._key(run), seconds, rows)
+
+    def _key(self, run: RunFolder) -> str:
+        """Digest of everything that the measurements depend on."""
+        measure = self.measure
+        return _digest(
+            [run.read_json(RESULT)["genome_sha256"], self.training.labels],
+            [
+                [point.labels, point.experiment(self.training.config).to_dict()]
+                for point in measure.points
+            ],
+            [measure.episodes, measure.steps, measure.kind],
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class OpponentJob:
+    """An optimiser with all its learning rates, at one point."""
+
+    optimizer: str
+    rates: tuple[float, ...]
+    point: Point
+    config: ExperimentConfig
+    episodes: int
+    steps: tuple[int, ...]
+    data_dir: str | None
+
+    @property
+    def folder(self) -> str:
+        """Its folder in that of the result."""
+        return f"{OPPONENTS}/{slug([self.optimizer, *self.point.labels.values()])}"
+
+    def __str__(self) -> str:
+        return ", ".join([self.optimizer, *self.point.labels.values()])
+
+    def done(self, top: Storage) -> bool:
+        """Whether it is there, for these very episodes and rates."""
+        return measured(top, self, "key") == self._key()
+
+    def run(self, top: Storage, measuring: Measuring = contextlib.nullcontext) -> None:
+        """Let it learn. Raises what that raises."""
+        began = time.monotonic()
+        with measuring():
+            entries = measure_opponent(
+                self.optimizer, self.rates, self.config, self.episodes, self.steps, self.data_dir
+            )
+        rows = [{"labels": self.point.labels, **entry} for entry in entries]
+        _keep(top, self, self._key(), time.monotonic() - began, rows)
+
+    def _key(self) -> str:
+        plain = [self.optimizer, self.rates, self.episodes, self.steps]
+        return _digest(self.point.labels, self.config.to_dict(), plain)
+
+
+Job = TrainJob | OpponentJob
+
+
+def _keep(top: Storage, job: Job, key: str, seconds: float, rows: list[dict[str, Any]]) -> None:
+    """Write down what a job measured, what that depends on, and when, where and with what."""
+    content = {
+        "key": key,
+        "seconds": seconds,
+        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+        "machine": machine(),
+        "versions": versions(),
+        "rows": rows,
+    }
+    write_or_stop(top.write, f"{job.folder}/{MEASURED}", json.dumps(content).encode())
+
+
+def measured(top: Storage, job: Job, key: str | None = None) -> Any:
+    """What a job measured, or one entry of it; None if it is not there or is damaged."""
+    try:
+        content = json.loads(top.read(f"{job.folder}/{MEASURED}"))
+    except (OSError, ValueError):
+        return None
+    if not isinstance(content, dict):
+        return None
+    return content if key is None else content.get(key)
+
+
+def _digest(*parts: Any) -> str:
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
