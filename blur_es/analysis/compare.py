@@ -240,33 +240,30 @@ class Comparison:
         return []
 
 
-class Entrant(NamedTuple):
-    """Who takes part in a comparison.
+class Opponent(NamedTuple):
+    """An optimiser that takes part in a comparison.
 
     Attributes:
-        method: `LEARNED_RULE` or an optimiser.
-        normalized: whether an optimiser's network is normalised.
-        learning_rates: what is tried of an optimiser, rising.
+        optimizer: its name.
+        normalized: whether its network is normalised.
+        learning_rates: what is tried, rising.
     """
 
-    method: str
-    normalized: bool = False
-    learning_rates: tuple[float, ...] = ()
+    optimizer: str
+    normalized: bool
+    learning_rates: tuple[float, ...]
 
 
-def entrants_of(learning_rates: Mapping[str, Sequence[float]]) -> list[Entrant]:
-    """The learned rule, and every optimiser plain and normalised."""
+def opponents_of(learning_rates: Mapping[str, Sequence[float]]) -> list[Opponent]:
+    """Every optimiser, plain and normalised."""
     return [
-        Entrant(LEARNED_RULE),
-        *(
-            Entrant(optimizer, normalized, tuple(rates))
-            for optimizer, rates in learning_rates.items()
-            for normalized in (False, True)
-        ),
+        Opponent(optimizer, normalized, tuple(rates))
+        for optimizer, rates in learning_rates.items()
+        for normalized in (False, True)
     ]
 
 
-def _standardized(episode: Episode) -> Episode:
+def standardized(episode: Episode) -> Episode:
     """The episode with its standardised inputs as they were before a rule's factor."""
     if episode.input_factor == 1.0:
         return episode
@@ -312,12 +309,15 @@ def compare(
             f"comparison: {len(tuning)} tuning and {len(test)} test episodes, expected one or "
             "more of each"
         )
-    entrants = entrants_of(learning_rates)
-    contestants = []
-    for number, entrant in enumerate(entrants):
-        progress(number, len(entrants))
-        contestants.append(enter(entrant, genome, loop, tuning, test))
-    progress(len(entrants), len(entrants))
+    opponents = opponents_of(learning_rates)
+    total = 1 + len(opponents)
+    progress(0, total)
+    plain_tuning, plain_test = ([standardized(e) for e in some] for some in (tuning, test))
+    contestants = [learned(genome, loop, test)]
+    for opponent in opponents:
+        progress(len(contestants), total)
+        contestants.append(tuned(opponent, plain_tuning, plain_test, genome.rule))
+    progress(total, total)
     return Comparison(
         task=task,
         genome_sha256=genome.sha256,
@@ -334,33 +334,23 @@ def best_first(contestants: Sequence[Contestant]) -> tuple[Contestant, ...]:
     return tuple(sorted(contestants, key=lambda contestant: -contestant.mean))
 
 
-def enter(
-    entrant: Entrant,
-    genome: Genome,
-    loop: InnerLoop,
-    tuning: Sequence[Episode],
-    test: Sequence[Episode],
-) -> Contestant:
-    """How an entrant does in the test episodes."""
-    if entrant.method == LEARNED_RULE:
-        curves = learned_curves(genome, loop, test)
-        return Contestant.from_curves(LEARNED_RULE, genome.rule.normalizes_forward, curves)
-    plain_tuning, plain_test = ([_standardized(e) for e in some] for some in (tuning, test))
-    return _tuned(*entrant, plain_tuning, plain_test, genome.rule)
+def learned(genome: Genome, loop: InnerLoop, test: Sequence[Episode]) -> Contestant:
+    """How the learned rule does in the test episodes."""
+    curves = learned_curves(genome, loop, test)
+    return Contestant.from_curves(LEARNED_RULE, genome.rule.normalizes_forward, curves)
 
 
-def _tuned(
-    optimizer: str,
-    normalized: bool,
-    rates: Sequence[float],
-    tuning: Sequence[Episode],
-    test: Sequence[Episode],
-    rule: RuleSpec,
+def tuned(
+    opponent: Opponent, tuning: Sequence[Episode], test: Sequence[Episode], rule: RuleSpec
 ) -> Contestant:
-    """An optimiser on the test episodes, with the rate that is best on the tuning episodes."""
+    """An optimiser on the test episodes, with the rate that is best on the tuning episodes.
+
+    Both as `standardized` has them.
+    """
     # Here, because it imports JAX, which reading a comparison does not need.
     from blur_es.analysis.optimizers import learning_curves
 
+    optimizer, normalized, rates = opponent
     settings = (rule.forward_activation, rule.query_statistics)
     tried = learning_curves(optimizer, normalized, tuning, rates, *settings)
     best = int(np.argmax(tried[:, :, -1].mean(axis=1)))

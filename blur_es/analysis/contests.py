@@ -17,11 +17,13 @@ from blur_es.analysis.compare import (
     USUAL_OPPONENTS,
     Comparison,
     Contestant,
-    Entrant,
+    Opponent,
     best_first,
     compare,
-    enter,
-    entrants_of,
+    learned,
+    opponents_of,
+    standardized,
+    tuned,
 )
 from blur_es.episode import Episode, Phase
 from blur_es.fleet.evaluator import (
@@ -45,10 +47,10 @@ Progress = Callable[[str, int, int], None]
 
 
 class Contest(NamedTuple):
-    """One entrant on one task, as a worker needs it.
+    """One contestant on one task, as a worker needs it.
 
     Attributes:
-        entrant: who takes part.
+        opponent: who learns; None for the rule.
         genome: the learned rule.
         problem: tasks, networks, episodes, seed.
         task: the number of the task in the problem.
@@ -58,7 +60,7 @@ class Contest(NamedTuple):
         import_path: where a user's own tasks are imported from.
     """
 
-    entrant: Entrant
+    opponent: Opponent | None
     genome: Genome
     problem: Problem
     task: int
@@ -69,15 +71,19 @@ class Contest(NamedTuple):
 
 
 def hold_contest(contest: Contest) -> Contestant:
-    """Let one entrant learn, in this process. Raises `InputError` as tasks do."""
+    """Let one contestant learn, in this process. Raises `InputError` as tasks do."""
     problem, number = contest.problem, contest.task
     [task] = job_tasks([problem.tasks[number]], contest.data_dir, contest.import_path)
     # Of the problem's tasks this one alone is asked for.
     evaluator = LocalEvaluator(problem, contest.data_dir, [task] * len(problem.tasks))
     tuning, test = _episodes(evaluator, number, contest.test_episodes)
-    loop = make_inner_loop(contest.backend, contest.genome.rule)
+    rule = contest.genome.rule
+    loop = make_inner_loop(contest.backend, rule)
     with one_blas_thread():
-        return enter(contest.entrant, contest.genome, loop, tuning, test)
+        if contest.opponent is None:
+            return learned(contest.genome, loop, test)
+        plain_tuning, plain_test = ([standardized(e) for e in some] for some in (tuning, test))
+        return tuned(contest.opponent, plain_tuning, plain_test, rule)
 
 
 def compare_on_tasks(
@@ -130,14 +136,14 @@ def compare_on_ray(
     contests, costs = [], []
     for number, task in enumerate(evaluator.tasks):
         cost = life_cost(task, problem.hidden[number], lives[number])
-        for entrant in entrants_of(rates):
+        for opponent in (None, *opponents_of(rates)):
             contests.append(
                 Contest(
-                    *(entrant, genome, problem, number),
+                    *(opponent, genome, problem, number),
                     *(test_episodes, backend, data_dir, here),
                 )
             )
-            costs.append(cost * (1 + len(entrant.learning_rates)))
+            costs.append(cost * (1 + len(opponent.learning_rates if opponent else ())))
     found: dict[int, Contestant] = {}
     progress("comparison", 0, len(contests))
     with contextlib.closing(run_jobs(hold_contest, contests, costs, place)) as results:

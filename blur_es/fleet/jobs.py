@@ -110,7 +110,7 @@ def run_on_ray(
             ready, _ = ray.wait(list(flying), timeout=WAIT_SECONDS)
             for reference in ready:
                 index = flying.pop(reference)
-                yield index, _result(reference, names[index] if names else "")
+                yield index, _result(reference, names[index] if names else None)
     finally:
         for reference in flying:
             ray.cancel(reference, force=True)
@@ -118,7 +118,7 @@ def run_on_ray(
             ray.shutdown()
 
 
-def _result(reference: Any, name: str) -> Any:
+def _result(reference: Any, name: str | None) -> Any:
     """The result of a job, or what went wrong in it as an error of our own."""
     import ray
 
@@ -128,8 +128,7 @@ def _result(reference: Any, name: str) -> Any:
         cause = getattr(error, "cause", None)
         if isinstance(cause, BlurError):
             raise (type(cause)(f"{name}: {cause}") if name else cause) from None
-        name = name or "a job"
-        raise RunError(f"{name} failed on a Ray worker:\n{error}") from error
+        raise RunError(f"{name or 'a job'} failed on a Ray worker:\n{error}") from error
     except ray.exceptions.RayError as error:
         raise RunError(
             f"{name or 'a job'} could not be done; the process that ran it was lost, in the end "
