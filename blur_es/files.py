@@ -27,10 +27,21 @@ _KINDS = "biufSU"
 
 
 def cache_directory() -> Path:
-    """What can be had again: `$XDG_CACHE_HOME/blur_es`, by default `~/.cache/blur_es`."""
+    """What can be had again: `$XDG_CACHE_HOME/blur_es`, by default `~/.cache/blur_es`.
+
+    Raises `InputError` for a user without a home, as a container may run as.
+    """
     # The XDG specification has relative paths ignored.
     cache = Path(os.environ.get("XDG_CACHE_HOME", ""))
-    return (cache if cache.is_absolute() else Path.home() / ".cache") / "blur_es"
+    if cache.is_absolute():
+        return cache / "blur_es"
+    try:
+        return Path.home() / ".cache" / "blur_es"
+    except RuntimeError:
+        raise InputError(
+            "XDG_CACHE_HOME: found neither it nor HOME nor a home of this user, expected a folder "
+            "for what can be had again; set one of the two"
+        ) from None
 
 
 def write_atomically(path: Path, content: bytes) -> None:

@@ -780,6 +780,17 @@ def test_where_data_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert data_directory("here") == data_directory(Path("here")) == Path("here")
 
 
+def test_a_user_without_a_home_is_told_what_to_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    def nobody() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    for name in ("BLUR_ES_DATA", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(Path, "home", nobody)
+    with pytest.raises(InputError, match="^XDG_CACHE_HOME: found neither it nor HOME .* set one"):
+        make_task({"name": "mnist"})
+
+
 def test_the_home_folder_of_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
     message = "found '~no_such_user/sets', but ~no_such_user is no home folder .* path in full"
     with pytest.raises(InputError, match=f"^--data-dir: {message}"):

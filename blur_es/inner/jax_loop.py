@@ -444,8 +444,12 @@ def _pieces(places: Sequence[int], size: int) -> list[list[int]]:
 def _use_compilation_cache() -> None:
     """Keep compiled programs on disk, unless the user has said where (or that not)."""
     if jax.config.jax_compilation_cache_dir is None:  # type: ignore[attr-defined]
+        try:
+            folder = cache_directory() / "jax"
+        except InputError:  # no home: they are compiled anew each time
+            return
         for option, value in (
-            ("jax_compilation_cache_dir", str(cache_directory() / "jax")),
+            ("jax_compilation_cache_dir", str(folder)),
             # Workers of one machine compile the same programs at the same time.
             ("jax_persistent_cache_min_compile_time_secs", 0.1),
         ):
