@@ -201,6 +201,27 @@ def test_a_table_of_fewer_rows_than_clusters_is_refused() -> None:
         draw(task, 14, 1)
 
 
+def test_rows_of_a_small_table_come_again_and_no_query_is_among_them() -> None:
+    samples = draw(make_task({"name": "tables", "rows": 50}), 1000, 200)
+    assert samples.support_inputs.shape == (1000, 20)
+    rows, places = np.unique(samples.support_inputs, axis=0, return_inverse=True)
+    assert len(rows) == 50
+    # A row is of one class, however often it comes.
+    assert len(set(zip(places.ravel(), samples.support_classes, strict=True))) == 50
+    both = np.concatenate([rows, samples.query_inputs])
+    assert len(np.unique(both, axis=0)) == len(both) == 250
+    # By default no row comes twice.
+    assert (
+        len(np.unique(draw(make_task({"name": "tables"}), 1000, 1).support_inputs, axis=0)) == 1000
+    )
+
+
+def test_a_small_table_of_fewer_rows_than_clusters_is_refused() -> None:
+    task = make_task({"name": "tables", "classes": 8, "rows": 14})
+    with pytest.raises(InputError, match="found 15 rows in an episode, expected 16 or more"):
+        draw(task, 100, 1)
+
+
 def test_classes_of_a_table_lie_as_far_apart_as_asked() -> None:
     def score(separation: float) -> float:
         samples = draw(make_task({"name": "tables", "separation": separation}), 2000, 1000)
@@ -787,7 +808,7 @@ def test_a_user_without_a_home_is_told_what_to_set(monkeypatch: pytest.MonkeyPat
     for name in ("BLUR_ES_DATA", "XDG_CACHE_HOME"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(Path, "home", nobody)
-    with pytest.raises(InputError, match="^XDG_CACHE_HOME: found neither it nor HOME .* set one"):
+    with pytest.raises(InputError, match=r"^XDG_CACHE_HOME: found neither it nor HOME .* set one"):
         make_task({"name": "mnist"})
 
 
@@ -867,6 +888,8 @@ def test_the_registry_describes_itself() -> None:
             {"name": "tables", "columns": "odd"},
             r"columns: found 'odd', expected one of normal, mix",
         ),
+        ({"name": "tables", "rows": 0}, r"tables\.rows: found 0, expected a whole number, 1 to"),
+        ({"name": "tables", "rows": 1e3}, r"tables\.rows: found 1000\.0, expected a whole number"),
         ({"name": "tables", "columns": ["mixed"]}, r"tables\.columns: found \['mixed'\], expected"),
         ({"name": 3}, "expected a mapping with the task's name"),
         ({"classes": [0, 1]}, "expected a mapping with the task's name"),
@@ -894,7 +917,7 @@ def test_right_options_are_right_without_data(tmp_path: Path) -> None:
         {"name": "two_moons", "noise": 0},
         {"name": "tables", "inputs": 6, "classes": 4, "separation": 2},
         {"name": "tables", "classes": 2, "correlation": 2, "weights": [1, 2]},
-        {"name": "tables", "columns": "mixed"},
+        {"name": "tables", "columns": "mixed", "rows": 100},
         {"name": "package_that_is_not_here.module:Task.create", "anything": None},
     ):
         check_task_options(options)

@@ -36,11 +36,14 @@ LARGEST_SEPARATION = 1e6
 # Beyond it, a table has one direction and rounding errors.
 LARGEST_CORRELATION = 4.0
 
+# More rows than that do not come again in a life.
+MAXIMUM_ROWS = 1_000_000
+
 # What a table's columns may hold, and how many categories one may have.
 COLUMNS = ("normal", "mixed")
 MOST_CATEGORIES = 6
 
-TABLE_OPTIONS = ("inputs", "classes", "separation", "correlation", "weights", "columns")
+TABLE_OPTIONS = ("inputs", "classes", "separation", "correlation", "weights", "columns", "rows")
 
 
 class TableTask:
@@ -66,6 +69,8 @@ class TableTask:
         columns: `normal` as they are, or `mixed`: a column at random is left alone, has a long
             tail (its exponential), is 0 in most rows, or holds the numbers of 2 to
             `MOST_CATEGORIES` categories in no order.
+        rows: number of rows to learn from, which then come again and again, drawn with
+            replacement, as those of a small data set do; by default every row is another one.
 
     Raises `InputError` for options that do not fit, or more clusters than the cube has corners.
     """
@@ -78,8 +83,9 @@ class TableTask:
         correlation: float = DEFAULT_CORRELATION,
         weights: Sequence[float] | None = None,
         columns: str = COLUMNS[0],
+        rows: int | None = None,
     ) -> None:
-        check_table_options(inputs, classes, separation, correlation, weights, columns)
+        check_table_options(inputs, classes, separation, correlation, weights, columns, rows)
         self.name = "tables"
         self.inputs = inputs
         self.classes = classes
@@ -90,6 +96,7 @@ class TableTask:
         self._correlation = correlation
         self._mixed = columns == "mixed"
         self._weights = None if weights is None else np.array(weights) / np.sum(weights)
+        self._rows = rows
 
     def sample(
         self, phase: Phase, support: int, query: int, generator: np.random.Generator
@@ -101,13 +108,14 @@ class TableTask:
         from sklearn.datasets import make_classification  # takes a second to import
 
         clusters = CLUSTERS_PER_CLASS * self.classes
-        if support + query < clusters:
+        rows = self._rows or support
+        if rows + query < clusters:
             raise InputError(
-                f"tasks: tables: found {support + query} rows in an episode, expected {clusters} "
+                f"tasks: tables: found {rows + query} rows in an episode, expected {clusters} "
                 f"or more, one for each cluster of {self.classes} classes"
             )
         inputs, classes = make_classification(
-            support + query,
+            rows + query,
             self.inputs,
             n_informative=self.inputs // 2,
             n_redundant=self.inputs // 4,
@@ -122,7 +130,8 @@ class TableTask:
             inputs = _correlated(inputs, self._correlation, generator)
         if self._mixed:
             inputs = _of_several_kinds(inputs, generator)
-        return Samples(inputs[:support], classes[:support], inputs[support:], classes[support:])
+        chosen = generator.integers(0, rows, support) if self._rows else np.arange(rows)
+        return Samples(inputs[chosen], classes[chosen], inputs[rows:], classes[rows:])
 
 
 def _correlated(
@@ -162,6 +171,7 @@ def check_table_options(
     correlation: Any = DEFAULT_CORRELATION,
     weights: Any = None,
     columns: Any = COLUMNS[0],
+    rows: Any = None,
 ) -> None:
     """Raise `InputError` for options of `TableTask` that do not fit."""
     if not is_whole(inputs, 4, MAXIMUM_INPUTS):
@@ -201,4 +211,8 @@ def check_table_options(
     if columns not in COLUMNS:
         raise InputError(
             f"tasks: tables.columns: found {columns!r}, expected one of {', '.join(COLUMNS)}"
+        )
+    if rows is not None and not is_whole(rows, 1, MAXIMUM_ROWS):
+        raise InputError(
+            f"tasks: tables.rows: found {rows!r}, expected a whole number, 1 to {MAXIMUM_ROWS}"
         )
