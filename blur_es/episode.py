@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 import enum
-import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -17,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from blur_es.errors import BlurError, InputError, RunError, users_traceback
+from blur_es.inputs import Float32Array, InputMap, input_map, standardization
 
 if TYPE_CHECKING:
     from blur_es.rule import RuleSpec
@@ -24,14 +24,6 @@ if TYPE_CHECKING:
 
 # More is a slip of the pen, not an episode that fits into memory.
 MAXIMUM_LENGTH = 1_000_000
-
-# What `equalizing_factor` aims at: what MNIST at 14 x 14 pixels has. How many rows it looks at,
-# and its largest value, for inputs that hardly ever differ from a constant.
-INNER_PRODUCT = 26.5
-EQUALIZED_ROWS = 256
-LARGEST_FACTOR = 10.0
-
-Float32Array = npt.NDArray[np.float32]
 
 
 class Phase(enum.IntEnum):
@@ -104,7 +96,7 @@ class Episode:
     """One learning life, all arrays float32.
 
     Attributes:
-        support_inputs: (N, B, n_0) standardised inputs of the N steps, times `input_factor`.
+        support_inputs: (N, B, n_0) standardised inputs of the N steps, after `input_map`.
         support_labels: (N, B, n_L) labels, +1 and -1.
         query_inputs: (Q, B, n_0).
         query_labels: (Q, B, n_L).
@@ -113,7 +105,7 @@ class Episode:
             initial forward synapses, the bias in the last row.
         backward_noise: for every synapse layer i >= 1 (n_{i+1}, n_i, k), of deviation
             1/sqrt(n_{i+1}); None for i = 0, whose backward synapses feed nothing.
-        input_factor: what the standardised inputs have been multiplied by for the rule.
+        input_map: what the standardised inputs have gone through for the rule.
     """
 
     support_inputs: Float32Array
@@ -122,7 +114,7 @@ class Episode:
     query_labels: Float32Array
     forward_noise: tuple[Float32Array, ...]
     backward_noise: tuple[Float32Array | None, ...]
-    input_factor: float = 1.0
+    input_map: InputMap = dataclasses.field(default_factory=InputMap)
 
     def __post_init__(self) -> None:
         # Compiled loops trust these shapes.
@@ -168,8 +160,8 @@ def make_episode(
     """Make the episode of a key for a rule: samples, standardisation and initial synapses.
 
     Inputs are standardised with the mean and the deviation of the episode's own support
-    data, one of each for all inputs of an image and one of each per input otherwise; where
-    `rule.inputs` is `equalized`, they are then multiplied by their `equalizing_factor`.
+    data, one of each for all inputs of an image and one of each per input otherwise; then they
+    go through the `InputMap` that `rule.inputs` asks for.
 
     Raises `RunError` if the task fails, and `InputError` if what it gives is not what it should
     be.
@@ -180,10 +172,7 @@ def make_episode(
     query = _inputs(samples.query_inputs, task, spec.query_batches * spec.batch_size)
     mean, deviation = standardization(support, task.pooled_standardization)
     support, query = ((inputs - mean) / deviation for inputs in (support, query))
-    factor = 1.0
-    if rule.inputs == "equalized":
-        factor = equalizing_factor(support)
-        support, query = (np.float32(factor) * inputs for inputs in (support, query))
+    seen_as = input_map(rule.inputs, support)
     batches = (spec.unroll, spec.batch_size, -1)
     queries = (spec.query_batches, spec.batch_size, -1)
     noise = [
@@ -193,13 +182,13 @@ def make_episode(
         for layer in range(len(sizes) - 1)
     ]
     return Episode(
-        support_inputs=support.reshape(batches),
+        support_inputs=seen_as.apply(support.reshape(batches)),
         support_labels=signed_labels(samples.support_classes, task, len(support)).reshape(batches),
-        query_inputs=query.reshape(queries),
+        query_inputs=seen_as.apply(query.reshape(queries)),
         query_labels=signed_labels(samples.query_classes, task, len(query)).reshape(queries),
         forward_noise=tuple(forward for forward, _ in noise),
         backward_noise=tuple(backward for _, backward in noise),
-        input_factor=factor,
+        input_map=seen_as,
     )
 
 
@@ -217,42 +206,6 @@ def _sample(task: Task, spec: EpisodeSpec, seed: int, key: EpisodeKey) -> Sample
         raise RunError(
             f"task {task.name!r}: sample failed: {error!r}\n{users_traceback(error)}"
         ) from error
-
-
-def standardization(support: Float32Array, pooled: bool) -> tuple[Float32Array, Float32Array]:
-    """Mean and deviation of support data (rows, inputs), float32, over all inputs or per input.
-
-    A constant input has deviation 1, so that it becomes 0.
-    """
-    axis = None if pooled else 0
-    mean = support.mean(axis=axis, dtype=np.float64)
-    deviation = support.std(axis=axis, dtype=np.float64)
-    deviation = np.where(deviation > 1e-7, deviation, 1.0)
-    return np.asarray(mean, np.float32), np.asarray(deviation, np.float32)
-
-
-def equalizing_factor(inputs: npt.NDArray[np.floating[Any]]) -> float:
-    """What to multiply standardised inputs (rows, inputs) by, so that steps are equally long.
-
-    A step's change of the first synapses moves what another row brings about by as much as the
-    inner product of the two rows' inputs. That grows with the number of inputs, and with how much
-    they go together: for rows about their mean its root mean square is the root of the sum of the
-    squared eigenvalues of their covariance. With the factor it is `INNER_PRODUCT`, found from
-    the first `EQUALIZED_ROWS` rows. A learning rate that fits one data set so fits others.
-
-    Three digits, which no processor rounds differently; 1 where no row differs from another.
-    """
-    rows = np.asarray(inputs[:EQUALIZED_ROWS], np.float64)
-    rows = rows - rows.mean(axis=0)
-    products = rows @ rows.T
-    norms = np.diag(products)
-    sums = norms[:, None] + norms
-    # Of different rows: data sets that are small come again and again.
-    different = sums - 2.0 * products > 1e-9 * sums
-    found = math.sqrt(np.mean(products[different] ** 2)) if different.any() else 0.0
-    if found < 1e-6:
-        return 1.0
-    return min(LARGEST_FACTOR, float(f"{math.sqrt(INNER_PRODUCT / found):.3g}"))
 
 
 def _inputs(inputs: npt.ArrayLike, task: Task, rows: int) -> Float32Array:

@@ -21,12 +21,13 @@ from sklearn.utils import assert_all_finite, check_random_state, column_or_1d
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from blur_es.episode import EQUALIZED_ROWS, Episode, equalizing_factor, initial_noise
+from blur_es.episode import Episode, initial_noise
 from blur_es.errors import InputError
 from blur_es.genome import Genome
 from blur_es.genomes import load_genome
 from blur_es.inner.base import STATISTICS_BATCHES, NetworkState
 from blur_es.inner.numba_loop import NumbaInnerLoop
+from blur_es.inputs import MAP_ROWS, InputMap, input_map
 from blur_es.threads import one_blas_thread
 
 FloatArray = npt.NDArray[np.floating[Any]]
@@ -86,8 +87,8 @@ class BlurClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         ValueError: parameters or data that do not fit, or a rule that diverges.
     """
 
-    # What is multiplied into standardised inputs; models of before there was such have 1.
-    _factor = 1.0
+    # What standardised inputs go through.
+    _input_map = InputMap()
     # Labels of the batches that give statistics; models of before calibration have none.
     _statistics_labels: npt.NDArray[np.float32] | None = None
     _used: Mapping[str, Any] = MappingProxyType({})
@@ -131,7 +132,7 @@ class BlurClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """Go on learning from more data, with as many batches as one pass over them fills.
 
         The first call needs all `classes`, unless all are in its y. Inputs are standardised
-        by the mean and deviation of all data so far, and equalized, where the genome expects it, by
+        by the mean and deviation of all data so far, and mapped, where the genome expects it, by
         what was found when it last learned anew. Where a call has few rows, or none of a
         class, earlier ones are learned from again beside them. As long as all rows of earlier
         calls are kept, each call learns anew from all that there are, in 15 steps or more and
@@ -255,7 +256,7 @@ class BlurClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             initial_noise(sizes, layer, genome.rule.states, self._generator)
             for layer in range(len(sizes) - 1)
         ]
-        self._factor = 1.0
+        self._input_map = InputMap()
         self._counts = np.zeros(len(classes), np.int64)
         self._statistics = np.zeros((0, self.batch_size, self.n_features_in_), np.float32)
         self._statistics_labels = np.zeros((0, self.batch_size, len(classes)), np.float32)
@@ -283,10 +284,10 @@ class BlurClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         loop = NumbaInnerLoop(self.genome_.rule)
         generator = copy.deepcopy(self._generator)
         rows = _dealt(numbers, len(new), steps, self.batch_size, generator)
-        factor = self._factor
-        if anew and self.genome_.rule.inputs == "equalized":
-            first = _rows(X, kept, rows.reshape(-1)[:EQUALIZED_ROWS])
-            factor = equalizing_factor(_scaled(scaler, 1.0, first))
+        seen_as = self._input_map
+        if anew:
+            first = _rows(X, kept, rows.reshape(-1)[:MAP_ROWS])
+            seen_as = input_map(self.genome_.rule.inputs, _scaled(scaler, first))
         network: NetworkState | None = None if anew else self.network_
         statistics, done = self._statistics, 0 if anew else self.n_steps_
         statistics_labels = self._labels_of(statistics)
@@ -295,7 +296,7 @@ class BlurClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             for start in range(0, steps, at_a_time):
                 chosen = rows[start : start + at_a_time]
                 flat = _rows(X, kept, chosen.reshape(-1))
-                inputs = _scaled(scaler, factor, flat).reshape(*chosen.shape, -1)
+                inputs = seen_as.apply(_scaled(scaler, flat).reshape(*chosen.shape, -1))
                 labels = signs[numbers[chosen]]
                 episode = self._episode(inputs, labels, inputs[:1])
                 network = loop.learn(self.genome_, episode, network, done)
@@ -316,13 +317,13 @@ class BlurClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         )
         kept, kept_numbers = _rows(X, kept, keep), numbers[keep]
         counts = self._counts + np.bincount(new, minlength=len(self.classes_))
-        outputs = self._outputs_of(kept, network, (statistics, statistics_labels), scaler, factor)
+        outputs = self._outputs_of(kept, network, (statistics, statistics_labels), scaler, seen_as)
         temperature = _likeliest_temperature(outputs, kept_numbers, counts)
         self.network_, self.n_steps_ = network, done
         self._statistics, self._scaler, self._generator = statistics, scaler, generator
         self._statistics_labels = statistics_labels
         self._counts, self._kept, self._temperature = counts, (kept, kept_numbers), temperature
-        self._factor = factor
+        self._input_map = seen_as
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "network_")
@@ -343,7 +344,7 @@ class BlurClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         checked = validate_data(self, X, dtype=[np.float64, np.float32], reset=False)
         statistics = self._statistics, self._labels_of(self._statistics)
         return self._outputs_of(
-            np.asarray(checked), self.network_, statistics, self._scaler, self._factor
+            np.asarray(checked), self.network_, statistics, self._scaler, self._input_map
         )
 
     def _labels_of(self, statistics: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
@@ -357,7 +358,7 @@ class BlurClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         network: NetworkState,
         statistics: tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]],
         scaler: StandardScaler,
-        factor: float,
+        seen_as: InputMap,
     ) -> FloatArray:
         """The same of inputs that have been looked at, by a network.
 
@@ -370,10 +371,10 @@ class BlurClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         most = size * max(1, BYTES_AT_A_TIME // (4 * size * inputs.shape[1]))
         with one_blas_thread():
             for start in range(0, len(inputs), most):
-                part = _scaled(scaler, factor, inputs[start : start + most])
+                part = _scaled(scaler, inputs[start : start + most])
                 batches = np.zeros((math.ceil(len(part) / size), size, part.shape[1]), np.float32)
                 batches.reshape(-1, part.shape[1])[: len(part)] = part
-                episode = self._episode(*statistics, batches)
+                episode = self._episode(*statistics, seen_as.apply(batches))
                 outputs = loop.ask(self.genome_, episode, network)[..., 0]
                 found.append(outputs.reshape(-1, outputs.shape[-1])[: len(part)])
         return np.concatenate(found).astype(np.float64)
@@ -456,10 +457,9 @@ def _labels(classes: npt.ArrayLike) -> npt.NDArray[Any]:
         raise ValueError(f"classes: found {classes!r}, expected labels of one kind") from error
 
 
-def _scaled(scaler: StandardScaler, factor: float, X: FloatArray) -> npt.NDArray[np.float32]:
-    """Inputs as the network sees them: standardised, and times the rule's factor."""
-    scaled = np.clip(scaler.transform(X), -FURTHEST, FURTHEST)
-    return np.asarray(factor * scaled, np.float32)
+def _scaled(scaler: StandardScaler, X: FloatArray) -> npt.NDArray[np.float32]:
+    """Inputs standardised, none of them far out."""
+    return np.clip(scaler.transform(X), -FURTHEST, FURTHEST).astype(np.float32)
 
 
 def _usable(given: str | Path | Genome) -> Genome:

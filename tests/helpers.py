@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 from hypothesis import strategies as st
 
-from blur_es.episode import Episode, Float32Array, initial_noise
+from blur_es.episode import Episode, initial_noise
 from blur_es.errors import InputError
 from blur_es.genome import Genome, neutral_genome
+from blur_es.inputs import Float32Array
 from blur_es.rule import RuleSpec
 
 

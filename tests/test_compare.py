@@ -30,7 +30,7 @@ from blur_es.fleet.evaluator import LocalEvaluator, Problem
 from blur_es.fleet.jobs import Place
 from blur_es.genome import Genome, random_genome
 from blur_es.inner.numpy_loop import NumpyInnerLoop
-from blur_es.rule import RuleSpec
+from blur_es.rule import Inputs, RuleSpec
 from blur_es.tasks import make_task
 from tests.conftest import RAY_WARNINGS
 
@@ -63,8 +63,11 @@ def comparison() -> Comparison:
     )
 
 
-def test_opponents_see_inputs_without_the_factor_of_a_rule(comparison: Comparison) -> None:
-    rule = dataclasses.replace(RULE, inputs="equalized")
+@pytest.mark.parametrize("inputs", ["equalized", "partially_whitened"])
+def test_opponents_see_inputs_as_they_were_before_the_map_of_a_rule(
+    comparison: Comparison, inputs: Inputs
+) -> None:
+    rule = dataclasses.replace(RULE, inputs=inputs)
     tuning, test = (
         [
             make_episode(
@@ -74,11 +77,11 @@ def test_opponents_see_inputs_without_the_factor_of_a_rule(comparison: Compariso
         ]
         for phase, count in ((Phase.TUNING, 2), (Phase.TEST, 3))
     )
-    assert all(episode.input_factor != 1.0 for episode in test)
+    assert all(episode.input_map.factor != 1.0 for episode in test)
     rates = {"sgd": (1e-6, 0.3, 3e38), "adam": (1e-8, 1e-7, 0.03)}
-    equalized = compare(make_genome(rule), NumpyInnerLoop(rule), tuning, test, "digits", rates)
+    mapped = compare(make_genome(rule), NumpyInnerLoop(rule), tuning, test, "digits", rates)
     found, expected = (
-        {c.name: c.accuracies for c in each.contestants} for each in (equalized, comparison)
+        {c.name: c.accuracies for c in each.contestants} for each in (mapped, comparison)
     )
     assert found.pop(LEARNED_RULE) != expected.pop(LEARNED_RULE)
     for name, accuracies in expected.items():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import subprocess
 import sys
 from collections.abc import Callable
@@ -12,21 +11,17 @@ import numpy as np
 import pytest
 
 from blur_es.episode import (
-    EQUALIZED_ROWS,
-    INNER_PRODUCT,
-    LARGEST_FACTOR,
     Episode,
     EpisodeKey,
     EpisodeSpec,
     Phase,
-    equalizing_factor,
     make_episode,
     random_generator,
     signed_labels,
-    standardization,
 )
 from blur_es.errors import InputError, RunError
-from blur_es.rule import RuleSpec
+from blur_es.inputs import input_map, standardization
+from blur_es.rule import Inputs, RuleSpec
 from blur_es.tasks import make_task
 
 SPEC = EpisodeSpec(unroll=3, batch_size=10, query_batches=2)
@@ -100,51 +95,16 @@ def test_inputs_are_standardised_with_the_support_data() -> None:
     np.testing.assert_allclose(flat.std(axis=0), 1, atol=1e-4)
 
 
-@pytest.mark.parametrize("inputs", [4, 100, 400])
-def test_the_equalizing_factor_of_noise_and_of_one_direction(inputs: int) -> None:
-    generator = np.random.default_rng(0)
-    # White noise of n inputs: inner products of deviation √n. All inputs equal: n.
-    noise = generator.standard_normal((5000, inputs))
-    assert equalizing_factor(noise) == pytest.approx(
-        math.sqrt(INNER_PRODUCT / math.sqrt(inputs)), rel=0.1
-    )
-    equal = np.repeat(generator.standard_normal((5000, 1)), inputs, axis=1)
-    assert equalizing_factor(equal) == pytest.approx(math.sqrt(INNER_PRODUCT / inputs), rel=0.1)
-
-
-def test_equalized_rows_have_inner_products_of_one_size() -> None:
-    generator = np.random.default_rng(0)
-    rows = generator.standard_normal((EQUALIZED_ROWS, 30)) @ generator.standard_normal((30, 50))
-    # What is added to all rows, and rows beyond the first, change nothing.
-    factor = equalizing_factor(rows)
-    assert factor == equalizing_factor(np.concatenate([rows + 5.0, 100 * rows]))
-    scaled = factor * (rows - rows.mean(axis=0))
-    products = (scaled @ scaled.T)[~np.eye(len(rows), dtype=bool)]
-    assert np.sqrt(np.mean(products**2)) == pytest.approx(INNER_PRODUCT, rel=0.02)
-
-
-def test_rows_that_come_again_do_not_change_the_equalizing_factor() -> None:
-    rows = np.random.default_rng(0).standard_normal((20, 13))
-    assert equalizing_factor(np.tile(rows, (12, 1))) == equalizing_factor(rows)
-
-
-def test_inputs_that_hardly_differ_are_not_blown_up() -> None:
-    assert equalizing_factor(np.zeros((10, 4))) == 1.0
-    assert equalizing_factor(np.ones((1, 4))) == 1.0
-    nearly = np.zeros((10, 4))
-    nearly[0] = 1e-2
-    assert equalizing_factor(nearly) == LARGEST_FACTOR
-
-
-def test_a_rule_has_its_inputs_equalized() -> None:
+@pytest.mark.parametrize("wanted", ["equalized", "partially_whitened"])
+def test_a_rule_has_its_inputs_mapped(wanted: Inputs) -> None:
     plain = digits()
-    rule = RuleSpec(states=3, inputs="equalized")
+    rule = RuleSpec(states=3, inputs=wanted)
     episode = make_episode(make_task({"name": "digits"}), [5, 4], rule, SPEC, 7, KEY)
-    factor = equalizing_factor(plain.support_inputs.reshape(-1, 64))
-    assert plain.input_factor == 1.0
-    assert episode.input_factor == factor != 1.0
+    expected = input_map(wanted, plain.support_inputs.reshape(-1, 64))
+    assert plain.input_map.factor == 1.0
+    assert episode.input_map.factor == expected.factor != 1.0
     for one, other in zip(content(plain)[:3:2], content(episode)[:3:2], strict=True):
-        np.testing.assert_array_equal(np.float32(factor) * one, other)
+        np.testing.assert_array_equal(expected.apply(one), other)
     for one, other in zip(content(plain)[1::2], content(episode)[1::2], strict=True):
         np.testing.assert_array_equal(one, other)
 

@@ -22,13 +22,13 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from blur_es.episode import equalizing_factor
 from blur_es.errors import InputError
 from blur_es.estimator import FEWEST_STEPS, BlurClassifier, _dealt
 from blur_es.genome import Genome, neutral_genome
 from blur_es.genomes import genome_names, load_genome
 from blur_es.inner import calibration
-from blur_es.rule import RuleSpec
+from blur_es.inputs import input_map
+from blur_es.rule import Inputs, RuleSpec
 
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.SkipTestWarning")
@@ -288,32 +288,33 @@ def interrupted(*_: Any, **__: Any) -> None:
     raise KeyboardInterrupt
 
 
-def test_inputs_are_equalized_for_a_genome_that_expects_it() -> None:
+@pytest.mark.parametrize("wanted", ["equalized", "partially_whitened"])
+def test_inputs_are_mapped_for_a_genome_that_expects_it(wanted: Inputs) -> None:
     inputs, labels = load_iris(return_X_y=True)
     shipped = load_genome("mnist-4state")
-    genome, equalized = (
+    genome, mapped = (
         dataclasses.replace(shipped, rule=dataclasses.replace(shipped.rule, inputs=option))
-        for option in ("standardized", "equalized")
+        for option in ("standardized", wanted)
     )
     # All rows are among the first that are dealt, some of them twice.
-    factor = equalizing_factor(StandardScaler().fit_transform(inputs))
-    plain, model = (
-        BlurClassifier(g, random_state=0).fit(inputs, labels) for g in (genome, equalized)
-    )
-    assert plain._factor == 1.0
-    assert model._factor == pytest.approx(factor, rel=0.02)
-    assert factor > 2
+    expected = input_map(wanted, StandardScaler().fit_transform(inputs).astype(np.float32))
+    plain, model = (BlurClassifier(g, random_state=0).fit(inputs, labels) for g in (genome, mapped))
+    assert plain._input_map.factor == 1.0
+    assert model._input_map.factor == pytest.approx(expected.factor, rel=0.02)
+    assert expected.factor > 2
+    if expected.gains is not None:
+        assert model._input_map.gains == pytest.approx(expected.gains, rel=0.1)
     # The network has learned with it, and is asked with it too.
     assert not np.array_equal(plain.predict_proba(inputs), model.predict_proba(inputs))
     assert model.score(inputs, labels) > 0.9
     again = pickle.loads(pickle.dumps(model))
     np.testing.assert_array_equal(again.predict_proba(inputs), model.predict_proba(inputs))
-    # What comes later is scaled alike, where it does not learn anew from all.
-    many = BlurClassifier(equalized, random_state=0).fit(
-        np.tile(inputs, (4, 1)), np.tile(labels, 4)
-    )
-    factor = many._factor
-    assert many.partial_fit(3 * inputs[:130], labels[:130])._factor == factor
+    # What a row comes to does not depend on how many there are.
+    np.testing.assert_array_equal(model.predict_proba(inputs[:7]), model.predict_proba(inputs)[:7])
+    # What comes later is mapped alike, where it does not learn anew from all.
+    many = BlurClassifier(mapped, random_state=0).fit(np.tile(inputs, (4, 1)), np.tile(labels, 4))
+    first = many._input_map
+    assert many.partial_fit(3 * inputs[:130], labels[:130])._input_map is first
 
 
 def test_outputs_are_calibrated_for_a_genome_that_expects_it(

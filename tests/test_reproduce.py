@@ -439,34 +439,34 @@ episode: {unroll: 6, batch_size: 32, query_batches: 2}
 """
 
 
-def test_maps_and_opponents_know_of_equalized_inputs(tmp_path: Path) -> None:
+@pytest.mark.parametrize("wanted", ["equalized", "partially_whitened"])
+def test_maps_and_opponents_know_of_mapped_inputs(tmp_path: Path, wanted: str) -> None:
     path = tmp_path / "plane.yaml"
     path.write_text(PLANE)
-    plain, equalized = (
-        load_config(path, [f"rule.inputs={inputs}"]) for inputs in ("standardized", "equalized")
+    plain, mapped = (
+        load_config(path, [f"rule.inputs={inputs}"]) for inputs in ("standardized", wanted)
     )
     found = []
-    for config in (plain, equalized):
+    for config in (plain, mapped):
         evaluator = LocalEvaluator(config.problem())
         [life] = evaluator.episodes(EpisodeRange(Phase.TEST, 0, 1))
         genome = random_genome(config.rule, random_generator(0))
         found.append((life, prediction_map(genome, config, life)))
-    (_, plain_map), (life, equalized_map) = found
-    assert life.input_factor > 2
+    (_, plain_map), (life, its_map) = found
+    assert 2 < life.input_map.factor < 10
     # The samples lie where they lie in the plane of standardised inputs...
-    np.testing.assert_allclose(equalized_map["samples"], plain_map["samples"], atol=0.011)
+    np.testing.assert_allclose(its_map["samples"], plain_map["samples"], atol=0.011)
     # ...and a place of the map is asked as an input of the same place would be.
+    place = np.full((1, 32, 2), its_map["reach"], np.float32)
     asked = dataclasses.replace(
-        life, query_inputs=np.zeros((1, 32, 2), np.float32), query_labels=life.query_labels[:1]
+        life, query_inputs=life.input_map.apply(place), query_labels=life.query_labels[:1]
     )
-    asked.query_inputs[0, :, :] = life.input_factor * np.float32(equalized_map["reach"])
-    genome = random_genome(equalized.rule, random_generator(0))
-    answer = make_inner_loop("numba", equalized.rule).query(genome, asked)[0, 0, :, 0]
-    corner = equalized_map["cells"][-1][-1]
+    genome = random_genome(mapped.rule, random_generator(0))
+    answer = make_inner_loop("numba", mapped.rule).query(genome, asked)[0, 0, :, 0]
+    corner = its_map["cells"][-1][-1]
     decided = answer[0] if len(answer) == 1 else float(answer.argmax())
     assert corner == pytest.approx(float(np.clip(decided, -1, 1)), abs=0.011)
     rows = [
-        measure_opponent("sgd", [0.1, 1.0], config, 2, [3, 6], None)
-        for config in (plain, equalized)
+        measure_opponent("sgd", [0.1, 1.0], config, 2, [3, 6], None) for config in (plain, mapped)
     ]
     assert rows[0] == rows[1]

@@ -474,6 +474,7 @@ def test_a_genome_of_another_rule_is_no_beginning(
         ["rule.feedback=standardized_label"],
         ["rule.oja=activations", "rule.oja_extra=0.1"],
         ["rule.inputs=equalized"],
+        ["rule.inputs=partially_whitened"],
         ["rule.calibration_temperature=0.3"],
         [],
     ],

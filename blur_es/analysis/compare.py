@@ -20,6 +20,7 @@ from blur_es.errors import InputError, nearest
 from blur_es.fitness import make_measure
 from blur_es.genome import Genome
 from blur_es.inner import InnerLoop
+from blur_es.inputs import InputMap
 from blur_es.rule import RuleSpec
 from blur_es.text import aligned, count
 
@@ -264,15 +265,12 @@ def opponents_of(learning_rates: Mapping[str, Sequence[float]]) -> list[Opponent
 
 
 def standardized(episode: Episode) -> Episode:
-    """The episode with its standardised inputs as they were before a rule's factor."""
-    if episode.input_factor == 1.0:
-        return episode
-    factor = np.float32(episode.input_factor)
+    """The episode with its standardised inputs as they were before a rule's map of them."""
     return dataclasses.replace(
         episode,
-        support_inputs=episode.support_inputs / factor,
-        query_inputs=episode.query_inputs / factor,
-        input_factor=1.0,
+        support_inputs=episode.input_map.undo(episode.support_inputs),
+        query_inputs=episode.input_map.undo(episode.query_inputs),
+        input_map=InputMap(),
     )
 
 
@@ -289,7 +287,7 @@ def compare(
 
     The opponents' hidden layers have the activation of the rule's forward pass, and their
     query batches are normalised with the rule's `query_statistics`. They see the standardised
-    inputs, without what a rule may have these multiplied by.
+    inputs, without what a rule may have made of these.
 
     Args:
         genome: the learned rule.
@@ -345,7 +343,7 @@ def tuned(
 ) -> Contestant:
     """An optimiser on the test episodes, with the rate that is best on the tuning episodes.
 
-    Both as `standardized` has them.
+    `compare` gives it what `standardized` has.
     """
     # Here, because it imports JAX, which reading a comparison does not need.
     from blur_es.analysis.optimizers import learning_curves

@@ -57,10 +57,10 @@ class TrainingResult:
 def initial_genome(config: ExperimentConfig, run: RunFolder | None = None) -> Genome:
     """The genome that an experiment begins with: a preset, a genome file, or one that ships.
 
-    One of the same rule with fewer states is widened, one that learned with plain labels may go
-    on with standardised ones, with inputs equalized and outputs calibrated or not, and an Oja term
-    without a learned factor may come or go. A run folder keeps a copy of what was loaded: a run
-    goes on where the file is not, or not as it was.
+    One of the same rule with fewer states is widened. One that learned with plain labels may go on
+    with standardised ones, and any with another `rule.inputs` and with outputs calibrated or not;
+    an Oja term without a learned factor may come or go. A run folder keeps a copy of what was
+    loaded: a run goes on where the file is not, or not as it was.
     """
     if config.genome.init in PRESETS:
         generator = random_generator(config.seed, Stream.GENOME)

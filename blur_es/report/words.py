@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from blur_es.inputs import LARGEST_SHARE
 from blur_es.rule import RuleSpec
 
 _ACTIVATIONS = {
@@ -73,9 +74,16 @@ def _states(rule: RuleSpec) -> str:
 def _inputs(rule: RuleSpec) -> str:
     if rule.inputs == "standardized":
         return ""
+    sized = (
+        "multiplied by a number that gives inner products of different rows the same size, "
+        "however many inputs there are."
+    )
+    if rule.inputs == "equalized":
+        return f"Standardised inputs are {sized}"
     return (
-        "Standardised inputs are multiplied by a number that gives inner products of different "
-        "rows the same size, however many inputs there are."
+        f"Standardised inputs are shrunk along directions that hold more than "
+        f"{100 * LARGEST_SHARE:g} % of their variance, to {100 * LARGEST_SHARE:g} % of what there "
+        f"was, and then {sized}"
     )
 
 

@@ -117,7 +117,7 @@ def prediction_map(genome: Genome, config: ExperimentConfig, life: Episode) -> d
     rows, outputs = life.support_labels.shape[1:]
     batches = -(-len(grid) // rows)
     padded = np.zeros((batches * rows, 2), np.float32)
-    padded[: len(grid)] = np.float32(life.input_factor) * grid
+    padded[: len(grid)] = life.input_map.apply(grid)
     asked = dataclasses.replace(
         life,
         query_inputs=padded.reshape(batches, rows, 2),
@@ -125,7 +125,7 @@ def prediction_map(genome: Genome, config: ExperimentConfig, life: Episode) -> d
     )
     answers = make_inner_loop(config.backend, genome.rule).query(genome, asked)[..., 0]
     cells = _decided(answers.reshape(-1, outputs)[: len(grid)])
-    inputs = life.support_inputs.reshape(-1, 2)[:MAP_SAMPLES] / life.input_factor
+    inputs = life.input_map.undo(life.support_inputs.reshape(-1, 2)[:MAP_SAMPLES])
     classes = _decided(life.support_labels.reshape(-1, outputs)[:MAP_SAMPLES])
     return {
         "reach": MAP_REACH,

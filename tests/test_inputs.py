@@ -1,0 +1,188 @@
+"""What networks see of inputs."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from blur_es.inputs import (
+    INNER_PRODUCT,
+    LARGEST_FACTOR,
+    LARGEST_SHARE,
+    MAP_ROWS,
+    dominant_directions,
+    equalizing_factor,
+    input_map,
+)
+from blur_es.rule import Inputs
+
+
+def correlated(rows: int, inputs: int, shares: list[float]) -> npt.NDArray[np.float32]:
+    """Rows whose covariance has these shares of the variance as eigenvalues, and a flat rest."""
+    generator = np.random.default_rng(0)
+    turned, _ = np.linalg.qr(generator.standard_normal((inputs, inputs)))
+    rest = (1.0 - sum(shares)) / (inputs - len(shares))
+    variances = np.array([*shares, *[rest] * (inputs - len(shares))])
+    # Rows whose covariance is not only expected to be this one: it is.
+    white = generator.standard_normal((rows, inputs))
+    white, _ = np.linalg.qr(white - white.mean(axis=0))
+    return (math.sqrt(rows * inputs) * (white * np.sqrt(variances)) @ turned.T).astype(np.float32)
+
+
+@pytest.mark.parametrize("inputs", [4, 100, 400])
+def test_the_equalizing_factor_of_noise_and_of_one_direction(inputs: int) -> None:
+    generator = np.random.default_rng(0)
+    # White noise of n inputs: inner products of deviation √n. All inputs equal: n.
+    noise = generator.standard_normal((5000, inputs))
+    assert equalizing_factor(noise) == pytest.approx(
+        math.sqrt(INNER_PRODUCT / math.sqrt(inputs)), rel=0.1
+    )
+    equal = np.repeat(generator.standard_normal((5000, 1)), inputs, axis=1)
+    assert equalizing_factor(equal) == pytest.approx(math.sqrt(INNER_PRODUCT / inputs), rel=0.1)
+
+
+def size_of_inner_products(rows: npt.NDArray[np.floating[Any]]) -> float:
+    """Their root mean square, of different rows about their mean."""
+    centred = rows.astype(np.float64) - rows.mean(axis=0)
+    return float(np.sqrt(np.mean((centred @ centred.T)[~np.eye(len(rows), dtype=bool)] ** 2)))
+
+
+@pytest.mark.parametrize("wanted", ["equalized", "partially_whitened"])
+@pytest.mark.parametrize("alike", [0.0, 5.0])
+@pytest.mark.parametrize("inputs", [2, 4, 15, 100, 300])
+def test_mapped_rows_have_inner_products_of_one_size(
+    inputs: int, alike: float, wanted: Inputs
+) -> None:
+    generator = np.random.default_rng(0)
+    rows = generator.standard_normal((MAP_ROWS, inputs))
+    rows += alike * generator.standard_normal((MAP_ROWS, 1))
+    mapped = input_map(wanted, (rows / rows.std(axis=0)).astype(np.float32))
+    found = mapped.apply((rows / rows.std(axis=0)).astype(np.float32))
+    assert found.dtype == np.float32
+    assert size_of_inner_products(found) == pytest.approx(INNER_PRODUCT, rel=0.02)
+
+
+@pytest.mark.parametrize("wanted", ["equalized", "partially_whitened"])
+def test_later_rows_and_what_all_have_in_common_do_not_change_the_map(wanted: Inputs) -> None:
+    generator = np.random.default_rng(0)
+    rows = generator.standard_normal((MAP_ROWS, 5)) @ generator.standard_normal((5, 40))
+    found, expected = (
+        input_map(wanted, inputs.astype(np.float32))
+        for inputs in (np.concatenate([rows + 5.0, 100 * rows]), rows)
+    )
+    assert found.factor == pytest.approx(expected.factor, rel=0.01)
+    if expected.directions is not None:
+        assert found.directions is not None
+        np.testing.assert_allclose(
+            found.directions.T @ found.directions,
+            expected.directions.T @ expected.directions,
+            atol=1e-4,
+        )
+
+
+def test_rows_that_come_again_do_not_change_the_factor() -> None:
+    rows = np.random.default_rng(0).standard_normal((20, 13))
+    assert equalizing_factor(np.tile(rows, (12, 1))) == equalizing_factor(rows)
+
+
+@pytest.mark.parametrize("count", [5, 20, 39])
+def test_few_rows_say_little_of_directions(count: int) -> None:
+    # Of any few rows each direction has much of their variance, and other rows have none there.
+    generator = np.random.default_rng(0)
+    rows = generator.standard_normal((count, 200))
+    for seen in (rows, np.tile(rows, (6, 1))):
+        mapped = input_map("partially_whitened", seen.astype(np.float32))
+        fresh = generator.standard_normal((100, 200)).astype(np.float32)
+        norms = [
+            np.linalg.norm(mapped.apply(some), axis=1).mean()
+            for some in (rows.astype(np.float32), fresh)
+        ]
+        assert norms[0] == pytest.approx(norms[1], rel=0.05)
+
+
+def test_inputs_that_hardly_differ_are_not_blown_up() -> None:
+    assert equalizing_factor(np.zeros((10, 4))) == 1.0
+    assert equalizing_factor(np.ones((1, 4))) == 1.0
+    nearly = np.zeros((10, 4))
+    nearly[0] = 1e-2
+    assert equalizing_factor(nearly) == LARGEST_FACTOR
+
+
+def test_no_direction_keeps_more_than_its_share_of_the_variance() -> None:
+    rows = correlated(240, 40, [0.6, 0.1, 0.04])
+    directions, gains = dominant_directions(rows)
+    assert len(directions) == 2
+    np.testing.assert_allclose(directions @ directions.T, np.eye(2), atol=1e-5)
+    np.testing.assert_allclose(np.sort(gains**2), [0.05 / 0.6, 0.05 / 0.1], rtol=1e-4)
+    mapped = input_map("partially_whitened", rows)
+    before, after = (
+        np.linalg.eigvalsh(np.cov(seen.T, bias=True))
+        for seen in (rows, mapped.apply(rows) / np.float32(mapped.factor))
+    )
+    expected = np.minimum(before, LARGEST_SHARE * before.sum())
+    np.testing.assert_allclose(after, expected, rtol=1e-3)
+
+
+def test_few_inputs_are_whitened() -> None:
+    # Of four directions every one has more than a twentieth here.
+    rows = correlated(240, 4, [0.5, 0.3, 0.12])
+    mapped = input_map("partially_whitened", rows).apply(rows)
+    covariance = np.cov(mapped.T, bias=True)
+    np.testing.assert_allclose(covariance / covariance[0, 0], np.eye(4), atol=1e-3)
+
+
+def test_directions_of_more_inputs_than_rows() -> None:
+    rows = np.random.default_rng(0).standard_normal((30, 3)) @ np.eye(3, 50) + 7.0
+    rows += 0.01 * np.random.default_rng(1).standard_normal(rows.shape)
+    wide_directions, wide_gains = dominant_directions(rows)
+    # The same rows several times are more rows than inputs, of the same covariance.
+    directions, gains = dominant_directions(np.tile(rows, (2, 1)))
+    assert wide_directions.shape == (3, 50)
+    np.testing.assert_allclose(wide_gains, gains, rtol=1e-5)
+    np.testing.assert_allclose(
+        wide_directions.T @ wide_directions, directions.T @ directions, atol=1e-5
+    )
+
+
+def test_turned_inputs_are_mapped_alike() -> None:
+    rows = correlated(200, 20, [0.5, 0.2])
+    turned = np.linalg.qr(np.random.default_rng(1).standard_normal((20, 20)))[0].astype(np.float32)
+    one = input_map("partially_whitened", rows).apply(rows) @ turned
+    other = input_map("partially_whitened", rows @ turned).apply(rows @ turned)
+    np.testing.assert_allclose(one, other, atol=2e-3)
+
+
+def test_inputs_without_dominant_directions_are_only_equalized() -> None:
+    noise = np.random.default_rng(0).standard_normal((500, 100)).astype(np.float32)
+    whitened, equalized = (input_map(w, noise) for w in ("partially_whitened", "equalized"))
+    assert whitened.gains is None
+    np.testing.assert_array_equal(whitened.apply(noise), equalized.apply(noise))
+
+
+@pytest.mark.parametrize("inputs", [np.zeros((10, 4)), np.ones((1, 4)), np.ones((300, 2))])
+def test_inputs_that_do_not_differ_stay(inputs: npt.NDArray[np.float64]) -> None:
+    rows = inputs.astype(np.float32)
+    np.testing.assert_array_equal(input_map("partially_whitened", rows).apply(rows), rows)
+
+
+@pytest.mark.parametrize("wanted", ["standardized", "equalized", "partially_whitened"])
+def test_a_map_is_undone(wanted: Inputs) -> None:
+    rows = correlated(120, 10, [0.5, 0.3])
+    mapped = input_map(wanted, rows)
+    np.testing.assert_allclose(mapped.undo(mapped.apply(rows)), rows, atol=1e-5)
+    batches = rows.reshape(4, -1, 10)
+    np.testing.assert_allclose(mapped.apply(batches).reshape(rows.shape), mapped.apply(rows))
+    if wanted == "standardized":
+        np.testing.assert_array_equal(mapped.apply(rows), rows)
+
+
+def test_what_a_row_comes_to_does_not_depend_on_the_batches_beside_its_own() -> None:
+    batches = correlated(4096, 16, [0.5, 0.2]).reshape(32, 128, 16)
+    mapped = input_map("partially_whitened", batches[:2].reshape(-1, 16))
+    before = batches.copy()
+    np.testing.assert_array_equal(mapped.apply(batches)[5], mapped.apply(batches[5:6])[0])
+    np.testing.assert_array_equal(batches, before)
