@@ -22,16 +22,20 @@ if TYPE_CHECKING:
 
 Float32Array = npt.NDArray[np.float32]
 
-# How many rows a map is found from.
+# How many rows a map is found from, and among how many different ones are counted: what lives of
+# fifteen steps have.
 MAP_ROWS = 256
+COUNTED_ROWS = 2048
 
 # What `equalizing_factor` aims at: what MNIST at 14 x 14 pixels has. And its largest value, for
 # inputs that hardly ever differ from a constant.
 INNER_PRODUCT = 26.5
 LARGEST_FACTOR = 10.0
 
-# The most that one direction keeps of the variance that there was, see `dominant_directions`.
+# The most that one direction keeps of the variance that there was, see `dominant_directions`, and
+# what is added to it, divided by the number of different rows: few tell less.
 LARGEST_SHARE = 0.05
+CAUTION = 20.0
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -73,10 +77,11 @@ def _stretched(inputs: Float32Array, directions: Float32Array, gains: Float32Arr
 
 
 def input_map(wanted: Inputs, inputs: Float32Array) -> InputMap:
-    """The map that `rule.inputs` asks for, found from the first `MAP_ROWS` of inputs (rows, n_0).
+    """The map that `rule.inputs` asks for, found from standardised inputs (rows, n_0).
 
     `standardized` changes nothing; `equalized` multiplies by the `equalizing_factor`;
-    `partially_whitened` shrinks the `dominant_directions`, and equalizes then.
+    `partially_whitened` shrinks the `dominant_directions`, and equalizes then. Both look at the
+    first `MAP_ROWS` rows, and the latter counts different ones among the first `COUNTED_ROWS`.
     """
     if wanted == "standardized":
         return InputMap()
@@ -84,7 +89,8 @@ def input_map(wanted: Inputs, inputs: Float32Array) -> InputMap:
     with one_blas_thread():
         if wanted == "equalized":
             return InputMap(equalizing_factor(rows))
-        directions, gains = dominant_directions(rows)
+        different = len({row.tobytes() for row in inputs[:COUNTED_ROWS]})
+        directions, gains = dominant_directions(rows, different)
         if not len(gains):
             return InputMap(equalizing_factor(rows))
         whitened = InputMap(1.0, directions, gains).apply(rows)
@@ -120,15 +126,16 @@ def equalizing_factor(
 
 
 def dominant_directions(
-    inputs: npt.NDArray[np.floating[Any]],
+    inputs: npt.NDArray[np.floating[Any]], different: int
 ) -> tuple[Float32Array, Float32Array]:
     """Directions that hold much of the variance of inputs (rows, n_0), and what to keep of them.
 
     Where few directions hold most of it, as brightness does in photographs, a step that is short
     enough for them is too short for all others. So each direction that has more than
     `LARGEST_SHARE` of the variance is to be shrunk to that: the covariance's larger eigenvalues
-    are cut off there, and the others, which a few rows do not tell well, stay. Nor do a few rows
-    tell the larger ones: of fewer than forty different rows, the share is that of two.
+    are cut off there, and the others stay, which a few rows do not tell well. Where all that there
+    is to learn from are a few `different` rows, what is not dominant is mostly noise, and the share
+    is larger, by `CAUTION` divided by their number.
 
     Returns directions (r, n_0), r < 1 / `LARGEST_SHARE`, and gains (r,), what to multiply along
     each, below 1.
@@ -138,8 +145,7 @@ def dominant_directions(
     # The covariance and the rows' inner products have the same eigenvalues: the smaller one.
     wide = rows.shape[1] > len(rows)
     variances, vectors = np.linalg.eigh(rows @ rows.T if wide else rows.T @ rows)
-    share = max(LARGEST_SHARE, 2.0 / len(np.unique(inputs, axis=0)))
-    most = share * variances.sum()
+    most = (LARGEST_SHARE + CAUTION / different) * variances.sum()
     dominant = variances > max(most, 1e-12)
     directions = vectors[:, dominant]
     if wide:

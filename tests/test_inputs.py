@@ -10,10 +10,12 @@ import numpy.typing as npt
 import pytest
 
 from blur_es.inputs import (
+    CAUTION,
     INNER_PRODUCT,
     LARGEST_FACTOR,
     LARGEST_SHARE,
     MAP_ROWS,
+    InputMap,
     dominant_directions,
     equalizing_factor,
     input_map,
@@ -37,11 +39,11 @@ def correlated(rows: int, inputs: int, shares: list[float]) -> npt.NDArray[np.fl
 def test_the_equalizing_factor_of_noise_and_of_one_direction(inputs: int) -> None:
     generator = np.random.default_rng(0)
     # White noise of n inputs: inner products of deviation √n. All inputs equal: n.
-    noise = generator.standard_normal((5000, inputs))
+    noise = generator.standard_normal((2000, inputs))
     assert equalizing_factor(noise) == pytest.approx(
         math.sqrt(INNER_PRODUCT / math.sqrt(inputs)), rel=0.1
     )
-    equal = np.repeat(generator.standard_normal((5000, 1)), inputs, axis=1)
+    equal = np.repeat(generator.standard_normal((2000, 1)), inputs, axis=1)
     assert equalizing_factor(equal) == pytest.approx(math.sqrt(INNER_PRODUCT / inputs), rel=0.1)
 
 
@@ -72,7 +74,7 @@ def test_later_rows_and_what_all_have_in_common_do_not_change_the_map(wanted: In
     rows = generator.standard_normal((MAP_ROWS, 5)) @ generator.standard_normal((5, 40))
     found, expected = (
         input_map(wanted, inputs.astype(np.float32))
-        for inputs in (np.concatenate([rows + 5.0, 100 * rows]), rows)
+        for inputs in (np.concatenate([rows + 5.0, 100 * rows]), np.concatenate([rows, -rows]))
     )
     assert found.factor == pytest.approx(expected.factor, rel=0.01)
     if expected.directions is not None:
@@ -112,35 +114,47 @@ def test_inputs_that_hardly_differ_are_not_blown_up() -> None:
     assert equalizing_factor(nearly) == LARGEST_FACTOR
 
 
-def test_no_direction_keeps_more_than_its_share_of_the_variance() -> None:
-    rows = correlated(240, 40, [0.6, 0.1, 0.04])
-    directions, gains = dominant_directions(rows)
+@pytest.mark.parametrize(("different", "share"), [(10**9, 0.05), (400, 0.1), (160, 0.175)])
+def test_no_direction_keeps_more_than_its_share_of_the_variance(
+    different: int, share: float
+) -> None:
+    rows = correlated(240, 40, [0.5, 0.2, 0.04])
+    directions, gains = dominant_directions(rows, different)
     assert len(directions) == 2
     np.testing.assert_allclose(directions @ directions.T, np.eye(2), atol=1e-5)
-    np.testing.assert_allclose(np.sort(gains**2), [0.05 / 0.6, 0.05 / 0.1], rtol=1e-4)
-    mapped = input_map("partially_whitened", rows)
+    np.testing.assert_allclose(np.sort(gains**2), [share / 0.5, share / 0.2], rtol=1e-4)
     before, after = (
         np.linalg.eigvalsh(np.cov(seen.T, bias=True))
-        for seen in (rows, mapped.apply(rows) / np.float32(mapped.factor))
+        for seen in (rows, InputMap(1.0, directions, gains).apply(rows))
     )
-    expected = np.minimum(before, LARGEST_SHARE * before.sum())
-    np.testing.assert_allclose(after, expected, rtol=1e-3)
+    np.testing.assert_allclose(after, np.minimum(before, share * before.sum()), rtol=1e-3)
+
+
+def test_different_rows_are_counted_beyond_those_that_the_map_is_found_from() -> None:
+    rows = correlated(MAP_ROWS, 40, [0.5, 0.2])
+    again, more = np.tile(rows, (4, 1)), np.concatenate([rows, rows + 1.0, rows - 1.0, rows + 2.0])
+    few, many = (input_map("partially_whitened", inputs).gains for inputs in (again, more))
+    assert few is not None
+    assert many is not None
+    for gains, different in ((few, MAP_ROWS), (many, 4 * MAP_ROWS)):
+        share = LARGEST_SHARE + CAUTION / different
+        np.testing.assert_allclose(np.sort(gains**2), [share / 0.5, share / 0.2], rtol=1e-4)
 
 
 def test_few_inputs_are_whitened() -> None:
-    # Of four directions every one has more than a twentieth here.
-    rows = correlated(240, 4, [0.5, 0.3, 0.12])
-    mapped = input_map("partially_whitened", rows).apply(rows)
-    covariance = np.cov(mapped.T, bias=True)
-    np.testing.assert_allclose(covariance / covariance[0, 0], np.eye(4), atol=1e-3)
+    # Of four directions every one has more than its share here.
+    rows = correlated(1000, 4, [0.5, 0.25, 0.15])
+    mapped = input_map("partially_whitened", rows[np.random.default_rng(0).permutation(1000)])
+    covariance = np.cov(mapped.apply(rows).T, bias=True)
+    np.testing.assert_allclose(covariance / covariance[0, 0], np.eye(4), atol=0.3)
 
 
 def test_directions_of_more_inputs_than_rows() -> None:
     rows = np.random.default_rng(0).standard_normal((30, 3)) @ np.eye(3, 50) + 7.0
     rows += 0.01 * np.random.default_rng(1).standard_normal(rows.shape)
-    wide_directions, wide_gains = dominant_directions(rows)
+    wide_directions, wide_gains = dominant_directions(rows, 1000)
     # The same rows several times are more rows than inputs, of the same covariance.
-    directions, gains = dominant_directions(np.tile(rows, (2, 1)))
+    directions, gains = dominant_directions(np.tile(rows, (2, 1)), 1000)
     assert wide_directions.shape == (3, 50)
     np.testing.assert_allclose(wide_gains, gains, rtol=1e-5)
     np.testing.assert_allclose(

@@ -81,9 +81,9 @@ def _inputs(rule: RuleSpec) -> str:
     if rule.inputs == "equalized":
         return f"Standardised inputs are {sized}"
     return (
-        f"Standardised inputs are shrunk along directions that hold more than "
-        f"{100 * LARGEST_SHARE:g} % of their variance, to {100 * LARGEST_SHARE:g} % of what there "
-        f"was, and then {sized}"
+        "Standardised inputs are shrunk along directions that hold more than "
+        f"{100 * LARGEST_SHARE:g} % of their variance (or a little more, where rows are few), to "
+        f"that, and then {sized}"
     )
 
 
