@@ -1,11 +1,12 @@
-"""How inputs should be scaled for a learned rule: a factor scanned over many data sets.
+"""What a learned rule should see of inputs, on many data sets.
 
     python -m benchmarks.inputs [--genome GENOME] [--data-dir DIR]
 
-lets a genome learn from standardised inputs times each of some factors, and from equalized ones,
-on the tasks of `unseen.yaml` and `keel.yaml` (see `unseen.py` for what these need) and on MNIST in
-three sizes, and says what equalized ones gain. Writes `docs/results/inputs.json` and, from it,
-`docs/inputs.md` and its picture.
+lets a genome learn from standardised inputs times each of some factors, from equalized and from
+partially whitened ones, on the tasks of `unseen.yaml` and `keel.yaml` (see `unseen.py` for what
+these need) and on MNIST in three sizes, and says what it gains. Tuned Adam learns from the
+standardised and from the partially whitened ones as well: what is owed to the inputs is not owed
+to the rule. Writes `docs/results/inputs.json` and, from it, `docs/inputs.md` and its picture.
 """
 
 from __future__ import annotations
@@ -23,17 +24,20 @@ from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
+import numpy.typing as npt
 
 from benchmarks.pages import DOCS, RESULTS, signed_bars, table
 from benchmarks.unseen_report import NAMES
 from blur_es.analysis.axes import task_labels
 from blur_es.analysis.bench import machine
+from blur_es.analysis.compare import LEARNING_RATES, Opponent, tuned
 from blur_es.config import ExperimentConfig, load_config, override_config
 from blur_es.episode import Episode, Phase
 from blur_es.fitness import make_measure
 from blur_es.fleet.evaluator import EpisodeRange, LocalEvaluator
 from blur_es.genomes import load_genome
 from blur_es.inner import make_inner_loop
+from blur_es.inputs import CAUTION, LARGEST_SHARE, MAP_ROWS
 from blur_es.rule import Inputs
 
 FACTORS = (0.18, 0.25, 0.35, 0.5, 0.7, 1.0, 1.4, 2.0, 2.8, 4.0, 5.6)
@@ -47,16 +51,16 @@ PICTURE = DOCS / "pictures" / "inputs.png"
 
 
 def scan(config: ExperimentConfig, name: str, data_dir: str | None) -> list[dict[str, Any]]:
-    """Accuracy with each factor, mean over the episodes, for every task of an experiment."""
+    """Accuracy with each factor and map, mean over the episodes, for every task."""
     genome = load_genome(name)
     problem = dataclasses.replace(config.problem(), backend="numba")
-    plain, equalized = (
-        LocalEvaluator(
+    evaluators = {
+        inputs: LocalEvaluator(
             dataclasses.replace(problem, rule=dataclasses.replace(genome.rule, inputs=inputs)),
             data_dir,
         )
         for inputs in get_args(Inputs)
-    )
+    }
     loop = make_inner_loop("numba", genome.rule)
     found = []
 
@@ -64,19 +68,31 @@ def scan(config: ExperimentConfig, name: str, data_dir: str | None) -> list[dict
         measures = [make_measure("accuracy")]
         return float(loop.evaluate(genome.vector[None], episodes, measures).fitness.mean())
 
+    def adam(inputs: str, number: int, test: list[Episode]) -> float:
+        wanted = EpisodeRange(Phase.TUNING, 0, EPISODES, tasks=(number,))
+        tuning = evaluators[inputs].episodes(wanted)
+        opponent = Opponent("adam", False, LEARNING_RATES["adam"])
+        return tuned(opponent, tuning, test, genome.rule).mean
+
     for number, label in enumerate(task_labels(({}, config))):
         wanted = EpisodeRange(Phase.VALIDATION, 0, EPISODES, tasks=(number,))
-        episodes, as_it_expects = plain.episodes(wanted), equalized.episodes(wanted)
+        episodes = {inputs: evaluator.episodes(wanted) for inputs, evaluator in evaluators.items()}
+        factors = [episode.input_map.factor for episode in episodes["equalized"]]
+        plain = episodes["standardized"]
         found.append(
             {
                 "task": re.sub(r"benchmarks\.unseen:|DisguisedDigits, guise |, table", "", label),
-                "inputs": episodes[0].sizes[0],
-                "equalizing_factor": float(np.median([e.input_factor for e in as_it_expects])),
-                "equalized": accuracy(as_it_expects),
+                "inputs": plain[0].sizes[0],
+                "equalizing_factor": float(np.median(factors)),
+                "equalized": accuracy(episodes["equalized"]),
+                "partially_whitened": accuracy(episodes["partially_whitened"]),
                 "accuracies": [
-                    accuracy([_times(episode, factor) for episode in episodes])
-                    for factor in FACTORS
+                    accuracy([_times(episode, factor) for episode in plain]) for factor in FACTORS
                 ],
+                **{
+                    f"adam_{inputs}": adam(inputs, number, episodes[inputs])
+                    for inputs in ("standardized", "partially_whitened")
+                },
             }
         )
         print(found[-1], flush=True)
@@ -99,44 +115,85 @@ def as_they_are(row: dict[str, Any]) -> float:
 def page(results: dict[str, Any]) -> str:
     """The page of the results."""
     rows = results["rows"]
-    equalized = [row["equalized"] for row in rows]
-    plain = [as_they_are(row) for row in rows]
-    gains = np.subtract(equalized, plain)
+    plain = np.array([as_they_are(row) for row in rows])
+    best = np.array([max(row["accuracies"]) for row in rows])
+    equalized, whitened, adam, whitened_adam = (
+        np.array([row[name] for row in rows])
+        for name in (
+            "equalized",
+            "partially_whitened",
+            "adam_standardized",
+            "adam_partially_whitened",
+        )
+    )
     lines = [
-        "# How inputs are scaled",
+        "# What networks see of inputs",
         "",
         f"Made by `{results['command']}` on {results['date']}, on "
         f"{results['machine']['processor']}, from `docs/results/inputs.json`.",
         "",
-        f"`{results['genome']}` learns for 15 steps from standardised inputs times a factor "
-        f"({EPISODES} validation episodes of each data set). A step moves what another row brings "
-        "about by the inner product of the two rows, which is larger the more inputs there are and "
-        "the fewer directions they have. `rule.inputs: equalized` multiplies by a factor that "
-        "gives these products one size (`blur_es.episode.equalizing_factor`), found from the "
-        f"inputs alone. Of {len(rows)} data sets, {(gains > NOTICEABLE).sum()} gain more than "
-        f"{100 * NOTICEABLE:g} points by it and {(gains < -NOTICEABLE).sum()} lose more. Mean "
-        f"accuracy is {np.mean(plain):.3f} with the inputs as they are, {np.mean(equalized):.3f} "
-        f"equalized, and {np.mean([max(row['accuracies']) for row in rows]):.3f} with the best "
-        "factor of each data set, which a user does not know.",
+        f"`{results['genome']}` learns for 15 steps, {EPISODES} validation episodes of each of "
+        f"{len(rows)} data sets, from inputs that are standardised and then mapped "
+        f"(`rule.inputs`, `blur_es/inputs.py`). The maps are found from {MAP_ROWS} rows without "
+        f"labels. The genome has last learned to learn with inputs that are "
+        f"{results['learned_with'].replace('_', ' ')}.",
         "",
-        "![What equalizing brings](pictures/inputs.png)",
+        "A step moves what another row brings about by the inner product of the two rows, which "
+        "is larger the more inputs there are and the fewer directions they have. `equalized` "
+        "multiplies by one factor that gives these products one size. Against the inputs as they "
+        f"are, {_gains(equalized - plain)}.",
+        "",
+        "Where one direction has most of the variance, as brightness has in photographs, a step "
+        "that is short enough for it is too short for all others, whatever the factor. "
+        f"`partially_whitened` shrinks the directions that have more than {LARGEST_SHARE:.0%} of "
+        f"the variance to {LARGEST_SHARE:.0%} (or a little more, by {CAUTION:g} divided by the "
+        "number of different rows: what is not dominant in few rows is mostly noise), and "
+        "equalizes then. Against equalized inputs, "
+        f"{_gains(whitened - equalized)}.",
+        "",
+        f"Mean accuracy is {plain.mean():.3f} with the inputs as they are, {best.mean():.3f} with "
+        "the best factor of each data set, which a user does not know, "
+        f"{equalized.mean():.3f} equalized and {whitened.mean():.3f} partially whitened.",
+        "",
+        "An optimiser may be given such inputs too. Plain Adam, its learning rate tuned for each "
+        f"data set on {EPISODES} other episodes, has {adam.mean():.3f} with the inputs as they "
+        "are, which opponents have in all other comparisons of this project, and "
+        f"{whitened_adam.mean():.3f} partially whitened: {_gains(whitened_adam - adam)}. The rule "
+        f"is ahead of it by any margin on {(whitened > adam).sum()} data sets, and on "
+        f"{(whitened > whitened_adam).sum()} where Adam sees what the rule sees.",
+        "",
+        "![What equalizing and partial whitening bring](pictures/inputs.png)",
     ]
     lines += table(
-        ["data", "inputs", "as they are", "equalized", "its factor", "best", "best factor"],
+        [
+            *("data", "inputs", "as they are", "best factor", "accuracy with it", "equalized"),
+            *("its factor", "partially whitened", "Adam, as they are", "Adam, partially whitened"),
+        ],
         [
             [
                 name_of(row),
                 str(row["inputs"]),
-                f"{as_is:.3f}",
-                f"{with_it:.3f}",
-                f"{row['equalizing_factor']:.2f}",
-                f"{max(row['accuracies']):.3f}",
+                f"{as_they_are(row):.3f}",
                 f"{FACTORS[int(np.argmax(row['accuracies']))]:g}",
+                f"{max(row['accuracies']):.3f}",
+                f"{row['equalized']:.3f}",
+                f"{row['equalizing_factor']:.2f}",
+                f"{row['partially_whitened']:.3f}",
+                f"{row['adam_standardized']:.3f}",
+                f"{row['adam_partially_whitened']:.3f}",
             ]
-            for row, as_is, with_it in zip(rows, plain, equalized, strict=True)
+            for row in rows
         ],
     )
     return "\n".join([*lines, ""])
+
+
+def _gains(gains: npt.NDArray[np.float64]) -> str:
+    """How many data sets gain or lose noticeably."""
+    return (
+        f"{(gains > NOTICEABLE).sum()} data sets gain more than {100 * NOTICEABLE:g} points and "
+        f"{(gains < -NOTICEABLE).sum()} lose more"
+    )
 
 
 def name_of(row: dict[str, Any]) -> str:
@@ -146,17 +203,23 @@ def name_of(row: dict[str, Any]) -> str:
 
 
 def draw(rows: list[dict[str, Any]]) -> None:
-    """What the factor gains, a bar a data set."""
+    """What each map gains over the one before, a bar a data set."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    gains = [100 * (row["equalized"] - as_they_are(row)) for row in rows]
-    figure, axis = pyplot.subplots(figsize=(7.0, 0.22 * len(rows) + 1.0))
-    signed_bars(axis, [f"{name_of(row)} ({row['inputs']})" for row in rows], gains, "0.6")
-    axis.set_xlabel("points of accuracy that equalized inputs gain after 15 steps")
-    axis.set_ylabel("data (number of inputs)")
+    names = [f"{name_of(row)} ({row['inputs']})" for row in rows]
+    gains = {
+        "equalized inputs": [row["equalized"] - as_they_are(row) for row in rows],
+        "partially whitened ones": [row["partially_whitened"] - row["equalized"] for row in rows],
+    }
+    figure, panels = pyplot.subplots(1, 2, figsize=(11.0, 0.22 * len(rows) + 1.0))
+    for axes, (title, values) in zip(panels, gains.items(), strict=True):
+        signed_bars(axes, names, [100 * value for value in values], "0.6")
+        axes.set_title(f"{title} gain", fontsize=10)
+        axes.set_xlabel("points of accuracy after 15 steps")
+    panels[0].set_ylabel("data (number of inputs)")
     figure.tight_layout()
     figure.savefig(PICTURE, dpi=110)
     pyplot.close(figure)
@@ -175,6 +238,7 @@ def main() -> None:
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "machine": machine(),
         "genome": options.genome,
+        "learned_with": load_genome(options.genome).rule.inputs,
         "factors": FACTORS,
         "rows": [row for c in configs for row in scan(c, options.genome, options.data_dir)],
     }
