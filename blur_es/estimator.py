@@ -27,7 +27,7 @@ from blur_es.genome import Genome
 from blur_es.genomes import load_genome
 from blur_es.inner.base import STATISTICS_BATCHES, NetworkState
 from blur_es.inner.numba_loop import NumbaInnerLoop
-from blur_es.inputs import COUNTED_ROWS, InputMap, input_map
+from blur_es.inputs import COUNTED_ROWS, MAP_ROWS, InputMap, input_map
 from blur_es.threads import one_blas_thread
 
 FloatArray = npt.NDArray[np.floating[Any]]
@@ -286,7 +286,8 @@ class BlurClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         rows = _dealt(numbers, len(new), steps, self.batch_size, generator)
         seen_as = self._input_map
         if anew:
-            first = _rows(X, kept, rows.reshape(-1)[:COUNTED_ROWS])
+            most = max(MAP_ROWS, min(COUNTED_ROWS, BYTES_AT_A_TIME // (4 * X.shape[1])))
+            first = _rows(X, kept, rows.reshape(-1)[:most])
             seen_as = input_map(self.genome_.rule.inputs, _scaled(scaler, first))
         network: NetworkState | None = None if anew else self.network_
         statistics, done = self._statistics, 0 if anew else self.n_steps_

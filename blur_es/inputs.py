@@ -89,7 +89,7 @@ def input_map(wanted: Inputs, inputs: Float32Array) -> InputMap:
     with one_blas_thread():
         if wanted == "equalized":
             return InputMap(equalizing_factor(rows))
-        different = len({row.tobytes() for row in inputs[:COUNTED_ROWS]})
+        different = len({hash(row.tobytes()) for row in inputs[:COUNTED_ROWS]})
         directions, gains = dominant_directions(rows, different)
         if not len(gains):
             return InputMap(equalizing_factor(rows))
