@@ -412,7 +412,7 @@ def test_a_search_begins_with_a_genome_that_ships_or_with_one_of_fewer_states(
     tmp_path: Path,
 ) -> None:
     shipped = load_genome("mnist-2state-es")
-    term = ("rule.oja=weights", "rule.oja_extra=1e-16")
+    term = ("rule.oja=weights", "rule.oja_extra=1e-16", "rule.inputs=partially_whitened")
     config = small(tmp_path, "genome.init=mnist-2state-es", *term)
     assert initial_genome(config).sha256 == shipped.sha256
     wide = small(tmp_path, "genome.init=mnist-2state-es", "rule.states=4", *term)
