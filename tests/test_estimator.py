@@ -22,8 +22,9 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
+from blur_es.dealing import dealt
 from blur_es.errors import InputError
-from blur_es.estimator import FEWEST_STEPS, BlurClassifier, _dealt
+from blur_es.estimator import FEWEST_STEPS, BlurClassifier
 from blur_es.genome import Genome, neutral_genome
 from blur_es.genomes import genome_names, load_genome
 from blur_es.inner import calibration
@@ -58,7 +59,10 @@ def test_shipped_genomes_beat_what_gradients_do_in_the_same_passes(
         return float(np.mean([cross_val_score(each, inputs, labels) for each in models]))
 
     few = {"max_iter": passes}
-    own = accuracy(lambda draw: BlurClassifier(name, steps=steps, random_state=draw))
+    # To choose a scale it would look at the data more often.
+    own = accuracy(
+        lambda draw: BlurClassifier(name, steps=steps, input_scale=1.0, random_state=draw)
+    )
     others = [
         accuracy(
             lambda draw: make_pipeline(
@@ -153,7 +157,7 @@ def test_few_rows_are_dealt_again_and_many_go_in_parts(monkeypatch: pytest.Monke
     assert model.score(inputs, labels) > 0.7
     assert BlurClassifier(random_state=0, steps=3).fit(inputs, labels).n_steps_ == 3
     whole = BlurClassifier(random_state=0, epochs=40).fit(inputs, labels)
-    monkeypatch.setattr("blur_es.estimator.BYTES_AT_A_TIME", 7 * 4 * 128 * 4)
+    monkeypatch.setattr("blur_es.learner.BYTES_AT_A_TIME", 7 * 4 * 128 * 4)
     parts = BlurClassifier(random_state=0, epochs=40).fit(inputs, labels)
     np.testing.assert_array_equal(whole.predict_proba(inputs), parts.predict_proba(inputs))
 
@@ -213,7 +217,7 @@ def test_probabilities_are_as_sure_as_the_rows_allow() -> None:
 
 def test_batches_have_equal_shares_of_classes() -> None:
     numbers = np.repeat([0, 1, 2], [70, 5, 3])
-    rows = _dealt(numbers, len(numbers), 30, 16, np.random.default_rng(0))
+    rows = dealt(numbers, len(numbers), 30, 16, np.random.default_rng(0))
     shares = np.stack([np.bincount(numbers[batch], minlength=3) for batch in rows])
     assert rows.shape == (30, 16)
     assert shares.min() >= 4
@@ -224,7 +228,7 @@ def test_batches_have_equal_shares_of_classes() -> None:
     assert times.sum() == 30 * 16
     # Of class 0 rows 0 to 4 are new, of class 1 row 70 is, of class 2 none is.
     mixed = np.array([0] * 5 + [1] + [0] * 65 + [1] * 4 + [2] * 3)
-    [batch] = _dealt(mixed, 6, 1, 16, np.random.default_rng(0))
+    [batch] = dealt(mixed, 6, 1, 16, np.random.default_rng(0))
     assert set(range(6)) <= set(batch)
     assert np.bincount(mixed[batch]).min() >= 5
 
@@ -254,6 +258,7 @@ def test_a_call_that_raises_changes_nothing() -> None:
             64,
             r"hidden_layers: found \(64,\), the network has learned with \(128,\)",
         ),
+        ("input_scale", 0.5, "input_scale: found 0.5, the network has learned with 'auto'"),
         ("genome", "backprop", "genome: found 'backprop', the network has learned with 'mnist-4"),
     ):
         usual = model.get_params()[parameter]
@@ -308,12 +313,15 @@ def test_inputs_are_mapped_for_a_genome_that_expects_it(wanted: Inputs) -> None:
     )
     # All rows are among the first that are dealt, some of them twice.
     expected = input_map(wanted, StandardScaler().fit_transform(inputs).astype(np.float32))
-    plain, model = (BlurClassifier(g, random_state=0).fit(inputs, labels) for g in (genome, mapped))
-    assert plain._input_map.factor == 1.0
-    assert model._input_map.factor == pytest.approx(expected.factor, rel=0.02)
+    plain, model = (
+        BlurClassifier(each, input_scale=1.0, random_state=0).fit(inputs, labels)
+        for each in (genome, mapped)
+    )
+    assert plain._learner.input_map.factor == 1.0
+    assert model._learner.input_map.factor == pytest.approx(expected.factor, rel=0.02)
     assert expected.factor > 2
     if expected.gains is not None:
-        assert model._input_map.gains == pytest.approx(expected.gains, rel=0.1)
+        assert model._learner.input_map.gains == pytest.approx(expected.gains, rel=0.1)
     # The network has learned with it, and is asked with it too.
     assert not np.array_equal(plain.predict_proba(inputs), model.predict_proba(inputs))
     assert model.score(inputs, labels) > 0.9
@@ -323,8 +331,77 @@ def test_inputs_are_mapped_for_a_genome_that_expects_it(wanted: Inputs) -> None:
     np.testing.assert_array_equal(model.predict_proba(inputs[:7]), model.predict_proba(inputs)[:7])
     # What comes later is mapped alike, where it does not learn anew from all.
     many = BlurClassifier(mapped, random_state=0).fit(np.tile(inputs, (4, 1)), np.tile(labels, 4))
-    first = many._input_map
-    assert many.partial_fit(3 * inputs[:130], labels[:130])._input_map is first
+    first = many._learner.input_map
+    assert many.partial_fit(3 * inputs[:130], labels[:130])._learner.input_map is first
+
+
+def boundary(linear: bool, rows: int, seed: int) -> tuple[Any, Any]:
+    """Two classes: on the sides of a plane, with much noise, or inside and outside a sphere."""
+    generator = np.random.default_rng(seed)
+    if linear:
+        inputs = generator.standard_normal((rows, 10))
+        return inputs, inputs.sum(axis=1) + 3 * generator.standard_normal(rows) > 0
+    inputs = generator.standard_normal((rows, 20))
+    return inputs, (inputs**2).sum(axis=1) > 19.3
+
+
+@pytest.mark.parametrize(("linear", "expected"), [(True, 0.125), (False, 1.0)])
+def test_inputs_are_scaled_as_held_out_labels_have_it(linear: bool, expected: float) -> None:
+    held = boundary(linear, 4000, 0)
+    accuracies: dict[float, list[float]] = {0.125: [], 1.0: []}
+    chosen = []
+    for draw in range(6):
+        train = boundary(linear, 200, 1 + draw)
+        model = BlurClassifier(random_state=draw).fit(*train)
+        chosen.append(model.input_scale_)
+        fixed = {
+            scale: BlurClassifier(input_scale=scale, random_state=draw).fit(*train)
+            for scale in accuracies
+        }
+        for scale, other in fixed.items():
+            accuracies[scale].append(other.score(*held))
+        # To choose changes nothing else.
+        same = fixed[model.input_scale_].predict_proba(held[0])
+        np.testing.assert_array_equal(model.predict_proba(held[0]), same)
+    assert max(accuracies, key=lambda scale: np.mean(accuracies[scale])) == expected
+    assert chosen.count(expected) >= 5
+
+
+def test_what_comes_later_is_scaled_as_before() -> None:
+    model = BlurClassifier(random_state=0).fit(*boundary(True, 200, 0))
+    assert model.input_scale_ == 0.125
+    factor = model._learner.input_map.factor
+    # The first call learns from all anew, the third goes on.
+    for rows in (100, 600, 600):
+        model.partial_fit(*boundary(True, rows, rows))
+        assert model.input_scale_ == 0.125
+        assert model._learner.input_map.factor == pytest.approx(factor, rel=0.2)
+    assert model.n_steps_ > FEWEST_STEPS
+    alone = BlurClassifier(random_state=0).partial_fit(*boundary(True, 200, 0))
+    assert alone.input_scale_ == 1.0
+
+
+def test_a_scale_is_chosen_only_by_rows_that_can_tell() -> None:
+    inputs, labels = boundary(True, 31, 0)
+    assert BlurClassifier(random_state=0).fit(inputs, labels).input_scale_ == 1.0
+    # A class of one row is in one half alone, and is learned all the same.
+    inputs, labels = boundary(True, 200, 0)
+    model = BlurClassifier(random_state=0).fit(inputs, np.where(np.arange(200) == 7, 2, labels))
+    assert model.classes_.tolist() == [0, 1, 2]
+    assert model.predict_proba(inputs).argmax(axis=1)[7] == model.predict(inputs[7:8])[0]
+
+
+def test_a_scale_with_which_the_rule_diverges_is_not_chosen(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("blur_es.estimator.INPUT_SCALES", (1e15, 1.0))
+    # Standardised inputs, and no statistics that would take a factor out again.
+    genome = load_genome("mnist-2state")
+    rule = dataclasses.replace(genome.rule, inputs="standardized")
+    model = BlurClassifier(dataclasses.replace(genome, rule=rule), random_state=0)
+    assert model.fit(*boundary(True, 200, 0)).input_scale_ == 1.0
+    with pytest.raises(ValueError, match="diverged"):
+        model.set_params(input_scale=1e15).fit(*boundary(True, 200, 0))
 
 
 def test_outputs_are_calibrated_for_a_genome_that_expects_it(
@@ -339,6 +416,7 @@ def test_outputs_are_calibrated_for_a_genome_that_expects_it(
             dataclasses.replace(
                 shipped, rule=dataclasses.replace(shipped.rule, calibration_temperature=value)
             ),
+            input_scale=1.0,
             random_state=0,
         ).fit(inputs, labels)
         for value in (0.0, 0.3)
@@ -346,16 +424,12 @@ def test_outputs_are_calibrated_for_a_genome_that_expects_it(
     # Every output is shifted, by the labels of the batches that the statistics are of.
     shifts = model._outputs(inputs) - plain._outputs(inputs)
     assert shifts.std(axis=0).max() < 1e-5 < np.abs(shifts).min()
-    assert model._statistics_labels is not None
-    assert model._statistics_labels.shape == (4, 128, 3)
-    assert (model._statistics_labels.sum(axis=-1) == -1).all()
+    seen = model._learner.support_labels
+    assert seen is not None
+    assert seen.shape == (4, 128, 3)
+    assert (seen.sum(axis=-1) == -1).all()
     again = pickle.loads(pickle.dumps(model)).partial_fit(inputs[:50], labels[:50], range(3))
     assert again.score(inputs, labels) > 0.9
-    # Models of before kept no such labels.
-    expected = plain.predict_proba(inputs)
-    del plain._statistics_labels
-    np.testing.assert_array_equal(plain.predict_proba(inputs), expected)
-    plain.partial_fit(inputs[:50], labels[:50])
 
 
 def test_partial_fit_goes_on() -> None:
@@ -439,6 +513,11 @@ def test_labels_of_any_kind_and_two_classes() -> None:
         ({"hidden_layers": None}, "hidden_layers: found None, expected the sizes"),
         ({"hidden_layers": 64.0}, "hidden_layers: found 64.0, expected the sizes"),
         ({"hidden_layers": "64"}, "hidden_layers: found '64', expected the sizes"),
+        ({"input_scale": 0}, "input_scale: found 0, expected a number above 0 or 'auto'"),
+        ({"input_scale": math.nan}, "input_scale: found nan"),
+        ({"input_scale": True}, "input_scale: found True"),
+        ({"input_scale": "small"}, "input_scale: found 'small'"),
+        ({"input_scale": None}, "input_scale: found None"),
     ],
 )
 def test_wrong_parameters(options: dict[str, Any], message: str) -> None:

@@ -1,0 +1,160 @@
+"""A network that learns from a user's rows by a genome, and answers rows, in bounded memory."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable
+from typing import Self
+
+import numpy as np
+from sklearn.preprocessing import StandardScaler
+
+from blur_es.dealing import FloatArray, IntArray
+from blur_es.episode import Episode
+from blur_es.genome import Genome
+from blur_es.inner.base import STATISTICS_BATCHES, NetworkState
+from blur_es.inner.numba_loop import NumbaInnerLoop
+from blur_es.inputs import Float32Array, InputMap
+from blur_es.threads import one_blas_thread
+
+# About so much memory is taken for the batches of several steps at a time.
+BYTES_AT_A_TIME = 2**25
+
+# Standardised inputs further out are cut off: in an input that is almost constant, the few
+# other values would drown everything else.
+FURTHEST = 5.0
+
+
+class DivergedError(ValueError):
+    """A rule's synapses have left float32."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Learner:
+    """A network, what it learns by, and what it has seen last. Nothing ever changes it.
+
+    Attributes:
+        genome: what it learns by.
+        noise: of every synapse layer, what `blur_es.episode.initial_noise` gave.
+        scaler: standardises rows.
+        input_map: what they go through then.
+        network: None before the first step.
+        support_inputs: (up to 4, B, n_0) float32, the last batches as the network saw them:
+            query statistics come from these.
+        support_labels: (up to 4, B, n_L) float32, their labels, +1 and -1.
+        steps: number of learning steps that the network has had.
+    """
+
+    genome: Genome
+    noise: list[tuple[Float32Array, Float32Array | None]]
+    scaler: StandardScaler
+    input_map: InputMap = dataclasses.field(default_factory=InputMap)
+    network: NetworkState | None = None
+    support_inputs: Float32Array | None = None
+    support_labels: Float32Array | None = None
+    steps: int = 0
+
+    @property
+    def classes(self) -> int:
+        """Number of outputs."""
+        return self.noise[-1][0].shape[1]
+
+    def after(
+        self, rows: Callable[[IntArray], FloatArray], numbers: IntArray, batches: IntArray
+    ) -> Self:
+        """The learner after a step on each of the `batches` (steps, B).
+
+        These are places of rows: `rows` gives the rows at some places, (places, n_0), and
+        `numbers` (places,) has their classes' numbers.
+
+        Raises `DivergedError`.
+        """
+        signs = np.where(np.eye(self.classes, dtype=bool), 1.0, -1.0).astype(np.float32)
+        loop = NumbaInnerLoop(self.genome.rule)
+        network, steps = self.network, self.steps
+        last_inputs, last_labels = self.support_inputs, self.support_labels
+        width = self.noise[0][0].shape[0] - 1
+        at_a_time = max(1, BYTES_AT_A_TIME // (4 * batches.shape[1] * width))
+        with one_blas_thread():
+            for start in range(0, len(batches), at_a_time):
+                part = batches[start : start + at_a_time]
+                inputs = self._seen(rows(part.reshape(-1)).reshape(*part.shape, -1))
+                labels = signs[numbers[part]]
+                episode = self._episode(inputs, labels, inputs[:1])
+                network = loop.learn(self.genome, episode, network, steps)
+                steps += len(part)
+                if not _is_sound(network):
+                    raise DivergedError(
+                        f"the rule diverged within {steps} steps on these data; try fewer steps, "
+                        "another genome or larger batches"
+                    )
+                last_inputs, last_labels = _last(last_inputs, inputs), _last(last_labels, labels)
+        return dataclasses.replace(
+            self,
+            network=network,
+            support_inputs=last_inputs,
+            support_labels=last_labels,
+            steps=steps,
+        )
+
+    def outputs(self, rows: FloatArray) -> FloatArray:
+        """State 0 of the last layer for each of the rows (rows, n_0): (rows, n_L) float64."""
+        assert self.network is not None
+        assert self.support_inputs is not None
+        assert self.support_labels is not None
+        loop = NumbaInnerLoop(self.genome.rule)
+        size = self.support_inputs.shape[1]
+        found = []
+        # Whole batches always: what a row comes to does not depend on how many there are.
+        most = size * max(1, BYTES_AT_A_TIME // (4 * size * rows.shape[1]))
+        with one_blas_thread():
+            for start in range(0, len(rows), most):
+                part = rows[start : start + most]
+                batches = np.zeros((math.ceil(len(part) / size), size, part.shape[1]), np.float32)
+                batches.reshape(-1, part.shape[1])[: len(part)] = standardized(self.scaler, part)
+                queries = self.input_map.apply(batches)
+                episode = self._episode(self.support_inputs, self.support_labels, queries)
+                outputs = loop.ask(self.genome, episode, self.network)[..., 0]
+                found.append(outputs.reshape(-1, outputs.shape[-1])[: len(part)])
+        return np.concatenate(found).astype(np.float64)
+
+    def _seen(self, batches: FloatArray) -> Float32Array:
+        """Batches (steps, B, n_0) as the network sees them."""
+        flat = standardized(self.scaler, batches.reshape(-1, batches.shape[-1]))
+        return self.input_map.apply(flat.reshape(batches.shape))
+
+    def _episode(
+        self, inputs: Float32Array, labels: Float32Array, queries: Float32Array
+    ) -> Episode:
+        return Episode(
+            support_inputs=inputs,
+            support_labels=labels,
+            query_inputs=queries,
+            query_labels=np.zeros((*queries.shape[:2], self.classes), np.float32),
+            forward_noise=tuple(forward for forward, _ in self.noise),
+            backward_noise=tuple(backward for _, backward in self.noise),
+        )
+
+
+def standardized(scaler: StandardScaler, rows: FloatArray) -> Float32Array:
+    """Rows (rows, n_0) standardised, none of their inputs far out."""
+    return np.clip(scaler.transform(rows), -FURTHEST, FURTHEST).astype(np.float32)
+
+
+def _last(before: Float32Array | None, batches: Float32Array) -> Float32Array:
+    """The last batches that statistics come from.
+
+    A copy: a view would keep all of the batches in memory.
+    """
+    last = batches[-STATISTICS_BATCHES:]
+    if before is not None:
+        last = np.concatenate([before, last])[-STATISTICS_BATCHES:]
+    return last.copy()
+
+
+def _is_sound(network: NetworkState) -> bool:
+    """Whether it can still predict: variances are of squares, so these must be finite too."""
+    synapses = [*network.forward, *(b for b in network.backward if b is not None)]
+    with np.errstate(over="ignore"):
+        return all(bool(np.isfinite(np.square(array).sum())) for array in synapses)
