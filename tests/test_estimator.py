@@ -59,10 +59,7 @@ def test_shipped_genomes_beat_what_gradients_do_in_the_same_passes(
         return float(np.mean([cross_val_score(each, inputs, labels) for each in models]))
 
     few = {"max_iter": passes}
-    # To choose a scale it would look at the data more often.
-    own = accuracy(
-        lambda draw: BlurClassifier(name, steps=steps, input_scale=1.0, random_state=draw)
-    )
+    own = accuracy(lambda draw: BlurClassifier(name, steps=steps, random_state=draw))
     others = [
         accuracy(
             lambda draw: make_pipeline(
@@ -258,7 +255,6 @@ def test_a_call_that_raises_changes_nothing() -> None:
             64,
             r"hidden_layers: found \(64,\), the network has learned with \(128,\)",
         ),
-        ("input_scale", 0.5, "input_scale: found 0.5, the network has learned with 'auto'"),
         ("genome", "backprop", "genome: found 'backprop', the network has learned with 'mnist-4"),
     ):
         usual = model.get_params()[parameter]
@@ -314,8 +310,7 @@ def test_inputs_are_mapped_for_a_genome_that_expects_it(wanted: Inputs) -> None:
     # All rows are among the first that are dealt, some of them twice.
     expected = input_map(wanted, StandardScaler().fit_transform(inputs).astype(np.float32))
     plain, model = (
-        BlurClassifier(each, input_scale=1.0, random_state=0).fit(inputs, labels)
-        for each in (genome, mapped)
+        BlurClassifier(each, random_state=0).fit(inputs, labels) for each in (genome, mapped)
     )
     assert plain._learner.input_map.factor == 1.0
     assert model._learner.input_map.factor == pytest.approx(expected.factor, rel=0.02)
@@ -335,75 +330,6 @@ def test_inputs_are_mapped_for_a_genome_that_expects_it(wanted: Inputs) -> None:
     assert many.partial_fit(3 * inputs[:130], labels[:130])._learner.input_map is first
 
 
-def boundary(linear: bool, rows: int, seed: int) -> tuple[Any, Any]:
-    """Two classes: on the sides of a plane, with much noise, or inside and outside a sphere."""
-    generator = np.random.default_rng(seed)
-    if linear:
-        inputs = generator.standard_normal((rows, 10))
-        return inputs, inputs.sum(axis=1) + 3 * generator.standard_normal(rows) > 0
-    inputs = generator.standard_normal((rows, 20))
-    return inputs, (inputs**2).sum(axis=1) > 19.3
-
-
-@pytest.mark.parametrize(("linear", "expected"), [(True, 0.125), (False, 1.0)])
-def test_inputs_are_scaled_as_held_out_labels_have_it(linear: bool, expected: float) -> None:
-    held = boundary(linear, 4000, 0)
-    accuracies: dict[float, list[float]] = {0.125: [], 1.0: []}
-    chosen = []
-    for draw in range(6):
-        train = boundary(linear, 200, 1 + draw)
-        model = BlurClassifier(random_state=draw).fit(*train)
-        chosen.append(model.input_scale_)
-        fixed = {
-            scale: BlurClassifier(input_scale=scale, random_state=draw).fit(*train)
-            for scale in accuracies
-        }
-        for scale, other in fixed.items():
-            accuracies[scale].append(other.score(*held))
-        # To choose changes nothing else.
-        same = fixed[model.input_scale_].predict_proba(held[0])
-        np.testing.assert_array_equal(model.predict_proba(held[0]), same)
-    assert max(accuracies, key=lambda scale: np.mean(accuracies[scale])) == expected
-    assert chosen.count(expected) >= 5
-
-
-def test_what_comes_later_is_scaled_as_before() -> None:
-    model = BlurClassifier(random_state=0).fit(*boundary(True, 200, 0))
-    assert model.input_scale_ == 0.125
-    factor = model._learner.input_map.factor
-    # The first call learns from all anew, the third goes on.
-    for rows in (100, 600, 600):
-        model.partial_fit(*boundary(True, rows, rows))
-        assert model.input_scale_ == 0.125
-        assert model._learner.input_map.factor == pytest.approx(factor, rel=0.2)
-    assert model.n_steps_ > FEWEST_STEPS
-    alone = BlurClassifier(random_state=0).partial_fit(*boundary(True, 200, 0))
-    assert alone.input_scale_ == 1.0
-
-
-def test_a_scale_is_chosen_only_by_rows_that_can_tell() -> None:
-    inputs, labels = boundary(True, 31, 0)
-    assert BlurClassifier(random_state=0).fit(inputs, labels).input_scale_ == 1.0
-    # A class of one row is in one half alone, and is learned all the same.
-    inputs, labels = boundary(True, 200, 0)
-    model = BlurClassifier(random_state=0).fit(inputs, np.where(np.arange(200) == 7, 2, labels))
-    assert model.classes_.tolist() == [0, 1, 2]
-    assert model.predict_proba(inputs).argmax(axis=1)[7] == model.predict(inputs[7:8])[0]
-
-
-def test_a_scale_with_which_the_rule_diverges_is_not_chosen(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr("blur_es.estimator.INPUT_SCALES", (1e15, 1.0))
-    # Standardised inputs, and no statistics that would take a factor out again.
-    genome = load_genome("mnist-2state")
-    rule = dataclasses.replace(genome.rule, inputs="standardized")
-    model = BlurClassifier(dataclasses.replace(genome, rule=rule), random_state=0)
-    assert model.fit(*boundary(True, 200, 0)).input_scale_ == 1.0
-    with pytest.raises(ValueError, match="diverged"):
-        model.set_params(input_scale=1e15).fit(*boundary(True, 200, 0))
-
-
 def test_outputs_are_calibrated_for_a_genome_that_expects_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -416,7 +342,6 @@ def test_outputs_are_calibrated_for_a_genome_that_expects_it(
             dataclasses.replace(
                 shipped, rule=dataclasses.replace(shipped.rule, calibration_temperature=value)
             ),
-            input_scale=1.0,
             random_state=0,
         ).fit(inputs, labels)
         for value in (0.0, 0.3)
@@ -513,11 +438,6 @@ def test_labels_of_any_kind_and_two_classes() -> None:
         ({"hidden_layers": None}, "hidden_layers: found None, expected the sizes"),
         ({"hidden_layers": 64.0}, "hidden_layers: found 64.0, expected the sizes"),
         ({"hidden_layers": "64"}, "hidden_layers: found '64', expected the sizes"),
-        ({"input_scale": 0}, "input_scale: found 0, expected a number above 0 or 'auto'"),
-        ({"input_scale": math.nan}, "input_scale: found nan"),
-        ({"input_scale": True}, "input_scale: found True"),
-        ({"input_scale": "small"}, "input_scale: found 'small'"),
-        ({"input_scale": None}, "input_scale: found None"),
     ],
 )
 def test_wrong_parameters(options: dict[str, Any], message: str) -> None:
