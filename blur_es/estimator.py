@@ -268,12 +268,14 @@ class BlurClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         def rows(places: IntArray) -> FloatArray:
             return rows_of_both(X, kept, places)
 
-        learner = dataclasses.replace(self._learner, scaler=scaler)
+        learner = self._learner
         if anew:
             most = max(MAP_ROWS, min(COUNTED_ROWS, BYTES_AT_A_TIME // (4 * X.shape[1])))
             first = batches.reshape(-1)[:most]
             seen_as = input_map(self.genome_.rule.inputs, standardized(scaler, rows(first)))
             learner = Learner(self.genome_, learner.noise, scaler, seen_as)
+        else:
+            learner = dataclasses.replace(learner, scaler=scaler)
         learner = learner.after(rows, numbers, batches)
         keep = some_of_each(
             numbers, STATISTICS_BATCHES * self.batch_size // len(self.classes_), generator

@@ -26,10 +26,6 @@ BYTES_AT_A_TIME = 2**25
 FURTHEST = 5.0
 
 
-class DivergedError(ValueError):
-    """A rule's synapses have left float32."""
-
-
 @dataclasses.dataclass(frozen=True, eq=False)
 class Learner:
     """A network, what it learns by, and what it has seen last. Nothing ever changes it.
@@ -68,7 +64,7 @@ class Learner:
         These are places of rows: `rows` gives the rows at some places, (places, n_0), and
         `numbers` (places,) has their classes' numbers.
 
-        Raises `DivergedError`.
+        Raises `ValueError` if the rule diverges.
         """
         signs = np.where(np.eye(self.classes, dtype=bool), 1.0, -1.0).astype(np.float32)
         loop = NumbaInnerLoop(self.genome.rule)
@@ -85,7 +81,7 @@ class Learner:
                 network = loop.learn(self.genome, episode, network, steps)
                 steps += len(part)
                 if not _is_sound(network):
-                    raise DivergedError(
+                    raise ValueError(
                         f"the rule diverged within {steps} steps on these data; try fewer steps, "
                         "another genome or larger batches"
                     )
