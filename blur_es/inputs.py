@@ -40,17 +40,19 @@ CAUTION = 20.0
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class InputMap:
-    """A linear map of standardised inputs; without arguments, the one that changes nothing.
+    """A map of standardised inputs; without arguments, the one that changes nothing.
 
     Attributes:
         factor: what all is multiplied by.
         directions: (r, n_0) unit vectors at right angles; None for r = 0.
         gains: (r,) what lies along each is multiplied by as well; None for r = 0.
+        compresses: whether inputs are `compressed` before.
     """
 
     factor: float = 1.0
     directions: Float32Array | None = None
     gains: Float32Array | None = None
+    compresses: bool = False
 
     def apply(self, inputs: Float32Array) -> Float32Array:
         """Standardised inputs (..., n_0) as the rule sees them.
@@ -58,6 +60,8 @@ class InputMap:
         Of inputs (batches, B, n_0) each batch is mapped alone: whatever comes beside it, its
         bits are the same.
         """
+        if self.compresses:
+            inputs = compressed(inputs)
         if self.directions is not None and self.gains is not None:
             inputs = _stretched(inputs, self.directions, self.gains)
         return inputs if self.factor == 1.0 else np.float32(self.factor) * inputs
@@ -66,7 +70,17 @@ class InputMap:
         """The standardised inputs (..., n_0), but for rounding."""
         if self.directions is not None and self.gains is not None:
             inputs = _stretched(inputs, self.directions, np.float32(1.0) / self.gains)
-        return inputs if self.factor == 1.0 else inputs / np.float32(self.factor)
+        inputs = inputs if self.factor == 1.0 else inputs / np.float32(self.factor)
+        return np.sinh(inputs, dtype=np.float64).astype(np.float32) if self.compresses else inputs
+
+
+def compressed(inputs: Float32Array) -> Float32Array:
+    """Inverse hyperbolic sines: small inputs stay, large ones become logarithms, signs stay.
+
+    A few values that are far out then do not have the say. In float64 on the way, which
+    processors round to the same float32.
+    """
+    return np.arcsinh(inputs, dtype=np.float64).astype(np.float32)
 
 
 def _stretched(inputs: Float32Array, directions: Float32Array, gains: Float32Array) -> Float32Array:
@@ -80,23 +94,26 @@ def input_map(wanted: Inputs, inputs: Float32Array) -> InputMap:
     """The map that `rule.inputs` asks for, found from standardised inputs (rows, n_0).
 
     `standardized` changes nothing; `equalized` multiplies by the `equalizing_factor`;
-    `partially_whitened` shrinks the `dominant_directions`, and equalizes then. Both look at the
-    first `MAP_ROWS` rows, and the latter counts different ones among the first `COUNTED_ROWS`.
+    `partially_whitened` shrinks the `dominant_directions`, and equalizes then; `compressed` does
+    so to `compressed` inputs. All look at the first `MAP_ROWS` rows, and the latter two count
+    different ones among the first `COUNTED_ROWS`.
     """
     if wanted == "standardized":
         return InputMap()
-    rows = inputs[:MAP_ROWS]
+    compresses = wanted == "compressed"
+    rows = compressed(inputs[:MAP_ROWS]) if compresses else inputs[:MAP_ROWS]
     with one_blas_thread():
         if wanted == "equalized":
             return InputMap(equalizing_factor(rows))
         different = len({hash(row.tobytes()) for row in inputs[:COUNTED_ROWS]})
         directions, gains = dominant_directions(rows, different)
         if not len(gains):
-            return InputMap(equalizing_factor(rows))
+            return InputMap(equalizing_factor(rows), compresses=compresses)
         whitened = InputMap(1.0, directions, gains).apply(rows)
         # The largest factor is for inputs as they were: what has been shrunk may grow back.
         shrunk = math.sqrt(rows.var(axis=0).sum() / whitened.var(axis=0).sum())
-        return InputMap(equalizing_factor(whitened, shrunk * LARGEST_FACTOR), directions, gains)
+        factor = equalizing_factor(whitened, shrunk * LARGEST_FACTOR)
+        return InputMap(factor, directions, gains, compresses)
 
 
 def equalizing_factor(

@@ -21,7 +21,7 @@ Saturation = Literal["none", "exp_update"]
 Passes = Literal["none", "forward", "backward", "both"]
 SynapseNormalization = Literal["none", "stored", "effective", "both"]
 Reduction = Literal["mean", "sum"]
-Inputs = Literal["standardized", "equalized", "partially_whitened"]
+Inputs = Literal["standardized", "equalized", "partially_whitened", "compressed"]
 QueryStatistics = Literal["support", "batch"]
 
 MAXIMUM_STATES = 16
@@ -68,8 +68,10 @@ class RuleSpec:
         batch_reduction: whether sums over the batch are divided by its size.
         inputs: what networks see of an episode's inputs, which are standardised in any case
             (`blur_es.inputs`): these (`standardized`); these times one number that makes steps as
-            long on few inputs as on many (`equalized`); or the same after directions that have
-            more than a twentieth of the variance are shrunk to that (`partially_whitened`).
+            long on few inputs as on many (`equalized`); the same after directions that have
+            more than a twentieth of the variance are shrunk to that (`partially_whitened`); or
+            this of their inverse hyperbolic sines, so that values far out count less
+            (`compressed`).
         calibration_temperature: above 0, state 0 of the last layer on query batches is shifted,
             class by class, so that the softmax of outputs divided by this makes each class about
             as likely over the last four support batches as it was there

@@ -63,7 +63,7 @@ def comparison() -> Comparison:
     )
 
 
-@pytest.mark.parametrize("inputs", ["equalized", "partially_whitened"])
+@pytest.mark.parametrize("inputs", ["equalized", "partially_whitened", "compressed"])
 def test_opponents_see_inputs_as_they_were_before_the_map_of_a_rule(
     comparison: Comparison, inputs: Inputs
 ) -> None:

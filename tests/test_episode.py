@@ -95,7 +95,7 @@ def test_inputs_are_standardised_with_the_support_data() -> None:
     np.testing.assert_allclose(flat.std(axis=0), 1, atol=1e-4)
 
 
-@pytest.mark.parametrize("wanted", ["equalized", "partially_whitened"])
+@pytest.mark.parametrize("wanted", ["equalized", "partially_whitened", "compressed"])
 def test_a_rule_has_its_inputs_mapped(wanted: Inputs) -> None:
     plain = digits()
     rule = RuleSpec(states=3, inputs=wanted)

@@ -299,7 +299,7 @@ def interrupted(*_: Any, **__: Any) -> None:
     raise KeyboardInterrupt
 
 
-@pytest.mark.parametrize("wanted", ["equalized", "partially_whitened"])
+@pytest.mark.parametrize("wanted", ["equalized", "partially_whitened", "compressed"])
 def test_inputs_are_mapped_for_a_genome_that_expects_it(wanted: Inputs) -> None:
     inputs, labels = load_iris(return_X_y=True)
     shipped = load_genome("mnist-4state")

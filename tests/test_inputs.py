@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +16,7 @@ from blur_es.inputs import (
     LARGEST_SHARE,
     MAP_ROWS,
     InputMap,
+    compressed,
     dominant_directions,
     equalizing_factor,
     input_map,
@@ -68,13 +69,15 @@ def test_mapped_rows_have_inner_products_of_one_size(
     assert size_of_inner_products(found) == pytest.approx(INNER_PRODUCT, rel=0.02)
 
 
-@pytest.mark.parametrize("wanted", ["equalized", "partially_whitened"])
+@pytest.mark.parametrize("wanted", ["equalized", "partially_whitened", "compressed"])
 def test_later_rows_and_what_all_have_in_common_do_not_change_the_map(wanted: Inputs) -> None:
     generator = np.random.default_rng(0)
     rows = generator.standard_normal((MAP_ROWS, 5)) @ generator.standard_normal((5, 40))
+    # Logarithms are about 0, where the mean of standardised inputs is.
+    common = 0.0 if wanted == "compressed" else 5.0
     found, expected = (
         input_map(wanted, inputs.astype(np.float32))
-        for inputs in (np.concatenate([rows + 5.0, 100 * rows]), np.concatenate([rows, -rows]))
+        for inputs in (np.concatenate([rows + common, 100 * rows]), np.concatenate([rows, -rows]))
     )
     assert found.factor == pytest.approx(expected.factor, rel=0.01)
     if expected.directions is not None:
@@ -183,15 +186,41 @@ def test_inputs_that_do_not_differ_stay(inputs: npt.NDArray[np.float64]) -> None
     np.testing.assert_array_equal(input_map("partially_whitened", rows).apply(rows), rows)
 
 
-@pytest.mark.parametrize("wanted", ["standardized", "equalized", "partially_whitened"])
+@pytest.mark.parametrize("wanted", get_args(Inputs))
 def test_a_map_is_undone(wanted: Inputs) -> None:
     rows = correlated(120, 10, [0.5, 0.3])
     mapped = input_map(wanted, rows)
-    np.testing.assert_allclose(mapped.undo(mapped.apply(rows)), rows, atol=1e-5)
+    np.testing.assert_allclose(mapped.undo(mapped.apply(rows)), rows, atol=1e-5, rtol=1e-5)
     batches = rows.reshape(4, -1, 10)
     np.testing.assert_allclose(mapped.apply(batches).reshape(rows.shape), mapped.apply(rows))
     if wanted == "standardized":
         np.testing.assert_array_equal(mapped.apply(rows), rows)
+
+
+def test_compressed_inputs_are_partially_whitened_inverse_hyperbolic_sines() -> None:
+    rows = 3 * correlated(1000, 12, [0.5, 0.2])
+    found, expected = (
+        input_map(*wanted) for wanted in (("compressed", rows), ("partially_whitened", seen(rows)))
+    )
+    np.testing.assert_array_equal(found.apply(rows), expected.apply(seen(rows)))
+    assert found.gains is not None
+
+
+def seen(rows: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Inverse hyperbolic sines, written out."""
+    exact = rows.astype(np.float64)
+    return (np.sign(exact) * np.log(np.abs(exact) + np.sqrt(exact**2 + 1.0))).astype(np.float32)
+
+
+def test_compressed_values_far_out_are_logarithms_and_small_ones_stay() -> None:
+    values = np.array([0.0, 1e-6, -1e-3, 1.0, -1e4, 3e38], np.float32)
+    found = compressed(values)
+    assert found.dtype == np.float32
+    np.testing.assert_array_equal(found[:2], values[:2])
+    expected = [-1e-3, math.log(1 + math.sqrt(2)), -math.log(2e4), math.log(6e38)]
+    np.testing.assert_allclose(found[2:], expected, rtol=1e-6)
+    # Extremes come back too: opponents see inputs as they were.
+    np.testing.assert_allclose(InputMap(compresses=True).undo(found), values, rtol=2e-5)
 
 
 def test_what_a_row_comes_to_does_not_depend_on_the_batches_beside_its_own() -> None:

@@ -421,7 +421,11 @@ def test_a_rule_in_words() -> None:
         ({"normalize": "forward", "query_statistics": "batch"}, "the other rows"),
         ({"batch_reduction": "sum"}, "summed over the batch"),
         ({"inputs": "equalized"}, "are multiplied by a number that gives inner products"),
-        ({"inputs": "partially_whitened"}, "hold more than 5 % of their variance"),
+        (
+            {"inputs": "partially_whitened"},
+            "Standardised inputs are shrunk along directions that hold",
+        ),
+        ({"inputs": "compressed"}, "Inverse hyperbolic sines of standardised inputs are shrunk"),
         ({"calibration_temperature": 0.3}, "divided by 0.3 are logits"),
         ({"single_state": True}, "All states of a synapse are equal"),
         ({"single_state": True, "oja": "activations"}, "All states of a synapse begin equal"),

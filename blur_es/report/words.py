@@ -80,8 +80,11 @@ def _inputs(rule: RuleSpec) -> str:
     )
     if rule.inputs == "equalized":
         return f"Standardised inputs are {sized}"
+    these = "Standardised inputs"
+    if rule.inputs == "compressed":
+        these = "Inverse hyperbolic sines of standardised inputs"
     return (
-        "Standardised inputs are shrunk along directions that hold more than "
+        f"{these} are shrunk along directions that hold more than "
         f"{100 * LARGEST_SHARE:g} % of their variance (or a little more, where rows are few), to "
         f"that, and then {sized}"
     )
