@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import backends, classifier, inputs, report, unseen_report
+from benchmarks import backends, classifier, genomes, inputs, report, unseen_report
 from blur_es.genomes import load_genome
 from blur_es.reproduce.schema import find_results, load_result
 
@@ -90,6 +90,29 @@ def test_the_page_of_the_classifier_is_of_its_results() -> None:
         assert points_behind(large, rival) == pytest.approx(4, abs=0.5)
 
 
+def test_the_page_of_the_genomes_is_of_its_results() -> None:
+    results = json.loads(genomes.FILE.read_text())
+    page = genomes.page(results)
+    assert genomes.PAGE.read_text(encoding="utf-8") == page
+    assert results["genomes"] == {name: load_genome(name).sha256 for name in results["genomes"]}
+    # And the README tells the same.
+    readme = (DOCS.parent / "README.md").read_text(encoding="utf-8")
+    part = readme.partition("[docs/genomes.md]")[2].partition("On data that it has not met")[0]
+    rows = [line for line in part.splitlines() if line.startswith("| ")]
+    assert len(rows) > 12
+    assert set(rows) <= set(page.splitlines())
+    found = results["found"]
+    first, second = found["opponents"][0]["contestants"][:2]
+    assert first["method"] == "learned rule"
+    assert f"`mnist-4state` is at {first['mean']:.3f} and the best of" in part
+    assert f"opponents at {second['mean']:.3f}." in part
+    # Nothing that ships forgets in longer lives what it has learned in short ones.
+    lives = [rows for name, rows in found.items() if name.startswith("lengths of")]
+    assert len(lives) == 6
+    for short, *longer in lives:
+        assert all(life["mean"] > short["mean"] - 0.01 for life in longer)
+
+
 def test_the_page_of_unseen_data_is_of_its_results() -> None:
     results = json.loads(unseen_report.FILE.read_text())
     assert unseen_report.PAGE.read_text(encoding="utf-8") == unseen_report.page(results)
@@ -98,12 +121,12 @@ def test_the_page_of_unseen_data_is_of_its_results() -> None:
     assert results["genome_sha256"] == load_genome(results["genome"]).sha256
     assert {len(row["contestants"]) for row in results["rows"]} == {7}
     # And the README tells the same.
-    rows = results["rows"]
+    rows = unseen_report.not_looked_at(results["rows"])
     readme = " ".join((DOCS.parent / "README.md").read_text(encoding="utf-8").split())
     ahead = int((unseen_report.leads(rows) > unseen_report.LEVEL).sum())
     assert f"ahead of tuned plain Adam on {ahead} of the {len(rows)} after 15 steps" in readme
     for group in unseen_report.GROUPS:
-        own = [row for row in rows if row["group"] == group]
+        own = [row for row in results["rows"] if row["group"] == group]
         rule, *opponents = (
             unseen_report.mean_curve(own, pick) for pick in unseen_report.CONTESTANTS.values()
         )
