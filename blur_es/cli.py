@@ -11,6 +11,7 @@ from blur_es.threads import use_one_thread
 use_one_thread()
 
 import argparse
+import contextlib
 import json
 import logging
 import sys
@@ -310,24 +311,25 @@ def _reproduce(options: argparse.Namespace) -> int:
     # All are read before any is begun: a slip in the last is found now.
     results = [load_result(path, options.quick) for path in find_results(options.name)]
     made, skipped = [], []
-    for result in results:
-        try:
-            document, paths = make_result(result, reproduce_options, _say)
-        except MissingDataError as error:
-            if not everything:
-                raise
-            _say(str(error))
-            skipped.append(result.name)
-            continue
-        except (Interrupted, KeyboardInterrupt):
-            return _fail("interrupted; the same command goes on from here", INTERRUPTED)
-        made.append({"name": result.name, "files": paths})
-        if options.json:
-            continue
-        figure = f" (figure {document['figure']})" if document["figure"] else ""
-        print(f"\n{result.name}: {document['title']}{figure}\n")
-        print(table_text(document))
-        print("\n" + "\n".join(paths), flush=True)
+    with contextlib.ExitStack() as connection:
+        for result in results:
+            try:
+                document, paths = make_result(result, reproduce_options, _say, connection)
+            except MissingDataError as error:
+                if not everything:
+                    raise
+                _say(str(error))
+                skipped.append(result.name)
+                continue
+            except (Interrupted, KeyboardInterrupt):
+                return _fail("interrupted; the same command goes on from here", INTERRUPTED)
+            made.append({"name": result.name, "files": paths})
+            if options.json:
+                continue
+            figure = f" (figure {document['figure']})" if document["figure"] else ""
+            print(f"\n{result.name}: {document['title']}{figure}\n")
+            print(table_text(document))
+            print("\n" + "\n".join(paths), flush=True)
     if options.json:
         print(json.dumps({"results": made, "skipped": skipped}))
     elif skipped:

@@ -294,6 +294,29 @@ def test_ray_and_this_process_find_the_same(
     assert again == lines
 
 
+def test_several_results_start_ray_once(tmp_path: Path) -> None:
+    """The first brings JAX into the process, which says so where Ray forks after it."""
+    tiny(tmp_path, SMALL)
+    code = (
+        "import contextlib, sys; from pathlib import Path; import ray\n"
+        "from blur_es.reproduce import runner, schema\n"
+        "result = schema.load_result(Path(sys.argv[1]), True)\n"
+        "with contextlib.ExitStack() as connection:\n"
+        "    for folder in sys.argv[2:]:\n"
+        "        options = runner.ReproduceOptions(output=folder, workers=1)\n"
+        "        runner.make_result(result, options, connection=connection)\n"
+        "        assert ray.is_initialized() and 'jax' in sys.modules\n"
+        "assert not ray.is_initialized()\n"
+    )
+    folders = [str(tmp_path / name) for name in ("one", "other")]
+    command = [*(sys.executable, "-W", "error:os.fork:RuntimeWarning"), "-c", code]
+    subprocess.run([*command, str(tmp_path / "tiny.yaml"), *folders], check=True, timeout=240)
+    one, other = (
+        without_times(read_results(Path(folder) / "tiny-quick/results.json")) for folder in folders
+    )
+    assert one == other
+
+
 def test_a_killed_command_goes_on_to_the_same_result(
     tmp_path: Path, small: tuple[dict[str, Any], Path]
 ) -> None:

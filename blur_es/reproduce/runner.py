@@ -78,9 +78,15 @@ class ReproduceOptions:
 
 
 def reproduce(
-    result: Result, options: ReproduceOptions, say: Say = lambda message: None
+    result: Result,
+    options: ReproduceOptions,
+    say: Say = lambda message: None,
+    connection: contextlib.ExitStack | None = None,
 ) -> dict[str, Any]:
     """Run what a result lacks; the content of its results file.
+
+    With a `connection` Ray, once it is needed, stays until that is closed. So several results
+    start it once: by the second JAX is here, whose threads do not survive the forks of a start.
 
     Raises `InputError` if data are missing or a folder is another experiment's, `RunError` if
     the work cannot go on, `Interrupted` if the user ended it. What has been done by then is
@@ -96,22 +102,25 @@ def reproduce(
         f"{len(waiting)} to do in {top.location}"
     )
     if waiting:
-        _run(waiting, top, options, say)
+        _run(waiting, top, options, say, connection)
     return _collect(result, jobs, missing, top)
 
 
 def make_result(
-    result: Result, options: ReproduceOptions, say: Say = lambda message: None
+    result: Result,
+    options: ReproduceOptions,
+    say: Say = lambda message: None,
+    connection: contextlib.ExitStack | None = None,
 ) -> tuple[dict[str, Any], list[str]]:
     """Run what a result lacks and write its files; its content and where they are.
 
     They are `results.json`, `table.txt`, and the picture as PNG and SVG, in the result's folder.
-    Raises what `reproduce` raises.
+    Arguments and errors are those of `reproduce`.
     """
     from blur_es.report.style import write_figure
     from blur_es.reproduce.pictures import draw
 
-    document = reproduce(result, options, say)
+    document = reproduce(result, options, say, connection)
     folder = _folder(result, options)
     write_or_stop(folder.write, RESULTS, results_bytes(document))
     write_or_stop(folder.write, TABLE, (table_text(document) + "\n").encode())
@@ -211,9 +220,15 @@ def _collect(
     return results_document(result, trainings, rows, opponents, missing, seconds, origins)
 
 
-def _run(jobs: Sequence[Job], top: Storage, options: ReproduceOptions, say: Say) -> None:
+def _run(
+    jobs: Sequence[Job],
+    top: Storage,
+    options: ReproduceOptions,
+    say: Say,
+    connection: contextlib.ExitStack | None,
+) -> None:
     guard = InterruptGuard()
-    with guard.installed():
+    with guard.installed(), contextlib.ExitStack() as alone:
         if options.local:
             _check_methods(jobs, top, guard)
             for number, job in enumerate(jobs, start=1):
@@ -221,9 +236,9 @@ def _run(jobs: Sequence[Job], top: Storage, options: ReproduceOptions, say: Say)
                 job.run(top, guard.interruptible)
                 say(f"  {number}/{len(jobs)}  {job}  {_told(top, job)}")
             return
-        with _cluster(options) as home:
-            _check_methods(jobs, top, guard)
-            _run_on_ray(home, jobs, top, options.workers, guard, say)
+        home = (connection or alone).enter_context(_cluster(options))
+        _check_methods(jobs, top, guard)
+        _run_on_ray(home, jobs, top, options.workers, guard, say)
 
 
 def _check_methods(jobs: Sequence[Job], top: Storage, guard: InterruptGuard) -> None:
