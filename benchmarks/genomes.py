@@ -140,7 +140,7 @@ def page(results: dict[str, Any]) -> str:
     found: dict[str, list[Row]] = results["found"]
 
     def command(name: str) -> str:
-        return f"`blur-es {COMMANDS[name]}`"
+        return f"`blur-es {results['commands'][name]}`"
 
     def of(name: str, task: str, **settings: Any) -> str:
         [row] = [row for row in found[name] if row["task"] == task and row["settings"] == settings]
@@ -158,8 +158,9 @@ def page(results: dict[str, Any]) -> str:
         "opponents' learning rates are tuned for each task on other episodes. Images that are "
         "turned by quarters are of classes of their own; `tables` are drawn at random.",
         "",
-        "These are kinds of task that the genomes were meta-trained on (other rows, other "
-        "sizes), and which tasks to train on, how long, and what ships was decided with test "
+        "Each genome is measured in the episodes of the seed that it was learned with. Most of "
+        "these are kinds of task that the genomes were meta-trained on (other rows, other sizes), "
+        "and which tasks to train on, how long, and what ships was decided with test "
         "episodes in view, so a point's lead is less than it looks. "
         "[Data that they have not met](unseen.md) have a page of their own.",
         "",
@@ -187,7 +188,7 @@ def page(results: dict[str, Any]) -> str:
         "`mnist-4state` after 15 steps, beside the best of SGD, momentum and Adam, on a plain "
         f"network and with batch normalisation ({command('kinds')}):",
     ]
-    lines += _against(found["kinds"], "of three")
+    lines += _against(found["kinds"])
     lines += [
         "",
         "In longer lives, and with two states "
@@ -273,14 +274,14 @@ def page(results: dict[str, Any]) -> str:
         ],
     )
     lines += ["", f"With two hidden layers of 128 ({command('deep')}):"]
-    lines += _against(found["deep"], "of three")
+    lines += _against(found["deep"])
     return "\n".join([*lines, ""])
 
 
-def _against(comparisons: Sequence[Row], which: str) -> list[str]:
+def _against(comparisons: Sequence[Row]) -> list[str]:
     """The learned rule beside its best opponents, a task a line."""
     return table(
-        ["", "learned rule", f"best plain {which}", f"best normalised {which}"],
+        ["", "learned rule", "best plain of three", "best normalised of three"],
         [
             [TASKS[each["task"]], rule(each), best(each, False), best(each, True)]
             for each in comparisons
@@ -309,6 +310,7 @@ def main() -> None:
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "machine": machine(),
         "genomes": {name: load_genome(name).sha256 for name in _SHIPPED},
+        "commands": COMMANDS,
         "found": found,
     }
     FILE.write_text(json.dumps(results, indent=1) + "\n")

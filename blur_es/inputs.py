@@ -77,8 +77,8 @@ class InputMap:
 def compressed(inputs: Float32Array) -> Float32Array:
     """Inverse hyperbolic sines: small inputs stay, large ones become logarithms, signs stay.
 
-    A few values that are far out then do not have the say. In float64 on the way, which
-    processors round to the same float32.
+    A few values that are far out then do not dominate. In float64 on the way, so that processors
+    whose last bits differ come, but for very rare cases, to the same float32.
     """
     return np.arcsinh(inputs, dtype=np.float64).astype(np.float32)
 
@@ -95,8 +95,8 @@ def input_map(wanted: Inputs, inputs: Float32Array) -> InputMap:
 
     `standardized` changes nothing; `equalized` multiplies by the `equalizing_factor`;
     `partially_whitened` shrinks the `dominant_directions`, and equalizes then; `compressed` does
-    so to `compressed` inputs. All look at the first `MAP_ROWS` rows, and the latter two count
-    different ones among the first `COUNTED_ROWS`.
+    so to inverse hyperbolic sines. The last three look at the first `MAP_ROWS` rows, and the last
+    two count different ones among the first `COUNTED_ROWS`.
     """
     if wanted == "standardized":
         return InputMap()

@@ -70,7 +70,7 @@ class RuleSpec:
             (`blur_es.inputs`): these (`standardized`); these times one number that makes steps as
             long on few inputs as on many (`equalized`); the same after directions that have
             more than a twentieth of the variance are shrunk to that (`partially_whitened`); or
-            this of their inverse hyperbolic sines, so that values far out count less
+            the latter of their inverse hyperbolic sines, so that values far out count less
             (`compressed`).
         calibration_temperature: above 0, state 0 of the last layer on query batches is shifted,
             class by class, so that the softmax of outputs divided by this makes each class about

@@ -60,8 +60,9 @@ def test_the_page_of_backends_is_of_its_results() -> None:
 
 
 def test_the_page_of_inputs_is_of_its_results() -> None:
-    page = inputs.page(json.loads(inputs.FILE.read_text()))
-    assert inputs.PAGE.read_text(encoding="utf-8") == page
+    results = json.loads(inputs.FILE.read_text())
+    assert inputs.PAGE.read_text(encoding="utf-8") == inputs.page(results)
+    assert results["genome_sha256"] == load_genome(results["genome"]).sha256
     assert inputs.PICTURE.stat().st_size > 5_000
 
 
@@ -86,8 +87,8 @@ def test_the_page_of_the_classifier_is_of_its_results() -> None:
 
     assert 0 < points_behind(rows, classifier.FASTER) < 0.5
     for rival in (classifier.PATIENT, classifier.FOREST):
-        assert points_behind(small, rival) == pytest.approx(2, abs=0.5)
-        assert points_behind(large, rival) == pytest.approx(4, abs=0.5)
+        assert 1 < points_behind(small, rival) < 2
+        assert 3 < points_behind(large, rival) < 4
 
 
 def test_the_page_of_the_genomes_is_of_its_results() -> None:
@@ -95,6 +96,7 @@ def test_the_page_of_the_genomes_is_of_its_results() -> None:
     page = genomes.page(results)
     assert genomes.PAGE.read_text(encoding="utf-8") == page
     assert results["genomes"] == {name: load_genome(name).sha256 for name in results["genomes"]}
+    assert results["commands"] == genomes.COMMANDS
     # And the README tells the same.
     readme = (DOCS.parent / "README.md").read_text(encoding="utf-8")
     part = readme.partition("[docs/genomes.md]")[2].partition("On data that it has not met")[0]
@@ -106,6 +108,9 @@ def test_the_page_of_the_genomes_is_of_its_results() -> None:
     assert first["method"] == "learned rule"
     assert f"`mnist-4state` is at {first['mean']:.3f} and the best of" in part
     assert f"opponents at {second['mean']:.3f}." in part
+    at_fifteen = {name: rows[0]["mean"] for name, rows in found.items() if "lengths of" in name}
+    assert max(at_fifteen, key=lambda name: float(at_fifteen[name])).endswith("4state-single")
+    assert f"`mnist-4state-es` ({at_fifteen['lengths of mnist-4state-es']:.3f})" in readme
     # Nothing that ships forgets in longer lives what it has learned in short ones.
     lives = [rows for name, rows in found.items() if name.startswith("lengths of")]
     assert len(lives) == 6
@@ -125,6 +130,7 @@ def test_the_page_of_unseen_data_is_of_its_results() -> None:
     readme = " ".join((DOCS.parent / "README.md").read_text(encoding="utf-8").split())
     ahead = int((unseen_report.leads(rows) > unseen_report.LEVEL).sum())
     assert f"ahead of tuned plain Adam on {ahead} of the {len(rows)} after 15 steps" in readme
+    # On average it is ahead after every step, in each group, of what the README names.
     for group in unseen_report.GROUPS:
         own = [row for row in results["rows"] if row["group"] == group]
         rule, *opponents = (

@@ -412,7 +412,7 @@ def test_a_search_begins_with_a_genome_that_ships_or_with_one_of_fewer_states(
     tmp_path: Path,
 ) -> None:
     shipped = load_genome("mnist-2state-es")
-    term = ("rule.oja=weights", "rule.oja_extra=1e-16", "rule.inputs=partially_whitened")
+    term = ("rule.oja=weights", "rule.oja_extra=1e-16", "rule.inputs=compressed")
     config = small(tmp_path, "genome.init=mnist-2state-es", *term)
     assert initial_genome(config).sha256 == shipped.sha256
     wide = small(tmp_path, "genome.init=mnist-2state-es", "rule.states=4", *term)
@@ -475,6 +475,7 @@ def test_a_genome_of_another_rule_is_no_beginning(
         ["rule.oja=activations", "rule.oja_extra=0.1"],
         ["rule.inputs=equalized"],
         ["rule.inputs=partially_whitened"],
+        ["rule.inputs=compressed"],
         ["rule.calibration_temperature=0.3"],
         [],
     ],
