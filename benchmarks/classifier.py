@@ -183,10 +183,10 @@ def page(results: Row) -> str:
         "some tens of steps and then holds still.",
         "",
         "The genome has learned from scikit-learn's digits, from random tables, some of which "
-        "have as many columns and classes as tables here, and from none of these tables. On 25 of "
-        "the smaller ones (`benchmarks/small.yaml`) it was decided what it sees of inputs, and "
-        "when to stop learning on. Some tables are artificial (banana, led7digit, monk-2, ring, "
-        "twonorm).",
+        "have as many columns and classes as tables here, and from none of these tables. But most "
+        "of them were in view when it was decided what it sees of inputs and when to stop learning "
+        "on ([how it learns on them](unseen.md)). Some tables are artificial (banana, led7digit, "
+        "monk-2, ring, twonorm).",
         "",
         "![The lead over two perceptrons and logistic regression](pictures/classifier.png)",
     ]
