@@ -10,7 +10,7 @@ from it, `docs/classifier.md` and its picture.
 
 from __future__ import annotations
 
-from blur_es.threads import use_one_thread
+from blur_es.util.threads import use_one_thread
 
 use_one_thread()
 
@@ -38,7 +38,7 @@ from benchmarks.pages import DOCS, RESULTS, signed_bars, table
 from benchmarks.unseen import keel_rows, keel_tables
 from blur_es import BlurClassifier
 from blur_es.analysis.bench import machine
-from blur_es.estimator import FEWEST_STEPS
+from blur_es.classifier.estimator import FEWEST_STEPS
 from blur_es.genomes import load_genome
 
 GENOME = "mnist-4state"

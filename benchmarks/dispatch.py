@@ -9,7 +9,7 @@ and not the cores. The ideal is all work divided by all speed. Writes
 from __future__ import annotations
 
 # Before NumPy and JAX: they read these once.
-from blur_es.threads import use_one_thread
+from blur_es.util.threads import use_one_thread
 
 use_one_thread()
 
@@ -26,10 +26,10 @@ from benchmarks.report import write_results
 from benchmarks.stubs import SLOW_CLAIM, SLOWNESS, UNIT_SECONDS
 from blur_es.analysis.bench import machine
 from blur_es.config import build_config
-from blur_es.episode import Phase
+from blur_es.evaluator import EpisodeRange
 from blur_es.fleet.dispatch import RayFleet
-from blur_es.fleet.evaluator import EpisodeRange
 from blur_es.genome import random_genome
+from blur_es.keys import Phase
 from blur_es.rule import RuleSpec
 
 WORKERS = 4

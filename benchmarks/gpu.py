@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 
-from blur_es.threads import accelerator_environment, use_one_thread
+from blur_es.util.threads import accelerator_environment, use_one_thread
 
 # As a worker with a GPU has it.
 use_one_thread()
@@ -42,7 +42,7 @@ from benchmarks.report import write_results
 from blur_es.analysis.bench import WORKLOADS, machine, random_episode, random_vectors
 from blur_es.config import load_config
 from blur_es.errors import BlurError, InputError, RunError
-from blur_es.fleet.evaluator import LocalEvaluator
+from blur_es.evaluator import LocalEvaluator
 from blur_es.inner import BACKENDS, make_inner_loop
 from blur_es.inner.base import Precision
 from blur_es.inner.conformance import replay_all

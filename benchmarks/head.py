@@ -8,7 +8,7 @@ less) and notes what the head and the workers hold. Writes `docs/results/head.js
 from __future__ import annotations
 
 # Before NumPy and JAX: they read these once.
-from blur_es.threads import use_one_thread
+from blur_es.util.threads import use_one_thread
 
 use_one_thread()
 
@@ -28,11 +28,11 @@ from benchmarks.pages import RESULTS
 from benchmarks.report import write_results
 from blur_es.analysis.bench import machine
 from blur_es.config import ExperimentConfig, build_config
-from blur_es.episode import Phase
+from blur_es.evaluator import EpisodeRange, LocalEvaluator
 from blur_es.fitness import FloatArray
 from blur_es.fleet.dispatch import RayFleet
-from blur_es.fleet.evaluator import EpisodeRange, LocalEvaluator
 from blur_es.inner import Evaluation
+from blur_es.keys import Phase
 from blur_es.meta.trainer import Trainer, initial_genome, search_space
 from blur_es.run.store import RunFolder
 

@@ -9,7 +9,7 @@ and its part of `docs/performance.md`. Needs MNIST.
 
 from __future__ import annotations
 
-from blur_es.threads import use_one_thread
+from blur_es.util.threads import use_one_thread
 
 use_one_thread()
 
@@ -24,7 +24,7 @@ from benchmarks.report import write_results
 from blur_es.analysis.bench import machine
 from blur_es.analysis.evaluate import evaluate_genome
 from blur_es.config import load_config
-from blur_es.fleet.evaluator import Evaluator, LocalEvaluator
+from blur_es.evaluator import Evaluator, LocalEvaluator
 from blur_es.meta.trainer import Trainer
 from blur_es.run.store import RunFolder
 

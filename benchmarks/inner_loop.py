@@ -7,7 +7,7 @@ Writes `docs/results/inner_loop.json`, and from it the table and the picture of
 from __future__ import annotations
 
 # Before NumPy and JAX: they read these once.
-from blur_es.threads import use_one_thread
+from blur_es.util.threads import use_one_thread
 
 use_one_thread()
 
@@ -24,11 +24,11 @@ import numpy as np
 from benchmarks.plain import evaluate_numpy, make_jax, single_precision
 from benchmarks.report import write_results
 from blur_es.analysis.bench import WORKLOADS, machine, random_episode, seconds_each
-from blur_es.episode import random_generator
 from blur_es.fitness import make_measure
 from blur_es.genome import Genome, random_genome
 from blur_es.inner import BACKENDS, make_inner_loop
-from blur_es.threads import limit_loaded_libraries
+from blur_es.keys import random_generator
+from blur_es.util.threads import limit_loaded_libraries
 
 REPEATS = 5
 POPULATION = 4

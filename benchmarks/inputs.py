@@ -11,7 +11,7 @@ rule. Writes `docs/results/inputs.json` and, from it, `docs/inputs.md` and its p
 
 from __future__ import annotations
 
-from blur_es.threads import use_one_thread
+from blur_es.util.threads import use_one_thread
 
 use_one_thread()
 
@@ -32,12 +32,13 @@ from blur_es.analysis.axes import task_labels
 from blur_es.analysis.bench import machine
 from blur_es.analysis.compare import LEARNING_RATES, Opponent, tuned
 from blur_es.config import ExperimentConfig, load_config, override_config
-from blur_es.episode import Episode, Phase
+from blur_es.episode import Episode
+from blur_es.episode.inputs import CAUTION, LARGEST_SHARE, MAP_ROWS
+from blur_es.evaluator import EpisodeRange, LocalEvaluator
 from blur_es.fitness import make_measure
-from blur_es.fleet.evaluator import EpisodeRange, LocalEvaluator
 from blur_es.genomes import load_genome
 from blur_es.inner import make_inner_loop
-from blur_es.inputs import CAUTION, LARGEST_SHARE, MAP_ROWS
+from blur_es.keys import Phase
 from blur_es.rule import Inputs
 
 FACTORS = (0.18, 0.25, 0.35, 0.5, 0.7, 1.0, 1.4, 2.0, 2.8, 4.0, 5.6)
@@ -136,7 +137,8 @@ def page(results: dict[str, Any]) -> str:
         "",
         f"`{results['genome']}` learns for 15 steps, {EPISODES} validation episodes of each of "
         f"{len(rows)} data sets, from inputs that are standardised and then mapped "
-        f"(`rule.inputs`, `blur_es/inputs.py`). The maps are found from {MAP_ROWS} rows without "
+        f"(`rule.inputs`, `blur_es/episode/inputs.py`). The maps are found from {MAP_ROWS} rows "
+        "without "
         f"labels. The genome has last learned to learn with inputs that are "
         f"{results['learned_with'].replace('_', ' ')}.",
         "",

@@ -12,7 +12,7 @@ About ten minutes, most of them waiting for processes to start.
 from __future__ import annotations
 
 # Before NumPy and JAX: they read these once.
-from blur_es.threads import use_one_thread
+from blur_es.util.threads import use_one_thread
 
 use_one_thread()
 
@@ -37,11 +37,11 @@ from benchmarks.simulated_ray import Costs, simulated_fleet
 from benchmarks.stubs import SLEEP_SECONDS
 from blur_es.analysis.bench import machine
 from blur_es.config import ExperimentConfig, build_config
-from blur_es.episode import Phase
+from blur_es.evaluator import EpisodeRange, LocalEvaluator
 from blur_es.fleet.connection import connect
 from blur_es.fleet.dispatch import RayFleet
-from blur_es.fleet.evaluator import EpisodeRange, LocalEvaluator
 from blur_es.genome import random_genome
+from blur_es.keys import Phase
 from blur_es.meta.trainer import Trainer
 from blur_es.rule import RuleSpec
 from blur_es.run.store import RunFolder

@@ -21,10 +21,10 @@ from unittest import mock
 
 import numpy as np
 
+from blur_es.evaluator import Problem
 from blur_es.fleet import dispatch, roster
 from blur_es.fleet.computing import ChunkResult, Description
 from blur_es.fleet.dispatch import RayFleet
-from blur_es.fleet.evaluator import Problem
 from blur_es.fleet.worker import installed_versions
 
 CORES_OF_A_NODE = 64

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from blur_es.episode import Phase
+from blur_es.keys import Phase
 from blur_es.tasks import Samples
 
 EVALUATION_SECONDS = 0.001

@@ -22,8 +22,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from blur_es.episode import Phase
 from blur_es.errors import InputError
+from blur_es.keys import Phase
 from blur_es.tasks import Samples, make_task
 
 FloatArray = npt.NDArray[np.floating[Any]]

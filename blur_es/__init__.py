@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     __version__: str
+    from blur_es.classifier import BlurClassifier
     from blur_es.config import ExperimentConfig, load_config
     from blur_es.episode import Episode, EpisodeSpec
     from blur_es.errors import BlurError, InputError, RunError
-    from blur_es.estimator import BlurClassifier
     from blur_es.genome import Genome
     from blur_es.genomes import load_genome
     from blur_es.inner import make_inner_loop
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from blur_es.tasks import make_task
 
 _HOMES = {
-    "BlurClassifier": "blur_es.estimator",
+    "BlurClassifier": "blur_es.classifier",
     "BlurError": "blur_es.errors",
     "Episode": "blur_es.episode",
     "EpisodeSpec": "blur_es.episode",

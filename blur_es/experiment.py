@@ -14,7 +14,7 @@ from blur_es.analysis.contests import compare_on_tasks
 from blur_es.analysis.genome import GenomeAnalysis, Progress, analyze_genome
 from blur_es.config import ExperimentConfig, build_config, load_config, override_config
 from blur_es.errors import InputError, nearest
-from blur_es.fleet.evaluator import Evaluator, LocalEvaluator
+from blur_es.evaluator import Evaluator, LocalEvaluator
 from blur_es.genome import Genome
 from blur_es.genomes import find_genome, genome_names, ships
 from blur_es.meta.stop import StopReason

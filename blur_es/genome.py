@@ -20,10 +20,10 @@ import numpy as np
 import numpy.typing as npt
 
 from blur_es.errors import InputError, nearest
-from blur_es.files import npz_bytes
-from blur_es.options import from_options
 from blur_es.rule import RuleSpec
 from blur_es.storage import Storage, open_file, read_npz
+from blur_es.storage.files import npz_bytes
+from blur_es.util.options import from_options
 
 FloatArray = npt.NDArray[np.floating[Any]]
 

@@ -67,7 +67,8 @@ class RuleSpec:
         per_layer: every synapse layer has a genome of its own.
         batch_reduction: whether sums over the batch are divided by its size.
         inputs: what networks see of an episode's inputs, which are standardised in any case
-            (`blur_es.inputs`): these (`standardized`); these times one number that makes steps as
+            (`blur_es.episode.inputs`): these (`standardized`); these times one number that makes
+            steps as
             long on few inputs as on many (`equalized`); the same after directions that have
             more than a twentieth of the variance are shrunk to that (`partially_whitened`); or
             the latter of their inverse hyperbolic sines, so that values far out count less

@@ -16,7 +16,7 @@ from typing import Any
 
 import pydantic
 
-from blur_es import config
+from blur_es.config import experiment as config
 from blur_es.episode import MAXIMUM_LENGTH, EpisodeSpec
 from blur_es.tasks import describe_tasks, folders, images, tables, toy
 
@@ -185,7 +185,7 @@ def page() -> str:
     lines = [
         "# The experiment file",
         "",
-        "Made by `python docs/make_experiments.py` from the docstrings of `blur_es/config.py` and "
+        "Made by `python docs/make_experiments.py` from the docstrings of `blur_es/config` and "
         "`blur_es/tasks`. A file may leave out all but what is needed; the run folder's "
         "`config.yaml` has every key. `--set KEY=VALUE` takes dotted keys as they stand here, "
         "`tasks.0.size=10` those of the first task.",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 # Before NumPy and JAX, as the command does.
-from blur_es.threads import use_one_thread
+from blur_es.util.threads import use_one_thread
 
 use_one_thread()
 

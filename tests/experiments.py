@@ -7,7 +7,7 @@ from typing import Any
 
 from blur_es.config import ExperimentConfig, load_config
 from blur_es.errors import InputError
-from blur_es.fleet.evaluator import Evaluator, LocalEvaluator
+from blur_es.evaluator import Evaluator, LocalEvaluator
 from blur_es.meta.trainer import Trainer, TrainingResult
 from blur_es.run.interrupt import InterruptGuard
 from blur_es.run.patience import Patience

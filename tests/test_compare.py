@@ -23,13 +23,14 @@ from blur_es.analysis.contests import compare_on_ray, compare_on_tasks
 from blur_es.analysis.evaluate import evaluate_genome
 from blur_es.analysis.optimizers import OPTIMIZERS
 from blur_es.cli import main
-from blur_es.episode import Episode, EpisodeKey, EpisodeSpec, Phase, make_episode
+from blur_es.episode import Episode, EpisodeSpec, make_episode
 from blur_es.errors import InputError
+from blur_es.evaluator import LocalEvaluator, Problem
 from blur_es.fitness import make_measure
-from blur_es.fleet.evaluator import LocalEvaluator, Problem
 from blur_es.fleet.jobs import Place
 from blur_es.genome import Genome, random_genome
 from blur_es.inner.numpy_loop import NumpyInnerLoop
+from blur_es.keys import EpisodeKey, Phase
 from blur_es.rule import Inputs, RuleSpec
 from blur_es.tasks import make_task
 from tests.conftest import RAY_WARNINGS

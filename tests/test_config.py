@@ -9,9 +9,10 @@ import pytest
 import yaml
 
 from blur_es.config import ExperimentConfig, load_config, override_config, vary_config
-from blur_es.episode import EpisodeSpec, Phase
+from blur_es.episode import EpisodeSpec
 from blur_es.errors import InputError
-from blur_es.fleet.evaluator import EpisodeRange, LocalEvaluator
+from blur_es.evaluator import EpisodeRange, LocalEvaluator
+from blur_es.keys import Phase
 from tests.experiments import SMALL
 
 EXPERIMENTS = sorted((Path(__file__).parents[1] / "experiments").glob("*.yaml"))

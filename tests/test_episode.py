@@ -10,17 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from blur_es.episode import (
-    Episode,
-    EpisodeKey,
-    EpisodeSpec,
-    Phase,
-    make_episode,
-    random_generator,
-    signed_labels,
-)
+from blur_es.episode import Episode, EpisodeSpec, make_episode, signed_labels
+from blur_es.episode.inputs import input_map, standardization
 from blur_es.errors import InputError, RunError
-from blur_es.inputs import input_map, standardization
+from blur_es.keys import EpisodeKey, Phase, random_generator
 from blur_es.rule import Inputs, RuleSpec
 from blur_es.tasks import make_task
 

@@ -22,13 +22,13 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from blur_es.dealing import dealt
+from blur_es.classifier.batches import dealt
+from blur_es.classifier.estimator import FEWEST_STEPS, BlurClassifier
+from blur_es.episode.inputs import input_map
 from blur_es.errors import InputError
-from blur_es.estimator import FEWEST_STEPS, BlurClassifier
 from blur_es.genome import Genome, neutral_genome
 from blur_es.genomes import genome_names, load_genome
 from blur_es.inner import calibration
-from blur_es.inputs import input_map
 from blur_es.rule import Inputs, RuleSpec
 
 
@@ -154,7 +154,7 @@ def test_few_rows_are_dealt_again_and_many_go_in_parts(monkeypatch: pytest.Monke
     assert model.score(inputs, labels) > 0.7
     assert BlurClassifier(random_state=0, steps=3).fit(inputs, labels).n_steps_ == 3
     whole = BlurClassifier(random_state=0, epochs=40).fit(inputs, labels)
-    monkeypatch.setattr("blur_es.learner.BYTES_AT_A_TIME", 7 * 4 * 128 * 4)
+    monkeypatch.setattr("blur_es.classifier.learner.BYTES_AT_A_TIME", 7 * 4 * 128 * 4)
     parts = BlurClassifier(random_state=0, epochs=40).fit(inputs, labels)
     np.testing.assert_array_equal(whole.predict_proba(inputs), parts.predict_proba(inputs))
 
@@ -377,7 +377,7 @@ def test_partial_fit_goes_on() -> None:
     before = pickle.dumps(model)
     with pytest.MonkeyPatch.context() as patch:
         # At the last moment.
-        patch.setattr("blur_es.estimator.minimize_scalar", interrupted)
+        patch.setattr("blur_es.classifier.estimator.minimize_scalar", interrupted)
         with pytest.raises(KeyboardInterrupt):
             model.partial_fit(train, train_labels)
     assert pickle.dumps(model) == before

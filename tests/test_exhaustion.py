@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from blur_es.evaluator import LocalEvaluator
 from blur_es.fleet.dispatch import RayFleet
-from blur_es.fleet.evaluator import LocalEvaluator
 from blur_es.fleet.failures import Failure
 from tests.clusters import make_cluster
 from tests.experiments import small

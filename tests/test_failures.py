@@ -17,10 +17,10 @@ import numpy as np
 import pytest
 
 from blur_es.errors import RunError
+from blur_es.evaluator import LocalEvaluator
 from blur_es.fleet import failures
 from blur_es.fleet.chaos import Chaos, Fault
 from blur_es.fleet.dispatch import RayFleet
-from blur_es.fleet.evaluator import LocalEvaluator
 from blur_es.genome import Genome
 from blur_es.run.store import RunFolder
 from tests.conftest import running

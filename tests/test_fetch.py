@@ -18,8 +18,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from blur_es.episode import Phase, random_generator
 from blur_es.errors import InputError, RunError
+from blur_es.keys import Phase, random_generator
 from blur_es.storage import open_storage
 from blur_es.tasks import fetch as fetching
 from blur_es.tasks import make_task

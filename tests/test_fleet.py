@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 
 from blur_es.config import ExperimentConfig
-from blur_es.episode import Phase
 from blur_es.errors import RunError
+from blur_es.evaluator import EpisodeRange, LocalEvaluator
 from blur_es.fleet.computing import ChunkEvaluator, ChunkResult
 from blur_es.fleet.dispatch import RayFleet
-from blur_es.fleet.evaluator import EpisodeRange, LocalEvaluator
 from blur_es.genome import random_genome
+from blur_es.keys import Phase
 from tests.conftest import RAY_WARNINGS, running
 from tests.experiments import genome_hash, small, train
 

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from blur_es.episode import EpisodeKey, EpisodeSpec, Phase, make_episode, random_generator
+from blur_es.episode import EpisodeSpec, make_episode
 from blur_es.errors import InputError
+from blur_es.keys import EpisodeKey, Phase, random_generator
 from blur_es.rule import RuleSpec
 from blur_es.tasks import Samples, Task, check_task_data, check_task_options, make_task
 from blur_es.tasks.fetch import SOURCES

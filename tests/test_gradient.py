@@ -11,13 +11,14 @@ import numpy as np
 import pytest
 
 from blur_es.config import ExperimentConfig
-from blur_es.episode import Phase
+from blur_es.config.optimizers import OPTIMIZERS
 from blur_es.errors import InputError
+from blur_es.evaluator import EpisodeRange, LocalEvaluator, largest_piece
 from blur_es.fleet.dispatch import RayFleet
-from blur_es.fleet.evaluator import EpisodeRange, LocalEvaluator, largest_piece
 from blur_es.genome import Genome, random_genome
 from blur_es.inner import Evaluation, GradientEvaluation, PieceTooLargeError
-from blur_es.meta.gradient import OPTIMIZERS, GradientDescent
+from blur_es.keys import Phase
+from blur_es.meta.gradient import GradientDescent
 from blur_es.meta.stop import StopReason
 from blur_es.run.interrupt import Interrupted
 from blur_es.run.store import RunFolder

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from blur_es.inputs import (
+from blur_es.episode.inputs import (
     CAUTION,
     INNER_PRODUCT,
     LARGEST_FACTOR,

@@ -22,12 +22,13 @@ from blur_es.episode import Episode
 from blur_es.errors import InputError
 from blur_es.fitness import Measure, make_measure
 from blur_es.genome import backprop_genome, random_genome
-from blur_es.inner import jax_loop, mappings
+from blur_es.inner import jax_loop
 from blur_es.inner.base import InnerLoop, PieceTooLargeError, Precision
 from blur_es.inner.jax_loop import JaxInnerLoop
 from blur_es.inner.numba_loop import NumbaInnerLoop
 from blur_es.inner.numpy_loop import NumpyInnerLoop
 from blur_es.rule import RuleSpec
+from blur_es.util import memory
 from tests.helpers import (
     OPTIONS,
     build_rule,
@@ -201,10 +202,10 @@ def test_compiled_programs_are_let_go_of_where_mappings_are_short(
 
 
 def test_mappings_are_counted_against_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert not mappings.is_short_of_mappings()
+    assert not memory.is_short_of_mappings()
     if Path("/proc/self/maps").exists():
-        monkeypatch.setattr(mappings, "LARGEST_SHARE", 1e-5)
-        assert mappings.is_short_of_mappings()
+        monkeypatch.setattr(memory, "LARGEST_SHARE", 1e-5)
+        assert memory.is_short_of_mappings()
 
 
 def test_letting_go_of_compiled_programs_frees_their_mappings() -> None:

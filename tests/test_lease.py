@@ -18,8 +18,8 @@ import pytest
 import blur_es.run.lease as lease
 from blur_es.config import ExperimentConfig
 from blur_es.errors import InputError, RunError
+from blur_es.evaluator import EpisodeRange, LocalEvaluator
 from blur_es.fitness import FloatArray
-from blur_es.fleet.evaluator import EpisodeRange, LocalEvaluator
 from blur_es.inner import Evaluation
 from blur_es.run.interrupt import Interrupted, InterruptGuard
 from blur_es.run.lease import LEASE, Holder, Lease

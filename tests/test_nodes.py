@@ -14,9 +14,9 @@ import pytest
 
 from blur_es.config import ExperimentConfig
 from blur_es.errors import RunError
+from blur_es.evaluator import LocalEvaluator
 from blur_es.fleet.chaos import Chaos
 from blur_es.fleet.dispatch import RayFleet
-from blur_es.fleet.evaluator import LocalEvaluator
 from blur_es.fleet.roster import Autoscale
 from tests.clusters import make_cluster
 from tests.experiments import genome_hash, small, train

@@ -19,9 +19,10 @@ from blur_es.analysis.optimizers import (
     _train_function,
     learning_curves,
 )
-from blur_es.episode import Episode, initial_noise, random_generator
+from blur_es.episode import Episode, initial_noise
 from blur_es.errors import InputError
 from blur_es.inner.numpy_loop import ACTIVATIONS as RULE_ACTIVATIONS
+from blur_es.keys import random_generator
 
 Array = npt.NDArray[np.floating[Any]]
 

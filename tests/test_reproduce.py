@@ -19,11 +19,11 @@ import pytest
 
 from blur_es.cli import main
 from blur_es.config import load_config
-from blur_es.episode import Phase, random_generator
 from blur_es.errors import InputError
-from blur_es.fleet.evaluator import EpisodeRange, LocalEvaluator
+from blur_es.evaluator import EpisodeRange, LocalEvaluator
 from blur_es.genome import Genome, random_genome
 from blur_es.inner import make_inner_loop
+from blur_es.keys import Phase, random_generator
 from blur_es.meta.stop import StopReason
 from blur_es.meta.trainer import Trainer, TrainingResult
 from blur_es.report.style import render

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from blur_es.errors import InputError
-from blur_es.options import from_options
 from blur_es.rule import RuleSpec
+from blur_es.util.options import from_options
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from blur_es.config.schedule import UnrollSchedule
 from blur_es.errors import InputError
-from blur_es.meta.schedule import UnrollSchedule
 
 
 def test_grows_in_stages_up_to_its_stop() -> None:

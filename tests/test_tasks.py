@@ -20,8 +20,9 @@ from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.neighbors import KNeighborsClassifier
 
-from blur_es.episode import EpisodeKey, EpisodeSpec, Phase, make_episode, random_generator
+from blur_es.episode import EpisodeSpec, make_episode
 from blur_es.errors import InputError, RunError
+from blur_es.keys import EpisodeKey, Phase, random_generator
 from blur_es.rule import RuleSpec
 from blur_es.tasks import (
     ImageTask,

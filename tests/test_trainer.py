@@ -16,20 +16,20 @@ import numpy as np
 import pytest
 
 from blur_es.config import ExperimentConfig, load_config
-from blur_es.episode import Phase
 from blur_es.errors import InputError
+from blur_es.evaluator import EpisodeRange, LocalEvaluator
 from blur_es.experiment import load_subject
-from blur_es.files import sha256
 from blur_es.fitness import FloatArray
-from blur_es.fleet.evaluator import EpisodeRange, LocalEvaluator
 from blur_es.genome import Genome, backprop_genome, widen_genome
 from blur_es.genomes import load_genome
 from blur_es.inner import Evaluation
+from blur_es.keys import Phase
 from blur_es.meta.selection import FITTEST, LATEST, Archive
 from blur_es.meta.stop import StopReason
 from blur_es.meta.trainer import initial_genome
 from blur_es.run.interrupt import Interrupted, InterruptGuard
 from blur_es.run.store import RunFolder
+from blur_es.storage.files import sha256
 from tests.experiments import genome_hash, small, train
 
 

@@ -11,8 +11,9 @@ import pytest
 
 from benchmarks import unseen
 from blur_es.config import load_config
-from blur_es.episode import EpisodeKey, EpisodeSpec, Phase, make_episode, random_generator
+from blur_es.episode import EpisodeSpec, make_episode
 from blur_es.errors import InputError
+from blur_es.keys import EpisodeKey, Phase, random_generator
 from blur_es.rule import RuleSpec
 from blur_es.tasks import ImageTask, LabelledImages, Samples, Task, make_task
 

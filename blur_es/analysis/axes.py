@@ -15,8 +15,8 @@ from typing import Any, NamedTuple
 import yaml
 
 from blur_es.config import ExperimentConfig, vary_config
+from blur_es.config.source import assignment
 from blur_es.errors import InputError, nearest
-from blur_es.source import assignment
 
 # Short names, and the keys that they stand for.
 SHORT_NAMES = {

@@ -24,16 +24,18 @@ import numpy.typing as npt
 
 from blur_es.analysis.products import Product, total_flops, useful_products
 from blur_es.config import load_config
-from blur_es.episode import Episode, EpisodeKey, EpisodeSpec, Phase, make_episode, random_generator
+from blur_es.episode import Episode, EpisodeSpec, make_episode
 from blur_es.episode import initial_noise as make_noise
 from blur_es.errors import InputError
 from blur_es.fitness import make_measure
 from blur_es.genome import random_genome
 from blur_es.inner import BACKENDS, make_inner_loop
 from blur_es.inner.base import STATISTICS_BATCHES
+from blur_es.keys import EpisodeKey, Phase, random_generator
 from blur_es.rule import RuleSpec
 from blur_es.tasks import make_task
-from blur_es.threads import limit_loaded_libraries, peak_memory
+from blur_es.util.memory import peak_memory
+from blur_es.util.threads import limit_loaded_libraries
 
 Float32Array = npt.NDArray[np.float32]
 
@@ -292,9 +294,9 @@ def _first_call_seconds(backend: str) -> dict[str, float]:
     """Import and first evaluation in fresh processes: nothing compiled before, then cached."""
     program = (
         "import time; began = time.perf_counter()\n"
-        "from blur_es.threads import use_one_thread\n"
+        "from blur_es.util.threads import use_one_thread\n"
         "use_one_thread()\n"
-        "from blur_es.fleet.evaluator import canonical_digest\n"
+        "from blur_es.evaluator import canonical_digest\n"
         f"canonical_digest({backend!r})\n"
         "print(time.perf_counter() - began)"
     )

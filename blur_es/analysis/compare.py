@@ -16,13 +16,13 @@ import numpy as np
 import numpy.typing as npt
 
 from blur_es.episode import Episode
+from blur_es.episode.inputs import InputMap
 from blur_es.errors import InputError, nearest
 from blur_es.fitness import make_measure
 from blur_es.genome import Genome
 from blur_es.inner import InnerLoop
-from blur_es.inputs import InputMap
 from blur_es.rule import RuleSpec
-from blur_es.text import aligned, count
+from blur_es.util.text import aligned, count
 
 LEARNED_RULE = "learned rule"
 

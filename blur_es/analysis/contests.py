@@ -25,18 +25,13 @@ from blur_es.analysis.compare import (
     standardized,
     tuned,
 )
-from blur_es.episode import Episode, Phase
-from blur_es.fleet.evaluator import (
-    EpisodeRange,
-    LocalEvaluator,
-    Problem,
-    life_cost,
-    phase_spec,
-)
+from blur_es.episode import Episode
+from blur_es.evaluator import EpisodeRange, LocalEvaluator, Problem, life_cost, phase_spec
 from blur_es.fleet.jobs import Place, job_tasks, run_jobs
 from blur_es.genome import Genome
 from blur_es.inner import make_inner_loop
-from blur_es.threads import one_blas_thread
+from blur_es.keys import Phase
+from blur_es.util.threads import one_blas_thread
 
 # The mean over 8 varies about a third as much as one episode (0.01 to 0.02), less than what
 # separates good rates from bad ones; with 13 rates it is most of a comparison's work already.

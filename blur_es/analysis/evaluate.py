@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from blur_es.episode import Phase
-from blur_es.fleet.evaluator import EpisodeRange, LocalEvaluator
+from blur_es.evaluator import EpisodeRange, LocalEvaluator
 from blur_es.genome import Genome
+from blur_es.keys import Phase
 
 # An episode of MNIST with all its test data takes some 10 MB.
 AT_A_TIME = 32

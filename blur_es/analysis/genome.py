@@ -16,18 +16,12 @@ import numpy as np
 from blur_es.analysis.axes import label
 from blur_es.analysis.field import FieldTest, Verdict, measure_field, overall_verdict
 from blur_es.analysis.growth import NormGrowth, measure_growth, milestones, toggle_oja
-from blur_es.episode import (
-    MAXIMUM_LENGTH,
-    Episode,
-    EpisodeKey,
-    EpisodeSpec,
-    Phase,
-    make_episode,
-)
+from blur_es.episode import MAXIMUM_LENGTH, Episode, EpisodeSpec, make_episode
 from blur_es.errors import InputError
-from blur_es.fleet.evaluator import EpisodeRange, LocalEvaluator, Problem
+from blur_es.evaluator import EpisodeRange, LocalEvaluator, Problem
 from blur_es.genome import Genome
 from blur_es.inner import make_inner_loop
+from blur_es.keys import EpisodeKey, Phase
 from blur_es.tasks import make_task
 
 # Two numbers for each pair of synapses: the Jacobian needs a network that is small. Three

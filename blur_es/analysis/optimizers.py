@@ -22,8 +22,8 @@ import optax
 from blur_es.episode import Episode
 from blur_es.errors import InputError, nearest
 from blur_es.inner.base import ACTIVATION_EPSILON, STATISTICS_BATCHES
-from blur_es.inner.mappings import is_short_of_mappings
 from blur_es.rule import QueryStatistics
+from blur_es.util.memory import is_short_of_mappings
 
 _Activation = Callable[[jax.Array], jax.Array]
 

@@ -18,14 +18,14 @@ import numpy.typing as npt
 from blur_es.analysis.axes import Point, chooses_task, label, task_labels
 from blur_es.analysis.evaluate import EpisodeScores, score_episodes
 from blur_es.config import ExperimentConfig
-from blur_es.episode import Phase
 from blur_es.errors import InputError
+from blur_es.evaluator import LocalEvaluator, Problem, life_cost, phase_spec
 from blur_es.fitness import FloatArray
-from blur_es.fleet.evaluator import LocalEvaluator, Problem, life_cost, phase_spec
 from blur_es.fleet.jobs import Place, job_tasks, run_jobs
 from blur_es.genome import Genome
-from blur_es.text import aligned, count
-from blur_es.threads import one_blas_thread
+from blur_es.keys import Phase
+from blur_es.util.text import aligned, count
+from blur_es.util.threads import one_blas_thread
 
 # Called with the jobs that are done, those that there are, and the share of the work done.
 Progress = Callable[[int, int, float], None]

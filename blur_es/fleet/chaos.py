@@ -10,8 +10,8 @@ import enum
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from blur_es.episode import Stream, random_generator
 from blur_es.errors import InputError, nearest
+from blur_es.keys import Stream, random_generator
 
 # A slow worker takes so many times as long.
 SLOWNESS = 4.0

@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 
 import yaml
 
+from blur_es.config.source import read_text
 from blur_es.errors import InputError, nearest
-from blur_es.source import read_text
 
 PLACEHOLDERS = {
     "<YOUR-HEAD>": "the address of the machine that shall be the head, such as 192.168.1.10",

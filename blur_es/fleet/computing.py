@@ -11,11 +11,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from blur_es.episode import Phase
 from blur_es.errors import BlurError, users_traceback
+from blur_es.evaluator import EpisodeRange, LocalEvaluator, Problem
 from blur_es.fitness import FloatArray
-from blur_es.fleet.evaluator import EpisodeRange, LocalEvaluator, Problem
 from blur_es.inner import PieceTooLargeError
+from blur_es.keys import Phase
 
 # A thread gets its share of a chunk in up to so many parts: who is done sooner takes one more...
 PARTS = 4
@@ -78,7 +78,7 @@ class ChunkEvaluator:
     """
 
     def __init__(self, problem: Problem, data_dir: str | None, threads: int = 1) -> None:
-        from blur_es.threads import limit_loaded_libraries
+        from blur_es.util.threads import limit_loaded_libraries
 
         limit_loaded_libraries()
         self._evaluator = LocalEvaluator(problem, data_dir)

@@ -17,14 +17,13 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from blur_es.episode import Phase
 from blur_es.errors import RunError
+from blur_es.evaluator import EpisodeRange, Problem
 from blur_es.fitness import FloatArray, make_measure
 from blur_es.fleet.chaos import SLOWNESS, Chaos, Fault, Injection
 from blur_es.fleet.chunks import Chunk, Outstanding, Plan, Row, Share, Speeds, whole_units
 from blur_es.fleet.computing import ChunkFailure, ChunkResult
 from blur_es.fleet.connection import connect
-from blur_es.fleet.evaluator import EpisodeRange, Problem
 from blur_es.fleet.failures import (
     ERRORS,
     Failure,
@@ -39,6 +38,7 @@ from blur_es.fleet.roster import Autoscale, Kind, Roster, Worker
 from blur_es.fleet.telemetry import Telemetry
 from blur_es.fleet.worker import Suffering
 from blur_es.inner import Evaluation, GradientEvaluation, PieceTooLargeError
+from blur_es.keys import Phase
 
 logger = logging.getLogger(__name__)
 

@@ -9,11 +9,11 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from blur_es.evaluator import Problem
 from blur_es.fleet import probe
 from blur_es.fleet.connection import connect
 from blur_es.fleet.diagnosis import Finding, NodeReport, diagnose, size
-from blur_es.fleet.evaluator import Problem
-from blur_es.threads import ONE_THREAD
+from blur_es.util.threads import ONE_THREAD
 
 # A node that comes up compiles first, on a slow machine for a minute.
 PROBE_SECONDS = 180.0

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 from blur_es.errors import BlurError, RunError
 from blur_es.fleet.connection import connect
 from blur_es.tasks import Task, make_task
-from blur_es.threads import ONE_THREAD
+from blur_es.util.threads import ONE_THREAD
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")

@@ -210,7 +210,7 @@ def _task_digest(options: dict[str, Any], data_dir: str | None) -> str:
     """Of a few rows of a task: whether nodes hold the same data."""
     import numpy as np
 
-    from blur_es.episode import Phase
+    from blur_es.keys import Phase
     from blur_es.tasks import make_task
 
     task = make_task(options, data_dir)
@@ -222,7 +222,7 @@ def _task_digest(options: dict[str, Any], data_dir: str | None) -> str:
 
 
 def _canonical(backend: str, precision: Any) -> str:
-    from blur_es.fleet.evaluator import canonical_digest
+    from blur_es.evaluator import canonical_digest
 
     return canonical_digest(backend, precision)
 

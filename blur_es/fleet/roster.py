@@ -16,12 +16,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from blur_es.errors import RunError
+from blur_es.evaluator import Problem
 from blur_es.fleet import worker as worker_module
 from blur_es.fleet.computing import Description
-from blur_es.fleet.evaluator import Problem
 from blur_es.fleet.failures import cause_of
 from blur_es.fleet.worker import EvaluationWorker, installed_versions
-from blur_es.threads import ONE_THREAD, accelerator_environment
+from blur_es.util.threads import ONE_THREAD, accelerator_environment
 
 logger = logging.getLogger(__name__)
 

@@ -22,8 +22,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from blur_es.evaluator import Problem
     from blur_es.fleet.computing import ChunkFailure, ChunkResult, Description
-    from blur_es.fleet.evaluator import Problem
 
 # What the head may have a call suffer: the fault's name, and seconds or a factor.
 Suffering = tuple[str, float]

@@ -19,9 +19,9 @@ from blur_es.episode import Episode
 from blur_es.errors import InputError
 from blur_es.genome import Genome, genome_fields, neutral_genome
 from blur_es.inner.base import InnerLoop
-from blur_es.options import from_options
 from blur_es.rule import RuleSpec
 from blur_es.storage import open_file, read_npz
+from blur_es.util.options import from_options
 
 Arrays = dict[str, npt.NDArray[Any]]
 

@@ -25,7 +25,6 @@ import numpy.typing as npt
 
 from blur_es.episode import Episode
 from blur_es.errors import InputError
-from blur_es.files import cache_directory
 from blur_es.fitness import Measure
 from blur_es.genome import Genome, field_slices
 from blur_es.inner.base import (
@@ -39,8 +38,9 @@ from blur_es.inner.base import (
     score,
 )
 from blur_es.inner.jax_equations import Data, Equations, Layers, Synapses
-from blur_es.inner.mappings import is_short_of_mappings
 from blur_es.rule import RuleSpec
+from blur_es.storage.files import cache_directory
+from blur_es.util.memory import is_short_of_mappings
 
 # On a processor, a life more at a time saves nothing: measured, batched products are slower.
 CPU_PIECE = 1

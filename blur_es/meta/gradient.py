@@ -22,8 +22,6 @@ FloatArray = npt.NDArray[np.floating[Any]]
 # episodes, short against a run.
 AVERAGED_STEPS = 100
 
-OPTIMIZERS = ("adam", "adamw", "nadam", "rmsprop", "sgd")
-
 
 class GradientDescent:
     """A point (d,) that starts at the origin and follows gradients.

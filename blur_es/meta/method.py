@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from blur_es.config import ExperimentConfig
-from blur_es.fleet.evaluator import EpisodeRange, Evaluator
+from blur_es.evaluator import EpisodeRange, Evaluator
 from blur_es.genome import SearchSpace
 from blur_es.meta.gradient import GradientDescent
 from blur_es.meta.strategy import Strategy

@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from blur_es.episode import Phase
-from blur_es.fleet.evaluator import EpisodeRange, Evaluator
+from blur_es.evaluator import EpisodeRange, Evaluator
 from blur_es.genome import SearchSpace
+from blur_es.keys import Phase
 
 FloatArray = npt.NDArray[np.floating[Any]]
 

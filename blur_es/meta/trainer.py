@@ -14,14 +14,13 @@ import numpy as np
 import numpy.typing as npt
 
 from blur_es.config import ExperimentConfig
-from blur_es.episode import Phase, Stream, random_generator
 from blur_es.errors import InputError, RunError, nearest
-from blur_es.files import sha256
-from blur_es.fleet.evaluator import EpisodeRange, Evaluator
+from blur_es.evaluator import EpisodeRange, Evaluator
 from blur_es.fleet.failures import FatalGenomeError
 from blur_es.genome import PRESETS, Genome, SearchSpace, widen_genome
 from blur_es.genomes import find_genome, genome_names
 from blur_es.inner import PieceTooLargeError
+from blur_es.keys import Phase, Stream, random_generator
 from blur_es.meta.method import Method, Outcome, make_method
 from blur_es.meta.selection import Archive, Selection, select
 from blur_es.meta.stop import Progress, StopReason, stop_reason
@@ -38,6 +37,7 @@ from blur_es.run.store import (
     versions,
     write_or_stop,
 )
+from blur_es.storage.files import sha256
 
 Say = Callable[[str], None]
 

@@ -34,7 +34,7 @@ from blur_es.run.store import (
     flatten,
 )
 from blur_es.storage import Storage
-from blur_es.text import count
+from blur_es.util.text import count
 
 FIGURES = "figures"
 

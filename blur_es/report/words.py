@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from blur_es.inputs import LARGEST_SHARE
+from blur_es.episode.inputs import LARGEST_SHARE
 from blur_es.rule import RuleSpec
 
 _ACTIVATIONS = {

@@ -19,13 +19,13 @@ from blur_es.analysis.bench import machine
 from blur_es.config import ExperimentConfig
 from blur_es.errors import InputError
 from blur_es.experiment import TrainOptions, run_experiment
-from blur_es.files import sha256
 from blur_es.genome import Genome
 from blur_es.reproduce.measure import measure_genome, measure_opponent
 from blur_es.reproduce.schema import Point, Training, slug
 from blur_es.run.interrupt import Interrupted
 from blur_es.run.store import RESULT, RunFolder, versions, write_or_stop
 from blur_es.storage import Storage
+from blur_es.storage.files import sha256
 
 # What measurements are done in: in the process of the command, where an interrupt may end them.
 Measuring = Callable[[], contextlib.AbstractContextManager[None]]

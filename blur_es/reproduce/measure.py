@@ -13,10 +13,11 @@ from blur_es.analysis.compare import learned_curves, truncate
 from blur_es.analysis.evaluate import evaluate_genome
 from blur_es.analysis.growth import measure_growth
 from blur_es.config import ExperimentConfig
-from blur_es.episode import Episode, Phase
-from blur_es.fleet.evaluator import EpisodeRange, LocalEvaluator
+from blur_es.episode import Episode
+from blur_es.evaluator import EpisodeRange, LocalEvaluator
 from blur_es.genome import Genome
 from blur_es.inner import make_inner_loop
+from blur_es.keys import Phase
 
 # Sides of the map of what a network predicts over the plane, and samples shown on it.
 MAP_CELLS = 32

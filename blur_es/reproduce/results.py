@@ -16,7 +16,7 @@ import numpy as np
 from blur_es.errors import InputError
 from blur_es.reproduce.schema import Result, Training
 from blur_es.run.store import GENOME
-from blur_es.text import aligned
+from blur_es.util.text import aligned
 
 # A training's progress is told at no more points than this.
 PROGRESS_POINTS = 40

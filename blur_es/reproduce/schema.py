@@ -26,7 +26,6 @@ from typing import Annotated, Any, Literal
 import pydantic
 from pydantic import Field
 
-from blur_es import source
 from blur_es.analysis.axes import keys_clash
 from blur_es.config import (
     ExperimentConfig,
@@ -34,10 +33,11 @@ from blur_es.config import (
     Whole,
     build_config,
     describe_problems,
+    source,
     vary_config,
 )
+from blur_es.config.source import Positions
 from blur_es.errors import InputError, nearest
-from blur_es.source import Positions
 
 # Where the paper's results are, from the folder of a checkout.
 FOLDER = Path("experiments") / "paper"

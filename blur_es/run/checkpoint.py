@@ -17,8 +17,8 @@ import numpy as np
 import numpy.typing as npt
 
 from blur_es.errors import InputError
-from blur_es.files import npz_bytes, parse_npz, sha256
 from blur_es.storage import Storage
+from blur_es.storage.files import npz_bytes, parse_npz, sha256
 
 POINTER = "checkpoint.json"
 FOLDER = "checkpoints"

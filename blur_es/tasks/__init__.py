@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 from blur_es.errors import BlurError, InputError, RunError, nearest, users_traceback
-from blur_es.fitness import import_object
 from blur_es.tasks.base import Samples, Task
 from blur_es.tasks.folders import (
     FOLDER_OPTIONS,
@@ -44,6 +43,7 @@ from blur_es.tasks.images import (
 from blur_es.tasks.options import is_whole
 from blur_es.tasks.tables import TABLE_OPTIONS, TableTask, check_table_options
 from blur_es.tasks.toy import TOY_FUNCTIONS, make_toy_task
+from blur_es.util.imports import import_object
 
 __all__ = [
     "ImageTask",

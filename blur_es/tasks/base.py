@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 import numpy as np
 import numpy.typing as npt
 
-from blur_es.episode import Phase
+from blur_es.keys import Phase
 
 
 class Samples(NamedTuple):

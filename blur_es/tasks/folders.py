@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from blur_es.episode import Phase, random_generator
 from blur_es.errors import InputError
+from blur_es.keys import Phase, random_generator
 from blur_es.tasks.base import Samples
 from blur_es.tasks.images import SPLIT_SEED, VALIDATION_SHARE, area_average, deal, first_found
 from blur_es.tasks.options import expand_home, is_whole

@@ -15,9 +15,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from blur_es.episode import Phase, random_generator
 from blur_es.errors import InputError, nearest
-from blur_es.files import cache_directory
+from blur_es.keys import Phase, random_generator
+from blur_es.storage.files import cache_directory
 from blur_es.tasks.base import Samples
 from blur_es.tasks.idx import read_idx
 from blur_es.tasks.options import expand_home, is_number, is_whole

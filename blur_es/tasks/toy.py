@@ -16,8 +16,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from blur_es.episode import Phase
 from blur_es.errors import InputError
+from blur_es.keys import Phase
 from blur_es.tasks.base import Samples
 from blur_es.tasks.options import is_number
 

@@ -10,13 +10,13 @@ from typing import Self
 import numpy as np
 from sklearn.preprocessing import StandardScaler
 
-from blur_es.dealing import FloatArray, IntArray
+from blur_es.classifier.batches import FloatArray, IntArray
 from blur_es.episode import Episode
+from blur_es.episode.inputs import Float32Array, InputMap
 from blur_es.genome import Genome
 from blur_es.inner.base import STATISTICS_BATCHES, NetworkState
 from blur_es.inner.numba_loop import NumbaInnerLoop
-from blur_es.inputs import Float32Array, InputMap
-from blur_es.threads import one_blas_thread
+from blur_es.util.threads import one_blas_thread
 
 # About so much memory is taken for the batches of several steps at a time.
 BYTES_AT_A_TIME = 2**25

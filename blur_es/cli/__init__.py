@@ -6,7 +6,7 @@ Exit codes: 0 done; 1 failed; 2 wrong input; 130 interrupted after a clean check
 from __future__ import annotations
 
 # Before NumPy and JAX: they read these once.
-from blur_es.threads import use_one_thread
+from blur_es.util.threads import use_one_thread
 
 use_one_thread()
 
@@ -20,9 +20,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from blur_es.arguments import MAXIMUM_SEED, make_parser
+from blur_es.cli.parser import MAXIMUM_SEED, make_parser
 from blur_es.errors import BlurError, InputError, nearest
-from blur_es.text import count
+from blur_es.util.text import count
 
 if TYPE_CHECKING:
     from blur_es.analysis.axes import Axis
@@ -142,7 +142,7 @@ def _evaluate(options: argparse.Namespace) -> int:
     if axes or on_ray or options.seeds > 1 or options.output:
         return _sweep(options, genome, config, axes, on_ray)
     from blur_es.analysis.evaluate import evaluate_genome
-    from blur_es.fleet.evaluator import LocalEvaluator
+    from blur_es.evaluator import LocalEvaluator
 
     episodes = options.episodes or config.meta.test_episodes
     with config.located():
@@ -230,8 +230,8 @@ def _compare(options: argparse.Namespace) -> int:
     from blur_es.analysis.axes import task_labels
     from blur_es.analysis.compare import LEARNING_RATES, optimizer_names
     from blur_es.analysis.contests import compare_on_ray, compare_on_tasks
+    from blur_es.evaluator import LocalEvaluator
     from blur_es.experiment import load_subject_for
-    from blur_es.fleet.evaluator import LocalEvaluator
     from blur_es.fleet.jobs import Place
     from blur_es.run.store import versions
 

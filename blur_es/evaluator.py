@@ -13,15 +13,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from blur_es.episode import (
-    Episode,
-    EpisodeKey,
-    EpisodeSpec,
-    Phase,
-    initial_noise,
-    make_episode,
-    random_generator,
-)
+from blur_es.episode import Episode, EpisodeSpec, initial_noise, make_episode
 from blur_es.errors import InputError
 from blur_es.fitness import FloatArray, make_measure
 from blur_es.genome import Genome, random_genome
@@ -33,6 +25,7 @@ from blur_es.inner import (
     Precision,
     make_inner_loop,
 )
+from blur_es.keys import EpisodeKey, Phase, random_generator
 from blur_es.rule import RuleSpec
 from blur_es.tasks import Task, make_task
 

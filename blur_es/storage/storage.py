@@ -18,7 +18,7 @@ from typing import Any, Protocol
 import numpy.typing as npt
 
 from blur_es.errors import InputError
-from blur_es.files import MAXIMUM_NPZ_BYTES, parse_npz, write_atomically
+from blur_es.storage.files import MAXIMUM_NPZ_BYTES, parse_npz, write_atomically
 
 # A request to a store that takes longer than this has failed; large ones have longer.
 REQUEST_SECONDS = 8.0

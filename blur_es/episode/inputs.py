@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from blur_es.threads import one_blas_thread
+from blur_es.util.threads import one_blas_thread
 
 if TYPE_CHECKING:
     from blur_es.rule import Inputs

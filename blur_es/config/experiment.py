@@ -19,20 +19,20 @@ import pydantic
 import yaml
 from pydantic import AfterValidator, BeforeValidator, Field
 
-from blur_es import source
+from blur_es.config import source
+from blur_es.config.optimizers import OPTIMIZERS
+from blur_es.config.schedule import UnrollSchedule
+from blur_es.config.source import Positions
 from blur_es.episode import MAXIMUM_LENGTH, EpisodeSpec
 from blur_es.errors import InputError, nearest
+from blur_es.evaluator import Problem
 from blur_es.fitness import make_measure
-from blur_es.fleet.evaluator import Problem
 from blur_es.genome import SearchSpace, neutral_genome
 from blur_es.inner import Precision
-from blur_es.meta.gradient import OPTIMIZERS
-from blur_es.meta.schedule import UnrollSchedule
-from blur_es.options import from_options
 from blur_es.rule import RuleSpec
 from blur_es.run.store import identity
-from blur_es.source import Positions
 from blur_es.tasks import check_task_options
+from blur_es.util.options import from_options
 
 Whole = Annotated[int, Field(strict=True)]
 

@@ -8,15 +8,15 @@ experiment's seed, so every worker can make it for itself and always makes the s
 from __future__ import annotations
 
 import dataclasses
-import enum
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
+from blur_es.episode.inputs import Float32Array, InputMap, input_map, standardization
 from blur_es.errors import BlurError, InputError, RunError, users_traceback
-from blur_es.inputs import Float32Array, InputMap, input_map, standardization
+from blur_es.keys import EpisodeKey, Stream, random_generator
 
 if TYPE_CHECKING:
     from blur_es.rule import RuleSpec
@@ -24,43 +24,6 @@ if TYPE_CHECKING:
 
 # More is a slip of the pen, not an episode that fits into memory.
 MAXIMUM_LENGTH = 1_000_000
-
-
-class Phase(enum.IntEnum):
-    """What an episode is for; no phase ever sees the episodes of another."""
-
-    META_TRAINING = 0
-    VALIDATION = 1
-    TEST = 2
-    TUNING = 3
-
-
-class Stream(enum.IntEnum):
-    """The independent streams of random numbers of one experiment."""
-
-    SAMPLES = 0
-    SYNAPSES = 1
-    GENOME = 2
-    CHAOS = 3
-    TASKS = 4
-
-
-def random_generator(seed: int, *key: int) -> np.random.Generator:
-    """A counter-based generator (Philox) keyed by the seed and by non-negative integers.
-
-    The same integers give the same numbers in every process; different ones give
-    independent streams.
-    """
-    return np.random.Generator(np.random.Philox(np.random.SeedSequence([seed, *key])))
-
-
-class EpisodeKey(NamedTuple):
-    """Which episode: with the seed, it fixes every number of the episode."""
-
-    phase: Phase
-    generation: int
-    replica: int
-    task: int
 
 
 @dataclasses.dataclass(frozen=True)

@@ -21,3 +21,19 @@ def is_short_of_mappings() -> bool:
     except OSError:
         return False
     return mapped > LARGEST_SHARE * limit
+
+
+def peak_memory() -> int:
+    """The most memory that this process has held, in bytes."""
+    import resource
+    import sys
+    from pathlib import Path
+
+    status = Path("/proc/self/status")
+    if status.exists():
+        # Linux's `ru_maxrss` includes what the parent held when it started this process.
+        for line in status.read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return 1024 * int(line.split()[1])
+    unit = 1 if sys.platform == "darwin" else 1024
+    return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

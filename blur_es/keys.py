@@ -1,0 +1,45 @@
+"""Random numbers by key: which episode, which stream, and the generator that they fix."""
+
+from __future__ import annotations
+
+import enum
+from typing import NamedTuple
+
+import numpy as np
+
+
+class Phase(enum.IntEnum):
+    """What an episode is for; no phase ever sees the episodes of another."""
+
+    META_TRAINING = 0
+    VALIDATION = 1
+    TEST = 2
+    TUNING = 3
+
+
+class Stream(enum.IntEnum):
+    """The independent streams of random numbers of one experiment."""
+
+    SAMPLES = 0
+    SYNAPSES = 1
+    GENOME = 2
+    CHAOS = 3
+    TASKS = 4
+
+
+def random_generator(seed: int, *key: int) -> np.random.Generator:
+    """A counter-based generator (Philox) keyed by the seed and by non-negative integers.
+
+    The same integers give the same numbers in every process; different ones give
+    independent streams.
+    """
+    return np.random.Generator(np.random.Philox(np.random.SeedSequence([seed, *key])))
+
+
+class EpisodeKey(NamedTuple):
+    """Which episode: with the seed, it fixes every number of the episode."""
+
+    phase: Phase
+    generation: int
+    replica: int
+    task: int
