@@ -7,6 +7,7 @@ writes `docs/results/backends.json` and, from it alone, `docs/backends.md`.
 
 from __future__ import annotations
 
+from blur_es.util.arrays import FloatArray
 from blur_es.util.threads import use_one_thread
 
 use_one_thread()
@@ -25,7 +26,7 @@ from blur_es.analysis.bench import machine
 from blur_es.config import ExperimentConfig, load_config
 from blur_es.episode import Episode
 from blur_es.evaluator import EpisodeRange, LocalEvaluator
-from blur_es.fitness import FloatArray, make_measure
+from blur_es.fitness import make_measure
 from blur_es.genome import Genome, SearchSpace, random_genome
 from blur_es.inner import InnerLoop, jax_loop, make_inner_loop
 from blur_es.inner.jax_loop import JaxInnerLoop

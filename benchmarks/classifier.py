@@ -10,6 +10,7 @@ from it, `docs/classifier.md` and its picture.
 
 from __future__ import annotations
 
+from blur_es.util.arrays import Float64Array, Int64Array
 from blur_es.util.threads import use_one_thread
 
 use_one_thread()
@@ -23,7 +24,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from sklearn import datasets
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.exceptions import ConvergenceWarning
@@ -49,7 +49,7 @@ LEFT_OUT = ("iris", "wine", "wdbc")
 FILE, PAGE = RESULTS / "classifier.json", DOCS / "classifier.md"
 PICTURE = DOCS / "pictures" / "classifier.png"
 
-Arrays = tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]
+Arrays = tuple[Float64Array, Int64Array]
 Row = dict[str, Any]
 
 OWN, SGD = "BlurClassifier", "SGDClassifier"
@@ -146,7 +146,7 @@ def measure() -> list[Row]:
     return rows
 
 
-def values(rows: Sequence[Row], contestant: str, what: str) -> npt.NDArray[np.float64]:
+def values(rows: Sequence[Row], contestant: str, what: str) -> Float64Array:
     """One value of a contestant for each table."""
     return np.array([row["contestants"][contestant][what] for row in rows])
 

@@ -8,6 +8,7 @@ less) and notes what the head and the workers hold. Writes `docs/results/head.js
 from __future__ import annotations
 
 # Before NumPy and JAX: they read these once.
+from blur_es.util.arrays import FloatArray
 from blur_es.util.threads import use_one_thread
 
 use_one_thread()
@@ -29,7 +30,6 @@ from benchmarks.report import write_results
 from blur_es.analysis.bench import machine
 from blur_es.config import ExperimentConfig, build_config
 from blur_es.evaluator import EpisodeRange, LocalEvaluator
-from blur_es.fitness import FloatArray
 from blur_es.fleet.dispatch import RayFleet
 from blur_es.inner import Evaluation
 from blur_es.keys import Phase

@@ -11,6 +11,7 @@ rule. Writes `docs/results/inputs.json` and, from it, `docs/inputs.md` and its p
 
 from __future__ import annotations
 
+from blur_es.util.arrays import Float64Array
 from blur_es.util.threads import use_one_thread
 
 use_one_thread()
@@ -24,7 +25,6 @@ from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
-import numpy.typing as npt
 
 from benchmarks.pages import DOCS, RESULTS, signed_bars, table
 from benchmarks.unseen_report import NAMES
@@ -200,7 +200,7 @@ def page(results: dict[str, Any]) -> str:
     return "\n".join([*lines, ""])
 
 
-def _gains(gains: npt.NDArray[np.float64]) -> str:
+def _gains(gains: Float64Array) -> str:
     """How many data sets gain or lose noticeably."""
     return (
         f"{(gains > NOTICEABLE).sum()} data sets gain more than {100 * NOTICEABLE:g} points and "

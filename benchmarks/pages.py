@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-FloatArray = npt.NDArray[np.float64]
+from blur_es.util.arrays import Float64Array
 
 DOCS = Path(__file__).parent.parent / "docs"
 RESULTS = DOCS / "results"
@@ -33,7 +32,7 @@ def table(head: list[str], rows: list[list[str]]) -> list[str]:
 
 
 def signed_bars(
-    axes: Any, names: Sequence[str], values: Sequence[float] | FloatArray, color: str
+    axes: Any, names: Sequence[str], values: Sequence[float] | Float64Array, color: str
 ) -> None:
     """Bars from the largest value down; those below 0 are hatched, no colour is needed."""
     order = np.argsort(values)

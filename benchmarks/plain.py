@@ -14,16 +14,16 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import numpy.typing as npt
 
 from blur_es.episode import Episode
 from blur_es.genome import Genome
+from blur_es.util.arrays import Float32Array
 
 Array = Any
 EPSILON = 1e-5
 
 
-def single_precision(genome: Genome) -> dict[str, npt.NDArray[np.float32]]:
+def single_precision(genome: Genome) -> dict[str, Float32Array]:
     """The fields of a genome in float32."""
     return {name: np.asarray(array, np.float32) for name, array in genome.fields.items()}
 
@@ -109,9 +109,7 @@ def _initial(genome: Mapping[str, Array], episode: Episode) -> tuple[list[Array]
     )
 
 
-def evaluate_numpy(
-    genome: Mapping[str, npt.NDArray[np.float32]], episode: Episode
-) -> npt.NDArray[np.float32]:
+def evaluate_numpy(genome: Mapping[str, Float32Array], episode: Episode) -> Float32Array:
     """One evaluation in NumPy, float32, batch by batch."""
     forward, backward = _initial(genome, episode)
     for inputs, labels in zip(episode.support_inputs, episode.support_labels, strict=True):

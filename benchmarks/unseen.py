@@ -20,65 +20,62 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from blur_es.errors import InputError
 from blur_es.keys import Phase
 from blur_es.tasks import Samples, make_task
-
-FloatArray = npt.NDArray[np.floating[Any]]
-IntegerArray = npt.NDArray[np.integer[Any]]
+from blur_es.util.arrays import FloatArray, IntArray
 
 SIDE = 14
 
-Guise = Callable[[FloatArray, IntegerArray, np.random.Generator], tuple[FloatArray, IntegerArray]]
+Guise = Callable[[FloatArray, IntArray, np.random.Generator], tuple[FloatArray, IntArray]]
 
 
 def _images(inputs: FloatArray) -> FloatArray:
     return inputs.reshape(-1, SIDE, SIDE)
 
 
-def _background(x: FloatArray, y: IntegerArray, generator: np.random.Generator) -> Any:
+def _background(x: FloatArray, y: IntArray, generator: np.random.Generator) -> Any:
     """Behind the digit every pixel is of a random grey."""
     return np.maximum(x, generator.random(x.shape)), y
 
 
-def _edges(x: FloatArray, y: IntegerArray, generator: np.random.Generator) -> Any:
+def _edges(x: FloatArray, y: IntArray, generator: np.random.Generator) -> Any:
     """Differences of neighbouring pixels."""
     across, down = (np.abs(np.diff(_images(x), axis=axis, append=0)) for axis in (1, 2))
     return (across + down).reshape(x.shape), y
 
 
-def _threshold(x: FloatArray, y: IntegerArray, generator: np.random.Generator) -> Any:
+def _threshold(x: FloatArray, y: IntArray, generator: np.random.Generator) -> Any:
     """Black and white."""
     return (x > 0.5).astype(np.float64), y
 
 
-def _odd(x: FloatArray, y: IntegerArray, generator: np.random.Generator) -> Any:
+def _odd(x: FloatArray, y: IntArray, generator: np.random.Generator) -> Any:
     """Even or odd, two classes of five digits each."""
     return x, y % 2
 
 
-def _projected(x: FloatArray, y: IntegerArray, generator: np.random.Generator) -> Any:
+def _projected(x: FloatArray, y: IntArray, generator: np.random.Generator) -> Any:
     """Turned by a fixed random rotation of the space of pixels."""
     turn, _ = np.linalg.qr(np.random.RandomState(1).standard_normal((SIDE**2, SIDE**2)))
     return x @ turn, y
 
 
-def _shifted(x: FloatArray, y: IntegerArray, generator: np.random.Generator) -> Any:
+def _shifted(x: FloatArray, y: IntArray, generator: np.random.Generator) -> Any:
     """Moved by up to two pixels each way."""
     moves = generator.integers(-2, 3, (len(x), 2))
     moved = [np.roll(i, tuple(m), (0, 1)) for i, m in zip(_images(x), moves, strict=True)]
     return np.stack(moved).reshape(x.shape), y
 
 
-def _relabelled(x: FloatArray, y: IntegerArray, generator: np.random.Generator) -> Any:
+def _relabelled(x: FloatArray, y: IntArray, generator: np.random.Generator) -> Any:
     """A fifth of the labels drawn at random, of queries too: 0.82 is the most there can be."""
     wrong = generator.random(len(y)) < 0.2
     return x, np.where(wrong, generator.integers(0, 10, len(y)), y)
 
 
-def _textured(x: FloatArray, y: IntegerArray, generator: np.random.Generator) -> Any:
+def _textured(x: FloatArray, y: IntArray, generator: np.random.Generator) -> Any:
     """Thick strokes filled with a texture, some dark and some bright, as clothes are."""
     from scipy.ndimage import maximum_filter, uniform_filter
 
@@ -133,7 +130,7 @@ def keel_tables() -> dict[str, Path]:
     return {path.stem: path for path in sorted(folder.glob("*.dat"))}
 
 
-def keel_rows(table: str) -> tuple[FloatArray, IntegerArray]:
+def keel_rows(table: str) -> tuple[FloatArray, IntArray]:
     """Rows of such a table, a column of words as an input for each word, and their classes."""
     from sklearn.preprocessing import OneHotEncoder
 
@@ -153,7 +150,7 @@ def keel_rows(table: str) -> tuple[FloatArray, IntegerArray]:
 class _Table:
     """Rows and their classes, drawn; a third of them is for queries."""
 
-    def __init__(self, name: str, rows: FloatArray, classes: IntegerArray) -> None:
+    def __init__(self, name: str, rows: FloatArray, classes: IntArray) -> None:
         order = np.random.RandomState(0).permutation(len(rows))
         self._queries, self._supports = (
             (rows[part], classes[part]) for part in np.split(order, [len(rows) // 3])
@@ -173,7 +170,7 @@ class _Table:
         queries = self._chosen(len(query_rows), query, generator)
         return Samples(rows[chosen], classes[chosen], query_rows[queries], query_classes[queries])
 
-    def _chosen(self, rows: int, count: int, generator: np.random.Generator) -> IntegerArray:
+    def _chosen(self, rows: int, count: int, generator: np.random.Generator) -> IntArray:
         return generator.integers(0, rows, count)
 
 
@@ -192,7 +189,7 @@ class KeelTable(_Table):
     def __init__(self, table: str) -> None:
         super().__init__(table, *keel_rows(table))
 
-    def _chosen(self, rows: int, count: int, generator: np.random.Generator) -> IntegerArray:
+    def _chosen(self, rows: int, count: int, generator: np.random.Generator) -> IntArray:
         return generator.choice(rows, count, replace=count > rows)
 
 
@@ -224,7 +221,7 @@ class Photographs:
 
     def _patches(
         self, count: int, queries: bool, generator: np.random.Generator
-    ) -> tuple[FloatArray, IntegerArray]:
+    ) -> tuple[FloatArray, IntArray]:
         classes = generator.integers(0, self.classes, count)
         patches = np.empty((count, SIDE, SIDE))
         for patch, number in zip(patches, classes, strict=True):

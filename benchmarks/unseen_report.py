@@ -22,10 +22,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from benchmarks.pages import DOCS, RESULTS, signed_bars, table
 from blur_es.genomes import load_genome
+from blur_es.util.arrays import Float64Array
 
 FILE, PAGE = RESULTS / "unseen.json", DOCS / "unseen.md"
 PICTURE = DOCS / "pictures" / "unseen.png"
@@ -66,7 +66,6 @@ WHY = {
     "banana": "Banana has two columns and a winding boundary.",
 }
 
-Curve = npt.NDArray[np.float64]
 Row = dict[str, Any]
 Pick = Callable[[Row], Row]
 
@@ -132,12 +131,12 @@ CONTESTANTS: dict[str, Pick] = {
 }
 
 
-def mean_curve(rows: Sequence[Row], pick: Pick) -> Curve:
+def mean_curve(rows: Sequence[Row], pick: Pick) -> Float64Array:
     """Accuracy after each step, mean over data sets."""
     return np.mean([pick(row)["mean"] for row in rows], axis=0)
 
 
-def leads(rows: Sequence[Row]) -> Curve:
+def leads(rows: Sequence[Row]) -> Float64Array:
     """What the learned rule is ahead of Adam by in the end, in points."""
     return np.array([100 * (rule(row)["mean"][-1] - adam(row)["mean"][-1]) for row in rows])
 

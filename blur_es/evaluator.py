@@ -11,11 +11,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
-import numpy.typing as npt
 
 from blur_es.episode import Episode, EpisodeSpec, initial_noise, make_episode
 from blur_es.errors import InputError
-from blur_es.fitness import FloatArray, make_measure
+from blur_es.fitness import make_measure
 from blur_es.genome import Genome, random_genome
 from blur_es.inner import (
     BatchedInnerLoop,
@@ -28,6 +27,7 @@ from blur_es.inner import (
 from blur_es.keys import EpisodeKey, Phase, random_generator
 from blur_es.rule import RuleSpec
 from blur_es.tasks import Task, make_task
+from blur_es.util.arrays import Float32Array, FloatArray
 
 # A generation is cut into about this many pieces, where a device could do more at a time...
 PIECES = 8
@@ -305,11 +305,11 @@ def canonical_digest(backend: str, precision: Precision = "float32") -> str:
         for layer in range(len(sizes) - 1)
     ]
 
-    def inputs(batches: int) -> npt.NDArray[np.float32]:
+    def inputs(batches: int) -> Float32Array:
         shape = (batches, spec.batch_size, sizes[0])
         return generator.standard_normal(shape, dtype=np.float32)
 
-    def labels(batches: int) -> npt.NDArray[np.float32]:
+    def labels(batches: int) -> Float32Array:
         shape = (batches, spec.batch_size, sizes[-1])
         return np.where(generator.random(shape) < 0.5, -1.0, 1.0).astype(np.float32)
 

@@ -14,12 +14,11 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from blur_es.errors import InputError, RunError, nearest, users_traceback
+from blur_es.util.arrays import FloatArray
 from blur_es.util.imports import import_object
 
-FloatArray = npt.NDArray[np.floating[Any]]
 MeasureFunction = Callable[[Any, Any], Any]
 
 # Far below chance (log 62 is 4.1), yet near enough that a strategy which uses raw values

@@ -10,10 +10,10 @@ import numpy as np
 from hypothesis import strategies as st
 
 from blur_es.episode import Episode, initial_noise
-from blur_es.episode.inputs import Float32Array
 from blur_es.errors import InputError
 from blur_es.genome import Genome, neutral_genome
 from blur_es.rule import RuleSpec
+from blur_es.util.arrays import Float32Array
 
 
 def make_random_episode(

@@ -22,9 +22,9 @@ from blur_es.meta.gradient import GradientDescent
 from blur_es.meta.stop import StopReason
 from blur_es.run.interrupt import Interrupted
 from blur_es.run.store import RunFolder
+from blur_es.util.arrays import FloatArray
 from tests.experiments import genome_hash, small, train
 from tests.test_fleet import pytestmark as pytestmark
-from tests.test_inner_loops import Array
 
 GRADIENT = (
     "meta.method=gradient",
@@ -116,7 +116,7 @@ class InterruptedEvaluator(LocalEvaluator):
         self.at = generation
 
     def gradients(
-        self, genome: Array, episodes: EpisodeRange, chosen: slice = slice(None)
+        self, genome: FloatArray, episodes: EpisodeRange, chosen: slice = slice(None)
     ) -> GradientEvaluation:
         training = episodes.phase is Phase.META_TRAINING
         if training and episodes.generation == self.at and episodes.first:
@@ -147,7 +147,7 @@ def test_a_stage_begins_with_the_best_run(tmp_path: Path) -> None:
     """Of two runs, the second is better on the validation episodes: both go on from it."""
 
     class Favours(LocalEvaluator):
-        def evaluate(self, genomes: Array, episodes: EpisodeRange) -> Evaluation:
+        def evaluate(self, genomes: FloatArray, episodes: EpisodeRange) -> Evaluation:
             found = super().evaluate(genomes, episodes)
             if episodes.phase is Phase.VALIDATION and episodes.generation:
                 assert episodes.unroll == 4
@@ -157,8 +157,8 @@ def test_a_stage_begins_with_the_best_run(tmp_path: Path) -> None:
                 seen.setdefault(episodes.generation, []).append(genomes.copy())
             return found
 
-    centers: list[Array] = []
-    seen: dict[int, list[Array]] = {}
+    centers: list[FloatArray] = []
+    seen: dict[int, list[FloatArray]] = {}
     config = small(
         tmp_path,
         "meta.curriculum={start: 2, step: 2, every: 3, stop: 4}",
@@ -185,7 +185,7 @@ class SmallDevice(LocalEvaluator):
 
     largest = 2
 
-    def evaluate(self, genomes: Array, episodes: EpisodeRange) -> Evaluation:
+    def evaluate(self, genomes: FloatArray, episodes: EpisodeRange) -> Evaluation:
         piece = self.piece or 0
         if piece > self.largest and episodes.generation > 1:
             raise PieceTooLargeError(piece)
@@ -214,7 +214,7 @@ def test_a_piece_that_does_not_fit_is_halved_and_written_down(tmp_path: Path) ->
 class ShrinkingDevice(LocalEvaluator):
     """A device that loses memory in generations 3 and 12, and before the end."""
 
-    def evaluate(self, genomes: Array, episodes: EpisodeRange) -> Evaluation:
+    def evaluate(self, genomes: FloatArray, episodes: EpisodeRange) -> Evaluation:
         generation = episodes.generation if episodes.phase is Phase.META_TRAINING else 99
         largest = 8 if generation < 3 else 4 if generation < 12 else 2 if generation < 99 else 1
         if (self.piece or 0) > largest:
@@ -248,7 +248,7 @@ def test_the_last_of_several_pieces_is_resumed(tmp_path: Path) -> None:
 class InterruptedAtEnd(ShrinkingDevice):
     """Its run is stopped when the genome is to be chosen."""
 
-    def evaluate(self, genomes: Array, episodes: EpisodeRange) -> Evaluation:
+    def evaluate(self, genomes: FloatArray, episodes: EpisodeRange) -> Evaluation:
         if episodes.phase is Phase.VALIDATION:
             raise Interrupted
         return super().evaluate(genomes, episodes)

@@ -8,7 +8,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -25,6 +24,7 @@ from blur_es.inner.jax_loop import JaxInnerLoop
 from blur_es.inner.numba_loop import NumbaInnerLoop
 from blur_es.inner.numpy_loop import NumpyInnerLoop
 from blur_es.rule import RuleSpec
+from blur_es.util.arrays import FloatArray
 from tests.helpers import (
     OPTIONS,
     build_rule,
@@ -36,10 +36,9 @@ from tests.helpers import (
 
 LOOPS: list[Callable[[RuleSpec], InnerLoop]] = [NumpyInnerLoop, NumbaInnerLoop]
 MEASURES = [make_measure("cross_entropy", 0.5), make_measure("accuracy")]
-Array = npt.NDArray[np.floating[Any]]
 
 
-def arrays_of(states: list[NetworkState], last: Array) -> list[Array]:
+def arrays_of(states: list[NetworkState], last: FloatArray) -> list[FloatArray]:
     found = [last]
     for state in states:
         found += [*state.neurons, *state.forward, state.prediction]
@@ -47,7 +46,7 @@ def arrays_of(states: list[NetworkState], last: Array) -> list[Array]:
     return found
 
 
-def trajectory(loop: InnerLoop, genome: Genome, episode: Episode) -> list[Array]:
+def trajectory(loop: InnerLoop, genome: Genome, episode: Episode) -> list[FloatArray]:
     return arrays_of(list(loop.unroll(genome, episode)), loop.query(genome, episode))
 
 
@@ -214,7 +213,9 @@ def test_bits_do_not_depend_on_company() -> None:
     np.testing.assert_array_equal(together, alone)
 
 
-def gradient_descent(initial: Sequence[Array], episode: Episode, rate: float) -> list[Array]:
+def gradient_descent(
+    initial: Sequence[FloatArray], episode: Episode, rate: float
+) -> list[FloatArray]:
     """SGD on half the summed squared error of logistic units, gradients by hand."""
     weights = list(initial)
     for inputs, labels in zip(episode.support_inputs, episode.support_labels, strict=True):

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import math
-from typing import Any, get_args
+from typing import get_args
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 
 from blur_es.episode.inputs import (
@@ -22,9 +21,10 @@ from blur_es.episode.inputs import (
     input_map,
 )
 from blur_es.rule import Inputs
+from blur_es.util.arrays import Float32Array, Float64Array, FloatArray
 
 
-def correlated(rows: int, inputs: int, shares: list[float]) -> npt.NDArray[np.float32]:
+def correlated(rows: int, inputs: int, shares: list[float]) -> Float32Array:
     """Rows whose covariance has these shares of the variance as eigenvalues, and a flat rest."""
     generator = np.random.default_rng(0)
     turned, _ = np.linalg.qr(generator.standard_normal((inputs, inputs)))
@@ -48,7 +48,7 @@ def test_the_equalizing_factor_of_noise_and_of_one_direction(inputs: int) -> Non
     assert equalizing_factor(equal) == pytest.approx(math.sqrt(INNER_PRODUCT / inputs), rel=0.1)
 
 
-def size_of_inner_products(rows: npt.NDArray[np.floating[Any]]) -> float:
+def size_of_inner_products(rows: FloatArray) -> float:
     """Their root mean square, of different rows about their mean."""
     centred = rows.astype(np.float64) - rows.mean(axis=0)
     return float(np.sqrt(np.mean((centred @ centred.T)[~np.eye(len(rows), dtype=bool)] ** 2)))
@@ -181,7 +181,7 @@ def test_inputs_without_dominant_directions_are_only_equalized() -> None:
 
 
 @pytest.mark.parametrize("inputs", [np.zeros((10, 4)), np.ones((1, 4)), np.ones((300, 2))])
-def test_inputs_that_do_not_differ_stay(inputs: npt.NDArray[np.float64]) -> None:
+def test_inputs_that_do_not_differ_stay(inputs: Float64Array) -> None:
     rows = inputs.astype(np.float32)
     np.testing.assert_array_equal(input_map("partially_whitened", rows).apply(rows), rows)
 
@@ -206,7 +206,7 @@ def test_compressed_inputs_are_partially_whitened_inverse_hyperbolic_sines() -> 
     assert found.gains is not None
 
 
-def seen(rows: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+def seen(rows: Float32Array) -> Float32Array:
     """Inverse hyperbolic sines, written out."""
     exact = rows.astype(np.float64)
     return (np.sign(exact) * np.log(np.abs(exact) + np.sqrt(exact**2 + 1.0))).astype(np.float32)

@@ -13,7 +13,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import numpy.typing as npt
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -29,6 +28,7 @@ from blur_es.inner.numba_loop import NumbaInnerLoop
 from blur_es.inner.numpy_loop import NumpyInnerLoop
 from blur_es.rule import RuleSpec
 from blur_es.util import memory
+from blur_es.util.arrays import FloatArray
 from tests.helpers import (
     OPTIONS,
     build_rule,
@@ -43,7 +43,6 @@ from tests.test_inner_loops import trajectory
 MEASURES = [make_measure("cross_entropy", 0.5), make_measure("accuracy")]
 RULES = covering_rules()
 SIZES = (4, 5, 3, 2)
-Array = npt.NDArray[np.floating[Any]]
 
 
 @pytest.fixture
@@ -119,7 +118,7 @@ def test_compiled_evaluation_follows_numba(number: int) -> None:
     np.testing.assert_allclose(found.fitness[0], expected.fitness[0], atol=1e-4)
 
 
-def evaluation(piece: int, vectors: Array, episodes: Sequence[Episode]) -> Array:
+def evaluation(piece: int, vectors: FloatArray, episodes: Sequence[Episode]) -> FloatArray:
     rule = RuleSpec(normalize="both", symmetric=True)
     return JaxInnerLoop(rule, piece=piece).evaluate(vectors, episodes, MEASURES).fitness
 
@@ -335,7 +334,7 @@ def test_only_built_in_measures_are_differentiated() -> None:
         )
 
 
-def descent_by_autodiff(episode: Episode, rate: float) -> list[Array]:
+def descent_by_autodiff(episode: Episode, rate: float) -> list[FloatArray]:
     """A plain network of logistic units under SGD on half the summed squared error."""
 
     def loss(weights: list[jax.Array], inputs: jax.Array, labels: jax.Array) -> jax.Array:

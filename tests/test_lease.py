@@ -19,13 +19,13 @@ import blur_es.run.lease as lease
 from blur_es.config import ExperimentConfig
 from blur_es.errors import InputError, RunError
 from blur_es.evaluator import EpisodeRange, LocalEvaluator
-from blur_es.fitness import FloatArray
 from blur_es.inner import Evaluation
 from blur_es.run.interrupt import Interrupted, InterruptGuard
 from blur_es.run.lease import LEASE, Holder, Lease
 from blur_es.run.patience import Patience
 from blur_es.run.store import RunFolder
 from blur_es.storage import Storage, open_storage
+from blur_es.util.arrays import FloatArray
 from tests.experiments import genome_hash, small, train
 
 

@@ -6,7 +6,6 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
-import numpy.typing as npt
 import pytest
 
 from blur_es.analysis import optimizers
@@ -23,8 +22,7 @@ from blur_es.episode import Episode, initial_noise
 from blur_es.errors import InputError
 from blur_es.inner.numpy_loop import ACTIVATIONS as RULE_ACTIVATIONS
 from blur_es.keys import random_generator
-
-Array = npt.NDArray[np.floating[Any]]
+from blur_es.util.arrays import Float32Array, FloatArray
 
 
 def make_blobs(
@@ -40,7 +38,7 @@ def make_blobs(
     classes = max(sizes[-1], 2)
     centres = distance * generator.standard_normal((classes, sizes[0])) / np.sqrt(sizes[0])
 
-    def batches(count: int) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    def batches(count: int) -> tuple[Float32Array, Float32Array]:
         labels = generator.integers(0, classes, (count, rows))
         inputs = centres[labels] + 0.3 * generator.standard_normal((count, rows, sizes[0]))
         signs = 2.0 * np.eye(classes)[labels] - 1.0
@@ -62,13 +60,15 @@ def make_blobs(
     )
 
 
-def with_bias(values: Array) -> Array:
+def with_bias(values: FloatArray) -> FloatArray:
     return np.concatenate([values, np.ones((len(values), 1))], axis=1)
 
 
-def hand_written_sgd(episode: Episode, rate: float) -> list[list[Array]]:
+def hand_written_sgd(episode: Episode, rate: float) -> list[list[FloatArray]]:
     """Weights after every step of gradient descent on the cross-entropy of a tanh network."""
-    weights: list[Array] = [noise[..., 0].astype(np.float64) for noise in episode.forward_noise]
+    weights: list[FloatArray] = [
+        noise[..., 0].astype(np.float64) for noise in episode.forward_noise
+    ]
     history = []
     for inputs, labels in zip(episode.support_inputs, episode.support_labels, strict=True):
         values = [inputs.astype(np.float64)]

@@ -38,6 +38,7 @@ from blur_es.reproduce.results import (
     training_entry,
 )
 from blur_es.reproduce.schema import Result, ResultConfig, Training
+from blur_es.util.arrays import Float64Array
 from tests.test_report import band, labelled_lines, points
 
 Labels = dict[str, str]
@@ -684,7 +685,7 @@ def test_an_opponent_is_told_by_its_mean_over_the_episodes(
 
     def known(
         optimizer: str, normalized: bool, lives: Sequence[Episode], rates: Sequence[float], *_: str
-    ) -> npt.NDArray[np.float64]:
+    ) -> Float64Array:
         assert (optimizer, normalized, len(lives), rates) == ("sgd", False, 3, [0.1, 1.0])
         return curves
 

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from blur_es.errors import InputError
-from blur_es.fitness import WORST_LOSS, FloatArray
+from blur_es.fitness import WORST_LOSS
 from blur_es.meta.strategy import LEFT_OUT, Strategy, strategy_names
+from blur_es.util.arrays import FloatArray
 
 DIMENSIONS, POPULATION = 8, 32
 TARGET = np.resize([2.0, -2.0, 1.5], DIMENSIONS)

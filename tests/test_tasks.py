@@ -38,6 +38,7 @@ from blur_es.tasks import (
 from blur_es.tasks.images import EMNIST, FASHION_MNIST, MNIST, area_average, area_weights
 from blur_es.tasks.tables import MOST_CATEGORIES
 from blur_es.tasks.toy import META_TRAINING, META_VALIDATION, TOY_FUNCTIONS
+from blur_es.util.arrays import FloatArray, Int64Array
 
 IMAGE_NAMES = ("digits", "mnist", "fashion_mnist", "emnist")
 
@@ -234,7 +235,7 @@ def test_classes_of_a_table_lie_as_far_apart_as_asked() -> None:
 
 @pytest.mark.parametrize("correlation", [1.3, 2.5])
 def test_columns_of_a_table_go_together_as_asked(correlation: float) -> None:
-    def variances(**options: Any) -> npt.NDArray[np.float64]:
+    def variances(**options: Any) -> FloatArray:
         task = make_task({"name": "tables", "inputs": 40, **options})
         rows = draw(task, 4000, 1000).support_inputs
         return np.linalg.eigvalsh(np.cov(rows.T))[::-1]
@@ -341,9 +342,9 @@ def numbered(rows: int, label_count: int, first: int = 0) -> LabelledImages:
     return LabelledImages(images, numbers % label_count, f"numbers from {first}")
 
 
-def numbers_of(inputs: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
+def numbers_of(inputs: npt.NDArray[Any]) -> Int64Array:
     pixels = np.rint(255 * inputs).astype(np.int64)
-    numbers: npt.NDArray[np.int64] = pixels[:, 0] + 256 * pixels[:, 1]
+    numbers: Int64Array = pixels[:, 0] + 256 * pixels[:, 1]
     return numbers
 
 

@@ -19,7 +19,6 @@ from blur_es.config import ExperimentConfig, load_config
 from blur_es.errors import InputError
 from blur_es.evaluator import EpisodeRange, LocalEvaluator
 from blur_es.experiment import load_subject
-from blur_es.fitness import FloatArray
 from blur_es.genome import Genome, backprop_genome, widen_genome
 from blur_es.genomes import load_genome
 from blur_es.inner import Evaluation
@@ -30,6 +29,7 @@ from blur_es.meta.trainer import initial_genome
 from blur_es.run.interrupt import Interrupted, InterruptGuard
 from blur_es.run.store import RunFolder
 from blur_es.storage.files import sha256
+from blur_es.util.arrays import FloatArray
 from tests.experiments import genome_hash, small, train
 
 

@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from blur_es.analysis.products import Product, total_flops, useful_products
 from blur_es.config import load_config
@@ -34,10 +33,9 @@ from blur_es.inner.base import STATISTICS_BATCHES
 from blur_es.keys import EpisodeKey, Phase, random_generator
 from blur_es.rule import RuleSpec
 from blur_es.tasks import make_task
+from blur_es.util.arrays import Float32Array, Float64Array
 from blur_es.util.memory import peak_memory
 from blur_es.util.threads import limit_loaded_libraries
-
-Float32Array = npt.NDArray[np.float32]
 
 # What is timed is repeated until it takes about this long, so many times.
 SECONDS = 0.15
@@ -129,7 +127,7 @@ def random_episode(workload: Workload) -> Episode:
     )
 
 
-def random_vectors(workload: Workload, count: int) -> npt.NDArray[np.float64]:
+def random_vectors(workload: Workload, count: int) -> Float64Array:
     """Vectors (count, D) of random genomes, always the same ones."""
     layers = len(workload.sizes) - 1
     return np.stack(

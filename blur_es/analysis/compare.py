@@ -13,7 +13,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from blur_es.episode import Episode
 from blur_es.episode.inputs import InputMap
@@ -22,6 +21,7 @@ from blur_es.fitness import make_measure
 from blur_es.genome import Genome
 from blur_es.inner import InnerLoop
 from blur_es.rule import RuleSpec
+from blur_es.util.arrays import Float64Array
 from blur_es.util.text import aligned, count
 
 LEARNED_RULE = "learned rule"
@@ -124,7 +124,7 @@ class Contestant:
         cls,
         method: str,
         normalized: bool,
-        curves: npt.NDArray[np.float64],
+        curves: Float64Array,
         learning_rate: float | None = None,
         at_grid_edge: bool = False,
     ) -> Contestant:
@@ -367,7 +367,7 @@ def learned_curves(
     loop: InnerLoop,
     episodes: Sequence[Episode],
     steps: Sequence[int] | None = None,
-) -> npt.NDArray[np.float64]:
+) -> Float64Array:
     """Query accuracy of a genome after some steps of R episodes, by default all: (R, steps)."""
     measures = [make_measure("accuracy")]
     if steps is None:

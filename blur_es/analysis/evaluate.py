@@ -6,11 +6,11 @@ import dataclasses
 from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from blur_es.evaluator import EpisodeRange, LocalEvaluator
 from blur_es.genome import Genome
 from blur_es.keys import Phase
+from blur_es.util.arrays import BoolArray, Float64Array, FloatArray
 
 # An episode of MNIST with all its test data takes some 10 MB.
 AT_A_TIME = 32
@@ -47,14 +47,12 @@ class EpisodeScores(NamedTuple):
     `fitness` is the measure that the experiment maximises; `diverged` are truth values.
     """
 
-    accuracy: npt.NDArray[np.float64]
-    fitness: npt.NDArray[np.float64]
-    diverged: npt.NDArray[np.bool_]
+    accuracy: Float64Array
+    fitness: Float64Array
+    diverged: BoolArray
 
 
-def score_episodes(
-    vector: npt.NDArray[np.floating[Any]], evaluator: LocalEvaluator, episodes: int
-) -> EpisodeScores:
+def score_episodes(vector: FloatArray, evaluator: LocalEvaluator, episodes: int) -> EpisodeScores:
     """Score a genome's vector (D,) in `episodes` test episodes of each of the tasks."""
     parts = []
     for first in range(0, episodes, AT_A_TIME):

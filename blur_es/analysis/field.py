@@ -29,15 +29,14 @@ from collections.abc import Callable, Sequence
 from typing import Literal, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from blur_es.episode import Episode
 from blur_es.genome import Genome
-from blur_es.inner.base import FloatArray, initial_synapses
+from blur_es.inner.base import initial_synapses
 from blur_es.inner.numpy_loop import NumpyInnerLoop, inner_step
 from blur_es.rule import RuleSpec
+from blur_es.util.arrays import Float64Array, FloatArray
 
-Float64Array = npt.NDArray[np.float64]
 Synapses = tuple[list[FloatArray], list[FloatArray | None]]
 Verdict = Literal["gradient", "no gradient", "undecided"]
 

@@ -12,7 +12,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from blur_es.analysis.compare import truncate
 from blur_es.analysis.field import independent_synapses
@@ -20,7 +19,8 @@ from blur_es.episode import Episode
 from blur_es.fitness import make_measure
 from blur_es.genome import Genome, genome_fields
 from blur_es.inner import InnerLoop
-from blur_es.inner.base import FloatArray, initial_synapses
+from blur_es.inner.base import initial_synapses
+from blur_es.util.arrays import Float64Array, FloatArray
 
 # Accuracy is measured at about so many steps, close together at first, where it rises.
 ACCURACY_STEPS = 12
@@ -56,9 +56,9 @@ class NormGrowth:
 
     oja: str
     groups: tuple[str, ...]
-    norms: npt.NDArray[np.float64]
+    norms: Float64Array
     accuracy_steps: tuple[int, ...]
-    accuracies: npt.NDArray[np.float64]
+    accuracies: Float64Array
 
     @property
     def steps(self) -> int:
@@ -72,7 +72,7 @@ class NormGrowth:
         return tuple(int(np.argmax(life)) if np.any(life) else None for life in failed)
 
     @property
-    def growth(self) -> npt.NDArray[np.float64]:
+    def growth(self) -> Float64Array:
         """(N + 1, G) norm over norm at the start, mean over lives; `nan` where one diverged."""
         with np.errstate(all="ignore"):
             ratios = self.norms / self.norms[:, :1]
@@ -94,7 +94,7 @@ class NormGrowth:
         }
 
 
-def _finite(values: npt.NDArray[np.float64]) -> list[float | None]:
+def _finite(values: Float64Array) -> list[float | None]:
     return [float(value) if np.isfinite(value) else None for value in values]
 
 

@@ -16,13 +16,13 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-import numpy.typing as npt
 import optax
 
 from blur_es.episode import Episode
 from blur_es.errors import InputError, nearest
 from blur_es.inner.base import ACTIVATION_EPSILON, STATISTICS_BATCHES
 from blur_es.rule import QueryStatistics
+from blur_es.util.arrays import Float64Array
 from blur_es.util.memory import is_short_of_mappings
 
 _Activation = Callable[[jax.Array], jax.Array]
@@ -84,7 +84,7 @@ def learning_curves(
     learning_rates: Sequence[float],
     activation: str,
     query_statistics: QueryStatistics = "support",
-) -> npt.NDArray[np.float64]:
+) -> Float64Array:
     """Query accuracy after every step, with every learning rate in every episode.
 
     Args:
@@ -142,7 +142,7 @@ def learning_curves(
         )
     correct = np.array(curves, dtype=np.float64).swapaxes(0, 1)
     batches, rows, _ = episodes[0].query_labels.shape
-    shares: npt.NDArray[np.float64] = correct / (batches * rows)
+    shares: Float64Array = correct / (batches * rows)
     return shares
 
 

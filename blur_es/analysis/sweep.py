@@ -13,17 +13,16 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from blur_es.analysis.axes import Point, chooses_task, label, task_labels
 from blur_es.analysis.evaluate import EpisodeScores, score_episodes
 from blur_es.config import ExperimentConfig
 from blur_es.errors import InputError
 from blur_es.evaluator import LocalEvaluator, Problem, life_cost, phase_spec
-from blur_es.fitness import FloatArray
 from blur_es.fleet.jobs import Place, job_tasks, run_jobs
 from blur_es.genome import Genome
 from blur_es.keys import Phase
+from blur_es.util.arrays import BoolArray, Float64Array, FloatArray
 from blur_es.util.text import aligned, count
 from blur_es.util.threads import one_blas_thread
 
@@ -45,9 +44,9 @@ class Cell:
 
     settings: Mapping[str, Any]
     task: str
-    accuracy: npt.NDArray[np.float64]
-    fitness: npt.NDArray[np.float64]
-    diverged: npt.NDArray[np.bool_]
+    accuracy: Float64Array
+    fitness: Float64Array
+    diverged: BoolArray
 
     @property
     def place(self) -> dict[str, Any]:
@@ -74,9 +73,9 @@ class Cell:
         return float(self.accuracy.std())
 
     @property
-    def seed_means(self) -> npt.NDArray[np.float64]:
+    def seed_means(self) -> Float64Array:
         """(S,) test accuracy with each seed."""
-        means: npt.NDArray[np.float64] = self.accuracy.mean(axis=1)
+        means: Float64Array = self.accuracy.mean(axis=1)
         return means
 
     def to_json(self) -> dict[str, Any]:

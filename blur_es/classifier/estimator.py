@@ -20,7 +20,7 @@ from sklearn.utils import assert_all_finite, check_random_state, column_or_1d
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from blur_es.classifier.batches import FloatArray, IntArray, dealt, rows_of_both, some_of_each
+from blur_es.classifier.batches import dealt, rows_of_both, some_of_each
 from blur_es.classifier.learner import BYTES_AT_A_TIME, Learner, standardized
 from blur_es.episode import initial_noise
 from blur_es.episode.inputs import COUNTED_ROWS, MAP_ROWS, input_map
@@ -28,6 +28,7 @@ from blur_es.errors import InputError
 from blur_es.genome import Genome
 from blur_es.genomes import load_genome
 from blur_es.inner.base import STATISTICS_BATCHES, NetworkState
+from blur_es.util.arrays import FloatArray, IntArray
 
 # Genomes are meta-trained on lives of about this many steps: fewer are no life.
 FEWEST_STEPS = 15

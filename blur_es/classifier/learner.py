@@ -10,12 +10,12 @@ from typing import Self
 import numpy as np
 from sklearn.preprocessing import StandardScaler
 
-from blur_es.classifier.batches import FloatArray, IntArray
 from blur_es.episode import Episode
-from blur_es.episode.inputs import Float32Array, InputMap
+from blur_es.episode.inputs import InputMap
 from blur_es.genome import Genome
 from blur_es.inner.base import STATISTICS_BATCHES, NetworkState
 from blur_es.inner.numba_loop import NumbaInnerLoop
+from blur_es.util.arrays import Float32Array, FloatArray, IntArray
 from blur_es.util.threads import one_blas_thread
 
 # About so much memory is taken for the batches of several steps at a time.

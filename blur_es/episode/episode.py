@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
-from blur_es.episode.inputs import Float32Array, InputMap, input_map, standardization
+from blur_es.episode.inputs import InputMap, input_map, standardization
 from blur_es.errors import BlurError, InputError, RunError, users_traceback
 from blur_es.keys import EpisodeKey, Stream, random_generator
+from blur_es.util.arrays import Float32Array, IntArray
 
 if TYPE_CHECKING:
     from blur_es.rule import RuleSpec
@@ -184,7 +185,7 @@ def _inputs(inputs: npt.ArrayLike, task: Task, rows: int) -> Float32Array:
     return array
 
 
-def signed_labels(classes: npt.NDArray[np.integer[Any]], task: Task, rows: int) -> Float32Array:
+def signed_labels(classes: IntArray, task: Task, rows: int) -> Float32Array:
     """Labels (rows, n_L): +1 for the class and -1 for the others; one output: the sign.
 
     Raises `InputError` for another number of them, or for a class outside the task's.

@@ -10,17 +10,16 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 
+from blur_es.util.arrays import Float32Array, FloatArray
 from blur_es.util.threads import one_blas_thread
 
 if TYPE_CHECKING:
     from blur_es.rule import Inputs
 
-Float32Array = npt.NDArray[np.float32]
 
 # How many rows a map is found from, and among how many different ones are counted: what lives of
 # fifteen steps have.
@@ -116,9 +115,7 @@ def input_map(wanted: Inputs, inputs: Float32Array) -> InputMap:
         return InputMap(factor, directions, gains, compresses)
 
 
-def equalizing_factor(
-    inputs: npt.NDArray[np.floating[Any]], largest: float = LARGEST_FACTOR
-) -> float:
+def equalizing_factor(inputs: FloatArray, largest: float = LARGEST_FACTOR) -> float:
     """What to multiply standardised inputs (rows, n_0) by, so that steps are equally long.
 
     A step's change of the first synapses moves what another row brings about by as much as the
@@ -142,9 +139,7 @@ def equalizing_factor(
     return min(largest, float(f"{math.sqrt(INNER_PRODUCT / found):.3g}"))
 
 
-def dominant_directions(
-    inputs: npt.NDArray[np.floating[Any]], different: int
-) -> tuple[Float32Array, Float32Array]:
+def dominant_directions(inputs: FloatArray, different: int) -> tuple[Float32Array, Float32Array]:
     """Directions that hold much of the variance of inputs (rows, n_0), and what to keep of them.
 
     Where few directions hold most of it, as brightness does in photographs, a step that is short

@@ -17,6 +17,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from blur_es.util.arrays import BoolArray
+
 Row = tuple[npt.NDArray[Any], ...]
 
 # A worker gets its share of what is left in so many chunks, were nobody's speed to change...
@@ -330,7 +332,7 @@ class Plan:
             yield chunk.start + start, chunk.start + stop
 
 
-def _stretches(wanted: npt.NDArray[np.bool_]) -> Iterator[tuple[int, int]]:
+def _stretches(wanted: BoolArray) -> Iterator[tuple[int, int]]:
     """Where (start, stop) something is true all along."""
     edges = np.flatnonzero(np.diff(wanted, prepend=False, append=False))
     for start, stop in edges.reshape(-1, 2):

@@ -13,9 +13,9 @@ import numpy.typing as npt
 
 from blur_es.errors import BlurError, users_traceback
 from blur_es.evaluator import EpisodeRange, LocalEvaluator, Problem
-from blur_es.fitness import FloatArray
 from blur_es.inner import PieceTooLargeError
 from blur_es.keys import Phase
+from blur_es.util.arrays import FloatArray
 
 # A thread gets its share of a chunk in up to so many parts: who is done sooner takes one more...
 PARTS = 4

@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from blur_es.errors import RunError
 from blur_es.evaluator import EpisodeRange, Problem
-from blur_es.fitness import FloatArray, make_measure
+from blur_es.fitness import make_measure
 from blur_es.fleet.chaos import SLOWNESS, Chaos, Fault, Injection
 from blur_es.fleet.chunks import Chunk, Outstanding, Plan, Row, Share, Speeds, whole_units
 from blur_es.fleet.computing import ChunkFailure, ChunkResult
@@ -39,6 +39,7 @@ from blur_es.fleet.telemetry import Telemetry
 from blur_es.fleet.worker import Suffering
 from blur_es.inner import Evaluation, GradientEvaluation, PieceTooLargeError
 from blur_es.keys import Phase
+from blur_es.util.arrays import Float64Array, FloatArray
 
 logger = logging.getLogger(__name__)
 
@@ -305,7 +306,7 @@ class RayFleet:
         self.roster.end()
         self._flying.clear()
 
-    def _worst(self) -> npt.NDArray[np.float64]:
+    def _worst(self) -> Float64Array:
         """The values (M,) of the measures for an evaluation that diverged."""
         measures = make_measure(self._problem.measure), make_measure("accuracy")
         return np.array([measure.worst for measure in measures])

@@ -8,11 +8,9 @@ from __future__ import annotations
 import enum
 from collections.abc import Container
 
-import numpy as np
-import numpy.typing as npt
-
 from blur_es.errors import RunError
 from blur_es.fleet.chunks import Chunk
+from blur_es.util.arrays import Float64Array
 
 # A chunk on which so many workers died of themselves is looked into.
 DEATHS = 3
@@ -131,9 +129,7 @@ class FatalGenomeError(RunError):
         last: what the last worker died of.
     """
 
-    def __init__(
-        self, vector: npt.NDArray[np.float64], index: int | None, about: str, last: str
-    ) -> None:
+    def __init__(self, vector: Float64Array, index: int | None, about: str, last: str) -> None:
         super().__init__(last)
         self.vector = vector
         self.index = index

@@ -13,16 +13,13 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Literal, Protocol, TypeVar, cast, runtime_checkable
 
 import numpy as np
-import numpy.typing as npt
 
 from blur_es.episode import Episode
 from blur_es.errors import BlurError, InputError
 from blur_es.fitness import Measure
 from blur_es.genome import Genome
 from blur_es.rule import RuleSpec
-
-FloatArray = npt.NDArray[np.floating[Any]]
-BoolArray = npt.NDArray[np.bool_]
+from blur_es.util.arrays import BoolArray, Float64Array, FloatArray
 
 # NumPy's or JAX's: what takes it gives the same.
 LabelArray = TypeVar("LabelArray", bound=Any)
@@ -65,7 +62,7 @@ class Evaluation:
         diverged: (P, R), where a synapse or a last-layer value was not finite at any step.
     """
 
-    fitness: npt.NDArray[np.float64]
+    fitness: Float64Array
     diverged: BoolArray
 
 
@@ -80,9 +77,9 @@ class GradientEvaluation:
             not finite where the way back overflowed.
     """
 
-    fitness: npt.NDArray[np.float64]
+    fitness: Float64Array
     diverged: BoolArray
-    gradients: npt.NDArray[np.float64]
+    gradients: Float64Array
 
 
 class PieceTooLargeError(BlurError):

@@ -29,7 +29,6 @@ from blur_es.fitness import Measure
 from blur_es.genome import Genome, field_slices
 from blur_es.inner.base import (
     Evaluation,
-    FloatArray,
     GradientEvaluation,
     NetworkState,
     PieceTooLargeError,
@@ -40,6 +39,7 @@ from blur_es.inner.base import (
 from blur_es.inner.jax_equations import Data, Equations, Layers, Synapses
 from blur_es.rule import RuleSpec
 from blur_es.storage.files import cache_directory
+from blur_es.util.arrays import FloatArray
 from blur_es.util.memory import is_short_of_mappings
 
 # On a processor, a life more at a time saves nothing: measured, batched products are slower.

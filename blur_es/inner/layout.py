@@ -19,11 +19,8 @@ import numpy.typing as npt
 
 from blur_es.errors import InputError
 from blur_es.genome import field_slices
-from blur_es.inner.base import FloatArray
 from blur_es.rule import RuleSpec
-
-Float32Array = npt.NDArray[np.float32]
-IntArray = npt.NDArray[np.int64]
+from blur_es.util.arrays import Float32Array, FloatArray, Int64Array
 
 # Positions in the options array.
 STATES, PLANES, FORWARD_ACTIVATION, BACKWARD_ACTIVATION, LAST_ACTIVATION = 0, 1, 2, 3, 4
@@ -90,12 +87,12 @@ class Parameters(NamedTuple):
 class Shape(NamedTuple):
     """Where things lie in the flat arrays of a network."""
 
-    sizes: IntArray
-    offsets: IntArray  # of layers 1 .. L in neurons, per row
-    forward_starts: IntArray  # of every synapse layer, and the end
-    backward_starts: IntArray
-    forward_shapes: IntArray  # (sources, targets) of every synapse layer
-    backward_shapes: IntArray
+    sizes: Int64Array
+    offsets: Int64Array  # of layers 1 .. L in neurons, per row
+    forward_starts: Int64Array  # of every synapse layer, and the end
+    backward_starts: Int64Array
+    forward_shapes: Int64Array  # (sources, targets) of every synapse layer
+    backward_shapes: Int64Array
 
 
 class Data(NamedTuple):
@@ -131,7 +128,7 @@ class Buffers(NamedTuple):
     pooled: Float32Array  # (rows, n_L), state 0 of the pooled support batches' last layer
 
 
-def rule_options(rule: RuleSpec, pooled: int) -> IntArray:
+def rule_options(rule: RuleSpec, pooled: int) -> Int64Array:
     """The rule as numbers; `pooled` support batches give statistics to query batches."""
     options = np.zeros(OPTIONS, dtype=np.int64)
     for position, value in (
@@ -213,7 +210,7 @@ def genome_parameters(rule: RuleSpec, vectors: FloatArray, layers: int) -> Param
     return found
 
 
-def network_shape(sizes: Sequence[int], options: IntArray) -> Shape:
+def network_shape(sizes: Sequence[int], options: Int64Array) -> Shape:
     """Lay out the flat arrays of a network with layer sizes n_0 .. n_L."""
     layers = len(sizes) - 1
     k, planes, tied = (int(options[position]) for position in (STATES, PLANES, TIED))
@@ -223,7 +220,7 @@ def network_shape(sizes: Sequence[int], options: IntArray) -> Shape:
         [(sizes[i + 1], sizes[i]) if i and not tied else (0, 0) for i in range(layers)], np.int64
     )
 
-    def starts(lengths: Any) -> IntArray:
+    def starts(lengths: Any) -> Int64Array:
         return np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
 
     return Shape(
@@ -236,7 +233,7 @@ def network_shape(sizes: Sequence[int], options: IntArray) -> Shape:
     )
 
 
-def query_block(sizes: Sequence[int], options: IntArray, rows: int, total: int) -> int:
+def query_block(sizes: Sequence[int], options: Int64Array, rows: int, total: int) -> int:
     """Rows of a forward-only pass.
 
     A query batch where its rows see each other or follow on what the network holds, else
@@ -248,7 +245,9 @@ def query_block(sizes: Sequence[int], options: IntArray, rows: int, total: int) 
     return min(total, max(1, _BLOCK // max(sizes[1:])))
 
 
-def make_buffers(rule: RuleSpec, shape: Shape, options: IntArray, rows: int, block: int) -> Buffers:
+def make_buffers(
+    rule: RuleSpec, shape: Shape, options: Int64Array, rows: int, block: int
+) -> Buffers:
     """Memory for `rows` in a support batch and `block` in a forward-only pass."""
     sizes, k, planes = [int(size) for size in shape.sizes], rule.states, int(options[PLANES])
     forward, backward = int(shape.forward_starts[-1]), int(shape.backward_starts[-1])

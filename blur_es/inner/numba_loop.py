@@ -21,7 +21,6 @@ from blur_es.inner.activations import all_finite, copy, fill
 from blur_es.inner.base import (
     STATISTICS_BATCHES,
     Evaluation,
-    FloatArray,
     NetworkState,
     arranged_noise,
     check_fit,
@@ -31,10 +30,11 @@ from blur_es.inner.base import (
 )
 from blur_es.inner.calibration import class_offsets
 from blur_es.inner.compiling import compile_lock, compiled, entry, lighter_optimization
-from blur_es.inner.layout import Float32Array, IntArray, Parameters
+from blur_es.inner.layout import Parameters
 from blur_es.inner.passes import GIVEN, OWN, backward_pass, forward_pass, give_feedback
 from blur_es.inner.synapses import normalize_all_synapses, update_synapses
 from blur_es.rule import RuleSpec
+from blur_es.util.arrays import Float32Array, FloatArray, Int64Array
 
 
 @compiled
@@ -345,7 +345,7 @@ class _Network:
             block = neurons[start : start + rows * k * sizes[index]]
             return block.reshape(k, rows, sizes[index]).transpose(1, 2, 0).copy()
 
-        def synapses(flat: Float32Array, starts: IntArray, i: int, targets: int) -> Float32Array:
+        def synapses(flat: Float32Array, starts: Int64Array, i: int, targets: int) -> Float32Array:
             block = flat[starts[i] : starts[i + 1]].reshape(self.planes, -1, targets)
             if self.planes < k:
                 block = np.repeat(block, k, axis=0)

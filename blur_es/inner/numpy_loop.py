@@ -20,7 +20,6 @@ from blur_es.inner.base import (
     STATISTICS_BATCHES,
     SYNAPSE_EPSILON,
     Evaluation,
-    FloatArray,
     NetworkState,
     check_fit,
     initial_synapses,
@@ -31,6 +30,7 @@ from blur_es.inner.base import (
 )
 from blur_es.inner.calibration import class_offsets
 from blur_es.rule import RuleSpec
+from blur_es.util.arrays import FloatArray
 
 Statistics = list[tuple[FloatArray, FloatArray]]
 

@@ -15,8 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from blur_es.meta.head import on_processor, restored_tree, tree_arrays
-
-FloatArray = npt.NDArray[np.floating[Any]]
+from blur_es.util.arrays import FloatArray
 
 # The average of the points forgets over about this many steps: long against the noise of single
 # episodes, short against a run.

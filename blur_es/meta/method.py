@@ -15,8 +15,7 @@ from blur_es.evaluator import EpisodeRange, Evaluator
 from blur_es.genome import SearchSpace
 from blur_es.meta.gradient import GradientDescent
 from blur_es.meta.strategy import Strategy
-
-FloatArray = npt.NDArray[np.floating[Any]]
+from blur_es.util.arrays import FloatArray
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

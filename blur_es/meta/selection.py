@@ -17,8 +17,7 @@ import numpy.typing as npt
 from blur_es.evaluator import EpisodeRange, Evaluator
 from blur_es.genome import SearchSpace
 from blur_es.keys import Phase
-
-FloatArray = npt.NDArray[np.floating[Any]]
+from blur_es.util.arrays import FloatArray
 
 # Enough that the truly best is likely among them, few enough to cost less than a generation.
 # Generations face other episodes, some of them easier: so no generation gives more than one

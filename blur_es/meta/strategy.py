@@ -17,8 +17,7 @@ import numpy.typing as npt
 
 from blur_es.errors import InputError, nearest
 from blur_es.meta.head import on_processor, restored_tree, tree_arrays
-
-FloatArray = npt.NDArray[np.floating[Any]]
+from blur_es.util.arrays import FloatArray
 
 # evosax's distribution-based strategies that are left out, and why. Everything else in its
 # registry is offered; `tests/test_strategy.py` holds each to what a run needs of it.

@@ -7,7 +7,6 @@ import json
 from collections.abc import Mapping
 
 import numpy as np
-import numpy.typing as npt
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
@@ -23,6 +22,7 @@ from blur_es.report.folder import check_folder as check_result_folder
 from blur_es.report.folder import genome_of
 from blur_es.report.style import INK, LINES, SIGNED, Line, new_axes, write_figure
 from blur_es.storage import Storage
+from blur_es.util.arrays import Float64Array
 
 # Where a run folder keeps the analysis of its genome.
 ANALYSIS = "analysis"
@@ -176,7 +176,7 @@ def _draw_norms(axes: Axes, growth: NormGrowth, lines: Mapping[str, Line]) -> No
     every = max(1, growth.steps // 8)
     for index, name in enumerate(growth.groups):
         line = lines[name]
-        values: npt.NDArray[np.float64] = ratios[:, :, index]
+        values: Float64Array = ratios[:, :, index]
         # Where one life has diverged, the band and the mean end.
         low, mean, high = values.min(axis=0), values.mean(axis=0), values.max(axis=0)
         axes.fill_between(steps, low, high, color=line.color, alpha=0.18, lw=0)

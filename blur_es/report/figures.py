@@ -13,7 +13,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
@@ -23,8 +22,7 @@ from matplotlib.ticker import MaxNLocator
 from blur_es.analysis.compare import Comparison, Contestant
 from blur_es.genome import Genome
 from blur_es.report.style import INK, LINES, SIGNED, Line, new_axes
-
-FloatArray = npt.NDArray[np.floating[Any]]
+from blur_es.util.arrays import FloatArray
 
 # The values of a line of `metrics.jsonl` that `fitness_figure` draws.
 METRICS_DRAWN = ("best", "mean", "q10", "q25", "median", "q75", "q90")

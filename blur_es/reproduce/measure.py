@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from blur_es.analysis.compare import learned_curves, truncate
 from blur_es.analysis.evaluate import evaluate_genome
@@ -18,6 +17,7 @@ from blur_es.evaluator import EpisodeRange, LocalEvaluator
 from blur_es.genome import Genome
 from blur_es.inner import make_inner_loop
 from blur_es.keys import Phase
+from blur_es.util.arrays import Float64Array, FloatArray
 
 # Sides of the map of what a network predicts over the plane, and samples shown on it.
 MAP_CELLS = 32
@@ -136,7 +136,7 @@ def prediction_map(genome: Genome, config: ExperimentConfig, life: Episode) -> d
     }
 
 
-def _decided(outputs: npt.NDArray[np.floating[Any]]) -> npt.NDArray[np.float64]:
+def _decided(outputs: FloatArray) -> Float64Array:
     """(rows, n_L) as one value a row: the output itself, or the largest output's number."""
     if outputs.shape[1] == 1:
         return np.clip(np.nan_to_num(outputs[:, 0].astype(np.float64)), -1.0, 1.0)

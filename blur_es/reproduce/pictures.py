@@ -12,7 +12,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
@@ -21,6 +20,7 @@ from scipy.optimize import isotonic_regression
 
 from blur_es.report.style import INK, SIGNED, new_axes
 from blur_es.reproduce.results import best_seed
+from blur_es.util.arrays import Float64Array
 
 # Of single seeds behind their median.
 GREY = "#a8a8a8"
@@ -28,7 +28,6 @@ GREY = "#a8a8a8"
 # Width of a letter of the labels below bars, in inches.
 LETTER = 0.062
 
-FloatArray = npt.NDArray[np.float64]
 Document = Mapping[str, Any]
 Labels = dict[str, str]
 
@@ -250,7 +249,7 @@ def _heat_map(document: Document) -> Figure:
 
 
 def _line(
-    axes: Axes, x: Sequence[float], values: FloatArray, style: _Style, label: str, number: int
+    axes: Axes, x: Sequence[float], values: Float64Array, style: _Style, label: str, number: int
 ) -> None:
     """Median and range of values (seeds, points); seeds that diverged are left out."""
     every = max(1, len(x) // 6)
@@ -273,7 +272,7 @@ def _line(
     )
 
 
-def _table_of(entries: Sequence[Mapping[str, Any]], key: str) -> FloatArray:
+def _table_of(entries: Sequence[Mapping[str, Any]], key: str) -> Float64Array:
     """Values (entries, points); what is None is not a number."""
     return np.array([entry[key] for entry in entries], dtype=np.float64)
 

@@ -7,10 +7,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from blur_es.errors import InputError
 from blur_es.storage import Storage
+from blur_es.util.arrays import FloatArray
 
 METRICS, SEGMENTS = "metrics.jsonl", "metrics"
 
@@ -18,9 +18,7 @@ METRICS, SEGMENTS = "metrics.jsonl", "metrics"
 SEGMENT_LINES = 256
 
 
-def fitness_summary(
-    fitness: npt.NDArray[np.floating[Any]], accuracy: npt.NDArray[np.floating[Any]]
-) -> dict[str, float]:
+def fitness_summary(fitness: FloatArray, accuracy: FloatArray) -> dict[str, float]:
     """Best, mean and quantiles over a population: fitness (P,) and accuracy (P,)."""
     quantiles = np.quantile(fitness, [0.1, 0.25, 0.5, 0.75, 0.9])
     return {

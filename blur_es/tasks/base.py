@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
-import numpy.typing as npt
 
 from blur_es.keys import Phase
+from blur_es.util.arrays import FloatArray, IntArray
 
 
 class Samples(NamedTuple):
     """Rows of one episode, before batching: inputs (rows, inputs), classes (rows,) from 0."""
 
-    support_inputs: npt.NDArray[np.floating[Any]]
-    support_classes: npt.NDArray[np.integer[Any]]
-    query_inputs: npt.NDArray[np.floating[Any]]
-    query_classes: npt.NDArray[np.integer[Any]]
+    support_inputs: FloatArray
+    support_classes: IntArray
+    query_inputs: FloatArray
+    query_classes: IntArray
 
 
 @runtime_checkable

@@ -23,8 +23,7 @@ from blur_es.keys import Phase, random_generator
 from blur_es.tasks.base import Samples
 from blur_es.tasks.images import SPLIT_SEED, VALIDATION_SHARE, area_average, deal, first_found
 from blur_es.tasks.options import expand_home, is_whole
-
-Float32Array = npt.NDArray[np.float32]
+from blur_es.util.arrays import Float32Array
 
 FOLDER_OPTIONS = ("path", "ways", "size", "invert")
 OMNIGLOT_OPTIONS = ("ways", "size")

@@ -21,9 +21,7 @@ from blur_es.storage.files import cache_directory
 from blur_es.tasks.base import Samples
 from blur_es.tasks.idx import read_idx
 from blur_es.tasks.options import expand_home, is_number, is_whole
-
-Float32Array = npt.NDArray[np.float32]
-RowArray = npt.NDArray[np.int64]
+from blur_es.util.arrays import BoolArray, Float32Array, Int64Array, IntArray
 
 # Fixed for all time and the same for every experiment, or results could not be compared.
 # The second integer of the key says which split.
@@ -54,7 +52,7 @@ class LabelledImages(NamedTuple):
     """
 
     images: npt.NDArray[np.uint8]
-    labels: npt.NDArray[np.integer[Any]]
+    labels: IntArray
     origin: str
 
 
@@ -192,14 +190,14 @@ class ImageTask:
             images = images + self._noise * generator.standard_normal(images.shape, np.float32)
         return images
 
-    def _all_turns(self, rows: RowArray) -> RowArray:
+    def _all_turns(self, rows: Int64Array) -> Int64Array:
         """Every row in every turn, as one number: row * rotations + turn."""
         turns = np.arange(self._rotations)
         return (rows[:, None] * self._rotations + turns).reshape(-1)
 
     def _look_up(
-        self, chosen: RowArray, inputs: Float32Array, classes: RowArray
-    ) -> tuple[Float32Array, RowArray]:
+        self, chosen: Int64Array, inputs: Float32Array, classes: Int64Array
+    ) -> tuple[Float32Array, Int64Array]:
         """Inputs and classes of rows in turns, of a split."""
         if self._rotations == 1:
             return inputs[chosen], classes[chosen]
@@ -207,13 +205,13 @@ class ImageTask:
         return inputs[rows[:, None], self._turned[turns]], classes[rows] + turns * self._kept
 
 
-def deal(pool: RowArray, count: int, generator: np.random.Generator) -> RowArray:
+def deal(pool: Int64Array, count: int, generator: np.random.Generator) -> Int64Array:
     """`count` rows of a pool in random order, the pool shuffled anew whenever it runs out."""
     rounds = [generator.permutation(pool) for _ in range(-(-count // len(pool)))]
     return np.concatenate(rounds)[:count] if rounds else pool[:0]
 
 
-def _chosen(rows: int, share: int, key: int) -> npt.NDArray[np.bool_]:
+def _chosen(rows: int, share: int, key: int) -> BoolArray:
     """Mark a fixed random 1/share of the rows, (rows,)."""
     marks = np.zeros(rows, np.bool_)
     marks[random_generator(SPLIT_SEED, key).permutation(rows)[: rows // share]] = True
@@ -292,7 +290,7 @@ def _check_classes(where: str, classes: Any, label_count: int) -> None:
 
 def _select(
     split: LabelledImages, kept: Sequence[int], label_count: int
-) -> tuple[RowArray, RowArray]:
+) -> tuple[Int64Array, Int64Array]:
     """Rows of the kept labels and their classes, both (kept rows,)."""
     class_of = np.full(label_count, -1)
     class_of[list(kept)] = np.arange(len(kept))
@@ -310,7 +308,7 @@ def _select(
 
 def _reduce(
     images: npt.NDArray[np.uint8],
-    rows: RowArray,
+    rows: Int64Array,
     crop: int | None,
     size: int | None,
     brightest: int,

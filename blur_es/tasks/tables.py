@@ -11,14 +11,12 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from blur_es.errors import InputError
 from blur_es.keys import Phase
 from blur_es.tasks.base import Samples
 from blur_es.tasks.options import is_number, is_whole
-
-FloatArray = npt.NDArray[np.float64]
+from blur_es.util.arrays import Float64Array
 
 DEFAULT_INPUTS = 20
 DEFAULT_CLASSES = 4
@@ -135,8 +133,8 @@ class TableTask:
 
 
 def _correlated(
-    inputs: FloatArray, correlation: float, generator: np.random.Generator
-) -> FloatArray:
+    inputs: Float64Array, correlation: float, generator: np.random.Generator
+) -> Float64Array:
     """Standardise rows (N, I) and mix their columns; see `TableTask`."""
     columns = inputs.shape[1]
     left, right = (np.linalg.qr(generator.standard_normal((columns, columns))).Q for _ in range(2))
@@ -144,7 +142,7 @@ def _correlated(
     return _standardized(inputs) @ mixing
 
 
-def _of_several_kinds(inputs: FloatArray, generator: np.random.Generator) -> FloatArray:
+def _of_several_kinds(inputs: Float64Array, generator: np.random.Generator) -> Float64Array:
     """Standardise rows (N, I) and make columns of several kinds of them; see `TableTask`."""
     columns = _standardized(inputs).T
     for column, kind in zip(columns, generator.integers(0, 4, len(columns)), strict=True):
@@ -159,8 +157,8 @@ def _of_several_kinds(inputs: FloatArray, generator: np.random.Generator) -> Flo
     return columns.T
 
 
-def _standardized(inputs: FloatArray) -> FloatArray:
-    result: FloatArray = (inputs - inputs.mean(axis=0)) / inputs.std(axis=0)
+def _standardized(inputs: Float64Array) -> Float64Array:
+    result: Float64Array = (inputs - inputs.mean(axis=0)) / inputs.std(axis=0)
     return result
 
 

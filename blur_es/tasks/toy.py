@@ -14,19 +14,15 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from blur_es.errors import InputError
 from blur_es.keys import Phase
 from blur_es.tasks.base import Samples
 from blur_es.tasks.options import is_number
-
-Float32Array = npt.NDArray[np.float32]
-BoolArray = npt.NDArray[np.bool_]
-ClassArray = npt.NDArray[np.int64]
+from blur_es.util.arrays import BoolArray, Float32Array, Int64Array
 
 # Draws that many rows: inputs (rows, 2) and classes (rows,).
-Draw = Callable[[int, np.random.Generator], tuple[Float32Array, ClassArray]]
+Draw = Callable[[int, np.random.Generator], tuple[Float32Array, Int64Array]]
 
 # Where in the square a function is positive; takes and gives (rows,).
 Region = Callable[[Float32Array, Float32Array], BoolArray]
@@ -91,7 +87,7 @@ def make_toy_task(name: str, **options: Any) -> ToyTask:
 
 def _uniform(
     rows: int, generator: np.random.Generator, *, region: Region
-) -> tuple[Float32Array, ClassArray]:
+) -> tuple[Float32Array, Int64Array]:
     """Inputs uniform on [-1, 1)²; class 1 inside the region."""
     inputs = 2.0 * generator.random((rows, 2), dtype=np.float32) - 1.0
     return inputs, region(inputs[:, 0], inputs[:, 1]).astype(np.int64)
@@ -99,7 +95,7 @@ def _uniform(
 
 def _two_moons(
     rows: int, generator: np.random.Generator, *, noise: float = MOON_NOISE
-) -> tuple[Float32Array, ClassArray]:
+) -> tuple[Float32Array, Int64Array]:
     """Two interleaved half circles; class 1 is the lower one.
 
     `noise` is the deviation of what is added to every coordinate, in radii. The moons span
@@ -113,7 +109,7 @@ def _two_moons(
     return ((points - [0.5, 0.25]) / [1.5, 0.75]).astype(np.float32), classes
 
 
-def _blobs(rows: int, generator: np.random.Generator) -> tuple[Float32Array, ClassArray]:
+def _blobs(rows: int, generator: np.random.Generator) -> tuple[Float32Array, Int64Array]:
     """Gaussian clusters around centres that are drawn anew every time."""
     centres = generator.uniform(-1.0, 1.0, (BLOBS, 2))
     classes = generator.integers(BLOBS, size=rows)
