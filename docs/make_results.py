@@ -22,6 +22,7 @@ from blur_es.report.style import render
 from blur_es.reproduce.pictures import draw
 from blur_es.reproduce.results import read_results, results_bytes, table_markdown
 from blur_es.reproduce.schema import Result, find_results, load_result
+from blur_es.util.markdown import markdown_table
 
 DOCS = Path(__file__).parent
 PAGE = DOCS / "results.md"
@@ -89,15 +90,15 @@ def _order(result: Result) -> int:
 
 
 def _overview(found: Mapping[str, Document]) -> list[str]:
-    lines = ["| figure | result | full size | quick variant |", "|---|---|---|---|"]
+    rows = []
     for result in sorted(map(load_result, find_results("all")), key=_order):
         config = result.config
         states = [
             f"{found[name]['date']}" if name in found else "not run here"
             for name in (config.name, f"{config.name}-quick")
         ]
-        lines.append(f"| {config.figure or '-'} | {config.title} | {states[0]} | {states[1]} |")
-    return lines
+        rows.append([config.figure or "-", config.title, *states])
+    return markdown_table(["figure", "result", "full size", "quick variant"], rows)
 
 
 def _size(result: Result) -> str:

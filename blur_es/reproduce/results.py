@@ -16,6 +16,7 @@ import numpy as np
 from blur_es.errors import InputError
 from blur_es.reproduce.schema import Result, Training
 from blur_es.run.store import GENOME
+from blur_es.util.markdown import markdown_table
 from blur_es.util.text import aligned
 
 # A training's progress is told at no more points than this.
@@ -243,5 +244,4 @@ def table_text(document: Mapping[str, Any]) -> str:
 def table_markdown(document: Mapping[str, Any]) -> list[str]:
     """The table as lines of Markdown."""
     head, *rows = table_cells(document)
-    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
-    return lines + ["| " + " | ".join(row) + " |" for row in rows]
+    return markdown_table(head, rows)
