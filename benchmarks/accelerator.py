@@ -74,7 +74,7 @@ def expected(workload: Workload, precision: Precision) -> dict[str, Any]:
 def inspect(workload: Workload, genomes: int = 11) -> dict[str, Any]:
     """Arrays of the compiled program that hold an episode's data once for every genome."""
     # A number of genomes that is no size of these networks tells such arrays by their shapes.
-    loop = JaxInnerLoop(workload.rule, piece=genomes)
+    loop = JaxInnerLoop(workload.rule, device_batch=genomes)
     vectors = random_vectors(workload, genomes)
     episode = random_episode(workload)
     run: Any = loop._function("lives", episode, tuple(MEASURES))

@@ -54,7 +54,7 @@ POPULATION = 1024
 REPEATS = 5
 # Lives at a time: what a population of 80 is cut into by itself, all of it, and what fills
 # the device.
-PIECES = (16, 128, 1024)
+DEVICE_BATCHES = (16, 128, 1024)
 GRADIENT_EPISODES = 64
 LONGEST = 8
 PRECISIONS: tuple[Precision, ...] = ("float32", "tf32", "bfloat16")
@@ -116,19 +116,19 @@ def repeats() -> Iterator[Row]:
         digests = [process.communicate()[0].strip() for process in processes]
     if not all(len(digest) == 64 for digest in digests):
         raise RunError(f"a process did not give its digest: {digests}")
-    yield {"genomes": PIECES[1], "config": "P1", "same_bits": digests[0] == digests[1]}
+    yield {"genomes": DEVICE_BATCHES[1], "config": "P1", "same_bits": digests[0] == digests[1]}
 
 
 def bits() -> str:
     """SHA-256 of what a number of genomes reach."""
     workload = WORKLOADS["P1"]
-    genomes, episode = random_vectors(workload, PIECES[1]), random_episode(workload)
+    genomes, episode = random_vectors(workload, DEVICE_BATCHES[1]), random_episode(workload)
     loop = JaxInnerLoop(workload.rule, "float32", len(genomes))
     return hashlib.sha256(loop.evaluate(genomes, [episode], MEASURES).fitness.tobytes()).hexdigest()
 
 
 def rates() -> Iterator[Row]:
-    """Evaluations a second: all precisions with full pieces, float32 with smaller ones as well."""
+    """Evaluations a second: all precisions with full device batches, float32 smaller ones too."""
     for workload in (WORKLOADS["P1"], WORKLOADS["P2"]):
         episodes = [random_episode(workload)]
         genomes = random_vectors(workload, POPULATION)
@@ -141,16 +141,20 @@ def rates() -> Iterator[Row]:
         later = seconds(functools.partial(numba.evaluate, few, episodes, MEASURES))
         core = len(few) / later
         cases = [(precision, POPULATION) for precision in PRECISIONS]
-        cases += [("float32", piece) for piece in PIECES if piece < POPULATION]
-        for precision, piece in cases:
-            loop = JaxInnerLoop(workload.rule, precision, piece)
+        cases += [
+            ("float32", device_batch)
+            for device_batch in DEVICE_BATCHES
+            if device_batch < POPULATION
+        ]
+        for precision, device_batch in cases:
+            loop = JaxInnerLoop(workload.rule, precision, device_batch)
             run = functools.partial(loop.evaluate, genomes, episodes, MEASURES)
             later = seconds(run)
             rate = POPULATION / later
             yield {
                 "config": workload.name,
                 "precision": precision,
-                "piece": piece,
+                "piece": device_batch,
                 "evaluations_per_second": rate,
                 "core_evaluations_per_second": core,
                 # Nothing is derived for bfloat16: its arrays are of other sizes.
@@ -179,7 +183,7 @@ def gradients() -> Iterator[Row]:
 
 def training(data_dir: str | None) -> Iterator[Row]:
     """The paper's evolution experiment on one GPU and in one process, as `headline` has it."""
-    overrides = ["backend=jax", f"jax.piece={PIECES[1]}"]
+    overrides = ["backend=jax", f"jax.piece={DEVICE_BATCHES[1]}"]
     problem = load_config(EXPERIMENT, overrides).problem()
     scored = LocalEvaluator(load_config(EXPERIMENT, ["backend=numba"]).problem(), data_dir)
     evaluator = LocalEvaluator(problem, data_dir)

@@ -114,7 +114,7 @@ def share() -> dict[str, Any]:
         "population": population,
         "generations": generations,
         "seconds_per_generation": wall / (len(clock) - 3),
-        "head_share": sum(m["head_seconds"] for m in later) / sum(m["seconds"] for m in later),
+        "head_share": sum(m["driver_seconds"] for m in later) / sum(m["seconds"] for m in later),
         "head_cpu_share": computed / wall,
     }
 

@@ -301,9 +301,9 @@ def bucket(generations: int = 20) -> dict[str, Any]:
     marks: list[tuple[Counter[str], Counter[str]]] = []
 
     class Noting(LocalEvaluator):
-        def report(self, head_seconds: float) -> dict[str, Any]:
+        def report(self, driver_seconds: float) -> dict[str, Any]:
             marks.append((count.copy(), sizes.copy()))
-            return super().report(head_seconds)
+            return super().report(driver_seconds)
 
     with mock.patch.object(RemoteStorage, "_call", counted):
         run = RunFolder("memory://scaling")

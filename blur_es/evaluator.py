@@ -1,4 +1,7 @@
-"""Evaluating genomes in this process; what a worker of a fleet does, without Ray."""
+"""Evaluators run genomes on episodes; `LocalEvaluator` does so in this process, without Ray.
+
+A fleet (`blur_es.fleet`) is another evaluator, and each of its workers holds a `LocalEvaluator`.
+"""
 
 from __future__ import annotations
 
@@ -29,20 +32,25 @@ from blur_es.rule import RuleSpec
 from blur_es.tasks import Task, make_task
 from blur_es.util.arrays import Float32Array, FloatArray
 
-# A generation is cut into about this many pieces, where a device could do more at a time...
-PIECES = 8
-# ...unless they became too small to be worth a device's while.
-SMALLEST_PIECE = 8
+# A generation makes about this many device batches, so that several devices have work.
+DEVICE_BATCHES_PER_GENERATION = 8
+# A device is not used well by smaller batches.
+SMALLEST_DEVICE_BATCH = 8
 
-# Test episodes of a task whose test split has no end score this many query batches.
+# Query batches of a test episode of a task that generates its data and so has no test set.
 ENDLESS_TEST_BATCHES = 20
 
 
 class EpisodeRange(NamedTuple):
-    """Which episodes: `replicas` of every task from the `first` on, of a phase and generation.
+    """A set of episodes: some replicas of some tasks, in one phase of one generation.
 
-    Their number of steps is `unroll`, or the task's where that is None. They are of the tasks of
-    these numbers, or of all.
+    Attributes:
+        phase: meta-training, validation or test.
+        generation: the generation that the episodes are made for.
+        replicas: number of episodes of each task.
+        first: number of the first replica.
+        unroll: number of inner steps; None for the number that each task's `EpisodeSpec` has.
+        tasks: indices of the tasks; None for all tasks.
     """
 
     phase: Phase
@@ -54,64 +62,91 @@ class EpisodeRange(NamedTuple):
 
 
 class Evaluator(Protocol):
-    """Whoever runs genomes on episodes."""
+    """Runs genomes on episodes, in this process or on a fleet of workers."""
 
     def evaluate(self, genomes: FloatArray, episodes: EpisodeRange) -> Evaluation:
-        """Run genomes (P, D); fitness (M, P, R), R episodes task by task, replica by replica."""
+        """Evaluate every genome on every episode.
+
+        Args:
+            genomes: (P, D) vectors.
+            episodes: R episodes in all, ordered by task, then by replica.
+
+        Returns:
+            Fitness (M, P, R) by M measures, and whether each evaluation diverged (P, R).
+        """
         ...
 
     def gradients(self, genome: FloatArray, episodes: EpisodeRange) -> GradientEvaluation:
-        """Run one genome (D,) on R episodes, and differentiate its fitness on each."""
+        """Evaluate one genome (D,) on R episodes and differentiate its fitness on each.
+
+        Raises `InputError` if the backend has no gradients.
+        """
         ...
 
     @property
     def digest(self) -> str:
-        """Digest of a small evaluation: other bits on another kind of processor."""
+        """Digest of one fixed evaluation; it tells kinds of processors apart."""
         ...
 
     @property
     def workers(self) -> int:
-        """How many processes evaluate."""
+        """Number of processes that evaluate."""
         ...
 
     @property
     def reproducible(self) -> bool:
-        """Whether the bits of a result do not depend on who happens to compute it."""
+        """Whether results have the same bits whichever worker computes them."""
         ...
 
     @property
-    def piece(self) -> int | None:
-        """Lives that a device computes at a time; None where the backend has no such thing.
+    def device_batch(self) -> int | None:
+        """Number of (genome, episode) pairs that a device evaluates at a time.
 
-        Results may depend on it, so a run keeps to one.
+        None if the backend does not use batches. The last bits of a result may depend on it, so
+        a run does not change it without need.
         """
         ...
 
-    def use_piece(self, piece: int) -> None:
-        """Compute so many lives at a time from now on."""
+    def use_device_batch(self, device_batch: int) -> None:
+        """Set the size of the device batch for the evaluations that follow."""
         ...
 
-    def report(self, head_seconds: float) -> dict[str, Any]:
-        """What happened to workers and chunks since the last report, for the metrics.
+    def report(self, driver_seconds: float) -> dict[str, Any]:
+        """Counts of what happened to workers and chunks since the last report.
 
-        `head_seconds` is what the head spent beside waiting since then.
+        Args:
+            driver_seconds: time that the driver spent since then, apart from waiting.
+
+        Returns:
+            Entries for a line of `metrics.jsonl`.
         """
         ...
 
     def close(self) -> None:
-        """Let go of what the evaluator holds."""
+        """Release what the evaluator holds."""
         ...
 
 
 @dataclasses.dataclass(frozen=True)
 class Problem:
-    """What an evaluation needs to know of an experiment besides the genome: plain data.
+    """The part of an experiment that an evaluation depends on, apart from the genome.
 
-    `hidden` has the sizes of the hidden layers of each task's network, and `specs` the lengths of
-    its episodes. `precision`, `piece` and
-    `gradients` (whether these are asked for) are for the JAX backend; a `piece` of None is what
-    fits the device, but not so much that the `lives` of a generation (genomes times episodes)
-    would not be work for several.
+    It is plain data, which a worker receives once.
+
+    Attributes:
+        rule: the family of rules that genomes parameterise.
+        hidden: sizes of the hidden layers of each task's network.
+        tasks: options of each task.
+        specs: unroll, batch size and number of query batches of each task's episodes.
+        measure: name or import path of the measure that the search maximises.
+        temperature: temperature of the cross-entropy measure.
+        seed: seed of all episodes.
+        backend: `numpy`, `numba`, `jax` or, for a fleet to choose, `auto`.
+        precision: precision of the JAX backend's matrix products.
+        device_batch: size of the JAX backend's device batch. With None it is what fits the
+            device, limited so that a generation is work for several devices.
+        gradients: whether gradients will be asked for, which need more memory.
+        evaluations: number of evaluations in a generation (genomes times episodes).
     """
 
     rule: RuleSpec
@@ -123,12 +158,12 @@ class Problem:
     seed: int
     backend: str
     precision: Precision = "float32"
-    piece: int | None = None
+    device_batch: int | None = None
     gradients: bool = False
-    lives: int = 1
+    evaluations: int = 1
 
     def unrolls(self, episodes: EpisodeRange) -> list[int]:
-        """The number of steps of every episode of a range, task by task, replica by replica."""
+        """The unroll of every episode of a range, ordered by task, then by replica."""
         return [
             episodes.unroll or self.specs[task].unroll
             for task in chosen_tasks(episodes, len(self.tasks))
@@ -137,24 +172,27 @@ class Problem:
 
 
 def chosen_tasks(episodes: EpisodeRange, count: int) -> Sequence[int]:
-    """The numbers of the tasks that a range is of, where there are so many."""
+    """The indices of a range's tasks, among `count` tasks."""
     return range(count) if episodes.tasks is None else episodes.tasks
 
 
 class LocalEvaluator:
-    """Evaluates in this process. Raises `InputError` where data are missing or wrong.
+    """Evaluates in this process.
 
     Args:
-        problem: what to evaluate on.
-        data_dir: folder of data sets; None for the usual ones.
+        problem: the problem to evaluate on.
+        data_dir: folder of data sets; None for the default folders.
         tasks: the problem's tasks, if they have been made already.
+
+    Raises:
+        InputError: data are missing or malformed.
     """
 
     def __init__(
         self, problem: Problem, data_dir: str | None = None, tasks: Sequence[Task] | None = None
     ) -> None:
         self.problem = problem
-        # The measure that is maximised, and accuracy for people to read.
+        # The search maximises the first measure; accuracy is reported to the user.
         self.measures = [
             make_measure(problem.measure, problem.temperature),
             make_measure("accuracy"),
@@ -162,20 +200,20 @@ class LocalEvaluator:
         if tasks is None:
             tasks = [make_task(options, data_dir) for options in problem.tasks]
         self.tasks = list(tasks)
-        self._piece = problem.piece
-        # All chunks of a generation share their episodes; one generation is remembered.
+        self._device_batch = problem.device_batch
+        # All chunks of a generation share their episodes, so those of one range are kept.
         self._episodes: dict[EpisodeKey, Episode] = {}
         self._remembered: EpisodeRange | None = None
 
     @functools.cached_property
     def _loop(self) -> InnerLoop:
-        # Not before it is used: JAX may not be imported before Ray has forked.
+        # Made on first use: JAX must not be imported before Ray has forked.
         problem = self.problem
         return make_inner_loop(problem.backend, problem.rule, problem.precision)
 
     @property
     def workers(self) -> int:
-        """This process."""
+        """See `Evaluator.workers`."""
         return 1
 
     @property
@@ -190,7 +228,7 @@ class LocalEvaluator:
 
     @property
     def device(self) -> str:
-        """What the backend computes on, for people."""
+        """Name of the device that the backend computes on."""
         if self.problem.backend != "jax":
             return "processor"
         import jax
@@ -198,40 +236,40 @@ class LocalEvaluator:
         return str(jax.devices()[0].device_kind)
 
     @property
-    def piece(self) -> int | None:
-        """See `Evaluator.piece`."""
-        if self._piece is None and isinstance(self._loop, BatchedInnerLoop):
+    def device_batch(self) -> int | None:
+        """See `Evaluator.device_batch`."""
+        if self._device_batch is None and isinstance(self._loop, BatchedInnerLoop):
             one_each = self.episodes(EpisodeRange(Phase.META_TRAINING, 1, 1))
-            fitting = self._loop.suggest_piece(one_each, self.problem.gradients)
-            self._piece = min(fitting, largest_piece(self.problem.lives))
-        return self._piece
+            fitting = self._loop.suggest_device_batch(one_each, self.problem.gradients)
+            self._device_batch = min(fitting, largest_device_batch(self.problem.evaluations))
+        return self._device_batch
 
-    def use_piece(self, piece: int) -> None:
-        """See `Evaluator.use_piece`."""
-        self._piece = piece
+    def use_device_batch(self, device_batch: int) -> None:
+        """See `Evaluator.use_device_batch`."""
+        self._device_batch = device_batch
 
     def evaluate(self, genomes: FloatArray, episodes: EpisodeRange) -> Evaluation:
         """See `Evaluator.evaluate`."""
         loop = self._loop
         if isinstance(loop, BatchedInnerLoop):
-            loop.piece = self.piece
+            loop.device_batch = self.device_batch
         return loop.evaluate(genomes, self.episodes(episodes), self.measures)
 
     def gradients(
         self, genome: FloatArray, episodes: EpisodeRange, chosen: slice = slice(None)
     ) -> GradientEvaluation:
-        """See `Evaluator.gradients`; only the `chosen` ones of the episodes."""
+        """See `Evaluator.gradients`; `chosen` selects some of the episodes."""
         loop = self._loop
         if not isinstance(loop, BatchedInnerLoop):
             raise InputError(
                 f"backend: {self.problem.backend} has no gradients; meta.method: gradient needs "
                 "backend: jax"
             )
-        loop.piece = min(self.piece or 1, episodes.replicas)
+        loop.device_batch = min(self.device_batch or 1, episodes.replicas)
         return loop.gradients(genome, self.episodes(episodes, chosen), self.measures)
 
     def episodes(self, wanted: EpisodeRange, chosen: slice = slice(None)) -> list[Episode]:
-        """The `chosen` episodes of a range, task by task, replica by replica."""
+        """The `chosen` episodes of a range, ordered by task, then by replica."""
         if self._remembered != wanted:
             self._episodes.clear()
             self._remembered = wanted
@@ -255,27 +293,29 @@ class LocalEvaluator:
             )
         return self._episodes[key]
 
-    def report(self, head_seconds: float) -> dict[str, Any]:
-        """See `Evaluator.report`: nothing happens in one process."""
+    def report(self, driver_seconds: float) -> dict[str, Any]:
+        """See `Evaluator.report`; empty, since there are no workers or chunks."""
         return {}
 
     def close(self) -> None:
-        """Forget the remembered episodes."""
+        """Release the episodes that are kept."""
         self._episodes.clear()
 
 
-def largest_piece(lives: int) -> int:
-    """The largest piece that leaves work for `PIECES` workers: a power of two, 8 or more.
+def largest_device_batch(evaluations: int) -> int:
+    """The largest device batch with which a generation is work for several devices.
 
-    It may depend on the experiment, but not on how many workers there happen to be.
+    It is a power of two, 8 or more. It depends on the experiment alone and not on the number of
+    workers, because results may depend on it.
     """
-    return max(SMALLEST_PIECE, 2 ** math.ceil(math.log2(max(1, lives / PIECES))))
+    batches = max(1, evaluations / DEVICE_BATCHES_PER_GENERATION)
+    return max(SMALLEST_DEVICE_BATCH, 2 ** math.ceil(math.log2(batches)))
 
 
 def phase_spec(
     spec: EpisodeSpec, task: Task, phase: Phase, unroll: int | None = None
 ) -> EpisodeSpec:
-    """Lengths of an episode in a phase: test episodes use all the whole batches there are."""
+    """The spec of an episode in a phase; test episodes use all whole batches of the test set."""
     spec = dataclasses.replace(spec, unroll=unroll or spec.unroll)
     if phase is not Phase.TEST:
         return spec
@@ -286,17 +326,17 @@ def phase_spec(
     return dataclasses.replace(spec, query_batches=batches)
 
 
-def life_cost(task: Task, hidden: Sequence[int], spec: EpisodeSpec) -> int:
-    """About how much work a life is: products of rows and synapses."""
+def episode_cost(task: Task, hidden: Sequence[int], spec: EpisodeSpec) -> int:
+    """Estimated cost of an evaluation: number of products of a row with a synapse."""
     synapses = sum(a * b for a, b in itertools.pairwise((task.inputs, *hidden, task.outputs)))
-    # A step goes forward, backward and changes the synapses.
+    # A support batch has a forward pass, a backward pass and a synapse update.
     return (3 * spec.unroll + spec.query_batches) * spec.batch_size * synapses
 
 
 def canonical_digest(backend: str, precision: Precision = "float32") -> str:
     """SHA-256 of the predictions of one small fixed evaluation on this machine.
 
-    Backends and kinds of processor whose arithmetic rounds alike give the same digest.
+    Two machines have the same digest if their arithmetic rounds in the same way.
     """
     sizes, states, spec = (196, 128, 10), 2, EpisodeSpec(unroll=4, batch_size=64, query_batches=1)
     generator = random_generator(0)

@@ -13,10 +13,10 @@ import pytest
 from blur_es.config import ExperimentConfig
 from blur_es.config.optimizers import OPTIMIZERS
 from blur_es.errors import InputError
-from blur_es.evaluator import EpisodeRange, LocalEvaluator, largest_piece
+from blur_es.evaluator import EpisodeRange, LocalEvaluator, largest_device_batch
 from blur_es.fleet.dispatch import RayFleet
 from blur_es.genome import Genome, random_genome
-from blur_es.inner import Evaluation, GradientEvaluation, PieceTooLargeError
+from blur_es.inner import DeviceBatchTooLargeError, Evaluation, GradientEvaluation
 from blur_es.keys import Phase
 from blur_es.meta.gradient import GradientDescent
 from blur_es.meta.stop import StopReason
@@ -186,20 +186,20 @@ class SmallDevice(LocalEvaluator):
     largest = 2
 
     def evaluate(self, genomes: FloatArray, episodes: EpisodeRange) -> Evaluation:
-        piece = self.piece or 0
-        if piece > self.largest and episodes.generation > 1:
-            raise PieceTooLargeError(piece)
+        device_batch = self.device_batch or 0
+        if device_batch > self.largest and episodes.generation > 1:
+            raise DeviceBatchTooLargeError(device_batch)
         return super().evaluate(genomes, episodes)
 
 
-def test_a_piece_that_does_not_fit_is_halved_and_written_down(tmp_path: Path) -> None:
+def test_a_device_batch_that_does_not_fit_is_halved_and_written_down(tmp_path: Path) -> None:
     config = small(tmp_path, "backend=jax", "jax.piece=8", "meta.generations=3")
     said: list[str] = []
     evaluator = SmallDevice(config.problem())
     whole = train(config, tmp_path / "whole", evaluator=evaluator, say=said.append)
     assert RunFolder(tmp_path / "whole").read_json("result.json")["pieces"] == {"1": 8, "2": 2}
-    assert sum("begins again" in message for message in said) == 2
-    # A resumed run computes pieces of the size that was found.
+    assert sum("is computed again" in message for message in said) == 2
+    # A resumed run computes device batches of the size that was found.
     train(
         small(tmp_path, "backend=jax", "jax.piece=8", "meta.generations=2"),
         tmp_path / "run",
@@ -207,7 +207,7 @@ def test_a_piece_that_does_not_fit_is_halved_and_written_down(tmp_path: Path) ->
     )
     resumed = LocalEvaluator(config.problem())
     result = train(config, tmp_path / "run", evaluator=resumed, resume=True)
-    assert resumed.piece == 2
+    assert resumed.device_batch == 2
     assert genome_hash(result) == genome_hash(whole)
 
 
@@ -217,8 +217,8 @@ class ShrinkingDevice(LocalEvaluator):
     def evaluate(self, genomes: FloatArray, episodes: EpisodeRange) -> Evaluation:
         generation = episodes.generation if episodes.phase is Phase.META_TRAINING else 99
         largest = 8 if generation < 3 else 4 if generation < 12 else 2 if generation < 99 else 1
-        if (self.piece or 0) > largest:
-            raise PieceTooLargeError(self.piece or 0)
+        if (self.device_batch or 0) > largest:
+            raise DeviceBatchTooLargeError(self.device_batch or 0)
         return super().evaluate(genomes, episodes)
 
 
@@ -228,7 +228,7 @@ def test_the_last_of_several_pieces_is_resumed(tmp_path: Path) -> None:
     whole = train(config, tmp_path / "whole", evaluator=ShrinkingDevice(config.problem()))
     # JSON sorts the generations as texts: the last one is not the last of them.
     found = RunFolder(tmp_path / "whole").read_json("result.json")["pieces"]
-    assert {int(generation): piece for generation, piece in found.items()} == {
+    assert {int(generation): device_batch for generation, device_batch in found.items()} == {
         1: 8,
         3: 4,
         12: 2,
@@ -255,7 +255,8 @@ class InterruptedAtEnd(ShrinkingDevice):
 
 
 def test_pieces_leave_work_for_several_devices() -> None:
-    assert [largest_piece(lives) for lives in (1, 64, 80, 1024, 10_000)] == [8, 8, 16, 128, 2048]
+    found = [largest_device_batch(count) for count in (1, 64, 80, 1024, 10_000)]
+    assert found == [8, 8, 16, 128, 2048]
 
 
 def test_a_device_too_small_for_one_life_ends_the_run(tmp_path: Path) -> None:
@@ -271,14 +272,14 @@ def test_a_device_too_small_for_one_life_ends_the_run(tmp_path: Path) -> None:
 # On a fleet
 
 
-@pytest.mark.parametrize("piece", [1, 2])
+@pytest.mark.parametrize("device_batch", [1, 2])
 def test_gradients_do_not_depend_on_the_workers(
-    tmp_path: Path, undisturbed: Path, ray_address: str, piece: int
+    tmp_path: Path, undisturbed: Path, ray_address: str, device_batch: int
 ) -> None:
     """Nor on how the fleet cuts the replicas: three of them, for two workers."""
-    config = small(tmp_path, *GRADIENT, *CURRICULUM, f"jax.piece={piece}")
+    config = small(tmp_path, *GRADIENT, *CURRICULUM, f"jax.piece={device_batch}")
     alone = hash_of(undisturbed)
-    if piece > 1:
+    if device_batch > 1:
         alone = genome_hash(train(config, tmp_path / "alone"))
     fleet = RayFleet(config.problem(), 2, ray_address)
     try:
@@ -362,7 +363,7 @@ def test_auto_is_jax_where_there_is_a_gpu(tmp_path: Path, gpu_ray_address: str) 
     try:
         assert fleet.backends == ("jax",)
         assert fleet.workers == 1
-        assert fleet.piece == 1
+        assert fleet.device_batch == 1
     finally:
         fleet.close()
 

@@ -22,7 +22,7 @@ from blur_es.errors import InputError
 from blur_es.fitness import Measure, make_measure
 from blur_es.genome import backprop_genome, random_genome
 from blur_es.inner import jax_loop
-from blur_es.inner.base import InnerLoop, PieceTooLargeError, Precision
+from blur_es.inner.base import DeviceBatchTooLargeError, InnerLoop, Precision
 from blur_es.inner.jax_loop import JaxInnerLoop
 from blur_es.inner.numba_loop import NumbaInnerLoop
 from blur_es.inner.numpy_loop import NumpyInnerLoop
@@ -113,21 +113,23 @@ def test_compiled_evaluation_follows_numba(number: int) -> None:
     ]
     vectors = np.stack([moderate_genome(rule, 3, seed).vector for seed in range(3)])
     expected = NumbaInnerLoop(rule).evaluate(vectors, episodes, MEASURES)
-    found = JaxInnerLoop(rule, piece=4).evaluate(vectors, episodes, MEASURES)
+    found = JaxInnerLoop(rule, device_batch=4).evaluate(vectors, episodes, MEASURES)
     np.testing.assert_array_equal(found.diverged, expected.diverged)
     np.testing.assert_allclose(found.fitness[0], expected.fitness[0], atol=1e-4)
 
 
-def evaluation(piece: int, vectors: FloatArray, episodes: Sequence[Episode]) -> FloatArray:
+def evaluation(device_batch: int, vectors: FloatArray, episodes: Sequence[Episode]) -> FloatArray:
     rule = RuleSpec(normalize="both", symmetric=True)
-    return JaxInnerLoop(rule, piece=piece).evaluate(vectors, episodes, MEASURES).fitness
+    return (
+        JaxInnerLoop(rule, device_batch=device_batch).evaluate(vectors, episodes, MEASURES).fitness
+    )
 
 
 def test_bits_do_not_depend_on_company() -> None:
     rule = RuleSpec(normalize="both", symmetric=True)
     episodes = [make_random_episode((9, 17, 3), 2, unroll=6, seed=seed) for seed in range(2)]
     vectors = np.stack([random_genome(rule, np.random.default_rng(i)).vector for i in range(7)])
-    loop = JaxInnerLoop(rule, piece=8)
+    loop = JaxInnerLoop(rule, device_batch=8)
     together = loop.evaluate(vectors, episodes, MEASURES).fitness
     backwards = loop.evaluate(vectors[::-1], episodes, MEASURES).fitness[:, ::-1]
     alone = np.concatenate(
@@ -137,13 +139,13 @@ def test_bits_do_not_depend_on_company() -> None:
     np.testing.assert_array_equal(together, alone)
 
 
-@pytest.mark.parametrize("piece", [1, 2, 3, 64])
-def test_any_piece_evaluates_everybody(piece: int) -> None:
+@pytest.mark.parametrize("device_batch", [1, 2, 3, 64])
+def test_any_device_batch_evaluates_everybody(device_batch: int) -> None:
     rule = RuleSpec(normalize="both", symmetric=True)
     episodes = [make_random_episode((9, 17, 3), 2, unroll=6, seed=seed) for seed in range(3)]
     vectors = np.stack([random_genome(rule, np.random.default_rng(i)).vector for i in range(5)])
     expected = NumbaInnerLoop(rule).evaluate(vectors, episodes, MEASURES).fitness
-    found = evaluation(piece, vectors, episodes)
+    found = evaluation(device_batch, vectors, episodes)
     np.testing.assert_allclose(found[0], expected[0], atol=2e-5)
 
 
@@ -153,7 +155,7 @@ def test_a_measure_of_ones_own_sees_the_predictions() -> None:
     episodes = [make_random_episode((3, 4, 2), 2, seed=seed) for seed in range(3)]
     vectors = np.stack([moderate_genome(rule, 2, seed).vector for seed in range(3)])
     expected = NumbaInnerLoop(rule).evaluate(vectors, episodes, [measure, *MEASURES])
-    found = JaxInnerLoop(rule, piece=2).evaluate(vectors, episodes, [measure, *MEASURES])
+    found = JaxInnerLoop(rule, device_batch=2).evaluate(vectors, episodes, [measure, *MEASURES])
     np.testing.assert_allclose(found.fitness, expected.fitness, atol=1e-5)
 
 
@@ -173,7 +175,7 @@ def test_the_compiled_program_copies_no_data_for_each_genome() -> None:
     genomes, inputs, rows, steps, hidden = 11, 53, 31, 7, 13
     rule = RuleSpec(normalize="both", symmetric=True)
     episode = make_random_episode((inputs, hidden, 3), 2, unroll=steps, batch=rows)
-    loop = JaxInnerLoop(rule, piece=genomes)
+    loop = JaxInnerLoop(rule, device_batch=genomes)
     vectors = np.stack([random_genome(rule, np.random.default_rng(i)).vector for i in range(11)])
     run: Any = loop._function("lives", episode, tuple(MEASURES))
     data = loop._data([episode])
@@ -230,13 +232,13 @@ def test_letting_go_of_compiled_programs_frees_their_mappings() -> None:
 
 def test_a_short_memory_is_told_from_other_faults(monkeypatch: pytest.MonkeyPatch) -> None:
     rule = RuleSpec()
-    loop = JaxInnerLoop(rule, piece=4)
+    loop = JaxInnerLoop(rule, device_batch=4)
 
     def out_of_memory(*arguments: object) -> None:
         raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: out of memory")
 
     monkeypatch.setattr(loop, "_function", lambda *arguments: out_of_memory)
-    with pytest.raises(PieceTooLargeError, match="4 lives"):
+    with pytest.raises(DeviceBatchTooLargeError, match="4 evaluations"):
         loop.evaluate(
             moderate_genome(rule, 1).vector[None], [make_random_episode((3, 2), 2)], MEASURES
         )
@@ -252,12 +254,12 @@ def test_pieces_are_estimated_from_the_memory(monkeypatch: pytest.MonkeyPatch) -
     rule = RuleSpec(symmetric=True, normalize="both")
     episode = make_random_episode((196, 512, 10), 2, unroll=15, batch=128, queries=20)
     loop = JaxInnerLoop(rule)
-    assert loop.suggest_piece([episode], gradients=False) == jax_loop.CPU_PIECE
+    assert loop.suggest_device_batch([episode], gradients=False) == jax_loop.CPU_DEVICE_BATCH
     monkeypatch.setattr(jax, "devices", lambda: [Device()])
     for gradients in (False, True):
-        piece = loop.suggest_piece([episode], gradients)
-        assert 256 <= piece <= 4096
-        assert piece * jax_loop.life_bytes(rule, episode, gradients) < 60 * 2**30
+        device_batch = loop.suggest_device_batch([episode], gradients)
+        assert 256 <= device_batch <= 4096
+        assert device_batch * jax_loop.life_bytes(rule, episode, gradients) < 60 * 2**30
 
 
 def test_wrong_vectors_and_episodes_are_refused() -> None:
@@ -296,7 +298,7 @@ def test_gradients_are_those_of_finite_differences(float64: None, number: int) -
     # Seven steps: whole segments and a rest.
     episodes = [make_random_episode((4, 5, 3), rule.states, unroll=7, seed=s) for s in range(2)]
     vector = moderate_genome(rule, 2, number).vector
-    loop = JaxInnerLoop(rule, dtype=np.float64, piece=2)
+    loop = JaxInnerLoop(rule, dtype=np.float64, device_batch=2)
     found = loop.gradients(vector, episodes, MEASURES)
     assert found.fitness.shape == (2, 2)
     assert not found.diverged.any()
@@ -319,7 +321,7 @@ def test_gradients_do_not_depend_on_the_company_of_replicas() -> None:
     rule = RuleSpec(normalize="both", symmetric=True)
     episodes = [make_random_episode((9, 17, 3), 2, unroll=6, seed=seed) for seed in range(5)]
     vector = random_genome(rule, np.random.default_rng(0)).vector
-    loop = JaxInnerLoop(rule, piece=2)
+    loop = JaxInnerLoop(rule, device_batch=2)
     together = loop.gradients(vector, episodes, MEASURES).gradients
     apart = [loop.gradients(vector, [e, e], MEASURES).gradients[0] for e in episodes]
     np.testing.assert_array_equal(together, np.stack(apart))

@@ -38,7 +38,7 @@ def make_metrics(generations: int, spread: float = 1.0) -> list[dict[str, Any]]:
         lines.append(
             {"generation": generation, "evaluations": 40 * generation, "diverged": 0}
             | {name: centre + spread * value for name, value in values.items()}
-            | {"evaluations_per_second": 500.0, "head_seconds": 0.01, "seconds": 0.1}
+            | {"evaluations_per_second": 500.0, "driver_seconds": 0.01, "seconds": 0.1}
         )
     return lines
 

@@ -34,7 +34,7 @@ def test_metrics_of_a_run_carry_the_fleet(
     for line in lines:
         assert line["chunks"] >= 1
         assert 0 < line["chunk_seconds"] <= line["longest_chunk_seconds"]
-        assert line["head_seconds"] > 0
+        assert line["driver_seconds"] > 0
         assert line["late_results"] >= 0
     assert sum(line["lost_workers"] for line in lines) == 1
     assert sum(line["failures"].get("worker_killed", 0) for line in lines) == 1
@@ -60,7 +60,7 @@ def test_rays_metrics_endpoint_has_them(tmp_path: Path, monkeypatch: pytest.Monk
                 "evaluations_total": None,
                 "workers": 2.0,
                 "chunk_seconds_count": None,
-                "head_seconds_count": 1.0,
+                "driver_seconds_count": 1.0,
             }
             deadline = time.monotonic() + 60
             fleet.evaluate(genomes(config, 8), TRAINING)

@@ -66,7 +66,7 @@ def test_a_run_folder_tells_its_story(undisturbed: Path) -> None:
     for line in lines:
         assert line["q10"] <= line["q25"] <= line["median"] <= line["q75"] <= line["q90"]
         assert line["q90"] <= line["best"]
-        assert line["head_seconds"] <= line["seconds"]
+        assert line["driver_seconds"] <= line["seconds"]
     result = run.read_json("result.json")
     assert result["stopped"] == StopReason.GENERATIONS.value
     assert result["genome_sha256"] == hash_of(undisturbed)
@@ -153,7 +153,7 @@ def test_a_generation_whose_metrics_are_interrupted_is_done_again(
     config = small(tmp_path, f"run.checkpoint_every={every}")
     reports = itertools.count(1)
 
-    def report(evaluator: LocalEvaluator, head_seconds: float) -> dict[str, object]:
+    def report(evaluator: LocalEvaluator, driver_seconds: float) -> dict[str, object]:
         if next(reports) == 3:
             raise Interrupted
         return {}

@@ -26,7 +26,7 @@ from blur_es.analysis.compare import (
     tuned,
 )
 from blur_es.episode import Episode
-from blur_es.evaluator import EpisodeRange, LocalEvaluator, Problem, life_cost, phase_spec
+from blur_es.evaluator import EpisodeRange, LocalEvaluator, Problem, episode_cost, phase_spec
 from blur_es.fleet.jobs import Place, job_tasks, run_jobs
 from blur_es.genome import Genome
 from blur_es.inner import make_inner_loop
@@ -130,7 +130,7 @@ def compare_on_ray(
     ]
     contests, costs = [], []
     for number, task in enumerate(evaluator.tasks):
-        cost = life_cost(task, problem.hidden[number], lives[number])
+        cost = episode_cost(task, problem.hidden[number], lives[number])
         for opponent in (None, *opponents_of(rates)):
             contests.append(
                 Contest(

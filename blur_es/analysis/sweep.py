@@ -18,7 +18,7 @@ from blur_es.analysis.axes import Point, chooses_task, label, task_labels
 from blur_es.analysis.evaluate import EpisodeScores, score_episodes
 from blur_es.config import ExperimentConfig
 from blur_es.errors import InputError
-from blur_es.evaluator import LocalEvaluator, Problem, life_cost, phase_spec
+from blur_es.evaluator import LocalEvaluator, Problem, episode_cost, phase_spec
 from blur_es.fleet.jobs import Place, job_tasks, run_jobs
 from blur_es.genome import Genome
 from blur_es.keys import Phase
@@ -232,7 +232,7 @@ def _cost(genome: Genome, config: ExperimentConfig, episodes: int, data_dir: str
                     f"network.hidden: found {list(hidden)}, but this genome is for "
                     f"{genome.layers} synapse layers; expected {genome.layers - 1} hidden layers"
                 )
-            cost += life_cost(task, hidden, phase_spec(episode, task, Phase.TEST)) * episodes
+            cost += episode_cost(task, hidden, phase_spec(episode, task, Phase.TEST)) * episodes
     return cost
 
 

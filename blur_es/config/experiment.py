@@ -412,9 +412,9 @@ class ExperimentConfig(Section):
             seed=self.seed,
             backend="jax" if gradients else self.backend,
             precision=self.jax.precision,
-            piece=None if self.jax.piece == "auto" else self.jax.piece,
+            device_batch=None if self.jax.piece == "auto" else self.jax.piece,
             gradients=gradients,
-            lives=(1 if gradients else self.meta.population)
+            evaluations=(1 if gradients else self.meta.population)
             * self.meta.replicas
             * (self.tasks_drawn or len(self.tasks)),
         )

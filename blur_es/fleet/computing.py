@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from blur_es.errors import BlurError, users_traceback
 from blur_es.evaluator import EpisodeRange, LocalEvaluator, Problem
-from blur_es.inner import PieceTooLargeError
+from blur_es.inner import DeviceBatchTooLargeError
 from blur_es.keys import Phase
 from blur_es.util.arrays import FloatArray
 
@@ -30,14 +30,14 @@ class Description(NamedTuple):
         digest: of a canonical evaluation: others round differently.
         data: digest of one episode of every task: others have other data.
         device: what its backend computes on.
-        piece: lives that fit it at a time; None where the backend has no such thing.
+        device_batch: lives that fit it at a time; None where the backend has no such thing.
         threads: the most that any of its BLAS libraries uses for a product.
     """
 
     digest: str
     data: str
     device: str
-    piece: int | None
+    device_batch: int | None
     threads: int
 
 
@@ -54,14 +54,14 @@ class ChunkFailure(NamedTuple):
     Exceptions of a user's code may not survive the way to the head.
 
     Attributes:
-        kind: `error`, `memory`, `exit` or, where a piece did not fit a device, `piece`.
+        kind: `error`, `memory`, `exit` or, if a device batch did not fit, `device_batch`.
         text: the user's part of the traceback, or the message of one of our own errors.
-        piece: that did not fit.
+        device_batch: that did not fit.
     """
 
     kind: str
     text: str
-    piece: int = 0
+    device_batch: int = 0
 
 
 class ChunkEvaluator:
@@ -92,9 +92,11 @@ class ChunkEvaluator:
         import threadpoolctl
 
         evaluator = self._evaluator
-        digest, device, piece = evaluator.digest, evaluator.device, evaluator.piece
+        digest, device, device_batch = evaluator.digest, evaluator.device, evaluator.device_batch
         threads = [int(pool["num_threads"]) for pool in threadpoolctl.threadpool_info()]
-        return Description(digest, self._data_digest(), device, piece, max(threads, default=1))
+        return Description(
+            digest, self._data_digest(), device, device_batch, max(threads, default=1)
+        )
 
     def _data_digest(self) -> str:
         data = hashlib.sha256()
@@ -110,7 +112,7 @@ class ChunkEvaluator:
         return data.hexdigest()
 
     def evaluate(
-        self, genomes: FloatArray, episodes: EpisodeRange, piece: int | None
+        self, genomes: FloatArray, episodes: EpisodeRange, device_batch: int | None
     ) -> ChunkResult | ChunkFailure:
         """Run a chunk of genomes (p, D) on all R episodes of the range.
 
@@ -134,10 +136,15 @@ class ChunkEvaluator:
             found = [part.result() for part in running]
             return tuple(map(np.concatenate, zip(*found, strict=True)))
 
-        return self._run(run, piece)
+        return self._run(run, device_batch)
 
     def gradients(
-        self, genome: FloatArray, episodes: EpisodeRange, start: int, stop: int, piece: int | None
+        self,
+        genome: FloatArray,
+        episodes: EpisodeRange,
+        start: int,
+        stop: int,
+        device_batch: int | None,
     ) -> ChunkResult | ChunkFailure:
         """Differentiate a genome (D,) on the episodes `start` to `stop` of the range.
 
@@ -148,18 +155,18 @@ class ChunkEvaluator:
             found = self._evaluator.gradients(np.array(genome), episodes, slice(start, stop))
             return found.fitness.T, found.diverged, found.gradients
 
-        return self._run(run, piece)
+        return self._run(run, device_batch)
 
     def _run(
-        self, action: Callable[[], tuple[npt.NDArray[Any], ...]], piece: int | None
+        self, action: Callable[[], tuple[npt.NDArray[Any], ...]], device_batch: int | None
     ) -> ChunkResult | ChunkFailure:
         began = time.perf_counter()
-        if piece is not None:
-            self._evaluator.use_piece(piece)
+        if device_batch is not None:
+            self._evaluator.use_device_batch(device_batch)
         try:
             return ChunkResult(action(), time.perf_counter() - began)
-        except PieceTooLargeError as error:
-            return ChunkFailure("piece", str(error), error.piece)
+        except DeviceBatchTooLargeError as error:
+            return ChunkFailure("device_batch", str(error), error.device_batch)
         except MemoryError as error:
             return ChunkFailure("memory", users_traceback(error))
         except SystemExit as error:

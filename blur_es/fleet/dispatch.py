@@ -37,7 +37,7 @@ from blur_es.fleet.failures import (
 from blur_es.fleet.roster import Autoscale, Kind, Roster, Worker
 from blur_es.fleet.telemetry import Telemetry
 from blur_es.fleet.worker import Suffering
-from blur_es.inner import Evaluation, GradientEvaluation, PieceTooLargeError
+from blur_es.inner import DeviceBatchTooLargeError, Evaluation, GradientEvaluation
 from blur_es.keys import Phase
 from blur_es.util.arrays import Float64Array, FloatArray
 
@@ -178,7 +178,7 @@ class RayFleet:
         self._alive: dict[str, int] = {}
         self._unstaffed: dict[tuple[str, ...], float] = {}
         self._told_waiting = float("-inf")
-        self._piece = problem.piece
+        self._device_batch = problem.device_batch
         kinds = self._choose_kinds(problem.backend, workers, cores, autoscale)
         self.telemetry = Telemetry(ray, run)
         self.roster = Roster(ray, problem, kinds, data_dir, run, autoscale, mixed_hardware)
@@ -210,25 +210,25 @@ class RayFleet:
         return self._split != "any" and not self._gave_up and not self.roster.mixed
 
     @property
-    def piece(self) -> int | None:
-        """See `Evaluator.piece`: what fits the smallest device that joined at the start."""
-        if self._piece is None:
-            self._piece = self.roster.smallest_piece
-        return self._piece
+    def device_batch(self) -> int | None:
+        """See `Evaluator.device_batch`: what fits the smallest device that joined at the start."""
+        if self._device_batch is None:
+            self._device_batch = self.roster.smallest_device_batch
+        return self._device_batch
 
-    def use_piece(self, piece: int) -> None:
-        """See `Evaluator.use_piece`."""
-        self._piece = piece
+    def use_device_batch(self, device_batch: int) -> None:
+        """See `Evaluator.use_device_batch`."""
+        self._device_batch = device_batch
 
-    def report(self, head_seconds: float) -> dict[str, Any]:
+    def report(self, driver_seconds: float) -> dict[str, Any]:
         """See `Evaluator.report`."""
-        return self.telemetry.report(head_seconds)
+        return self.telemetry.report(driver_seconds)
 
     def evaluate(self, genomes: FloatArray, episodes: EpisodeRange) -> Evaluation:
         """See `Evaluator.evaluate`. Raises `RunError` if the work cannot be done."""
-        piece = self.piece
-        # A piece that is not full costs as much as a full one.
-        unit = max(1, (piece or 1) // episodes.replicas)
+        device_batch = self.device_batch
+        # A device batch that is not full costs as much as a full one.
+        unit = max(1, (device_batch or 1) // episodes.replicas)
         unrolls = self._problem.unrolls(episodes)
         each = len(unrolls)
         about = _about(episodes)
@@ -236,7 +236,7 @@ class RayFleet:
         def submit(
             actor: Any, start: int, stop: int, name: str, suffering: Suffering | None
         ) -> Any:
-            call = pickle.dumps((suffering, (genomes[start:stop], episodes, piece)))
+            call = pickle.dumps((suffering, (genomes[start:stop], episodes, device_batch)))
             return actor.evaluate.options(name=name).remote(call)
 
         def diverged() -> Row:
@@ -263,7 +263,7 @@ class RayFleet:
 
     def gradients(self, genome: FloatArray, episodes: EpisodeRange) -> GradientEvaluation:
         """See `Evaluator.gradients`. Raises `RunError` if the work cannot be done."""
-        piece = self.piece
+        device_batch = self.device_batch
         unrolls = self._problem.unrolls(episodes)
         count = len(unrolls)
         about = _about(episodes)
@@ -271,7 +271,7 @@ class RayFleet:
         def submit(
             actor: Any, start: int, stop: int, name: str, suffering: Suffering | None
         ) -> Any:
-            call = pickle.dumps((suffering, (genome, episodes, start, stop, piece)))
+            call = pickle.dumps((suffering, (genome, episodes, start, stop, device_batch)))
             return actor.gradients.options(name=name).remote(call)
 
         def diverged() -> Row:
@@ -280,7 +280,7 @@ class RayFleet:
         def fatal(index: int, last: str) -> FatalGenomeError:
             return FatalGenomeError(np.array(genome, np.float64), None, about, last)
 
-        unit = min(piece or 1, episodes.replicas)
+        unit = min(device_batch or 1, episodes.replicas)
         work = _Work(
             plan=Plan(count, self._shares(count)),
             submit=submit,
@@ -333,9 +333,9 @@ class RayFleet:
         return [Kind("jax", on_gpu=True), Kind("numba", each, spare_gpus=True)]
 
     @staticmethod
-    def _unit(kind: Kind, piece: int) -> int:
-        """Genomes that a worker computes at a time: a piece on a device, or one a core."""
-        return piece if kind.backend == "jax" else kind.cores
+    def _unit(kind: Kind, device_batch: int) -> int:
+        """Genomes that a worker computes at a time: a device_batch on a device, or one a core."""
+        return device_batch if kind.backend == "jax" else kind.cores
 
     def _shares(self, count: int) -> list[Share]:
         """Which items are for whom."""
@@ -560,7 +560,7 @@ class RayFleet:
         if found.kind == "piece":
             # Whoever asked decides on a smaller one; workers begin anew with their memory.
             self._end_workers()
-            raise PieceTooLargeError(found.piece)
+            raise DeviceBatchTooLargeError(found.device_batch)
         if found.kind in ("memory", "exit"):
             # It counts as a death: what is left of the process is not to be trusted.
             failure = Failure.OUT_OF_MEMORY if found.kind == "memory" else Failure.EXITED

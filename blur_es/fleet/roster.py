@@ -204,7 +204,7 @@ class Roster:
         self._busy_until: dict[str, float] = {}
         self._failed: collections.Counter[str] = collections.Counter()
         self._problems: dict[str, str] = {}
-        self._smallest_piece: int | None = None
+        self._smallest_device_batch: int | None = None
         self.failed_starts = 0
 
     # What there is
@@ -468,17 +468,17 @@ class Roster:
                 "with CUDA on that machine?",
                 worker.host,
             )
-        if found.piece is not None:
-            # Read only until the first work: then all compute pieces of the smallest size.
-            known = self._smallest_piece or found.piece
-            self._smallest_piece = min(known, found.piece)
+        if found.device_batch is not None:
+            # Read only until the first work: then all compute device batches of the smallest size.
+            known = self._smallest_device_batch or found.device_batch
+            self._smallest_device_batch = min(known, found.device_batch)
         self.serving[worker.number] = worker
         return worker
 
     @property
-    def smallest_piece(self) -> int | None:
+    def smallest_device_batch(self) -> int | None:
         """Lives at a time that fit the smallest device that joined; None where that is none."""
-        return self._smallest_piece
+        return self._smallest_device_batch
 
     def _note_mixed(self, worker: Worker, what: str) -> None:
         if not self.mixed:

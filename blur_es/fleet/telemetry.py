@@ -53,13 +53,13 @@ class Telemetry:
             "blur_es_chunk_seconds", "Time that a chunk takes its worker", _SECONDS, by_kind
         )
         self._chunk_histogram.set_default_tags({"run": run})
-        self._head_histogram = metrics.Histogram(
-            "blur_es_head_seconds",
+        self._driver_histogram = metrics.Histogram(
+            "blur_es_driver_seconds",
             "Time that the head takes for a generation beside waiting for evaluations",
             _SECONDS,
             ("run",),
         )
-        self._head_histogram.set_default_tags({"run": run})
+        self._driver_histogram.set_default_tags({"run": run})
 
     def lost_worker(self, kind: str) -> None:
         """A worker is gone."""
@@ -94,12 +94,12 @@ class Telemetry:
         for kind, number in alive.items():
             self._workers.set(number, {"kind": kind})
 
-    def report(self, head_seconds: float) -> dict[str, Any]:
+    def report(self, driver_seconds: float) -> dict[str, Any]:
         """What happened since the last report, for `metrics.jsonl`.
 
-        `head_seconds` is the head's own time since then, for Ray's metrics.
+        `driver_seconds` is the head's own time since then, for Ray's metrics.
         """
-        self._head_histogram.observe(head_seconds)
+        self._driver_histogram.observe(driver_seconds)
         totals = collections.Counter(
             lost_workers=self.lost_workers,
             repeated_chunks=self.repeated_chunks,

@@ -6,11 +6,11 @@ from blur_es.errors import InputError, nearest
 from blur_es.inner.base import (
     BatchedInnerLoop,
     ContinuingInnerLoop,
+    DeviceBatchTooLargeError,
     Evaluation,
     GradientEvaluation,
     InnerLoop,
     NetworkState,
-    PieceTooLargeError,
     Precision,
 )
 from blur_es.rule import RuleSpec
@@ -19,11 +19,11 @@ __all__ = [
     "BACKENDS",
     "BatchedInnerLoop",
     "ContinuingInnerLoop",
+    "DeviceBatchTooLargeError",
     "Evaluation",
     "GradientEvaluation",
     "InnerLoop",
     "NetworkState",
-    "PieceTooLargeError",
     "Precision",
     "make_inner_loop",
 ]

@@ -82,15 +82,15 @@ class GradientEvaluation:
     gradients: Float64Array
 
 
-class PieceTooLargeError(BlurError):
-    """So many lives at a time do not fit into the memory of a device."""
+class DeviceBatchTooLargeError(BlurError):
+    """So many evaluations at a time do not fit into the memory of a device."""
 
-    def __init__(self, piece: int) -> None:
-        super().__init__(piece)
-        self.piece = piece
+    def __init__(self, device_batch: int) -> None:
+        super().__init__(device_batch)
+        self.device_batch = device_batch
 
     def __str__(self) -> str:
-        return f"{self.piece} lives at a time do not fit into the memory of the device"
+        return f"{self.device_batch} evaluations at a time do not fit into the memory of the device"
 
 
 class InnerLoop(Protocol):
@@ -134,16 +134,16 @@ class ContinuingInnerLoop(InnerLoop, Protocol):
 
 @runtime_checkable
 class BatchedInnerLoop(InnerLoop, Protocol):
-    """An inner loop that computes many lives at a time, and can be differentiated.
+    """An inner loop that computes many evaluations at a time, and can be differentiated.
 
-    `piece` is how many at a time. Results may depend on it; with None the loop takes what
+    `device_batch` is how many at a time. Results may depend on it; with None the loop takes what
     fits its device.
     """
 
-    piece: int | None
+    device_batch: int | None
 
-    def suggest_piece(self, episodes: Sequence[Episode], gradients: bool) -> int:
-        """How many lives of any of these episodes fit the device's memory at a time."""
+    def suggest_device_batch(self, episodes: Sequence[Episode], gradients: bool) -> int:
+        """How many evaluations of any of these episodes fit the device's memory at a time."""
         ...
 
     def gradients(

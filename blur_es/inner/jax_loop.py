@@ -1,10 +1,10 @@
 """The accelerator's inner loop: many genomes and episodes at once, compiled by XLA.
 
 The equations are in `blur_es.inner.jax_equations`. Here they are unrolled by a scan and
-batched: genomes are cut into pieces of one fixed, padded shape, because a batched product may
+batched: evaluations are cut into device batches of one fixed shape, because a batched product may
 round differently at another batch size and the bits of a result must not depend on which
 genomes share a call. Data and initial noise go to the device once and are shared by all
-genomes of a piece.
+genomes of a device batch.
 
 Importing this module imports JAX: import it where it is used.
 """
@@ -28,10 +28,10 @@ from blur_es.errors import InputError
 from blur_es.fitness import Measure
 from blur_es.genome import Genome, field_slices
 from blur_es.inner.base import (
+    DeviceBatchTooLargeError,
     Evaluation,
     GradientEvaluation,
     NetworkState,
-    PieceTooLargeError,
     Precision,
     check_fit,
     score,
@@ -43,14 +43,14 @@ from blur_es.util.arrays import FloatArray
 from blur_es.util.memory import is_short_of_mappings
 
 # On a processor, a life more at a time saves nothing: measured, batched products are slower.
-CPU_PIECE = 1
+CPU_DEVICE_BATCH = 1
 
 # Groups of episodes that stay on the device: those of a generation, one for every shape.
 HELD = 8
 
-# The share of a device's memory that a piece may take by the estimate of `life_bytes`.
+# The share of a device's memory that a device batch may take by the estimate of `life_bytes`.
 MEMORY_SHARE = 0.6
-LARGEST_PIECE = 4096
+LARGEST_DEVICE_BATCH = 4096
 
 
 class JaxInnerLoop:
@@ -59,7 +59,7 @@ class JaxInnerLoop:
     Args:
         rule: of all genomes.
         precision: of the large products, see `Equations`.
-        piece: lives (a genome in an episode) that are computed at a time; None for what
+        device_batch: (genome, episode) pairs that are computed at a time; None for what
             fits the device's memory, found at the first evaluation and then kept.
         dtype: float32, or float64 where JAX has it switched on (`jax.enable_x64`).
     """
@@ -68,12 +68,12 @@ class JaxInnerLoop:
         self,
         rule: RuleSpec,
         precision: Precision = "float32",
-        piece: int | None = None,
+        device_batch: int | None = None,
         dtype: npt.DTypeLike = np.float32,
     ) -> None:
         _use_compilation_cache()
         self.rule = rule
-        self.piece = piece
+        self.device_batch = device_batch
         self._equations = Equations(rule, precision)
         self._dtype = np.dtype(dtype)
         self._compiled: dict[tuple[Any, ...], Any] = {}
@@ -82,19 +82,22 @@ class JaxInnerLoop:
     def evaluate(
         self, genomes: FloatArray, episodes: Sequence[Episode], measures: Sequence[Measure]
     ) -> Evaluation:
-        """See `InnerLoop.evaluate`. Raises `PieceTooLargeError` if the device's memory is short."""
+        """See `InnerLoop.evaluate`.
+
+        Raises `DeviceBatchTooLargeError` if the device's memory is short.
+        """
         fitness = np.empty((len(measures), len(genomes), len(episodes)))
         diverged = np.zeros((len(genomes), len(episodes)), dtype=bool)
         traceable = all(measure.traceable for measure in measures)
         for places in _alike(episodes):
             first = episodes[places[0]]
             run = self._function("lives", first, tuple(measures) if traceable else ())
-            together = min(len(places), self._piece(first))
-            count = max(1, self._piece(first) // together)
-            for columns in _pieces(places, together):
+            together = min(len(places), self._device_batch(first))
+            count = max(1, self._device_batch(first) // together)
+            for columns in _device_batches(places, together):
                 data = self._data([episodes[place] for place in columns])
                 self._check(genomes.shape[1], episodes[columns[0]])
-                for rows in _pieces(range(len(genomes)), count):
+                for rows in _device_batches(range(len(genomes)), count):
                     vectors = self._vectors(genomes[rows])
                     values, finite, predictions = self._on_device(run, vectors, data)
                     # What was padded repeats the last one: writing it twice does no harm.
@@ -121,7 +124,7 @@ class JaxInnerLoop:
 
         Through the whole unroll, whose intermediate values are computed again on the way
         back where keeping them would cost memory. The first measure must be traceable.
-        Raises `PieceTooLargeError` if the device's memory is short.
+        Raises `DeviceBatchTooLargeError` if the device's memory is short.
         """
         fitness = np.empty((len(measures), len(episodes)))
         gradients = np.empty((len(episodes), len(genome)))
@@ -135,8 +138,8 @@ class JaxInnerLoop:
         vector = self._vectors(genome)
         for places in _alike(episodes):
             run = self._function("gradients", episodes[places[0]], tuple(measures))
-            # Always whole pieces: who calls may have cut the episodes in any way.
-            for columns in _pieces(places, self._piece(episodes[places[0]])):
+            # Always whole device batches: who calls may have cut the episodes in any way.
+            for columns in _device_batches(places, self._device_batch(episodes[places[0]])):
                 data = self._data([episodes[place] for place in columns])
                 self._check(len(genome), episodes[columns[0]])
                 values, finite, gradient = self._on_device(run, vector, data)
@@ -168,20 +171,20 @@ class JaxInnerLoop:
         last, _ = self._function("life", episode)(vector, self._one(episode))
         return np.asarray(last).transpose(0, 2, 3, 1).copy()
 
-    def suggest_piece(self, episodes: Sequence[Episode], gradients: bool) -> int:
-        """See `BatchedInnerLoop.suggest_piece`: a power of two."""
+    def suggest_device_batch(self, episodes: Sequence[Episode], gradients: bool) -> int:
+        """See `BatchedInnerLoop.suggest_device_batch`: a power of two."""
         device = jax.devices()[0]
         if device.platform == "cpu":
-            return CPU_PIECE
+            return CPU_DEVICE_BATCH
         limit = (device.memory_stats() or {}).get("bytes_limit", 2**33)
         largest = max(life_bytes(self.rule, episode, gradients) for episode in episodes)
         fitting = max(1, int(MEMORY_SHARE * limit / largest))
-        return min(LARGEST_PIECE, 2 ** int(math.log2(fitting)))
+        return min(LARGEST_DEVICE_BATCH, 2 ** int(math.log2(fitting)))
 
-    def _piece(self, episode: Episode) -> int:
-        if self.piece is None:
-            self.piece = self.suggest_piece([episode], gradients=True)
-        return self.piece
+    def _device_batch(self, episode: Episode) -> int:
+        if self.device_batch is None:
+            self.device_batch = self.suggest_device_batch([episode], gradients=True)
+        return self.device_batch
 
     def _check(self, length: int, episode: Episode) -> None:
         """Raises `InputError` if vectors of a length are not for an episode's network."""
@@ -196,7 +199,7 @@ class JaxInnerLoop:
         except jax.errors.JaxRuntimeError as error:
             if "RESOURCE_EXHAUSTED" not in str(error):
                 raise
-            raise PieceTooLargeError(self.piece or 1) from error
+            raise DeviceBatchTooLargeError(self.device_batch or 1) from error
 
     def _data(self, episodes: list[Episode]) -> Data:
         """Episodes of one shape on the device, stacked; the last few are remembered."""
@@ -230,7 +233,7 @@ class JaxInnerLoop:
     def _function(
         self, name: str, episode: Episode, measures: tuple[Measure, ...] = ()
     ) -> Callable[..., Any]:
-        """A function of this module for episodes of one shape, compiled for each size of piece.
+        """A function of this module for episodes of one shape, compiled for each batch size.
 
         Those not used for longest are let go of where there is no room for more; they come back
         from the disk.
@@ -433,12 +436,12 @@ def _alike(episodes: Sequence[Episode]) -> list[list[int]]:
     return list(groups.values())
 
 
-def _pieces(places: Sequence[int], size: int) -> list[list[int]]:
-    """Cut into pieces of one size; the last one is filled up with its own last place."""
-    pieces = [list(places[start : start + size]) for start in range(0, len(places), size)]
-    for piece in pieces:
-        piece += [piece[-1]] * (size - len(piece))
-    return pieces
+def _device_batches(places: Sequence[int], size: int) -> list[list[int]]:
+    """Cut into device batches of one size; the last one is filled up with its own last place."""
+    device_batches = [list(places[start : start + size]) for start in range(0, len(places), size)]
+    for device_batch in device_batches:
+        device_batch += [device_batch[-1]] * (size - len(device_batch))
+    return device_batches
 
 
 def _use_compilation_cache() -> None:

@@ -19,7 +19,7 @@ from blur_es.evaluator import EpisodeRange, Evaluator
 from blur_es.fleet.failures import FatalGenomeError
 from blur_es.genome import PRESETS, Genome, SearchSpace, widen_genome
 from blur_es.genomes import find_genome, genome_names
-from blur_es.inner import PieceTooLargeError
+from blur_es.inner import DeviceBatchTooLargeError
 from blur_es.keys import Phase, Stream, random_generator
 from blur_es.meta.method import Method, Outcome, make_method
 from blur_es.meta.selection import Archive, Selection, select
@@ -210,8 +210,8 @@ class Trainer:
         identity = json.dumps(config.identity(), sort_keys=True)
         self._experiment = sha256(identity.encode())
         self._digest: dict[str, str] = {}
-        # Lives computed at a time, by the generation from which on; JSON has texts as keys.
-        self._pieces: dict[str, int] = {}
+        # Size of the device batch by the generation from which it holds; JSON keys are strings.
+        self._device_batches: dict[str, int] = {}
         self._guard = guard or InterruptGuard()
         self._say = say
         self._quiet = quiet
@@ -290,7 +290,7 @@ class Trainer:
             "seconds": progress.seconds,
             "evaluations_per_second": progress.evaluations / max(progress.seconds, 1e-9),
             "reproducible": self.reproducible,
-            "pieces": self._pieces,
+            "pieces": self._device_batches,
             "versions": versions(),
         }
 
@@ -310,8 +310,8 @@ class Trainer:
                     f"{POINTER}) or choose another --run-dir"
                 )
             self._digest = digest
-            if self.evaluator.piece is not None:
-                self._pieces = {"1": self.evaluator.piece}
+            if self.evaluator.device_batch is not None:
+                self._device_batches = {"1": self.evaluator.device_batch}
             if self.config.genome.init not in PRESETS:
                 write_or_stop(self.run.storage.write, INITIAL, self._initial.to_bytes())
             self._checkpoint = self._make_checkpoint()
@@ -319,8 +319,10 @@ class Trainer:
             return
         if digest != self._digest:
             self._refuse_other_hardware(digest)
-        if self._pieces:
-            self.evaluator.use_piece(self._pieces[max(self._pieces, key=int)])
+        if self._device_batches:
+            self.evaluator.use_device_batch(
+                self._device_batches[max(self._device_batches, key=int)]
+            )
         write_or_stop(self.run.metrics.cut_after, checkpoint.generation)
         self._checkpoint, self._written = checkpoint, checkpoint.generation
         self._say(f"continuing after generation {checkpoint.generation}")
@@ -334,17 +336,20 @@ class Trainer:
             progress = Progress(**facts["progress"])
             if progress.generation != checkpoint.generation:
                 raise InputError("this checkpoint's progress is of another generation")
-            reproducible, digest, pieces = (
+            reproducible, digest, device_batches = (
                 bool(facts["reproducible"]),
                 dict(facts["digest"]),
-                {str(int(since)): int(piece) for since, piece in facts["pieces"].items()},
+                {
+                    str(int(since)): int(device_batch)
+                    for since, device_batch in facts["pieces"].items()
+                },
             )
             self._restore_lines(checkpoint)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise InputError(f"this checkpoint lacks what this run needs: {error!r}") from error
         self.progress = progress
         self.reproducible = self.evaluator.reproducible and reproducible
-        self._digest, self._pieces = digest, pieces
+        self._digest, self._device_batches = digest, device_batches
 
     def _refuse_other_hardware(self, digest: dict[str, str]) -> None:
         different = ", ".join(name for name in digest if digest[name] != self._digest.get(name))
@@ -366,8 +371,8 @@ class Trainer:
                 try:
                     with self._guard.interruptible():
                         checkpoint, metrics = self._generation()
-                except PieceTooLargeError as error:
-                    self._halve_piece(error.piece)
+                except DeviceBatchTooLargeError as error:
+                    self._halve_device_batch(error.device_batch)
                     continue
                 # In this order, and where no signal comes between: a checkpoint has its metrics.
                 write_or_stop(self.run.metrics.append, metrics)
@@ -411,7 +416,7 @@ class Trainer:
                 "move; metrics show more of these as a gradient_norm of 0. Shorter unrolls at "
                 "first (meta.curriculum) or a lower learning rate may help"
             )
-        head_seconds = ended - began - evaluated
+        driver_seconds = ended - began - evaluated
         return checkpoint, {
             "generation": generation,
             "unroll": self.schedule.unroll(generation),
@@ -421,10 +426,10 @@ class Trainer:
             **({"gradient_norm": float(np.mean(norms))} if norms else {}),
             **({"synchronised_to": chosen} if chosen is not None else {}),
             "evaluations_per_second": evaluations / evaluated,
-            "head_seconds": head_seconds,
+            "driver_seconds": driver_seconds,
             "seconds": ended - began,
             "workers": self.evaluator.workers,
-            **self.evaluator.report(head_seconds),
+            **self.evaluator.report(driver_seconds),
         }
 
     def _advance(self, number: int, generation: int) -> Outcome:
@@ -483,21 +488,21 @@ class Trainer:
                 line.copy(self.lines[best])
         return best
 
-    def _halve_piece(self, piece: int) -> None:
-        """Begin the generation in hand again with half as many lives at a time."""
-        if piece < 2 or self._checkpoint is None:
+    def _halve_device_batch(self, device_batch: int) -> None:
+        """Begin the generation in hand again with half as many evaluations at a time."""
+        if device_batch < 2 or self._checkpoint is None:
             raise RunError(
                 "a single life does not fit into the memory of the device: lower "
                 "episode.batch_size, network.hidden or rule.states"
             )
         generation = self.progress.generation + 1
         self._say(
-            f"warning: {piece} lives at a time do not fit the device; what comes after "
-            f"generation {generation - 1} begins again with {piece // 2}"
+            f"warning: {device_batch} evaluations at a time do not fit the device; what follows "
+            f"generation {generation - 1} is computed again with {device_batch // 2}"
         )
         self._restore_lines(self._checkpoint)
-        self._pieces[str(generation)] = piece // 2
-        self.evaluator.use_piece(piece // 2)
+        self._device_batches[str(generation)] = device_batch // 2
+        self.evaluator.use_device_batch(device_batch // 2)
         self._checkpoint = self._make_checkpoint()
         self._written = -1
         self._keep_checkpoint()
@@ -519,7 +524,7 @@ class Trainer:
                 "reproducible": self.reproducible,
                 "experiment": self._experiment,
                 "digest": self._digest,
-                "pieces": self._pieces,
+                "pieces": self._device_batches,
             },
             {
                 name: array
@@ -541,8 +546,8 @@ class Trainer:
             try:
                 with self._guard.interruptible():
                     return self._select_once()
-            except PieceTooLargeError as error:
-                self._halve_piece(error.piece)
+            except DeviceBatchTooLargeError as error:
+                self._halve_device_batch(error.device_batch)
 
     def _select_once(self) -> Selection:
         episodes = self.config.meta.validation_episodes
