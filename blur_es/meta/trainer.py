@@ -17,7 +17,7 @@ from blur_es.config import ExperimentConfig
 from blur_es.errors import InputError, RunError, nearest
 from blur_es.evaluator import EpisodeRange, Evaluator
 from blur_es.fleet.failures import FatalGenomeError
-from blur_es.genome import PRESETS, Genome, SearchSpace, widen_genome
+from blur_es.genome import PRESETS, Genome, SearchSpace, adapt_genome
 from blur_es.genomes import find_genome, genome_names
 from blur_es.inner import DeviceBatchTooLargeError
 from blur_es.keys import Phase, Stream, random_generator
@@ -55,43 +55,22 @@ class TrainingResult:
 
 
 def initial_genome(config: ExperimentConfig, run: RunFolder | None = None) -> Genome:
-    """The genome that an experiment begins with: a preset, a genome file, or one that ships.
+    """The genome that an experiment starts from: a preset, a genome file, or one that ships.
 
-    One of the same rule with fewer states is widened. One that learned with plain labels may go on
-    with standardised ones, and any with another `rule.inputs` and with outputs calibrated or not;
-    an Oja term without a learned factor may come or go. A run folder keeps a copy of what was
-    loaded: a run goes on where the file is not, or not as it was.
+    A loaded genome may belong to a slightly different rule: `adapt_genome` says how different.
+    If the run folder has a copy of the genome, that copy is used: the original file may have
+    changed since the run started.
+
+    Raises `InputError` if there is no such genome, or if it was made for another rule.
     """
     if config.genome.init in PRESETS:
         generator = random_generator(config.seed, Stream.GENOME)
         return PRESETS[config.genome.init](config.rule, generator, config.layers)
     loaded = _load_initial(config.genome.init, run)
-    states = config.rule.states
-    # The label is in a state of its own from two states on: one state learns another way.
-    if 2 <= loaded.rule.states < states:
-        with contextlib.suppress(InputError):
-            loaded = widen_genome(loaded, states)
-    # The fields are the same and the label is in the same state: a good place to begin.
-    if loaded.rule.feedback == "label" and config.rule.feedback == "standardized_label":
-        rule = dataclasses.replace(loaded.rule, feedback="standardized_label")
-        loaded = dataclasses.replace(loaded, rule=rule)
-    rule = dataclasses.replace(
-        loaded.rule,
-        inputs=config.rule.inputs,
-        calibration_temperature=config.rule.calibration_temperature,
-    )
-    if not (rule.oja_multiplier or config.rule.oja_multiplier):
-        rule = dataclasses.replace(rule, oja=config.rule.oja, oja_extra=config.rule.oja_extra)
-    loaded = dataclasses.replace(loaded, rule=rule)
-    if loaded.rule != config.rule:
-        different = [
-            name for name, value in vars(loaded.rule).items() if value != getattr(config.rule, name)
-        ]
-        raise InputError(
-            f"genome.init: {config.genome.init} was made for another rule: it differs in "
-            f"{', '.join(different)}"
-        )
-    return loaded
+    try:
+        return adapt_genome(loaded, config.rule)
+    except InputError as error:
+        raise InputError(f"genome.init: {config.genome.init}: {error}") from error
 
 
 def _load_initial(init: str, run: RunFolder | None) -> Genome:

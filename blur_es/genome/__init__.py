@@ -1,0 +1,31 @@
+"""Genomes: the meta-learned parameters of an update rule.
+
+`fields` says which parameters a rule has, `genome` holds their values and reads and writes
+genome files, `presets` makes genomes to start from, `adapt` carries a genome over to another
+rule, and `search` defines the space that meta-training searches.
+"""
+
+from __future__ import annotations
+
+from blur_es.genome.adapt import adapt_genome, widen_genome
+from blur_es.genome.fields import GenomeField, field_shapes, field_slices, genome_fields
+from blur_es.genome.genome import Genome
+from blur_es.genome.presets import PRESETS, backprop_genome, neutral_genome, random_genome
+from blur_es.genome.search import DEFAULT_SCALES, SearchSpace, default_scale
+
+__all__ = [
+    "DEFAULT_SCALES",
+    "PRESETS",
+    "Genome",
+    "GenomeField",
+    "SearchSpace",
+    "adapt_genome",
+    "backprop_genome",
+    "default_scale",
+    "field_shapes",
+    "field_slices",
+    "genome_fields",
+    "neutral_genome",
+    "random_genome",
+    "widen_genome",
+]

@@ -1,0 +1,75 @@
+"""Carrying a genome over to another rule, as the starting point of a search under that rule."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from typing import Any
+
+import numpy as np
+
+from blur_es.errors import InputError
+from blur_es.genome.fields import genome_fields
+from blur_es.genome.genome import Genome
+from blur_es.rule import RuleSpec
+from blur_es.util.arrays import FloatArray
+
+# Options that change no field of a genome and not how synapses are updated.
+SURROUNDINGS = ("inputs", "calibration_temperature")
+
+
+def adapt_genome(genome: Genome, rule: RuleSpec) -> Genome:
+    """The genome with the options of `rule`, as a starting point for a search.
+
+    A rule may differ from the genome's own rule in these ways:
+
+    - more states, if the genome has at least two: see `widen_genome`;
+    - `feedback: standardized_label` instead of `label`;
+    - other `inputs` and another `calibration_temperature`;
+    - another Oja term, as long as neither rule learns its multiplier.
+
+    Raises `InputError` naming the options in which the rules differ otherwise.
+    """
+    # With one state the label replaces the prediction: such a genome learns in another way.
+    if 2 <= genome.rule.states < rule.states:
+        with contextlib.suppress(InputError):
+            genome = widen_genome(genome, rule.states)
+    free = set(SURROUNDINGS)
+    if genome.rule.feedback == "label" and rule.feedback == "standardized_label":
+        free.add("feedback")
+    if not (genome.rule.oja_multiplier or rule.oja_multiplier):
+        free |= {"oja", "oja_extra"}
+    different = [
+        option.name
+        for option in dataclasses.fields(rule)
+        if option.name not in free
+        and getattr(rule, option.name) != getattr(genome.rule, option.name)
+    ]
+    if different:
+        raise InputError(
+            f"the genome was made for another rule: it differs in {', '.join(different)}"
+        )
+    return dataclasses.replace(genome, rule=rule)
+
+
+def widen_genome(genome: Genome, states: int) -> Genome:
+    """The genome with more states, of which the old ones behave exactly as before.
+
+    The new states have values of their own that do not influence the old ones; a search that
+    starts here decides how to use them. Raises `InputError` for fewer states than the genome
+    has, and if the rule does not allow so many.
+    """
+    old = genome.rule.states
+    if states < old:
+        raise InputError(f"genome: found {old} states, expected {states} or fewer")
+    rule = dataclasses.replace(genome.rule, states=states)
+    fields: dict[str, FloatArray] = {}
+    for spec in genome_fields(rule):
+        given = genome.fields[spec.name]
+        shape = given.shape[:1] * rule.per_layer + spec.shape
+        widened = np.array(np.broadcast_to(spec.neutral, shape))
+        # Neutral transforms are identities: no new state feeds an old one.
+        corner: tuple[Any, ...] = (..., *(slice(old) for _ in spec.shape))
+        widened[corner] = given
+        fields[spec.name] = widened
+    return Genome(rule, fields, genome.provenance)

@@ -1,0 +1,81 @@
+"""Genomes to start a search from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from blur_es.errors import InputError
+from blur_es.genome.fields import field_shapes, genome_fields
+from blur_es.genome.genome import Genome
+from blur_es.rule import RuleSpec
+
+
+def neutral_genome(rule: RuleSpec, layers: int | None = None) -> Genome:
+    """Identity transforms, synapses that keep their values, and a learning rate η̃ of 0.
+
+    `layers`, the number of synapse layers, is needed for per-layer rules only.
+    """
+    shapes = field_shapes(rule, layers)
+    return Genome(
+        rule,
+        {
+            field.name: np.broadcast_to(field.neutral, shapes[field.name])
+            for field in genome_fields(rule)
+        },
+    )
+
+
+def random_genome(
+    rule: RuleSpec, generator: np.random.Generator, layers: int | None = None
+) -> Genome:
+    """The `random` preset: a starting point that assumes nothing about learning.
+
+    The entries of the transforms are normal with standard deviation 1/√k, so that mixing k
+    states of unit variance gives states of unit variance. Synapses keep their values, and the
+    learning rate is 0.1: the transforms decide the direction of learning.
+    """
+    genome = neutral_genome(rule, layers)
+    transforms = {
+        name: generator.standard_normal(array.shape) / np.sqrt(rule.states)
+        for name, array in genome.fields.items()
+        if name.endswith((".forward", ".backward", ".pre", ".post"))
+    }
+    rates = {name: 0.1 for name in genome.fields if name.endswith("synapse.update")}
+    return genome.replace(transforms | rates)
+
+
+def backprop_genome(
+    rule: RuleSpec, generator: np.random.Generator | None = None, layers: int | None = None
+) -> Genome:
+    """The `backprop` preset: gradient descent with learning rate 0.1 (paper, section 3.1).
+
+    Under `RuleSpec.backprop()` the genome is exactly gradient descent. Under other rules with
+    two or more states it is the paper's way to start a search near gradient descent (section
+    4.5); states after the second are not used. `generator` is ignored. Raises `InputError` for
+    a rule with one state.
+    """
+    if rule.states < 2:
+        raise InputError("genome preset 'backprop' needs at least 2 states, found 1")
+    k = rule.states
+    forward, post, identity = np.zeros((k, k)), np.eye(k), np.eye(k)
+    forward[0, :2] = 1.0
+    post[:2, :2] = [[0.0, 1.0], [1.0, 0.0]]
+    genome = neutral_genome(rule, layers)
+    values: dict[str, Any] = {
+        "neuron.forward": forward,
+        "neuron.backward": identity,
+        "synapse.pre": identity,
+        "synapse.post": post,
+        "synapse.update": -0.1,
+    }
+    return genome.replace(values)
+
+
+# The names that `genome.init` of an experiment accepts beside names and paths of genomes.
+PRESETS: dict[str, Callable[[RuleSpec, np.random.Generator, int | None], Genome]] = {
+    "random": random_genome,
+    "backprop": backprop_genome,
+}

@@ -1,0 +1,105 @@
+"""The space that meta-training searches: the learned fields of a genome, shifted and scaled."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from blur_es.errors import InputError, nearest
+from blur_es.genome.genome import Genome
+from blur_es.util.arrays import FloatArray
+
+# How far one unit of the search moves a field, unless the experiment says otherwise:
+# gates and rates matter at a finer scale than the entries of the transforms.
+DEFAULT_SCALES = {
+    "neuron.keep": 0.3,
+    "neuron.update": 0.3,
+    "keep": 0.1,
+    "update": 0.1,
+    "oja_multiplier": 0.1,
+    "saturation": 0.1,
+    "initial_scale": 0.3,
+}
+
+
+def default_scale(name: str) -> float:
+    """The scale of a field that the experiment does not give one for."""
+    return DEFAULT_SCALES.get(name, DEFAULT_SCALES.get(name.rsplit(".", 1)[-1], 1.0))
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class SearchSpace:
+    """What an outer loop searches: learned fields of a genome around their initial values.
+
+    A point z (d,) of the space is the genome whose learned values are
+    `initial + scale * z`; z = 0 is the initial genome.
+
+    Attributes:
+        initial: the genome at z = 0.
+        learned: names of the learned fields, in the order of the genome's vector.
+        index: (d,) positions of the learned values in the genome's vector.
+        scale: (d,) how far one unit of z moves each.
+    """
+
+    initial: Genome
+    learned: tuple[str, ...]
+    index: npt.NDArray[np.intp]
+    scale: FloatArray
+
+    @classmethod
+    def create(
+        cls,
+        initial: Genome,
+        learn: str | Sequence[str] = "all",
+        scales: Mapping[str, float] | None = None,
+    ) -> SearchSpace:
+        """Choose the learned fields (`all` or their names) and their scales by field name."""
+        scales = scales or {}
+        names = list(initial.fields)
+        wanted = names if learn == "all" else [learn] if isinstance(learn, str) else list(learn)
+        for key, given in (("learn", wanted), ("scales", scales)):
+            for name in given:
+                if name not in names:
+                    raise InputError(
+                        f"genome.{key}: unknown field {name!r}{nearest(name, names)}; "
+                        f"this rule has {', '.join(names)}"
+                    )
+        for name, scale in scales.items():
+            if not 0.0 < scale < float("inf"):
+                raise InputError(f"genome.scales.{name}: found {scale}, expected a number above 0")
+            if name not in wanted:
+                raise InputError(f"genome.scales.{name}: this field is not learned")
+        if not wanted:
+            raise InputError("genome.learn: nothing is learned; expected 'all' or names of fields")
+        index, scale_of = [], []
+        start = 0
+        for name, array in initial.fields.items():
+            if name in wanted:
+                index.append(np.arange(start, start + array.size))
+                scale_of.append(np.full(array.size, scales.get(name, default_scale(name))))
+            start += array.size
+        return cls(
+            initial,
+            tuple(name for name in names if name in wanted),
+            np.concatenate(index),
+            np.concatenate(scale_of),
+        )
+
+    @property
+    def dimensions(self) -> int:
+        """d, the number of learned values."""
+        return len(self.index)
+
+    def vectors(self, points: FloatArray) -> FloatArray:
+        """Genome vectors (P, D) in float64 of points (P, d)."""
+        vectors = np.tile(self.initial.vector, (len(points), 1))
+        vectors[:, self.index] += self.scale * np.asarray(points, dtype=np.float64)
+        return vectors
+
+    def genome(self, point: FloatArray) -> Genome:
+        """The genome at a point (d,)."""
+        vector = self.vectors(np.asarray(point)[None, :])[0]
+        return Genome.from_vector(self.initial.rule, vector, self.initial.layers)
