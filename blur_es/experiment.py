@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from blur_es.analysis.axes import task_labels
 from blur_es.analysis.compare import Comparison
 from blur_es.analysis.contests import compare_on_tasks
-from blur_es.analysis.genome import GenomeAnalysis, Progress, analyze_genome
+from blur_es.analysis.genome import GenomeAnalysis, analyze_genome
 from blur_es.config import ExperimentConfig, build_config, load_config, override_config
 from blur_es.errors import InputError, nearest
 from blur_es.evaluator import Evaluator, LocalEvaluator
@@ -32,8 +32,7 @@ from blur_es.run.store import (
     write_or_stop,
 )
 from blur_es.storage import open_storage
-
-Say = Callable[[str], None]
+from blur_es.util.callbacks import MessageCallback, ProgressCallback, ignore_message
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,7 +78,7 @@ class ExperimentResult:
 
 
 def run_experiment(
-    config: ExperimentConfig, options: TrainOptions, say: Say = lambda message: None
+    config: ExperimentConfig, options: TrainOptions, on_message: MessageCallback = ignore_message
 ) -> ExperimentResult:
     """Train in a run folder, then compare and report there.
 
@@ -92,7 +91,7 @@ def run_experiment(
     check_loggers(options.tensorboard, options.mlflow)
     guard = InterruptGuard()
     path = choose_folder(config.name, config.seed, options.run_dir, options.resume)
-    run = RunFolder(path, config.run.keep, Patience(guard, say))
+    run = RunFolder(path, config.run.keep, Patience(guard, on_message))
     with config.located():
         # Data are read here once, also where workers will read their own: a missing data
         # set is the user's to mend, and nothing should have been started by then.
@@ -109,12 +108,12 @@ def run_experiment(
         # Ray forks, which JAX's threads do not survive: the fleet is up before the trainer
         # imports JAX.
         with (
-            _evaluator(config, options, local, guard, say, name) as evaluator,
+            _evaluator(config, options, local, guard, on_message, name) as evaluator,
             logging(
                 run,
                 config.to_dict(),
                 guard,
-                say,
+                on_message,
                 resume=options.resume,
                 tensorboard=options.tensorboard,
                 mlflow=options.mlflow,
@@ -126,20 +125,20 @@ def run_experiment(
                 run,
                 evaluator,
                 guard=guard,
-                say=say,
+                on_message=on_message,
                 quiet=options.quiet,
                 watch=watch,
                 mixed_hardware=options.mixed_hardware,
             )
             run.begin(config.to_yaml())
-            say(f"run folder: {run.location}")
+            on_message(f"run folder: {run.location}")
             training = trainer.train()
             watch.interrupted = training.reason is StopReason.INTERRUPTED
         comparisons: list[Comparison] = []
         if training.genome is not None:
             try:
                 with guard.interruptible():
-                    comparisons = _compare(config, training.genome, local, say)
+                    comparisons = _compare(config, training.genome, local, on_message)
             except Interrupted:
                 training = dataclasses.replace(training, reason=StopReason.INTERRUPTED)
             else:
@@ -158,7 +157,7 @@ def _evaluator(
     options: TrainOptions,
     local: LocalEvaluator,
     guard: InterruptGuard,
-    say: Say,
+    on_message: MessageCallback,
     run: str,
 ) -> Iterator[Evaluator]:
     if options.local and config.fleet.split is not None:
@@ -185,7 +184,7 @@ def _evaluator(
         )
     if workers is None and config.fleet.workers != "auto":
         workers = config.fleet.workers
-    say("starting Ray workers (the first start on a machine compiles for some 20 s)")
+    on_message("starting Ray workers (the first start on a machine compiles for some 20 s)")
     with guard.interruptible():
         fleet = RayFleet(
             config.problem(),
@@ -202,18 +201,18 @@ def _evaluator(
             mixed_hardware=options.mixed_hardware,
         )
     try:
-        say(f"{fleet.workers} workers ({', '.join(fleet.backends)})")
+        on_message(f"{fleet.workers} workers ({', '.join(fleet.backends)})")
         yield fleet
     finally:
         fleet.close()
 
 
 def _compare(
-    config: ExperimentConfig, genome: Genome, local: LocalEvaluator, say: Say
+    config: ExperimentConfig, genome: Genome, local: LocalEvaluator, on_message: MessageCallback
 ) -> list[Comparison]:
     if not config.meta.compare:
         return []
-    say("comparing with tuned optimisers on test episodes")
+    on_message("comparing with tuned optimisers on test episodes")
     # One life at a time, of many lengths: compiling each for an accelerator would not pay.
     backend = "numpy" if config.backend == "numpy" else "numba"
     labels = task_labels(({}, config))
@@ -299,7 +298,7 @@ def analyze_subject(
     output: str | Path | None,
     steps: int | None,
     data_dir: str | None,
-    progress: Progress,
+    on_progress: ProgressCallback,
 ) -> tuple[GenomeAnalysis, list[str]]:
     """Analyse a genome file, a run folder or a genome that ships; numbers and pictures.
 
@@ -317,5 +316,5 @@ def analyze_subject(
         check_folder(folder, genome.sha256)
     with config.located() if config is not None else contextlib.nullcontext():
         problem = None if config is None else config.problem(training=False)
-        analysis = analyze_genome(genome, problem, steps, data_dir, progress)
+        analysis = analyze_genome(genome, problem, steps, data_dir, on_progress)
     return analysis, write_analysis(analysis, folder)

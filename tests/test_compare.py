@@ -288,9 +288,9 @@ def with_two_tasks() -> LocalEvaluator:
 @pytest.mark.filterwarnings(*RAY_WARNINGS)
 def test_on_ray_a_comparison_is_the_same(ray_address: str) -> None:
     settings = (make_genome(), with_two_tasks(), ["digits", "xor"], 2, "numba", ["sgd", "lion"])
-    seen: list[tuple[str, int, int]] = []
+    seen: list[tuple[str, int, int | None]] = []
     found = compare_on_ray(
-        *settings, Place(address=ray_address), progress=lambda *told: seen.append(told)
+        *settings, Place(address=ray_address), on_progress=lambda *told: seen.append(told)
     )
     assert found == compare_on_tasks(*settings)
     assert [comparison.sizes for comparison in found] == [(16, 8, 10), (2, 6, 4, 1)]

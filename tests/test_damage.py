@@ -186,7 +186,7 @@ def test_a_damaged_run_goes_on_to_the_same_genome_or_says_why_not(
         with contextlib.suppress(InputError):
             assert genome_hash(train(small(folder), folder / "run", resume=True)) == whole
         return
-    result = train(small(folder), folder / "run", resume=True, say=said.append)
+    result = train(small(folder), folder / "run", resume=True, on_message=said.append)
     assert genome_hash(result) == whole
     newest = entries(run)[0]
     if files.get(newest["file"]) != run[newest["file"]]:

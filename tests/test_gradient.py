@@ -196,7 +196,7 @@ def test_a_device_batch_that_does_not_fit_is_halved_and_written_down(tmp_path: P
     config = small(tmp_path, "backend=jax", "jax.piece=8", "meta.generations=3")
     said: list[str] = []
     evaluator = SmallDevice(config.problem())
-    whole = train(config, tmp_path / "whole", evaluator=evaluator, say=said.append)
+    whole = train(config, tmp_path / "whole", evaluator=evaluator, on_message=said.append)
     assert RunFolder(tmp_path / "whole").read_json("result.json")["pieces"] == {"1": 8, "2": 2}
     assert sum("is computed again" in message for message in said) == 2
     # A resumed run computes device batches of the size that was found.

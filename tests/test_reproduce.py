@@ -323,7 +323,7 @@ def test_the_command_for_all_has_one_connection(monkeypatch: pytest.MonkeyPatch)
     connections = []
 
     def make(
-        result: Result, options: ReproduceOptions, say: Any, connection: Any
+        result: Result, options: ReproduceOptions, on_message: Any, connection: Any
     ) -> tuple[dict[str, Any], list[str]]:
         connections.append(connection)
         raise MissingDataError(result.name)

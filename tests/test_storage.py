@@ -257,7 +257,7 @@ def test_a_store_that_refuses_for_a_while_is_asked_again(tmp_path: Path) -> None
 
     Moody.refuse = staticmethod(refuse)
     said: list[str] = []
-    result = train(small(tmp_path), f"moody://{uuid.uuid4().hex}", say=said.append)
+    result = train(small(tmp_path), f"moody://{uuid.uuid4().hex}", on_message=said.append)
     assert genome_hash(result) == whole
     assert Moody.refused > 5
     lines = [line for line in said if "503 SlowDown; trying again in" in line]
@@ -308,7 +308,7 @@ def test_an_interruption_ends_the_wait_for_a_store(
     thread.start()
     began = time.monotonic()
     with guard.installed():
-        result = train(small(tmp_path), url, guard=guard, say=say)
+        result = train(small(tmp_path), url, guard=guard, on_message=say)
     thread.join()
     assert time.monotonic() - began < 20
     assert result.reason is StopReason.INTERRUPTED

@@ -233,12 +233,12 @@ def test_tasks_of_a_point_have_a_cell_each() -> None:
 
 
 def test_progress_ends_with_all() -> None:
-    seen: list[tuple[int, int, float]] = []
-    run(Place(local=True), progress=lambda *found: seen.append(found))
-    assert [done for done, _, _ in seen] == list(range(1, 17))
-    shares = [share for _, _, share in seen]
-    assert shares == sorted(shares)
-    assert seen[-1][1:] == (16, 1.0)
+    seen: list[tuple[str, int, int | None]] = []
+    run(Place(local=True), on_progress=lambda *found: seen.append(found))
+    assert [activity for activity, _, _ in seen] == [f"{n}/16 evaluations" for n in range(1, 17)]
+    amounts = [done for _, done, _ in seen]
+    assert amounts == sorted(amounts)
+    assert seen[-1][1] == seen[-1][2]
 
 
 def test_what_cannot_be_swept_is_found_before_the_work() -> None:

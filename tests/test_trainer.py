@@ -219,7 +219,7 @@ def test_falls_back_over_a_damaged_checkpoint(tmp_path: Path, undisturbed: Path)
     with (tmp_path / "run/metrics.jsonl").open("a") as file:
         file.write('{"generation": 5, "be')
     said: list[str] = []
-    result = train(config, tmp_path / "run", resume=True, say=said.append)
+    result = train(config, tmp_path / "run", resume=True, on_message=said.append)
     assert any("damaged" in line for line in said)
     assert genome_hash(result) == hash_of(undisturbed)
     lines = RunFolder(tmp_path / "run").metrics.read()

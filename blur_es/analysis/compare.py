@@ -9,7 +9,7 @@ episodes.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -22,6 +22,7 @@ from blur_es.genome import Genome
 from blur_es.inner import InnerLoop
 from blur_es.rule import RuleSpec
 from blur_es.util.arrays import Float64Array
+from blur_es.util.callbacks import ProgressCallback, ignore_progress
 from blur_es.util.text import aligned, count
 
 LEARNED_RULE = "learned rule"
@@ -281,7 +282,7 @@ def compare(
     test: Sequence[Episode],
     task: str,
     learning_rates: Mapping[str, Sequence[float]],
-    progress: Callable[[int, int], None] = lambda done, total: None,
+    on_progress: ProgressCallback = ignore_progress,
 ) -> Comparison:
     """Compare a genome with tuned optimisers.
 
@@ -297,7 +298,7 @@ def compare(
         test: episodes of the same number of steps, from which all results are.
         task: its name.
         learning_rates: what is tried, rising, for every optimiser that takes part.
-        progress: called with the contestants that are through and those that there are.
+        on_progress: called with `task`, the number of entries that are done, and of all.
 
     Raises:
         InputError: no episodes, or episodes of different shapes.
@@ -309,13 +310,13 @@ def compare(
         )
     opponents = opponents_of(learning_rates)
     total = 1 + len(opponents)
-    progress(0, total)
+    on_progress(task, 0, total)
     plain_tuning, plain_test = ([standardized(e) for e in some] for some in (tuning, test))
     contestants = [learned(genome, loop, test)]
     for opponent in opponents:
-        progress(len(contestants), total)
+        on_progress(task, len(contestants), total)
         contestants.append(tuned(opponent, plain_tuning, plain_test, genome.rule))
-    progress(total, total)
+    on_progress(task, total, total)
     return Comparison(
         task=task,
         genome_sha256=genome.sha256,

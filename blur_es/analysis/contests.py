@@ -7,8 +7,7 @@ one learn comes to the same result.
 from __future__ import annotations
 
 import contextlib
-import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -31,6 +30,7 @@ from blur_es.fleet.jobs import Place, job_tasks, run_jobs
 from blur_es.genome import Genome
 from blur_es.inner import make_inner_loop
 from blur_es.keys import Phase
+from blur_es.util.callbacks import ProgressCallback, ignore_progress
 from blur_es.util.threads import one_blas_thread
 
 # The mean over 8 varies about a third as much as one episode (0.01 to 0.02), less than what
@@ -38,7 +38,6 @@ from blur_es.util.threads import one_blas_thread
 TUNING_EPISODES = 8
 
 # Called with a task, the contestants that are through and those that there are.
-Progress = Callable[[str, int, int], None]
 
 
 class Contest(NamedTuple):
@@ -88,7 +87,7 @@ def compare_on_tasks(
     test_episodes: int,
     backend: str,
     optimizers: Sequence[str] = USUAL_OPPONENTS,
-    progress: Progress = lambda task, done, total: None,
+    on_progress: ProgressCallback = ignore_progress,
 ) -> list[Comparison]:
     """One comparison for each of an evaluator's tasks, on `test_episodes` episodes of each.
 
@@ -101,8 +100,7 @@ def compare_on_tasks(
     comparisons = []
     for index, label in enumerate(labels):
         tuning, test = _episodes(evaluator, index, test_episodes)
-        show = functools.partial(progress, label)
-        comparisons.append(compare(genome, loop, tuning, test, label, rates, show))
+        comparisons.append(compare(genome, loop, tuning, test, label, rates, on_progress))
     return comparisons
 
 
@@ -115,7 +113,7 @@ def compare_on_ray(
     optimizers: Sequence[str],
     place: Place,
     data_dir: str | None = None,
-    progress: Progress = lambda task, done, total: None,
+    on_progress: ProgressCallback = ignore_progress,
 ) -> list[Comparison]:
     """The same as `compare_on_tasks`, with every contestant on every task a job on Ray.
 
@@ -140,11 +138,11 @@ def compare_on_ray(
             )
             costs.append(cost * (1 + len(opponent.learning_rates if opponent else ())))
     found: dict[int, Contestant] = {}
-    progress("comparison", 0, len(contests))
+    on_progress("comparison", 0, len(contests))
     with contextlib.closing(run_jobs(hold_contest, contests, costs, place)) as results:
         for number, contestant in results:
             found[number] = contestant
-            progress("comparison", len(found), len(contests))
+            on_progress("comparison", len(found), len(contests))
     each = len(contests) // len(labels)
     return [
         Comparison(

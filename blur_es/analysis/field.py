@@ -36,6 +36,7 @@ from blur_es.inner.base import initial_synapses
 from blur_es.inner.numpy_loop import NumpyInnerLoop, inner_step
 from blur_es.rule import RuleSpec
 from blur_es.util.arrays import Float64Array, FloatArray
+from blur_es.util.callbacks import ProgressCallback, ignore_progress
 
 Synapses = tuple[list[FloatArray], list[FloatArray | None]]
 Verdict = Literal["gradient", "no gradient", "undecided"]
@@ -263,7 +264,7 @@ def measure_field(
     genome: Genome,
     episodes: Sequence[Episode],
     steps: int,
-    progress: Callable[[int, int], None] = lambda done, total: None,
+    on_progress: ProgressCallback = ignore_progress,
 ) -> FieldTest:
     """Measure the update's Jacobian after `steps` steps of each episode."""
     jacobians = []
@@ -271,7 +272,7 @@ def measure_field(
         jacobian = update_jacobian(genome, episode, steps)
         if np.all(np.isfinite(jacobian.matrix)):
             jacobians.append(jacobian)
-        progress(number, len(episodes))
+        on_progress(f"Jacobians after {steps} steps", number, len(episodes))
     return FieldTest(steps, tuple(jacobians), len(episodes) - len(jacobians))
 
 

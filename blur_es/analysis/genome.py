@@ -8,7 +8,7 @@ put into words.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -23,6 +23,7 @@ from blur_es.genome import Genome
 from blur_es.inner import make_inner_loop
 from blur_es.keys import EpisodeKey, Phase
 from blur_es.tasks import make_task
+from blur_es.util.callbacks import ProgressCallback, ignore_progress
 
 # Two numbers for each pair of synapses: the Jacobian needs a network that is small. Three
 # digits seen through 2 x 2 pixels are real data for one.
@@ -34,8 +35,6 @@ FIELD_EPISODES = 8
 # Lives for the growth of norms, and how many times longer they are than what was learned for.
 LIVES = 4
 LONGER = 10
-
-Progress = Callable[[str, int, int], None]
 
 _VERDICTS: dict[Verdict, str] = {
     "gradient": "Yes: its Jacobian is symmetric, up to rounding, wherever it was measured.",
@@ -191,7 +190,7 @@ def analyze_genome(
     problem: Problem | None,
     steps: int | None = None,
     data_dir: str | None = None,
-    progress: Progress = lambda what, done, total: None,
+    on_progress: ProgressCallback = ignore_progress,
 ) -> GenomeAnalysis:
     """Measure whether a genome's update is a gradient, and how its synapses grow.
 
@@ -200,7 +199,7 @@ def analyze_genome(
         problem: what it was learned for; None for digits. Long lives are of its first task.
         steps: their length; None for ten times the problem's unroll.
         data_dir: folder of data sets; None for the usual ones.
-        progress: called with what is under way, how much is done and of how much.
+        on_progress: called for every Jacobian and every step.
 
     Raises:
         InputError: data are missing, or the genome is for another number of layers.
@@ -222,19 +221,14 @@ def analyze_genome(
     told = milestones(unroll, steps)
 
     episodes = _field_episodes(genome, spec.batch_size, problem.seed)
-    field = []
-    for moment_steps in (0, FIELD_STEPS):
-        what = f"Jacobians, {moment(moment_steps)}"
-        field.append(
-            measure_field(genome, episodes, moment_steps, lambda *at, w=what: progress(w, *at))
-        )
+    field = [
+        measure_field(genome, episodes, moment_steps, on_progress)
+        for moment_steps in (0, FIELD_STEPS)
+    ]
     growth = []
     for variant_genome in (genome, toggle_oja(genome)):
-        what = f"{steps} steps, Oja term: {variant_genome.rule.oja}"
         loop = make_inner_loop(problem.backend, variant_genome.rule)
-        growth.append(
-            measure_growth(variant_genome, loop, lives, told, lambda *at, w=what: progress(w, *at))
-        )
+        growth.append(measure_growth(variant_genome, loop, lives, told, on_progress))
     return GenomeAnalysis(
         genome=genome,
         field_sizes=episodes[0].sizes,

@@ -8,7 +8,7 @@ twice: as it is, and with the Oja term that it lacks or without the one that it 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -21,6 +21,7 @@ from blur_es.genome import Genome, genome_fields
 from blur_es.inner import InnerLoop
 from blur_es.inner.base import initial_synapses
 from blur_es.util.arrays import Float64Array, FloatArray
+from blur_es.util.callbacks import ProgressCallback, ignore_progress
 
 # Accuracy is measured at about so many steps, close together at first, where it rises.
 ACCURACY_STEPS = 12
@@ -108,7 +109,7 @@ def measure_growth(
     loop: InnerLoop,
     episodes: Sequence[Episode],
     told: Sequence[int],
-    progress: Callable[[int, int], None] = lambda done, total: None,
+    on_progress: ProgressCallback = ignore_progress,
 ) -> NormGrowth:
     """Norms and accuracies of a genome along episodes of one number of steps.
 
@@ -117,9 +118,10 @@ def measure_growth(
         loop: an inner loop of the genome's rule.
         episodes: one or more.
         told: steps after which accuracy is measured besides those that are chosen here.
-        progress: called with the number of steps taken and of all.
+        on_progress: called with the number of steps taken, and of all.
     """
     steps = len(episodes[0].support_inputs)
+    activity = f"{steps} steps, Oja term: {genome.rule.oja}"
     chosen = np.geomspace(1, steps, ACCURACY_STEPS).round().astype(int).tolist()
     marks = sorted({*chosen, *told})
     total, done = len(episodes) * steps + sum(marks) * len(episodes), 0
@@ -131,7 +133,7 @@ def measure_growth(
         life[0] = _norms(named)
         for step, state in enumerate(loop.unroll(genome, episode), start=1):
             life[step] = _norms(independent_synapses(genome.rule, state.forward, state.backward))
-            progress(done + step, total)
+            on_progress(activity, done + step, total)
             if not np.all(np.isfinite(life[step])):
                 break
         norms.append(life)
@@ -144,7 +146,7 @@ def measure_growth(
         )
         accuracies.append(np.where(evaluation.diverged[0], np.nan, evaluation.fitness[0, 0]))
         done += mark * len(episodes)
-        progress(done, total)
+        on_progress(activity, done, total)
     return NormGrowth(
         genome.rule.oja,
         tuple(name for name, _ in named),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,11 +23,9 @@ from blur_es.fleet.jobs import Place, job_tasks, run_jobs
 from blur_es.genome import Genome
 from blur_es.keys import Phase
 from blur_es.util.arrays import BoolArray, Float64Array, FloatArray
+from blur_es.util.callbacks import ProgressCallback, ignore_progress
 from blur_es.util.text import aligned, count
 from blur_es.util.threads import one_blas_thread
-
-# Called with the jobs that are done, those that there are, and the share of the work done.
-Progress = Callable[[int, int, float], None]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -167,7 +165,7 @@ def sweep_genome(
     episodes: int,
     place: Place,
     data_dir: str | None = None,
-    progress: Progress = lambda done, total, share: None,
+    on_progress: ProgressCallback = ignore_progress,
 ) -> Sweep:
     """Score a genome in test episodes of every task at every point, with every seed.
 
@@ -181,7 +179,7 @@ def sweep_genome(
         episodes: of each task, with each seed.
         place: where the work is done.
         data_dir: folder of data sets; None for the usual ones.
-        progress: see `Progress`.
+        on_progress: called after every job with the cost of those that are done, and of all.
 
     Raises:
         InputError: two points that are the same, a genome that does not fit a network, missing
@@ -205,7 +203,7 @@ def sweep_genome(
             jobs.append(ScoringJob(genome.vector, problem, episodes, data_dir, str(Path.cwd())))
             costs.append(cost)
     _check_different(points, labels)
-    scores = _score_all(jobs, costs, place, progress)
+    scores = _score_all(jobs, costs, place, on_progress)
     cells = []
     for number, (settings, _) in enumerate(points):
         of_point = scores[number * len(seeds) : (number + 1) * len(seeds)]
@@ -278,7 +276,7 @@ def score_job(job: ScoringJob) -> EpisodeScores:
 
 
 def _score_all(
-    jobs: Sequence[ScoringJob], costs: Sequence[int], place: Place, progress: Progress
+    jobs: Sequence[ScoringJob], costs: Sequence[int], place: Place, on_progress: ProgressCallback
 ) -> list[EpisodeScores]:
     """The scores of all jobs, in their order."""
     found: dict[int, EpisodeScores] = {}
@@ -287,5 +285,5 @@ def _score_all(
         for number, scores in results:
             found[number] = scores
             done += costs[number]
-            progress(len(found), len(jobs), done / sum(costs))
+            on_progress(f"{len(found)}/{len(jobs)} evaluations", done, sum(costs))
     return [found[number] for number in range(len(jobs))]

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from blur_es.cli.parser import MAXIMUM_SEED, make_parser
 from blur_es.errors import BlurError, InputError, nearest
+from blur_es.util.callbacks import MessageCallback, ProgressCallback, ignore_message
 from blur_es.util.text import count
 
 if TYPE_CHECKING:
@@ -80,7 +81,7 @@ def _fail(message: str, code: int) -> int:
     return code
 
 
-def _say(message: str) -> None:
+def _print_message(message: str) -> None:
     print(message, file=sys.stderr, flush=True)
 
 
@@ -106,15 +107,15 @@ def _train(options: argparse.Namespace) -> int:
         mlflow=options.mlflow,
         quiet=options.quiet,
     )
-    say = (lambda message: None) if options.quiet else _say
+    on_message: MessageCallback = ignore_message if options.quiet else _print_message
     try:
-        result = run_experiment(config, train_options, say)
+        result = run_experiment(config, train_options, on_message)
     except Interrupted:
         return _fail("interrupted before the run began", INTERRUPTED)
     training, run = result.training, result.run
     if training.reason is StopReason.INTERRUPTED or training.genome is None:
-        _say(StopReason.INTERRUPTED.value)
-        _say(f"  blur-es train {options.file} --resume --run-dir {run.location}")
+        _print_message(StopReason.INTERRUPTED.value)
+        _print_message(f"  blur-es train {options.file} --resume --run-dir {run.location}")
         return INTERRUPTED
     if options.json:
         print(json.dumps(run.read_json(RESULT) | {"run_dir": run.location}))
@@ -200,12 +201,13 @@ def _sweep(
         folder = open_storage(options.output)
         check_folder(folder, NUMBERS, genome.sha256, "a sweep")
     if on_ray:
-        _say("starting on Ray; --local does without")
-    parts = 10_000
-    line = ProgressLine(parts)
+        _print_message("starting on Ray; --local does without")
+    lines: list[ProgressLine] = []
 
-    def show(done: int, total: int, share: float) -> None:
-        line.update(round(share * parts), f"{done}/{total} evaluations")
+    def show(activity: str, done: int, total: int | None) -> None:
+        if not lines:
+            lines.append(ProgressLine(total or 0))
+        lines[0].update(done, activity)
 
     try:
         sweep = sweep_genome(
@@ -218,7 +220,8 @@ def _sweep(
             show,
         )
     finally:
-        line.close()
+        for line in lines:
+            line.close()
     pictures = []
     if options.output:
         more = {"experiment": config.to_dict(), "axes": {axis.name: axis.values for axis in axes}}
@@ -261,7 +264,7 @@ def _compare(options: argparse.Namespace) -> int:
         if options.local or not (options.address or options.workers):
             comparisons = compare_on_tasks(*contest, _progress(patience=3.0))
         else:
-            _say("starting on Ray; --local does without")
+            _print_message("starting on Ray; --local does without")
             show = _progress(lambda done: f": {done} contestants")
             place = Place(address=options.address, workers=options.workers)
             comparisons = compare_on_ray(*contest, place, options.data_dir, show)
@@ -314,11 +317,11 @@ def _reproduce(options: argparse.Namespace) -> int:
     with contextlib.ExitStack() as connection:
         for result in results:
             try:
-                document, paths = make_result(result, reproduce_options, _say, connection)
+                document, paths = make_result(result, reproduce_options, _print_message, connection)
             except MissingDataError as error:
                 if not everything:
                     raise
-                _say(str(error))
+                _print_message(str(error))
                 skipped.append(result.name)
                 continue
             except (Interrupted, KeyboardInterrupt):
@@ -402,12 +405,14 @@ def _fetch(options: argparse.Namespace) -> int:
 
     folder = data_directory(options.data_dir)
     show = _progress(lambda done: f"  {done / 1e6:.1f} MB")
-    for path in fetch(options.name, folder, progress=show, mirror=options.mirror):
+    for path in fetch(options.name, folder, on_progress=show, mirror=options.mirror):
         print(path)
     return 0
 
 
-def _progress(amount: Callable[[int], str] = lambda done: "", patience: float = 0.0) -> Any:
+def _progress(
+    amount: Callable[[int], str] = lambda done: "", patience: float = 0.0
+) -> ProgressCallback:
     """Shows a line for every name that it is called with, and how much of it is done.
 
     In the first seconds, `patience`, it keeps quiet: nobody needs a line about a moment.

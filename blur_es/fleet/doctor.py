@@ -6,13 +6,14 @@ import collections
 import dataclasses
 import inspect
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from blur_es.evaluator import Problem
 from blur_es.fleet import probe
 from blur_es.fleet.connection import connect
 from blur_es.fleet.diagnosis import Finding, NodeReport, diagnose, size
+from blur_es.util.callbacks import ProgressCallback, ignore_progress
 from blur_es.util.threads import ONE_THREAD
 
 # A node that comes up compiles first, on a slow machine for a minute.
@@ -22,7 +23,6 @@ CALL_SECONDS = 20.0
 POLL_SECONDS = 0.5
 
 # Is called with what is going on, how much of it is done, and out of how much.
-Progress = Callable[[str, int, int], None]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,7 +74,7 @@ def examine_cluster(
     run_dir: str | None = None,
     data_dir: str | None = None,
     import_paths: Sequence[str] = (),
-    progress: Progress = lambda name, done, total: None,
+    on_progress: ProgressCallback = ignore_progress,
     probe_seconds: float = PROBE_SECONDS,
 ) -> Examination:
     """Examine a cluster.
@@ -88,7 +88,7 @@ def examine_cluster(
             here, where the head writes it.
         data_dir: folder of data sets, as on this machine.
         import_paths: where a user's own tasks are imported from.
-        progress: hears how far it is.
+        on_progress: called as nodes arrive and answer.
         probe_seconds: how long a node may take to answer.
 
     Raises:
@@ -109,9 +109,9 @@ def examine_cluster(
     if connected_here:
         connect(address)
     try:
-        there, findings = _wait_for_nodes(ray, expected, wait_seconds, progress)
+        there, findings = _wait_for_nodes(ray, expected, wait_seconds, on_progress)
         backend = problem.backend if problem else "auto"
-        nodes = _probe_nodes(ray, there, question, backend, probe_seconds, progress)
+        nodes = _probe_nodes(ray, there, question, backend, probe_seconds, on_progress)
     finally:
         if connected_here:
             ray.shutdown()
@@ -123,7 +123,7 @@ def examine_cluster(
 
 
 def _wait_for_nodes(
-    ray: Any, expected: int | Sequence[str], seconds: float, progress: Progress
+    ray: Any, expected: int | Sequence[str], seconds: float, on_progress: ProgressCallback
 ) -> tuple[list[dict[str, Any]], list[Finding]]:
     """The nodes that are there, once all expected are or the time is over, and who is missing."""
     began = time.monotonic()
@@ -140,7 +140,7 @@ def _wait_for_nodes(
         left = seconds - (time.monotonic() - began)
         if there >= total or left <= 0:
             break
-        progress(f"waiting up to {seconds:.0f} s for {total} nodes, there", there, total)
+        on_progress(f"waiting up to {seconds:.0f} s for {total} nodes, there", there, total)
         time.sleep(min(POLL_SECONDS, left))
     # Ray's head first, then by name.
     alive.sort(key=lambda node: ("node:__internal_head__" not in node["Resources"], _names(node)))
@@ -174,7 +174,7 @@ def _probe_nodes(
     question: Mapping[str, Any],
     backend: str,
     seconds: float,
-    progress: Progress,
+    on_progress: ProgressCallback,
 ) -> list[NodeReport]:
     """Ask all nodes at once; a node that is silent is given up after its time."""
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
@@ -204,7 +204,7 @@ def _probe_nodes(
         reports: list[NodeReport] = []
         names = _unique_names(nodes)
         while waiting:
-            progress(f"asking {len(nodes)} nodes, answered", len(reports), len(nodes))
+            on_progress(f"asking {len(nodes)} nodes, answered", len(reports), len(nodes))
             left = deadline - time.monotonic()
             ready, _ = ray.wait(list(waiting), timeout=max(0.0, min(left, 1.0)))
             if not ready and left <= 0:
@@ -217,7 +217,7 @@ def _probe_nodes(
             ray.cancel(reference, force=True)
             answer = _no_answer(f"no answer within {seconds + CALL_SECONDS:.0f} s")
             reports.append(_node_report(node, names[node["NodeID"]], answer))
-        progress(f"asking {len(nodes)} nodes, answered", len(reports), len(nodes))
+        on_progress(f"asking {len(nodes)} nodes, answered", len(reports), len(nodes))
     finally:
         ray.cloudpickle.unregister_pickle_by_value(probe)
     order = {node["NodeID"]: place for place, node in enumerate(nodes)}

@@ -38,8 +38,7 @@ from blur_es.run.store import (
     write_or_stop,
 )
 from blur_es.storage.files import sha256
-
-Say = Callable[[str], None]
+from blur_es.util.callbacks import MessageCallback, ignore_message
 
 FATAL_GENOME = "fatal-genome.npz"
 
@@ -155,7 +154,7 @@ class Trainer:
         run: its folder, which `RunFolder.begin` has accepted.
         evaluator: who evaluates.
         guard: how a user interrupts.
-        say: where warnings and news go.
+        on_message: where warnings and news go.
         quiet: no progress line.
         watch: told of every line of metrics.
         mixed_hardware: go on although the processor's arithmetic differs from that which
@@ -169,7 +168,7 @@ class Trainer:
         evaluator: Evaluator,
         *,
         guard: InterruptGuard | None = None,
-        say: Say = lambda message: None,
+        on_message: MessageCallback = ignore_message,
         quiet: bool = True,
         watch: Callable[[Mapping[str, Any]], None] = lambda line: None,
         mixed_hardware: bool = False,
@@ -192,7 +191,7 @@ class Trainer:
         # Size of the device batch by the generation from which it holds; JSON keys are strings.
         self._device_batches: dict[str, int] = {}
         self._guard = guard or InterruptGuard()
-        self._say = say
+        self._on_message = on_message
         self._quiet = quiet
         self._watch = watch
         self._mixed_hardware = mixed_hardware
@@ -278,9 +277,9 @@ class Trainer:
         digest = {"evaluation": self.evaluator.digest, "strategy": strategy_digest()}
         checkpoint, warnings = self.run.checkpoints.latest(self._restore)
         for warning in warnings:
-            self._say(f"warning: {warning}")
+            self._on_message(f"warning: {warning}")
         if checkpoint is not None and warnings:
-            self._say(f"warning: using the checkpoint of generation {checkpoint.generation}")
+            self._on_message(f"warning: using the checkpoint of generation {checkpoint.generation}")
         if checkpoint is None:
             if self.run.metrics.read():
                 raise InputError(
@@ -304,7 +303,7 @@ class Trainer:
             )
         write_or_stop(self.run.metrics.cut_after, checkpoint.generation)
         self._checkpoint, self._written = checkpoint, checkpoint.generation
-        self._say(f"continuing after generation {checkpoint.generation}")
+        self._on_message(f"continuing after generation {checkpoint.generation}")
 
     def _restore(self, checkpoint: Checkpoint) -> None:
         """Take up a checkpoint's state; `InputError` if it is not one of this run."""
@@ -390,7 +389,7 @@ class Trainer:
         norms = [each.gradient_norm for each in outcomes if each.gradient_norm is not None]
         if norms and not all(norms) and not self._warned:
             self._warned = True
-            self._say(
+            self._on_message(
                 f"warning: no gradient of generation {generation} is finite, so a run did not "
                 "move; metrics show more of these as a gradient_norm of 0. Shorter unrolls at "
                 "first (meta.curriculum) or a lower learning rate may help"
@@ -475,7 +474,7 @@ class Trainer:
                 "episode.batch_size, network.hidden or rule.states"
             )
         generation = self.progress.generation + 1
-        self._say(
+        self._on_message(
             f"warning: {device_batch} evaluations at a time do not fit the device; what follows "
             f"generation {generation - 1} is computed again with {device_batch // 2}"
         )
@@ -532,7 +531,7 @@ class Trainer:
         episodes = self.config.meta.validation_episodes
         candidates = sum(1 + len(line.archive.points) for line in self.lines)
         lives = candidates * episodes * len(self.config.tasks)
-        self._say(f"choosing among {candidates} genomes: {lives} lives of validation")
+        self._on_message(f"choosing among {candidates} genomes: {lives} lives of validation")
         return select(
             [line.method.center for line in self.lines],
             [line.archive for line in self.lines],

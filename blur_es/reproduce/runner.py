@@ -15,7 +15,7 @@ import contextlib
 import dataclasses
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -40,8 +40,7 @@ from blur_es.run.lease import LEASE
 from blur_es.run.store import CONFIG, RESULT, RunFolder, write_or_stop
 from blur_es.storage import LocalStorage, Storage, open_storage
 from blur_es.tasks import check_task_data
-
-Say = Callable[[str], None]
+from blur_es.util.callbacks import MessageCallback, ignore_message
 
 # Files of a job's folder that are written last, in this order.
 LAST = {CONFIG: 1, POINTER: 2, RESULT: 3, MEASURED: 4}
@@ -80,7 +79,7 @@ class ReproduceOptions:
 def reproduce(
     result: Result,
     options: ReproduceOptions,
-    say: Say = lambda message: None,
+    on_message: MessageCallback = ignore_message,
     connection: contextlib.ExitStack | None = None,
 ) -> dict[str, Any]:
     """Run what a result lacks; the content of its results file.
@@ -97,19 +96,19 @@ def reproduce(
     waiting = [job for job in jobs if not job.done(top)]
     if waiting:
         check_output(top)
-    say(
+    on_message(
         f"{result.name}: {len(jobs) - len(waiting)} of {len(jobs)} done, "
         f"{len(waiting)} to do in {top.location}"
     )
     if waiting:
-        _run(waiting, top, options, say, connection)
+        _run(waiting, top, options, on_message, connection)
     return _collect(result, jobs, missing, top)
 
 
 def make_result(
     result: Result,
     options: ReproduceOptions,
-    say: Say = lambda message: None,
+    on_message: MessageCallback = ignore_message,
     connection: contextlib.ExitStack | None = None,
 ) -> tuple[dict[str, Any], list[str]]:
     """Run what a result lacks and write its files; its content and where they are.
@@ -120,7 +119,7 @@ def make_result(
     from blur_es.report.style import write_figure
     from blur_es.reproduce.pictures import draw
 
-    document = reproduce(result, options, say, connection)
+    document = reproduce(result, options, on_message, connection)
     folder = _folder(result, options)
     write_or_stop(folder.write, RESULTS, results_bytes(document))
     write_or_stop(folder.write, TABLE, (table_text(document) + "\n").encode())
@@ -224,7 +223,7 @@ def _run(
     jobs: Sequence[Job],
     top: Storage,
     options: ReproduceOptions,
-    say: Say,
+    on_message: MessageCallback,
     connection: contextlib.ExitStack | None,
 ) -> None:
     guard = InterruptGuard()
@@ -234,11 +233,11 @@ def _run(
             for number, job in enumerate(jobs, start=1):
                 guard.check()
                 job.run(top, guard.interruptible)
-                say(f"  {number}/{len(jobs)}  {job}  {_told(top, job)}")
+                on_message(f"  {number}/{len(jobs)}  {job}  {_told(top, job)}")
             return
         home = (connection or alone).enter_context(_cluster(options))
         _check_methods(jobs, top, guard)
-        _run_on_ray(home, jobs, top, options.workers, guard, say)
+        _run_on_ray(home, jobs, top, options.workers, guard, on_message)
 
 
 def _check_methods(jobs: Sequence[Job], top: Storage, guard: InterruptGuard) -> None:
@@ -269,7 +268,7 @@ def _run_on_ray(
     top: Storage,
     workers: int | None,
     guard: InterruptGuard,
-    say: Say,
+    on_message: MessageCallback,
 ) -> None:
     path = str(Path.cwd())
     local = isinstance(top, LocalStorage)
@@ -296,7 +295,7 @@ def _run_on_ray(
                 for name in sorted(files, key=lambda name: (LAST.get(name, 0), name)):
                     top.write(f"{job.folder}/{name}", files[name])
                 done += 1
-                say(f"  {done}/{len(jobs)}  {job}  {_told(top, job)}")
+                on_message(f"  {done}/{len(jobs)}  {job}  {_told(top, job)}")
         except RunError as error:
             raise RunError(
                 f"{error}; what has been done is kept, and the same command goes on"

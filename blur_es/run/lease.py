@@ -25,6 +25,7 @@ from typing import Any
 
 from blur_es.errors import InputError, RunError
 from blur_es.storage import Storage
+from blur_es.util.callbacks import MessageCallback
 
 LEASE = "lease.json"
 
@@ -109,15 +110,15 @@ class Lease:
     Args:
         storage: the folder.
         wait: sleeps for so many seconds; may raise.
-        say: gets a line when another's lease is waited for or taken.
+        on_message: gets a line when another's lease is waited for or taken.
     """
 
     def __init__(
-        self, storage: Storage, wait: Callable[[float], None], say: Callable[[str], None]
+        self, storage: Storage, wait: Callable[[float], None], on_message: MessageCallback
     ) -> None:
         self._storage = storage
         self._wait = wait
-        self._say = say
+        self._on_message = on_message
         self._self = Holder.this_process()
         self._lost: Holder | None = None
         self._released = threading.Event()
@@ -150,14 +151,14 @@ class Lease:
             state = ("", 0) if held is None else (held.owner, held.renewed)
             if take_over or (held is not None and held.is_gone()) or (seen == state and now > ends):
                 if held is not None:
-                    self._say(f"taking over the run folder from {held}")
+                    self._on_message(f"taking over the run folder from {held}")
                 self._storage.write(LEASE, self._renewal().content())
                 break
             if (held is not None and held.is_here()) or not watch or seen not in (None, state):
                 raise InputError(refusal(self._storage.location, held))
             if seen is None:
                 seen, ends = state, now + LEASE_SECONDS
-                self._say(
+                self._on_message(
                     f"{self._storage.locate(LEASE)}: held by {held or 'an unknown head'}; going "
                     f"on if nobody renews it within {LEASE_SECONDS:.0f} s"
                 )

@@ -20,8 +20,7 @@ from typing import Any, Protocol
 from blur_es.errors import InputError
 from blur_es.run.interrupt import Interrupted, InterruptGuard
 from blur_es.run.store import RunFolder, flatten
-
-Say = Callable[[str], None]
+from blur_es.util.callbacks import MessageCallback
 
 # Lines that may wait for a logger that is slow; more are dropped.
 MOST_WAITING = 10_000
@@ -71,16 +70,21 @@ class Watch:
             each.log(line["generation"], numbers(line))
 
     def open(
-        self, name: str, where: str, make: Callable[[], Logger], resume: bool, say: Say
+        self,
+        name: str,
+        where: str,
+        make: Callable[[], Logger],
+        resume: bool,
+        on_message: MessageCallback,
     ) -> None:
         """Add a logger. Raises `InputError` if it cannot begin, unless a run goes on."""
         try:
-            self._loggers.append(_InBackground(name, make(), say))
+            self._loggers.append(_InBackground(name, make(), on_message))
         except Exception as error:  # each package has its own ways to say no
             told = f"{where}: cannot log to {name} there: {_sentence(error)}"
             if not resume:
                 raise InputError(told) from error
-            say(f"warning: {told}; the run goes on without it")
+            on_message(f"warning: {told}; the run goes on without it")
 
     def close(self, status: str) -> None:
         """End all loggers, together within `CLOSE_SECONDS`."""
@@ -115,7 +119,7 @@ def logging(
     run: RunFolder,
     experiment: Mapping[str, Any],
     guard: InterruptGuard,
-    say: Say,
+    on_message: MessageCallback,
     *,
     resume: bool = False,
     tensorboard: str | None = None,
@@ -127,7 +131,7 @@ def logging(
         run: the run.
         experiment: as `ExperimentConfig.to_dict` has it.
         guard: a signal ends the wait for a server that does not answer.
-        say: gets a line about a logger that fails.
+        on_message: gets a line about a logger that fails.
         resume: go on with what was logged of the run before.
         tensorboard: folder of TensorBoard, a path or URL; None for none.
         mlflow: MLflow's tracking server; None for none.
@@ -140,10 +144,10 @@ def logging(
         with guard.interruptible():
             if tensorboard is not None:
                 begin = functools.partial(TensorBoardLogger, tensorboard, run)
-                watch.open("TensorBoard", tensorboard, begin, resume, say)
+                watch.open("TensorBoard", tensorboard, begin, resume, on_message)
             if mlflow is not None:
                 start = functools.partial(MlflowLogger, mlflow, run, experiment, resume)
-                watch.open("MLflow", mlflow, start, resume, say)
+                watch.open("MLflow", mlflow, start, resume, on_message)
         yield watch
         status = "FINISHED"
     except (Interrupted, KeyboardInterrupt):
@@ -215,10 +219,10 @@ class MlflowLogger:
 class _InBackground:
     """A logger in a thread: nobody waits for it, and it ends with its first failure."""
 
-    def __init__(self, name: str, logger: Logger, say: Say) -> None:
+    def __init__(self, name: str, logger: Logger, on_message: MessageCallback) -> None:
         self._name = name
         self._logger = logger
-        self._say = say
+        self._on_message = on_message
         self._waiting: queue.Queue[tuple[int, Mapping[str, float]] | str] = queue.Queue(
             MOST_WAITING
         )
@@ -240,7 +244,7 @@ class _InBackground:
         """Wait until it has."""
         self._thread.join(max(0.0, deadline - time.monotonic()))
         if self._thread.is_alive():
-            self._say(f"warning: {self._name} did not take all metrics in time")
+            self._on_message(f"warning: {self._name} did not take all metrics in time")
 
     def _work(self) -> None:
         try:
@@ -248,7 +252,7 @@ class _InBackground:
                 self._logger.log(*given)
             self._logger.close(given)
         except Exception as error:  # each package has its own ways to say no
-            self._say(
+            self._on_message(
                 f"warning: {self._name} gets no more metrics: {_sentence(error)}; the run goes "
                 "on, and metrics.jsonl has them all"
             )

@@ -8,6 +8,7 @@ from typing import TypeVar
 
 from blur_es.run.interrupt import InterruptGuard
 from blur_es.storage import Storage
+from blur_es.util.callbacks import MessageCallback
 
 # Seconds between the attempts: about a minute for a store, which others mend, and a few
 # seconds for a disk, which rarely mends itself.
@@ -32,11 +33,11 @@ class Patience:
 
     Attributes:
         guard: a signal ends the wait; one more attempt is made at once.
-        say: gets a line for every attempt that failed.
+        on_message: gets a line for every attempt that failed.
     """
 
     guard: InterruptGuard
-    say: Callable[[str], None]
+    on_message: MessageCallback
 
     def wait(self, seconds: float) -> None:
         """Sleep; raises `Interrupted` as soon as a signal has come."""
@@ -127,7 +128,7 @@ class PatientStorage:
             except OSError as error:
                 assert patience is not None
                 where = error.filename or self.location
-                patience.say(
+                patience.on_message(
                     f"warning: {where}: {error.strerror or error}; trying again in {pause:.0f} s"
                 )
                 if patience.guard.wait(pause):

@@ -201,7 +201,7 @@ class RunFolder:
 
         Raises `InputError` if the folder cannot be made or is in use.
         """
-        lease = Lease(self.storage.inner, self._wait, self._say)
+        lease = Lease(self.storage.inner, self._wait, self._on_message)
         with contextlib.ExitStack() as stack:
             try:
                 locked = stack.enter_context(self._flock(take_over))
@@ -274,9 +274,9 @@ class RunFolder:
         else:
             time.sleep(seconds)
 
-    def _say(self, message: str) -> None:
+    def _on_message(self, message: str) -> None:
         if self._patience is not None:
-            self._patience.say(message)
+            self._patience.on_message(message)
 
 
 def open_run(location: str | Path) -> RunFolder:

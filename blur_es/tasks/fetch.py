@@ -17,16 +17,16 @@ import urllib.error
 import urllib.request
 import zipfile
 import zlib
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from pathlib import Path
 from typing import IO, NamedTuple
 
 from blur_es.errors import InputError, RunError, nearest
 from blur_es.storage import open_storage
 from blur_es.tasks.images import EMNIST, data_directory
+from blur_es.util.callbacks import ProgressCallback, ignore_progress
 
 # Called with a file's name, the bytes that are there and those that it will have, if known.
-Progress = Callable[[str, int, int | None], None]
 
 # After every piece of a file the bytes that are there and those that it will have, if known.
 Arrival = Generator[tuple[int, int | None], None, None]
@@ -88,7 +88,7 @@ SOURCES = {
 def fetch(
     name: str,
     data_dir: str | Path | None = None,
-    progress: Progress | None = None,
+    on_progress: ProgressCallback = ignore_progress,
     mirror: str | None = None,
 ) -> list[Path]:
     """Download a data set into `<data_dir>/<name>`; what is there and correct stays.
@@ -96,7 +96,7 @@ def fetch(
     Args:
         name: one of `SOURCES`.
         data_dir: where data sets are kept, by default `data_directory()`.
-        progress: called now and then while a file arrives.
+        on_progress: called now and then while a file arrives.
         mirror: a folder to take the files from instead of the publisher's: its URL, of
             http(s) or of a store such as `s3://bucket/mnist`, or its path.
 
@@ -126,12 +126,12 @@ def fetch(
     for file_name, md5 in source.md5.items():
         path = folder / file_name
         if _md5(path) != md5:
-            _download(base, path, md5, progress)
+            _download(base, path, md5, on_progress)
         paths.append(path)
     if not members:
         return paths
     for archive in paths:
-        _extract(archive, members, progress)
+        _extract(archive, members, on_progress)
         archive.unlink()
     return members
 
@@ -146,14 +146,13 @@ def _md5(path: Path) -> str | None:
     return digest.hexdigest()
 
 
-def _download(base: str, path: Path, md5: str, progress: Progress | None) -> None:
+def _download(base: str, path: Path, md5: str, on_progress: ProgressCallback) -> None:
     part = path.with_name(f"{path.name}.part")
     url = f"{base.rstrip('/')}/{path.name}"
     with contextlib.closing(_arrive(base, url, part, path.name)) as arriving:
         for have, total in arriving:
             # Out of the reach of `_disk_errors`: what goes wrong here is not the disk's.
-            if progress is not None:
-                progress(path.name, have, total)
+            on_progress(path.name, have, total)
     with _disk_errors(part):
         found = _md5(part)
         if found != md5:
@@ -282,7 +281,7 @@ def _is_whole_gzip(path: Path) -> bool:
     return True
 
 
-def _extract(archive: Path, members: list[Path], progress: Progress | None) -> None:
+def _extract(archive: Path, members: list[Path], on_progress: ProgressCallback) -> None:
     """Take files out of a zip archive, each wherever it lies in it, to the given paths."""
     with zipfile.ZipFile(archive) as opened:
         places = {Path(info.filename).name: info for info in opened.infolist()}
@@ -297,5 +296,4 @@ def _extract(archive: Path, members: list[Path], progress: Progress | None) -> N
                     file.flush()
                     os.fsync(file.fileno())
                 os.replace(part, path)
-            if progress is not None:
-                progress(path.name, path.stat().st_size, path.stat().st_size)
+            on_progress(path.name, path.stat().st_size, path.stat().st_size)
