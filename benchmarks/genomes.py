@@ -104,7 +104,7 @@ def measure(command: str, options: Sequence[str]) -> list[Row]:
                     "mean": round(each["mean"], 4),
                     "deviation": round(each["std"], 4),
                 }
-                for each in comparison["contestants"]
+                for each in comparison["entries"]
             ],
         }
         for comparison in document["comparisons"]

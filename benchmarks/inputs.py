@@ -30,7 +30,7 @@ from benchmarks.pages import DOCS, RESULTS, signed_bars, table
 from benchmarks.unseen_report import NAMES
 from blur_es.analysis.axes import task_labels
 from blur_es.analysis.bench import machine
-from blur_es.analysis.compare import LEARNING_RATES, Opponent, tuned
+from blur_es.analysis.compare import LEARNING_RATES, Baseline, tuned
 from blur_es.config import ExperimentConfig, load_config, override_config
 from blur_es.episode import Episode
 from blur_es.episode.inputs import CAUTION, LARGEST_SHARE, MAP_ROWS
@@ -72,8 +72,8 @@ def scan(config: ExperimentConfig, name: str, data_dir: str | None) -> list[dict
     def adam(inputs: str, number: int, test: list[Episode]) -> float:
         wanted = EpisodeRange(Phase.TUNING, 0, EPISODES, tasks=(number,))
         tuning = evaluators[inputs].episodes(wanted)
-        opponent = Opponent("adam", False, LEARNING_RATES["adam"])
-        return tuned(opponent, tuning, test, genome.rule).mean
+        baseline = Baseline("adam", False, LEARNING_RATES["adam"])
+        return tuned(baseline, tuning, test, genome.rule).mean
 
     for number, label in enumerate(task_labels(({}, config))):
         wanted = EpisodeRange(Phase.VALIDATION, 0, EPISODES, tasks=(number,))

@@ -92,7 +92,7 @@ def read(documents: Sequence[dict[str, Any]]) -> list[Row]:
                             "mean": [round(value, 4) for value in each["curve_mean"]],
                             "deviation": round(each["std"], 4),
                         }
-                        for each in comparison["contestants"]
+                        for each in comparison["entries"]
                     ],
                 }
             )

@@ -10,7 +10,7 @@ from typing import Any
 
 from blur_es.analysis.axes import task_labels
 from blur_es.analysis.compare import Comparison
-from blur_es.analysis.contests import compare_on_tasks
+from blur_es.analysis.comparisons import compare_on_tasks
 from blur_es.analysis.genome import GenomeAnalysis, analyze_genome
 from blur_es.config import ExperimentConfig, build_config, load_config, override_config
 from blur_es.errors import InputError, nearest

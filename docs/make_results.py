@@ -56,7 +56,7 @@ def page() -> str:
         "Test accuracy is the mean over fresh test episodes after the last step. *best of n* is "
         "that of the genome which is best on validation episodes, as the paper reports (it "
         "trains 8 and keeps the best), so the choice knows nothing of the test data; *median* "
-        "and *range* are over all seeds. Opponents are trained once with every rate and not "
+        "and *range* are over all seeds. Baselines are trained once with every rate and not "
         "chosen: what they have stands under *median*. In pictures bars and lines are medians, "
         "dots and bands the single seeds. An accuracy of 0 is that of lives that left float32 "
         "(by chance it would be 0.1 with ten classes). `blur-es train` ends with a fairer "

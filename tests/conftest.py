@@ -44,7 +44,7 @@ def running(*parts: str) -> set[int]:
 
 
 _OURS = (
-    *("ray::EvaluationWorker", "ray::blur_es", "ray::score_job", "ray::hold_contest"),
+    *("ray::EvaluationWorker", "ray::blur_es", "ray::score_job", "ray::score_entry"),
     *("raylet/raylet", "blur_es.cli"),
 )
 

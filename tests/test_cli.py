@@ -148,8 +148,8 @@ def test_train_ends_with_table_paths_and_hash(
     digest = Genome.load(here / "runs/small-seed3/genome.npz").sha256
     assert f"SHA-256 {digest}" in output.out
     assert "runs/small-seed3/report.html" in output.out
-    for contestant in ("learned rule", "sgd", "sgd + momentum", "adam"):
-        assert contestant in output.out
+    for entry in ("learned rule", "sgd", "sgd + momentum", "adam"):
+        assert entry in output.out
     assert "generation 6/6" in output.err
 
 
@@ -212,7 +212,7 @@ def test_evaluate_agrees_with_the_comparison(
     scores = json.loads(capsys.readouterr().out)["tasks"]
     comparisons = json.loads((run_dir / "comparison.json").read_text())["comparisons"]
     for score, comparison in zip(scores, comparisons, strict=True):
-        learned = next(c for c in comparison["contestants"] if c["method"] == "learned rule")
+        learned = next(c for c in comparison["entries"] if c["method"] == "learned rule")
         assert score["test_accuracy"] == pytest.approx(np.mean(learned["accuracies"]), abs=1e-12)
 
 

@@ -11,15 +11,15 @@ import pytest
 from blur_es.analysis.compare import (
     LEARNED_RULE,
     LEARNING_RATES,
-    USUAL_OPPONENTS,
+    USUAL_BASELINES,
     Comparison,
-    Contestant,
+    Entry,
     compare,
     learned_curves,
     optimizer_names,
     truncate,
 )
-from blur_es.analysis.contests import compare_on_ray, compare_on_tasks
+from blur_es.analysis.comparisons import compare_on_ray, compare_on_tasks
 from blur_es.analysis.evaluate import evaluate_genome
 from blur_es.analysis.optimizers import OPTIMIZERS
 from blur_es.cli import main
@@ -65,7 +65,7 @@ def comparison() -> Comparison:
 
 
 @pytest.mark.parametrize("inputs", ["equalized", "partially_whitened", "compressed"])
-def test_opponents_see_inputs_as_they_were_before_the_map_of_a_rule(
+def test_baselines_see_inputs_as_they_were_before_the_map_of_a_rule(
     comparison: Comparison, inputs: Inputs
 ) -> None:
     rule = dataclasses.replace(RULE, inputs=inputs)
@@ -82,7 +82,7 @@ def test_opponents_see_inputs_as_they_were_before_the_map_of_a_rule(
     rates = {"sgd": (1e-6, 0.3, 3e38), "adam": (1e-8, 1e-7, 0.03)}
     mapped = compare(make_genome(rule), NumpyInnerLoop(rule), tuning, test, "digits", rates)
     found, expected = (
-        {c.name: c.accuracies for c in each.contestants} for each in (mapped, comparison)
+        {c.name: c.accuracies for c in each.entries} for each in (mapped, comparison)
     )
     assert found.pop(LEARNED_RULE) != expected.pop(LEARNED_RULE)
     for name, accuracies in expected.items():
@@ -90,41 +90,41 @@ def test_opponents_see_inputs_as_they_were_before_the_map_of_a_rule(
         np.testing.assert_allclose(found[name], accuracies, atol=1 / 32)
 
 
-def test_every_opponent_is_plain_and_normalised_and_the_best_comes_first(
+def test_every_baseline_is_plain_and_normalised_and_the_best_comes_first(
     comparison: Comparison,
 ) -> None:
-    assert {contestant.name for contestant in comparison.contestants} == {
+    assert {entry.name for entry in comparison.entries} == {
         LEARNED_RULE,
         "sgd",
         "sgd, normalised",
         "adam",
         "adam, normalised",
     }
-    means = [contestant.mean for contestant in comparison.contestants]
+    means = [entry.mean for entry in comparison.entries]
     assert means == sorted(means, reverse=True)
     assert comparison.sizes == (64, 8, 10)
     assert (comparison.steps, comparison.tuning_episodes, comparison.test_episodes) == (4, 2, 3)
-    for contestant in comparison.contestants:
-        assert len(contestant.accuracies) == 3
-        assert len(contestant.curve_mean) == len(contestant.curve_std) == 4
-        assert contestant.mean == pytest.approx(contestant.curve_mean[-1], abs=1e-12)
-        assert contestant.std == pytest.approx(contestant.curve_std[-1], abs=1e-12)
+    for entry in comparison.entries:
+        assert len(entry.accuracies) == 3
+        assert len(entry.curve_mean) == len(entry.curve_std) == 4
+        assert entry.mean == pytest.approx(entry.curve_mean[-1], abs=1e-12)
+        assert entry.std == pytest.approx(entry.curve_std[-1], abs=1e-12)
 
 
 def test_the_rate_is_tuned_and_marked_at_the_edge_of_its_grid(comparison: Comparison) -> None:
-    for contestant in comparison.contestants:
-        if contestant.is_learned:
-            assert contestant.learning_rate is None
-            assert not contestant.at_grid_edge
-            assert contestant.normalized
+    for entry in comparison.entries:
+        if entry.is_learned:
+            assert entry.learning_rate is None
+            assert not entry.at_grid_edge
+            assert entry.normalized
         else:
-            expected = (0.3, False) if contestant.method == "sgd" else (0.03, True)
-            assert (contestant.learning_rate, contestant.at_grid_edge) == expected
+            expected = (0.3, False) if entry.method == "sgd" else (0.03, True)
+            assert (entry.learning_rate, entry.at_grid_edge) == expected
 
 
 def test_the_learned_rule_is_scored_as_the_inner_loop_scores_it(comparison: Comparison) -> None:
     genome, loop = make_genome(), NumpyInnerLoop(RULE)
-    learned = next(c for c in comparison.contestants if c.is_learned)
+    learned = next(c for c in comparison.entries if c.is_learned)
     evaluation = loop.evaluate(
         genome.vector[None], make_episodes(Phase.TEST, 3), [make_measure("accuracy")]
     )
@@ -157,17 +157,17 @@ def test_a_truncated_life_passes_through_the_same_networks() -> None:
 def test_a_comparison_survives_json(comparison: Comparison) -> None:
     content = json.loads(json.dumps(comparison.to_json()))
     assert Comparison.from_json(content) == comparison
-    assert {entry["name"] for entry in content["contestants"]} >= {"adam, normalised"}
-    assert {"mean", "std"} <= content["contestants"][0].keys()
+    assert {entry["name"] for entry in content["entries"]} >= {"adam, normalised"}
+    assert {"mean", "std"} <= content["entries"][0].keys()
 
 
 @pytest.mark.parametrize(
     "damage",
     [
         {"task": None, "steps": "many"},
-        {"contestants": []},
-        {"contestants": [{}]},
-        {"contestants": 3},
+        {"entries": []},
+        {"entries": [{}]},
+        {"entries": 3},
         {"steps": 5},
         {"test_episodes": 2},
     ],
@@ -180,7 +180,7 @@ def test_damaged_json_is_an_input_error(comparison: Comparison, damage: dict[str
 @pytest.mark.parametrize("value", [float("nan"), "a", None, [0.5]])
 def test_damaged_numbers_are_an_input_error(comparison: Comparison, value: Any) -> None:
     content = comparison.to_json()
-    content["contestants"][0]["accuracies"][0] = value
+    content["entries"][0]["accuracies"][0] = value
     with pytest.raises(InputError, match=r"^comparison: "):
         Comparison.from_json(content)
 
@@ -192,9 +192,9 @@ def test_other_json_is_an_input_error(content: Any) -> None:
 
 
 def test_the_table_marks_the_rule_and_the_edge() -> None:
-    def contestant(method: str, normalized: bool, *options: Any) -> Contestant:
+    def entry(method: str, normalized: bool, *options: Any) -> Entry:
         curves = np.array([[0.1, 0.83], [0.2, 0.85]]) + 0.01 * len(method)
-        return Contestant.from_curves(method, normalized, curves, *options)
+        return Entry.from_curves(method, normalized, curves, *options)
 
     table = Comparison(
         task="digits",
@@ -203,16 +203,16 @@ def test_the_table_marks_the_rule_and_the_edge() -> None:
         steps=2,
         tuning_episodes=1,
         test_episodes=2,
-        contestants=(
-            contestant(LEARNED_RULE, True),
-            contestant("sgd", True, 0.1, False),
-            contestant("sgd", False, 10.0, True),
+        entries=(
+            entry(LEARNED_RULE, True),
+            entry("sgd", True, 0.1, False),
+            entry("sgd", False, 10.0, True),
         ),
     ).table()
     assert table.splitlines() == [
         "digits: accuracy on test data after 2 steps, mean ± deviation over 2 episodes; "
         "learning rates chosen on 1 other episode",
-        "   contestant    normalised  test accuracy  learning rate",
+        "   entry    normalised  test accuracy  learning rate",
         ">  learned rule  yes         0.960 ± 0.010  -",
         "   sgd           yes         0.870 ± 0.010  0.1",
         "   sgd           no          0.870 ± 0.010  10 *",
@@ -238,7 +238,7 @@ def test_optimizers_are_named_by_their_last_word() -> None:
         *("adam", "sgd + momentum", "sgd + nesterov"),
     )
     assert optimizer_names(",".join(LEARNING_RATES)) == tuple(LEARNING_RATES)
-    assert set(USUAL_OPPONENTS) < set(LEARNING_RATES)
+    assert set(USUAL_BASELINES) < set(LEARNING_RATES)
     with pytest.raises(InputError, match=r"--optimizers: unknown optimizer 'adan' \(did you mean"):
         optimizer_names("sgd,adan")
     with pytest.raises(InputError, match="found none"):
@@ -264,10 +264,10 @@ def test_tasks_are_compared_one_by_one_on_the_episodes_of_evaluate() -> None:
     for comparison, score in zip(
         comparisons, evaluate_genome(make_genome(), evaluator, 2), strict=True
     ):
-        learned = next(c for c in comparison.contestants if c.is_learned)
+        learned = next(c for c in comparison.entries if c.is_learned)
         assert learned.mean == pytest.approx(score.test_accuracy)
         assert learned.std == pytest.approx(score.test_accuracy_std)
-        assert len(comparison.contestants) == 7
+        assert len(comparison.entries) == 7
 
 
 def with_two_tasks() -> LocalEvaluator:
@@ -324,7 +324,7 @@ def test_compare_writes_what_it_prints(here: Path, capsys: pytest.CaptureFixture
     comparisons = [Comparison.from_json(each) for each in content["comparisons"]]
     assert [comparison.task for comparison in comparisons] == ["digits, size 2", "xor"]
     for comparison in comparisons:
-        assert {contestant.name for contestant in comparison.contestants} == {
+        assert {entry.name for entry in comparison.entries} == {
             *(LEARNED_RULE, "sgd + nesterov", "sgd + nesterov, normalised"),
         }
         assert comparison.test_episodes == 2
@@ -336,7 +336,7 @@ def test_compare_writes_what_it_prints(here: Path, capsys: pytest.CaptureFixture
     assert main(["evaluate", "mine.npz", "--episodes", "2", "--json"]) == 0
     scores = json.loads(capsys.readouterr().out)["tasks"]
     for comparison, score in zip(comparisons, scores, strict=True):
-        [learned] = [contestant for contestant in comparison.contestants if contestant.is_learned]
+        [learned] = [entry for entry in comparison.entries if entry.is_learned]
         assert learned.mean == pytest.approx(score["test_accuracy"], abs=1e-12)
     # Again, with one task: no picture of the other stays.
     assert main([*command, "--output", "out", "--json", "--set", "tasks=[{name: xor}]"]) == 0

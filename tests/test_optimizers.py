@@ -237,7 +237,7 @@ def test_a_diverged_run_counts_as_nothing_right(optimizer: str, normalized: bool
 
 
 @pytest.mark.parametrize("activation", RULE_ACTIVATIONS)
-def test_every_forward_activation_of_a_rule_has_its_opponents(activation: str) -> None:
+def test_every_forward_activation_of_a_rule_has_its_baselines(activation: str) -> None:
     curves = learning_curves("sgd", False, [make_blobs((5, 7, 3))], [0.1], activation)
     assert np.all((curves >= 0.0) & (curves <= 1.0))
     if activation != "sigmoid_with_grad":

@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.text import Annotation
 
-from blur_es.analysis.compare import LEARNED_RULE, Comparison, Contestant
+from blur_es.analysis.compare import LEARNED_RULE, Comparison, Entry
 from blur_es.errors import InputError
 from blur_es.genome import Genome, neutral_genome, random_genome
 from blur_es.report.figures import METRICS_DRAWN, curves_figure, fitness_figure, genome_figure
@@ -48,13 +48,13 @@ def make_comparison(
 ) -> Comparison:
     generator = np.random.default_rng(0)
 
-    def contestant(method: str, norm: bool, *options: Any) -> Contestant:
+    def entry(method: str, norm: bool, *options: Any) -> Entry:
         rising = 1.0 - np.exp(-np.arange(1.0, steps + 1.0) / 4.0)
         noise = 0.02 * generator.standard_normal((5, steps))
-        return Contestant.from_curves(method, norm, np.clip(rising + noise, 0.0, 1.0), *options)
+        return Entry.from_curves(method, norm, np.clip(rising + noise, 0.0, 1.0), *options)
 
-    contestants = [contestant(LEARNED_RULE, True)] + [
-        contestant(method, norm, 0.1, method == "sgd")
+    entries = [entry(LEARNED_RULE, True)] + [
+        entry(method, norm, 0.1, method == "sgd")
         for norm in normalized
         for method in ("sgd", "sgd + momentum", "adam")
     ]
@@ -65,7 +65,7 @@ def make_comparison(
         steps=steps,
         tuning_episodes=4,
         test_episodes=5,
-        contestants=tuple(sorted(contestants, key=lambda each: -each.mean)),
+        entries=tuple(sorted(entries, key=lambda each: -each.mean)),
     )
 
 
@@ -131,24 +131,24 @@ def band(artist: Artist) -> dict[float, tuple[float, float]]:
     return {x: (min(ys), max(ys)) for x, ys in sorted(edges.items())}
 
 
-def make_contestant(
+def make_entry(
     method: str, normalized: bool, accuracies: tuple[float, ...], rate: float | None = None
-) -> Contestant:
+) -> Entry:
     """One that comes to these accuracies in two steps, from half of them."""
     ends = np.array(accuracies)
-    return Contestant.from_curves(method, normalized, np.stack([ends / 2, ends], axis=1), rate)
+    return Entry.from_curves(method, normalized, np.stack([ends / 2, ends], axis=1), rate)
 
 
-def compare_known(*contestants: Contestant) -> Comparison:
-    return dataclasses.replace(make_comparison(2), contestants=contestants, test_episodes=2)
+def compare_known(*entries: Entry) -> Comparison:
+    return dataclasses.replace(make_comparison(2), entries=entries, test_episodes=2)
 
 
 # Means and deviations are 0.7 ± 0.1, 0.4 ± 0.2, 0.6 ± 0.1 and 0.5 ± 0.3.
 KNOWN = (
-    make_contestant(LEARNED_RULE, True, (0.6, 0.8)),
-    make_contestant("sgd", False, (0.2, 0.6), 0.125),
-    make_contestant("adam", True, (0.5, 0.7), 0.001),
-    make_contestant("adam", False, (0.2, 0.8), 0.03),
+    make_entry(LEARNED_RULE, True, (0.6, 0.8)),
+    make_entry("sgd", False, (0.2, 0.6), 0.125),
+    make_entry("adam", True, (0.5, 0.7), 0.001),
+    make_entry("adam", False, (0.2, 0.8), 0.03),
 )
 
 
@@ -230,13 +230,13 @@ def test_an_unroll_that_stays_has_no_line() -> None:
 def test_many_opponents_are_drawn_in_rows() -> None:
     few = make_comparison()
     renamed = [
-        dataclasses.replace(contestant, method=f"{contestant.method} {number}")
+        dataclasses.replace(entry, method=f"{entry.method} {number}")
         for number in range(3)
-        for contestant in few.contestants
-        if not contestant.is_learned
+        for entry in few.entries
+        if not entry.is_learned
     ]
-    learned = [contestant for contestant in few.contestants if contestant.is_learned]
-    many = dataclasses.replace(few, contestants=(*learned, *renamed))
+    learned = [entry for entry in few.entries if entry.is_learned]
+    many = dataclasses.replace(few, entries=(*learned, *renamed))
     figure = curves_figure(many)
     assert len(figure.axes) == 6
     labels = [axes.get_legend_handles_labels()[1] for axes in figure.axes]
@@ -288,8 +288,8 @@ def test_curves_are_drawn(steps: int) -> None:
     figure = curves_figure(make_comparison(steps))
     assert draw(figure)
     assert [axes.get_title() for axes in figure.axes] == [
-        "plain opponents",
-        "opponents, normalised",
+        "plain baselines",
+        "baselines, normalised",
     ]
 
 
@@ -300,10 +300,10 @@ def test_curves_are_of_the_means_and_bars_and_band_of_the_deviations() -> None:
         {"sgd  0.400 ± 0.200": (0.4, 0.2), "adam  0.500 ± 0.300": (0.5, 0.3), learned: (0.7, 0.1)},
         {"adam  0.600 ± 0.100": (0.6, 0.1), learned: (0.7, 0.1)},
     )
-    for axes, opponents in zip((plain, normalised), expected, strict=True):
+    for axes, baselines in zip((plain, normalised), expected, strict=True):
         lines = labelled_lines(axes)
-        assert set(lines) == set(opponents)
-        for label, (mean, _) in opponents.items():
+        assert set(lines) == set(baselines)
+        for label, (mean, _) in baselines.items():
             assert points(lines[label]) == [(1.0, mean / 2), (2.0, mean)]
         [shade] = [each for each in axes.collections if isinstance(each, PolyCollection)]
         assert band(shade) == {1.0: (0.3, 0.4), 2.0: (0.6, 0.8)}
@@ -317,7 +317,7 @@ def test_curves_are_of_the_means_and_bars_and_band_of_the_deviations() -> None:
         number = {"sgd": 2, "adam": 1}
         assert found == {
             (float(step), round(share * (mean - std), 6), round(share * (mean + std), 6))
-            for label, (mean, std) in opponents.items()
+            for label, (mean, std) in baselines.items()
             if label != learned
             for step, share in ((1, 0.5), (2, 1.0))
             if step >= number[label.split()[0]]
@@ -325,7 +325,7 @@ def test_curves_are_of_the_means_and_bars_and_band_of_the_deviations() -> None:
 
 
 @pytest.mark.parametrize(("normalized", "sides"), [((False,), 1), ((True,), 1), ((), 1)])
-def test_curves_without_some_opponents(normalized: tuple[bool, ...], sides: int) -> None:
+def test_curves_without_some_baselines(normalized: tuple[bool, ...], sides: int) -> None:
     figure = curves_figure(make_comparison(normalized=normalized))
     assert draw(figure)
     assert len(figure.axes) == sides
@@ -341,11 +341,9 @@ def test_lines_differ_without_colour() -> None:
 
 def test_names_with_dollars_and_braces_are_drawn_as_they_are() -> None:
     comparison = make_comparison(task=HOSTILE)
-    hostile = dataclasses.replace(comparison.contestants[-1], method=HOSTILE)
+    hostile = dataclasses.replace(comparison.entries[-1], method=HOSTILE)
     assert draw(
-        curves_figure(
-            dataclasses.replace(comparison, contestants=(*comparison.contestants[:-1], hostile))
-        )
+        curves_figure(dataclasses.replace(comparison, entries=(*comparison.entries[:-1], hostile)))
     )
 
 
@@ -534,10 +532,10 @@ def test_a_report_holds_everything_and_needs_nothing(tmp_path: Path) -> None:
     assert names == {f"{stem}.{kind}" for stem in stems for kind in ("png", "svg")}
 
 
-def report_on(folder: Path, *contestants: Contestant) -> Page:
-    """The page of a run whose comparison has these contestants."""
+def report_on(folder: Path, *entries: Entry) -> Page:
+    """The page of a run whose comparison has these entries."""
     make_run(folder)
-    comparisons = [compare_known(*contestants).to_json()]
+    comparisons = [compare_known(*entries).to_json()]
     write_json(folder, "comparison.json", {"comparisons": comparisons})
     return read_report(folder)
 
@@ -546,12 +544,12 @@ def report_on(folder: Path, *contestants: Contestant) -> Page:
 def test_the_verdict_is_on_the_learned_rule_and_the_best_opponent(tmp_path: Path) -> None:
     verdict = (
         "In a network of 64-32-10 neurons, the learned rule reaches a test accuracy of "
-        "0.700 ± 0.100. The best opponent, adam, normalised, reaches a test accuracy of "
+        "0.700 ± 0.100. The best baseline, adam, normalised, reaches a test accuracy of "
         "0.600 ± 0.100."
     )
     # Whoever is named first.
-    for number, contestants in enumerate((KNOWN, KNOWN[::-1])):
-        page = report_on(tmp_path / str(number), *contestants)
+    for number, entries in enumerate((KNOWN, KNOWN[::-1])):
+        page = report_on(tmp_path / str(number), *entries)
         assert page.paragraphs.count(verdict) == 1
 
 

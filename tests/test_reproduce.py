@@ -27,7 +27,7 @@ from blur_es.keys import Phase, random_generator
 from blur_es.meta.stop import StopReason
 from blur_es.meta.trainer import Trainer, TrainingResult
 from blur_es.report.style import render
-from blur_es.reproduce.measure import measure_opponent, prediction_map
+from blur_es.reproduce.measure import measure_baseline, prediction_map
 from blur_es.reproduce.pictures import draw
 from blur_es.reproduce.results import read_results, summaries, table_cells
 from blur_es.reproduce.runner import MissingDataError, ReproduceOptions, make_result
@@ -61,7 +61,7 @@ evaluate:
     task:
       xor: {tasks: [{name: xor}]}
       blobs: {tasks: [{name: blobs}], network.hidden: [8, 8]}
-  opponents: {sgd: [0.1, 1.0]}
+  baselines: {sgd: [0.1, 1.0]}
 picture: {kind: curves, series: normalisation, panels: task}
 paper:
   - {where: {normalisation: both, task: xor}, accuracy: 0.9, source: nowhere}
@@ -80,8 +80,8 @@ def local(folder: Path, **more: Any) -> ReproduceOptions:
     return ReproduceOptions(output=str(folder / "out"), local=True, **more)
 
 
-# One training of each kind, no opponents: what compiles takes most of the time here.
-SMALL = re.sub(r"seeds: 2", "seeds: 1", re.sub(r"  opponents: .*\n", "", TINY))
+# One training of each kind, no baselines: what compiles takes most of the time here.
+SMALL = re.sub(r"seeds: 2", "seeds: 1", re.sub(r"  baselines: .*\n", "", TINY))
 
 
 @pytest.fixture(scope="module")
@@ -165,8 +165,8 @@ def test_the_figures_that_are_promised_are_there() -> None:
             "tiny.yaml:17: vary.more: sets rule.normalize, and normalisation sets rule.normalize",
         ),
         (
-            "  opponents",
-            "    size:\n      small: {network: {hidden: [4]}}\n  opponents",
+            "  baselines",
+            "    size:\n      small: {network: {hidden: [4]}}\n  baselines",
             "evaluate.vary.size: sets network, and task sets network.hidden",
         ),
         (
@@ -174,9 +174,9 @@ def test_the_figures_that_are_promised_are_there() -> None:
             "xor: {tasks: [{name: xor, episode: {unroll: 2}}]}",
             r"end with 4, but a life has 2 steps",
         ),
-        ("sgd: [", "sgdd: [", "opponents: unknown optimizer 'sgdd' .*'sgd'"),
-        ("[0.1, 1.0]", "[0.1, 0.1]", "tiny.yaml:24: evaluate.opponents: sgd: found the rates"),
-        ("[0.1, 1.0]", "[]", "evaluate.opponents: sgd: found the rates"),
+        ("sgd: [", "sgdd: [", "baselines: unknown optimizer 'sgdd' .*'sgd'"),
+        ("[0.1, 1.0]", "[0.1, 0.1]", "tiny.yaml:24: evaluate.baselines: sgd: found the rates"),
+        ("[0.1, 1.0]", "[]", "evaluate.baselines: sgd: found the rates"),
         (
             "none: {rule.normalize: none}",
             "none: {episode.batch_size: 8}",
@@ -185,9 +185,9 @@ def test_the_figures_that_are_promised_are_there() -> None:
         (
             "picture: {kind: curves, series: normalisation, panels: task}",
             "picture: {kind: curves, series: task, panels: normalisation}",
-            "picture.panels: found 'normalisation', expected 'task': opponents differ",
+            "picture.panels: found 'normalisation', expected 'task': baselines differ",
         ),
-        # Initial synapses are drawn for all states, and opponents begin with those.
+        # Initial synapses are drawn for all states, and baselines begin with those.
         (
             "none: {rule.normalize: none}",
             "none: {rule.states: 3}",
@@ -227,7 +227,7 @@ def test_a_result_is_made_once_and_read_back(tmp_path: Path) -> None:
     assert document["command"] == "blur-es reproduce tiny --quick"
     assert str(tmp_path) not in paths[0].read_text()
     assert (len(document["trainings"]), len(document["rows"])) == (4, 8)
-    assert len(document["opponents"]) == 4
+    assert len(document["baselines"]) == 4
     for training in document["trainings"]:
         genome = Genome.load(paths[0].parent / training["genome"])
         assert genome.sha256 == training["genome_sha256"]
@@ -509,6 +509,6 @@ def test_maps_and_opponents_know_of_mapped_inputs(tmp_path: Path, wanted: str) -
     decided = answer[0] if len(answer) == 1 else float(answer.argmax())
     assert corner == pytest.approx(float(np.clip(decided, -1, 1)), abs=0.011)
     rows = [
-        measure_opponent("sgd", [0.1, 1.0], config, 2, [3, 6], None) for config in (plain, mapped)
+        measure_baseline("sgd", [0.1, 1.0], config, 2, [3, 6], None) for config in (plain, mapped)
     ]
     assert rows[0] == rows[1]

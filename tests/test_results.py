@@ -23,7 +23,7 @@ from blur_es.episode import Episode
 from blur_es.genome import Genome, neutral_genome
 from blur_es.inner.base import Evaluation
 from blur_es.reproduce import measure
-from blur_es.reproduce.measure import measure_genome, measure_opponent
+from blur_es.reproduce.measure import measure_baseline, measure_genome
 from blur_es.reproduce.pictures import axis_labels, draw
 from blur_es.reproduce.results import (
     Summary,
@@ -76,11 +76,11 @@ def make_document(
     picture: Mapping[str, Any],
     rows: Sequence[Entry] = (),
     trainings: Sequence[Entry] = (),
-    opponents: Sequence[Entry] = (),
+    baselines: Sequence[Entry] = (),
     **evaluate: Any,
 ) -> Entry:
     result = make_result(picture, **evaluate)
-    return results_document(result, trainings, rows, opponents, [], {}, [ORIGIN])
+    return results_document(result, trainings, rows, baselines, [], {}, [ORIGIN])
 
 
 def make_rows(labels: Labels, accuracies: Sequence[float], **more: Sequence[Any]) -> list[Entry]:
@@ -124,7 +124,7 @@ MEDIANS = {
 }
 
 
-def make_opponent(
+def make_baseline(
     task: str, method: str, rate: float, accuracy: float, curve: Sequence[float] = ()
 ) -> Entry:
     entry = {"labels": {"task": task}, "method": method, "learning_rate": rate}
@@ -181,8 +181,8 @@ def test_a_summary_tells_the_best_in_validation_and_the_middle_and_the_ends() ->
 
 
 def test_the_table_of_a_result_has_these_very_cells() -> None:
-    opponents = [make_opponent("xor", "sgd", 0.125, 0.5555), make_opponent("blobs", "adam", 1, 0.2)]
-    document = make_document(BARS, ROWS, TRAININGS, opponents)
+    baselines = [make_baseline("xor", "sgd", 0.125, 0.5555), make_baseline("blobs", "adam", 1, 0.2)]
+    document = make_document(BARS, ROWS, TRAININGS, baselines)
     cells = [
         ["rule", "task", "learner", "best of 4", "median", "range", "paper"],
         ["plain", "xor", "learned rule", "0.400", "0.300", "0.100 to 0.900", "-"],
@@ -277,10 +277,10 @@ def test_a_results_file_holds_what_it_was_given_and_where_that_is_from(tmp_path:
     result = make_result(BARS, episodes=5)
     other = {"date": "2025-02-01", "machine": {"cores": 8}, "versions": {"numpy": "2.1"}}
     earlier = {"date": "2024-12-31", "machine": {"cores": 2}, "versions": {"numpy": "2.0"}}
-    opponents = [make_opponent("xor", "sgd", 0.1, 0.5)]
+    baselines = [make_baseline("xor", "sgd", 0.1, 0.5)]
     seconds = {"training": 100.5, "measuring": 3.25}
     document = results_document(
-        result, TRAININGS, ROWS, opponents, ["mnist"], seconds, [ORIGIN, other, earlier, ORIGIN]
+        result, TRAININGS, ROWS, baselines, ["mnist"], seconds, [ORIGIN, other, earlier, ORIGIN]
     )
     assert document == {
         "name": "known",
@@ -298,7 +298,7 @@ def test_a_results_file_holds_what_it_was_given_and_where_that_is_from(tmp_path:
         "definition": result.config.model_dump(mode="json"),
         "trainings": TRAININGS,
         "rows": ROWS,
-        "opponents": opponents,
+        "baselines": baselines,
     }
     path = tmp_path / "results.json"
     path.write_bytes(results_bytes(document))
@@ -464,20 +464,20 @@ def test_a_line_without_a_series_is_that_of_the_learned_rule() -> None:
     assert points(line) == curve_of(MIDDLE["plain"])
 
 
-OPPONENTS = [
+BASELINES = [
     # The best of a method is not always its first, and on another task it is another.
-    make_opponent("xor", "sgd", 0.01, 0.3, [0.1, 0.2, 0.3]),
-    make_opponent("xor", "sgd", 0.1, 0.6, [0.2, 0.4, 0.6]),
-    make_opponent("xor", "sgd", 1.0, 0.2, [0.5, 0.1, 0.2]),
-    make_opponent("xor", "adam", 0.001, 0.75, [0.3, 0.5, 0.75]),
-    make_opponent("xor", "adam", 0.02, 0.31, [0.6, 0.1, 0.31]),
-    make_opponent("blobs", "sgd", 0.01, 0.5, [0.1, 0.2, 0.5]),
-    make_opponent("blobs", "sgd", 0.1, 0.4, [0.2, 0.4, 0.4]),
+    make_baseline("xor", "sgd", 0.01, 0.3, [0.1, 0.2, 0.3]),
+    make_baseline("xor", "sgd", 0.1, 0.6, [0.2, 0.4, 0.6]),
+    make_baseline("xor", "sgd", 1.0, 0.2, [0.5, 0.1, 0.2]),
+    make_baseline("xor", "adam", 0.001, 0.75, [0.3, 0.5, 0.75]),
+    make_baseline("xor", "adam", 0.02, 0.31, [0.6, 0.1, 0.31]),
+    make_baseline("blobs", "sgd", 0.01, 0.5, [0.1, 0.2, 0.5]),
+    make_baseline("blobs", "sgd", 0.1, 0.4, [0.2, 0.4, 0.4]),
 ]
 
 
 def test_the_thick_line_of_an_optimiser_is_its_best_rate_in_the_test() -> None:
-    figure = draw(make_document(CURVES, CURVE_ROWS, opponents=OPPONENTS, steps=STEPS))
+    figure = draw(make_document(CURVES, CURVE_ROWS, baselines=BASELINES, steps=STEPS))
     best = {
         "xor": {"sgd": [0.2, 0.4, 0.6], "adam": [0.3, 0.5, 0.75]},
         "blobs": {"sgd": [0.1, 0.2, 0.5]},
@@ -498,7 +498,7 @@ def test_the_thick_line_of_an_optimiser_is_its_best_rate_in_the_test() -> None:
         thin = [line for line in axes.lines if line.get_linewidth() == 0.7]
         others = [
             entry
-            for entry in OPPONENTS
+            for entry in BASELINES
             if entry["labels"]["task"] == task and entry["curve"] != best[task][entry["method"]]
         ]
         assert [points(line) for line in thin] == [curve_of(entry["curve"]) for entry in others]
@@ -512,7 +512,7 @@ def test_the_thick_line_of_an_optimiser_is_its_best_rate_in_the_test() -> None:
 
 
 def test_every_line_of_an_optimiser_has_its_rate_beside_its_end() -> None:
-    axes = draw(make_document(CURVES, CURVE_ROWS, opponents=OPPONENTS, steps=STEPS)).axes[0]
+    axes = draw(make_document(CURVES, CURVE_ROWS, baselines=BASELINES, steps=STEPS)).axes[0]
     notes = [text for text in axes.texts if isinstance(text, Annotation)]
     assert [(note.get_text(), note.xy) for note in notes] == [
         ("0.01", (10, 0.3)),
@@ -690,7 +690,7 @@ def test_an_opponent_is_told_by_its_mean_over_the_episodes(
         return curves
 
     monkeypatch.setattr("blur_es.analysis.optimizers.learning_curves", known)
-    assert measure_opponent("sgd", [0.1, 1.0], config(), 3, [2, 6], None) == [
+    assert measure_baseline("sgd", [0.1, 1.0], config(), 3, [2, 6], None) == [
         {
             "method": "sgd",
             "learning_rate": rate,

@@ -1,8 +1,8 @@
 """A learned rule against tuned gradient descent, on test episodes that nobody has seen.
 
-Opponents are optimisers from optax, each plain and with batch normalisation on the hidden
-layers (a rule that normalises activations should be held against opponents that do). Each
-one's learning rate is chosen on tuning episodes; then all contestants face the same test
+Baselines are optimisers from optax, each plain and with batch normalisation on the hidden
+layers (a rule that normalises activations should be held against baselines that do). Each
+one's learning rate is chosen on tuning episodes; then all entries face the same test
 episodes.
 """
 
@@ -35,7 +35,7 @@ LEARNED_RULE = "learned rule"
 _SCALED = tuple(10.0 ** np.linspace(-3.0, 1.0, 13))
 _UNSCALED = tuple(10.0 ** np.linspace(-4.0, 0.0, 13))
 
-# The paper's opponent (SGD with and without momentum), and what else people begin with: steps
+# The paper's baseline (SGD with and without momentum), and what else people begin with: steps
 # made equal by the gradient's size, without momentum (Adagrad, RMSProp) and with it (Adam);
 # Adam with weight decay, the default for large networks; and Lion, which has signs for steps.
 LEARNING_RATES: dict[str, tuple[float, ...]] = {
@@ -50,7 +50,7 @@ LEARNING_RATES: dict[str, tuple[float, ...]] = {
 }
 
 # Those that stand at the end of every training: the others come close to one of them.
-USUAL_OPPONENTS = ("sgd", "sgd + momentum", "adam")
+USUAL_BASELINES = ("sgd", "sgd + momentum", "adam")
 
 
 def optimizer_names(text: str, option: str = "--optimizers") -> tuple[str, ...]:
@@ -74,7 +74,7 @@ def optimizer_names(text: str, option: str = "--optimizers") -> tuple[str, ...]:
 
 
 @dataclasses.dataclass(frozen=True)
-class Contestant:
+class Entry:
     """A rule or an optimiser, and how well it learned in the test episodes.
 
     Deviations are those between the episodes (divided by their number, not by one less).
@@ -100,7 +100,7 @@ class Contestant:
 
     @property
     def name(self) -> str:
-        """A name that no other contestant has, such as `adam, normalised`."""
+        """A name that no other entry has, such as `adam, normalised`."""
         if self.normalized and not self.is_learned:
             return f"{self.method}, normalised"
         return self.method
@@ -128,7 +128,7 @@ class Contestant:
         curves: Float64Array,
         learning_rate: float | None = None,
         at_grid_edge: bool = False,
-    ) -> Contestant:
+    ) -> Entry:
         """From test accuracies (R, N), of every episode after every step."""
         return cls(
             method,
@@ -143,7 +143,7 @@ class Contestant:
 
 @dataclasses.dataclass(frozen=True)
 class Comparison:
-    """The contestants on one task, the best first.
+    """The entries on one task, the best first.
 
     Attributes:
         task: its name.
@@ -152,7 +152,7 @@ class Comparison:
         steps: N, the number of steps in an episode.
         tuning_episodes: how many the learning rates were chosen on.
         test_episodes: R, how many the accuracies are from.
-        contestants: by mean test accuracy after the last step.
+        entries: by mean test accuracy after the last step.
     """
 
     task: str
@@ -161,19 +161,19 @@ class Comparison:
     steps: int
     tuning_episodes: int
     test_episodes: int
-    contestants: tuple[Contestant, ...]
+    entries: tuple[Entry, ...]
 
     def to_json(self) -> dict[str, Any]:
-        """As a plain dictionary, with each contestant's name, mean and deviation added."""
+        """As a plain dictionary, with each entry's name, mean and deviation added."""
         content = dataclasses.asdict(self)
         content["sizes"] = list(self.sizes)
-        content["contestants"] = [
-            {"name": contestant.name, "mean": contestant.mean, "std": contestant.std}
+        content["entries"] = [
+            {"name": entry.name, "mean": entry.mean, "std": entry.std}
             | {
                 name: list(value) if isinstance(value, tuple) else value
-                for name, value in vars(contestant).items()
+                for name, value in vars(entry).items()
             }
-            for contestant in self.contestants
+            for entry in self.entries
         ]
         return content
 
@@ -188,8 +188,8 @@ class Comparison:
                 steps=int(content["steps"]),
                 tuning_episodes=int(content["tuning_episodes"]),
                 test_episodes=int(content["test_episodes"]),
-                contestants=tuple(
-                    Contestant(
+                entries=tuple(
+                    Entry(
                         method=str(entry["method"]),
                         normalized=bool(entry["normalized"]),
                         learning_rate=_optional_number(entry["learning_rate"]),
@@ -198,29 +198,29 @@ class Comparison:
                         curve_mean=_numbers(entry["curve_mean"], int(content["steps"])),
                         curve_std=_numbers(entry["curve_std"], int(content["steps"])),
                     )
-                    for entry in content["contestants"]
+                    for entry in content.get("entries", content.get("contestants", ()))
                 ),
             )
         except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise InputError(
                 f"comparison: not one that blur_es wrote: {type(error).__name__}: {error}"
             ) from error
-        if not comparison.contestants:
-            raise InputError("comparison: no contestants, expected at least one")
+        if not comparison.entries:
+            raise InputError("comparison: no entries, expected at least one")
         return comparison
 
     def table(self) -> str:
         """A text table for people, the learned rule marked with `>`."""
-        rows = [("", "contestant", "normalised", "test accuracy", "learning rate")]
-        for contestant in self.contestants:
-            rate = contestant.learning_rate
+        rows = [("", "entry", "normalised", "test accuracy", "learning rate")]
+        for entry in self.entries:
+            rate = entry.learning_rate
             rows.append(
                 (
-                    ">" if contestant.is_learned else "",
-                    contestant.method,
-                    "yes" if contestant.normalized else "no",
-                    f"{contestant.mean:.3f} ± {contestant.std:.3f}",
-                    "-" if rate is None else f"{rate:.3g}{' *' * contestant.at_grid_edge}",
+                    ">" if entry.is_learned else "",
+                    entry.method,
+                    "yes" if entry.normalized else "no",
+                    f"{entry.mean:.3f} ± {entry.std:.3f}",
+                    "-" if rate is None else f"{rate:.3g}{' *' * entry.at_grid_edge}",
                 )
             )
         return "\n".join([f"{self.task}: {self.setting}", *aligned(rows), *self.notes])
@@ -237,12 +237,12 @@ class Comparison:
     @property
     def notes(self) -> list[str]:
         """What a reader of the table must know besides."""
-        if any(contestant.at_grid_edge for contestant in self.contestants):
+        if any(entry.at_grid_edge for entry in self.entries):
             return ["* the smallest or the largest rate tried: a better one may lie outside"]
         return []
 
 
-class Opponent(NamedTuple):
+class Baseline(NamedTuple):
     """An optimiser that takes part in a comparison.
 
     Attributes:
@@ -256,10 +256,10 @@ class Opponent(NamedTuple):
     learning_rates: tuple[float, ...]
 
 
-def opponents_of(learning_rates: Mapping[str, Sequence[float]]) -> list[Opponent]:
+def baselines_of(learning_rates: Mapping[str, Sequence[float]]) -> list[Baseline]:
     """Every optimiser, plain and normalised."""
     return [
-        Opponent(optimizer, normalized, tuple(rates))
+        Baseline(optimizer, normalized, tuple(rates))
         for optimizer, rates in learning_rates.items()
         for normalized in (False, True)
     ]
@@ -286,7 +286,7 @@ def compare(
 ) -> Comparison:
     """Compare a genome with tuned optimisers.
 
-    The opponents' hidden layers have the activation of the rule's forward pass, and their
+    The baselines' hidden layers have the activation of the rule's forward pass, and their
     query batches are normalised with the rule's `query_statistics`. They see the standardised
     inputs, without what a rule may have made of these.
 
@@ -308,14 +308,14 @@ def compare(
             f"comparison: {len(tuning)} tuning and {len(test)} test episodes, expected one or "
             "more of each"
         )
-    opponents = opponents_of(learning_rates)
-    total = 1 + len(opponents)
+    baselines = baselines_of(learning_rates)
+    total = 1 + len(baselines)
     on_progress(task, 0, total)
     plain_tuning, plain_test = ([standardized(e) for e in some] for some in (tuning, test))
-    contestants = [learned(genome, loop, test)]
-    for opponent in opponents:
-        on_progress(task, len(contestants), total)
-        contestants.append(tuned(opponent, plain_tuning, plain_test, genome.rule))
+    entries = [learned(genome, loop, test)]
+    for baseline in baselines:
+        on_progress(task, len(entries), total)
+        entries.append(tuned(baseline, plain_tuning, plain_test, genome.rule))
     on_progress(task, total, total)
     return Comparison(
         task=task,
@@ -324,24 +324,24 @@ def compare(
         steps=len(test[0].support_inputs),
         tuning_episodes=len(tuning),
         test_episodes=len(test),
-        contestants=best_first(contestants),
+        entries=best_first(entries),
     )
 
 
-def best_first(contestants: Sequence[Contestant]) -> tuple[Contestant, ...]:
-    """Contestants by mean test accuracy after the last step."""
-    return tuple(sorted(contestants, key=lambda contestant: -contestant.mean))
+def best_first(entries: Sequence[Entry]) -> tuple[Entry, ...]:
+    """Entries by mean test accuracy after the last step."""
+    return tuple(sorted(entries, key=lambda entry: -entry.mean))
 
 
-def learned(genome: Genome, loop: InnerLoop, test: Sequence[Episode]) -> Contestant:
+def learned(genome: Genome, loop: InnerLoop, test: Sequence[Episode]) -> Entry:
     """How the learned rule does in the test episodes."""
     curves = learned_curves(genome, loop, test)
-    return Contestant.from_curves(LEARNED_RULE, genome.rule.normalizes_forward, curves)
+    return Entry.from_curves(LEARNED_RULE, genome.rule.normalizes_forward, curves)
 
 
 def tuned(
-    opponent: Opponent, tuning: Sequence[Episode], test: Sequence[Episode], rule: RuleSpec
-) -> Contestant:
+    baseline: Baseline, tuning: Sequence[Episode], test: Sequence[Episode], rule: RuleSpec
+) -> Entry:
     """An optimiser on the test episodes, with the rate that is best on the tuning episodes.
 
     `compare` gives it what `standardized` has.
@@ -349,12 +349,12 @@ def tuned(
     # Here, because it imports JAX, which reading a comparison does not need.
     from blur_es.analysis.optimizers import learning_curves
 
-    optimizer, normalized, rates = opponent
+    optimizer, normalized, rates = baseline
     settings = (rule.forward_activation, rule.query_statistics)
     tried = learning_curves(optimizer, normalized, tuning, rates, *settings)
     best = int(np.argmax(tried[:, :, -1].mean(axis=1)))
     curves = learning_curves(optimizer, normalized, test, [rates[best]], *settings)
-    return Contestant.from_curves(
+    return Entry.from_curves(
         optimizer,
         normalized,
         curves[0],

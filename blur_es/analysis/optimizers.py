@@ -1,6 +1,6 @@
-"""The opponents of a learned rule: gradient descent on the same episodes, in JAX and optax.
+"""The baselines of a learned rule: gradient descent on the same episodes, in JAX and optax.
 
-An opponent trains a plain network of the episode's layer sizes, from the episode's own
+A baseline trains a plain network of the episode's layer sizes, from the episode's own
 initial forward synapses and on its support batches in the same order, and is scored on its
 query batches after every step. So it sees exactly the data that the rule sees, for as long.
 

@@ -232,7 +232,7 @@ def _sweep(
 def _compare(options: argparse.Namespace) -> int:
     from blur_es.analysis.axes import task_labels
     from blur_es.analysis.compare import LEARNING_RATES, optimizer_names
-    from blur_es.analysis.contests import compare_on_ray, compare_on_tasks
+    from blur_es.analysis.comparisons import compare_on_ray, compare_on_tasks
     from blur_es.evaluator import LocalEvaluator
     from blur_es.experiment import load_subject_for
     from blur_es.fleet.jobs import Place
@@ -253,7 +253,7 @@ def _compare(options: argparse.Namespace) -> int:
         check_folder(folder, NUMBERS, genome.sha256, "a comparison")
     with config.located():
         evaluator = LocalEvaluator(config.problem(training=False), options.data_dir)
-        contest = (
+        common = (
             genome,
             evaluator,
             task_labels(({}, config)),
@@ -262,12 +262,12 @@ def _compare(options: argparse.Namespace) -> int:
             optimizers,
         )
         if options.local or not (options.address or options.workers):
-            comparisons = compare_on_tasks(*contest, _progress(patience=3.0))
+            comparisons = compare_on_tasks(*common, _progress(patience=3.0))
         else:
             _print_message("starting on Ray; --local does without")
-            show = _progress(lambda done: f": {done} contestants")
+            show = _progress(lambda done: f": {done} entries")
             place = Place(address=options.address, workers=options.workers)
-            comparisons = compare_on_ray(*contest, place, options.data_dir, show)
+            comparisons = compare_on_ray(*common, place, options.data_dir, show)
     about = {"genome_sha256": genome.sha256, "seed": config.seed}
     pictures = []
     if options.output:

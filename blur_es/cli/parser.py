@@ -226,7 +226,7 @@ def make_parser() -> argparse.ArgumentParser:
         "--output comparison. Each optimiser trains the plain network and one with batch "
         "normalisation, with the best of 13 learning rates over four orders of magnitude, "
         "chosen on episodes that are not the test episodes. With --address or --workers every "
-        "contestant on every task is a job on Ray.",
+        "entry on every task is a job on Ray.",
     )
     measured(compare)
     where(compare, "start a local one if there is a number of workers")

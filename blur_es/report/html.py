@@ -265,7 +265,7 @@ def _comparisons(run: _Run, pictures: Mapping[str, bytes]) -> str:
     for number, comparison in enumerate(run.comparisons, start=1):
         caption = (
             f"Accuracy on test data of {comparison.task} after every step of learning. The band "
-            "and the bars are the deviation between episodes. The opponents' learning rates were "
+            "and the bars are the deviation between episodes. The baselines' learning rates were "
             f"chosen for the accuracy after the last step, {comparison.steps}."
         )
         parts += [
@@ -278,15 +278,15 @@ def _comparisons(run: _Run, pictures: Mapping[str, bytes]) -> str:
 
 
 def _verdict(comparison: Comparison) -> str:
-    """The learned rule and its best opponent, in a sentence or two."""
+    """The learned rule and its best baseline, in a sentence or two."""
     sizes = "-".join(map(str, comparison.sizes))
     sentences: list[str] = []
     for is_learned in (True, False):
-        of_kind = [c for c in comparison.contestants if c.is_learned == is_learned]
+        of_kind = [c for c in comparison.entries if c.is_learned == is_learned]
         if not of_kind:
             continue
-        best = max(of_kind, key=lambda contestant: contestant.mean)
-        who = "the learned rule" if is_learned else f"the best opponent, {best.name},"
+        best = max(of_kind, key=lambda entry: entry.mean)
+        who = "the learned rule" if is_learned else f"the best baseline, {best.name},"
         who = who if not sentences else who[0].upper() + who[1:]
         sentences.append(f"{who} reaches a test accuracy of {best.mean:.3f} ± {best.std:.3f}.")
     return f"In a network of {sizes} neurons, {' '.join(sentences)}"
@@ -294,17 +294,17 @@ def _verdict(comparison: Comparison) -> str:
 
 def _comparison_table(comparison: Comparison) -> str:
     rows = []
-    for contestant in comparison.contestants:
-        rate = contestant.learning_rate
+    for entry in comparison.entries:
+        rate = entry.learning_rate
         cells = [
-            contestant.method,
-            "yes" if contestant.normalized else "no",
-            f"{contestant.mean:.3f} ± {contestant.std:.3f}",
-            "–" if rate is None else f"{rate:.3g}{' *' * contestant.at_grid_edge}",
+            entry.method,
+            "yes" if entry.normalized else "no",
+            f"{entry.mean:.3f} ± {entry.std:.3f}",
+            "–" if rate is None else f"{rate:.3g}{' *' * entry.at_grid_edge}",
         ]
-        mark = ' class="learned"' if contestant.is_learned else ""
+        mark = ' class="learned"' if entry.is_learned else ""
         rows.append(f"<tr{mark}>{''.join(f'<td>{_text(cell)}</td>' for cell in cells)}</tr>")
-    heads = ("contestant", "normalised", "test accuracy", "learning rate")
+    heads = ("entry", "normalised", "test accuracy", "learning rate")
     setting = comparison.setting[0].upper() + comparison.setting[1:]
     notes = "".join(f"<br>{_text(note)}" for note in comparison.notes)
     return (

@@ -1,4 +1,4 @@
-"""What there is to do for a result: a training with its measurements, or an opponent.
+"""What there is to do for a result: a training with its measurements, or a baseline.
 
 Each has a folder of its own in that of the result, keeps there what it has measured with a digest
 of all that this depends on, and so knows whether it is done.
@@ -11,6 +11,7 @@ import dataclasses
 import datetime
 import hashlib
 import json
+import re
 import time
 from collections.abc import Callable
 from typing import Any
@@ -20,7 +21,8 @@ from blur_es.config import ExperimentConfig
 from blur_es.errors import InputError
 from blur_es.experiment import TrainOptions, run_experiment
 from blur_es.genome import Genome
-from blur_es.reproduce.measure import measure_genome, measure_opponent
+from blur_es.reproduce.measure import measure_baseline, measure_genome
+from blur_es.reproduce.results import current_keys
 from blur_es.reproduce.schema import Point, Training, slug
 from blur_es.run.interrupt import Interrupted
 from blur_es.run.store import RESULT, RunFolder, versions, write_or_stop
@@ -30,7 +32,7 @@ from blur_es.storage.files import sha256
 # What measurements are done in: in the process of the command, where an interrupt may end them.
 Measuring = Callable[[], contextlib.AbstractContextManager[None]]
 
-TRAININGS, OPPONENTS, MEASURED = "trainings", "opponents", "measured.json"
+TRAININGS, BASELINES, MEASURED = "trainings", "baselines", "measured.json"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -127,7 +129,7 @@ class TrainJob:
 
 
 @dataclasses.dataclass(frozen=True)
-class OpponentJob:
+class BaselineJob:
     """An optimiser with all its learning rates, at one point."""
 
     optimizer: str
@@ -141,7 +143,7 @@ class OpponentJob:
     @property
     def folder(self) -> str:
         """Its folder in that of the result."""
-        return f"{OPPONENTS}/{slug([self.optimizer, *self.point.labels.values()])}"
+        return f"{BASELINES}/{slug([self.optimizer, *self.point.labels.values()])}"
 
     def __str__(self) -> str:
         return ", ".join([self.optimizer, *self.point.labels.values()])
@@ -154,7 +156,7 @@ class OpponentJob:
         """Let it learn. Raises what that raises."""
         began = time.monotonic()
         with measuring():
-            entries = measure_opponent(
+            entries = measure_baseline(
                 self.optimizer, self.rates, self.config, self.episodes, self.steps, self.data_dir
             )
         rows = [{"labels": self.point.labels, **entry} for entry in entries]
@@ -165,7 +167,7 @@ class OpponentJob:
         return _digest(self.point.labels, self.config.to_dict(), plain)
 
 
-Job = TrainJob | OpponentJob
+Job = TrainJob | BaselineJob
 
 
 def _keep(top: Storage, job: Job, key: str, seconds: float, rows: list[dict[str, Any]]) -> None:
@@ -183,9 +185,14 @@ def _keep(top: Storage, job: Job, key: str, seconds: float, rows: list[dict[str,
 
 def measured(top: Storage, job: Job, key: str | None = None) -> Any:
     """What a job measured, or one entry of it; None if it is not there or is damaged."""
-    try:
-        content = json.loads(top.read(f"{job.folder}/{MEASURED}"))
-    except (OSError, ValueError):
+    # Earlier versions kept baselines in `baselines`.
+    for folder in (job.folder, re.sub(f"^{BASELINES}/", "baselines/", job.folder)):
+        try:
+            content = current_keys(json.loads(top.read(f"{folder}/{MEASURED}")))
+            break
+        except (OSError, ValueError):
+            continue
+    else:
         return None
     if not isinstance(content, dict):
         return None

@@ -1,4 +1,4 @@
-"""How good a learned genome is at one point of a result, and what an opponent does there."""
+"""How good a learned genome is at one point of a result, and what a baseline does there."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def measure_genome(
         data_dir: folder of data sets.
 
     Returns:
-        `task`, `accuracy` (mean over the episodes), `deviation` (between them), `diverged`
+        `task`, `accuracy` (mean over the episodes), `std` (standard deviation between them), `diverged`
         (their number) and, if asked for, `curve` (accuracy by step), `norms` (largest ratio of
         the norm of a group of synapses to that at the start, by step; None once a life
         diverged) and `map`.
@@ -55,7 +55,7 @@ def measure_genome(
     row: dict[str, Any] = {
         "task": score.task,
         "accuracy": score.test_accuracy,
-        "deviation": score.test_accuracy_std,
+        "std": score.test_accuracy_std,
         "diverged": score.diverged,
     }
     if steps is None:
@@ -75,7 +75,7 @@ def measure_genome(
     return row
 
 
-def measure_opponent(
+def measure_baseline(
     optimizer: str,
     rates: Sequence[float],
     config: ExperimentConfig,

@@ -290,13 +290,13 @@ def _draw_curves(document: Document, axes: Axes, wanted: Labels, key: str = "cur
         return
     # They have no part in what trainings differ in.
     met = {axis: label for axis, label in wanted.items() if axis in evaluated}
-    opponents = _select(document["opponents"], met)
-    methods = list(dict.fromkeys(entry["method"] for entry in opponents))
+    baselines = _select(document["baselines"], met)
+    methods = list(dict.fromkeys(entry["method"] for entry in baselines))
     best = {
-        method: max((e for e in opponents if e["method"] == method), key=lambda e: e["accuracy"])
+        method: max((e for e in baselines if e["method"] == method), key=lambda e: e["accuracy"])
         for method in methods
     }
-    for entry in opponents:
+    for entry in baselines:
         number = methods.index(entry["method"]) + len(series)
         style, is_best = _STYLES[number % len(_STYLES)], entry is best[entry["method"]]
         axes.plot(
@@ -310,8 +310,8 @@ def _draw_curves(document: Document, axes: Axes, wanted: Labels, key: str = "cur
             markevery=max(1, len(steps) // 6),
             label=f"{entry['method']} (thick: best rate in the test)" if is_best else None,
         )
-    heights = _apart([entry["curve"][-1] for entry in opponents])
-    for entry, height in zip(opponents, heights, strict=True):
+    heights = _apart([entry["curve"][-1] for entry in baselines])
+    for entry, height in zip(baselines, heights, strict=True):
         color = _STYLES[(methods.index(entry["method"]) + len(series)) % len(_STYLES)].color
         axes.annotate(
             f"{entry['learning_rate']:g}",
@@ -348,11 +348,11 @@ def _spread_over(axes: Axes, steps: Sequence[int]) -> None:
 
 
 def _curves(document: Document) -> Figure:
-    """Accuracy over the steps of a life, opponents beside the learned rule."""
+    """Accuracy over the steps of a life, baselines beside the learned rule."""
     panels = len(axis_labels(document, "panels"))
     columns = 2 if panels == 4 else min(panels, 3)
     rows = -(-panels // columns)
-    wide = 5.8 if document["opponents"] else 4.2
+    wide = 5.8 if document["baselines"] else 4.2
     figure = Figure(figsize=(0.8 + wide * columns, 1.0 + 3.3 * rows), layout="constrained")
     for number, _, title, wanted in _panels(document):
         axes = new_axes(figure, "step", "test accuracy", (rows, columns, number + 1))

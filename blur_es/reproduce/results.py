@@ -22,14 +22,14 @@ from blur_es.util.text import aligned
 # A training's progress is told at no more points than this.
 PROGRESS_POINTS = 40
 
-_KEYS = ("name", "quick", "figure", "title", "definition", "trainings", "rows", "opponents")
+_KEYS = ("name", "quick", "figure", "title", "definition", "trainings", "rows", "baselines")
 
 
 def results_document(
     result: Result,
     trainings: Sequence[dict[str, Any]],
     rows: Sequence[dict[str, Any]],
-    opponents: Sequence[dict[str, Any]],
+    baselines: Sequence[dict[str, Any]],
     missing: Sequence[str],
     seconds: Mapping[str, float],
     origins: Sequence[Mapping[str, Any]],
@@ -40,7 +40,7 @@ def results_document(
         result: what was run.
         trainings: one entry a training, as `training_entry` makes them.
         rows: one entry a training and point: labels, seed and what was measured.
-        opponents: likewise for optimisers.
+        baselines: likewise for optimisers.
         missing: names of the data sets for whose lack something was left out.
         seconds: of computing, over all processes, by what for.
         origins: `date`, `machine` and `versions` of the measurement of every part; parts may
@@ -62,7 +62,7 @@ def results_document(
         "definition": result.config.model_dump(mode="json"),
         "trainings": list(trainings),
         "rows": list(rows),
-        "opponents": list(opponents),
+        "baselines": list(baselines),
     }
 
 
@@ -133,9 +133,27 @@ def read_results(path: Path) -> dict[str, Any]:
         raise InputError(f"{path}: cannot read it: {error.strerror or error}") from error
     except ValueError as error:
         raise InputError(f"{path}: this file is damaged: {error}; expected JSON") from error
+    content = current_keys(content)
     if not isinstance(content, dict) or any(key not in content for key in _KEYS):
         raise InputError(f"{path}: expected a results file of blur-es reproduce")
     return content
+
+
+# Keys in files of earlier versions, and what they are called now.
+_RENAMED = {"baselines": "baselines", "deviation": "std"}
+
+
+def current_keys(content: Any) -> Any:
+    """Return the content of an older JSON file under the names that its keys have now."""
+    if isinstance(content, list):
+        return [current_keys(each) for each in content]
+    if not isinstance(content, dict):
+        return content
+    return {
+        # Labels are the user's own words.
+        _RENAMED.get(key, key): value if key == "labels" else current_keys(value)
+        for key, value in content.items()
+    }
 
 
 @dataclasses.dataclass(frozen=True)
@@ -201,17 +219,17 @@ def best_seed(document: Mapping[str, Any], labels: Mapping[str, str]) -> int:
 
 
 def table_cells(document: Mapping[str, Any]) -> list[list[str]]:
-    """The table of a result: a head and a row for every summary and opponent."""
+    """The table of a result: a head and a row for every summary and baseline."""
     found = summaries(document)
     axes = list(document["definition"]["vary"]) + list(document["definition"]["evaluate"]["vary"])
-    opponents = document["opponents"]
+    baselines = document["baselines"]
     with_paper = any(summary.paper for summary in found)
     count = max((summary.seeds for summary in found), default=0)
-    head = [*axes, *(["learner"] if opponents else []), f"best of {count}", "median", "range"]
+    head = [*axes, *(["learner"] if baselines else []), f"best of {count}", "median", "range"]
     rows = [
         [
             *(summary.labels[axis] for axis in axes),
-            *(["learned rule"] if opponents else []),
+            *(["learned rule"] if baselines else []),
             f"{summary.best:.3f}",
             f"{summary.median:.3f}",
             f"{summary.low:.3f} to {summary.high:.3f}",
@@ -228,7 +246,7 @@ def table_cells(document: Mapping[str, Any]) -> list[list[str]]:
             f"{entry['accuracy']:.3f}",
             *(["-"] * (2 if with_paper else 1)),
         ]
-        for entry in opponents
+        for entry in baselines
     ]
     return [[*head, *(["paper"] if with_paper else [])], *rows]
 

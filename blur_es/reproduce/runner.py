@@ -26,7 +26,7 @@ from blur_es.fleet.jobs import run_on_ray
 from blur_es.meta.method import make_method
 from blur_es.meta.trainer import initial_genome, search_space
 from blur_es.report.folder import check_output
-from blur_es.reproduce.jobs import MEASURED, Job, Measure, OpponentJob, TrainJob, measured
+from blur_es.reproduce.jobs import MEASURED, BaselineJob, Job, Measure, TrainJob, measured
 from blur_es.reproduce.results import (
     results_bytes,
     results_document,
@@ -175,14 +175,14 @@ def _jobs(result: Result, options: ReproduceOptions) -> tuple[list[Job], list[st
         if points and possible(training.config):
             measure = Measure(points, evaluate.episodes, steps, result.config.picture.kind)
             jobs.append(TrainJob(training, measure, options.data_dir))
-    # Opponents learn no rule: whichever the training, they do the same at a point.
+    # Baselines learn no rule: whichever the training, they do the same at a point.
     first = result.trainings[0].config
-    for optimizer, rates in evaluate.opponents.items():
+    for optimizer, rates in evaluate.baselines.items():
         for point in result.points:
             config = point.experiment(first)
             if possible(config):
                 jobs.append(
-                    OpponentJob(
+                    BaselineJob(
                         *(optimizer, tuple(rates), point, config, evaluate.episodes),
                         *(steps or (config.episodes[0].unroll,), options.data_dir),
                     )
@@ -199,7 +199,7 @@ def _collect(
     result: Result, jobs: Sequence[Job], missing: list[str], top: Storage
 ) -> dict[str, Any]:
     """The results file's content, from the folders of the jobs, all of which are done."""
-    trainings, rows, opponents, origins = [], [], [], []
+    trainings, rows, baselines, origins = [], [], [], []
     seconds = {"training": 0.0, "measuring": 0.0}
     for job in jobs:
         found = measured(top, job)
@@ -208,15 +208,15 @@ def _collect(
             raise RunError(f"{where}: {MEASURED} is missing; run the same command again")
         origins.append(found)
         seconds["measuring"] += found["seconds"]
-        if isinstance(job, OpponentJob):
-            opponents += found["rows"]
+        if isinstance(job, BaselineJob):
+            baselines += found["rows"]
             continue
         run = RunFolder(top.locate(job.folder))
         content = run.read_json(RESULT)
         seconds["training"] += content["seconds"]
         trainings.append(training_entry(job.training, content, run.metrics.read()))
         rows += found["rows"]
-    return results_document(result, trainings, rows, opponents, missing, seconds, origins)
+    return results_document(result, trainings, rows, baselines, missing, seconds, origins)
 
 
 def _run(

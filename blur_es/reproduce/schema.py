@@ -68,13 +68,13 @@ class EvaluateConfig(Section):
         episodes: test episodes at every point.
         steps: the steps after which test accuracy is measured, rising; by default the last.
         vary: axes along which the trained experiment is changed; every point has one task.
-        opponents: learning rates of optimisers that learn in the same episodes.
+        baselines: learning rates of optimisers that learn in the same episodes.
     """
 
     episodes: Annotated[Whole, Field(ge=1, le=10_000)] = 8
     steps: list[Annotated[Whole, Field(ge=1)]] | None = None
     vary: dict[str, Axis] = Field(default={})
-    opponents: dict[str, list[Annotated[float, Field(gt=0)]]] = Field(default={})
+    baselines: dict[str, list[Annotated[float, Field(gt=0)]]] = Field(default={})
 
 
 class PictureConfig(Section):
@@ -230,6 +230,7 @@ def load_result(path: Path, quick: bool = False) -> Result:
     that can be known before data are read.
     """
     tree, positions = source.read(path)
+    _refuse_renamed(positions)
     changes = tree.pop("quick", None)
     if quick:
         if not isinstance(changes, dict):
@@ -266,9 +267,18 @@ def load_result(path: Path, quick: bool = False) -> Result:
     ):
         if len(set(names)) < len(names):
             raise InputError(f"{path}: {key}: two labels differ in letters and digits too little")
-    if config.evaluate.opponents:
-        _check_opponents(config, trainings, points, positions)
+    if config.evaluate.baselines:
+        _check_baselines(config, trainings, points, positions)
     return Result(config, quick, trainings, points)
+
+
+def _refuse_renamed(positions: Positions) -> None:
+    """Raise `InputError` for a key of an earlier version, which names the key of today."""
+    for path, where in positions.items():
+        if ".".join(path).removeprefix("quick.") == "evaluate.baselines":
+            raise InputError(
+                f"{where}: evaluate.baselines: this key is called evaluate.baselines now; rename it"
+            )
 
 
 def _check_change(tree: Mapping[str, Any], dotted: str, where: str) -> None:
@@ -397,13 +407,13 @@ def _check_picture(config: ResultConfig) -> None:
         raise InputError(f"picture.kind: {picture.kind} are drawn over evaluate.steps, which lack")
     if picture.kind in ("bars", "heat_map") and picture.x is None:
         raise InputError(f"picture.x: {picture.kind} need an axis to stand along")
-    if config.evaluate.opponents and picture.kind != "curves":
-        raise InputError("evaluate.opponents: only a picture of curves shows them")
-    if config.evaluate.opponents:
+    if config.evaluate.baselines and picture.kind != "curves":
+        raise InputError("evaluate.baselines: only a picture of curves shows them")
+    if config.evaluate.baselines:
         for axis, values in config.evaluate.vary.items():
             if len(values) > 1 and axis != picture.panels:
                 raise InputError(
-                    f"picture.panels: found {picture.panels!r}, expected {axis!r}: opponents "
+                    f"picture.panels: found {picture.panels!r}, expected {axis!r}: baselines "
                     "differ along it, and a panel shows those of one value"
                 )
 
@@ -435,39 +445,39 @@ def _check_points(
                 )
 
 
-def _check_opponents(
+def _check_baselines(
     config: ResultConfig,
     trainings: Sequence[Training],
     points: Sequence[Point],
     positions: Positions,
 ) -> None:
-    """Whether the opponents are known, and do the same whichever training they are beside."""
+    """Whether the baselines are known, and do the same whichever training they are beside."""
     from blur_es.analysis.compare import LEARNING_RATES
 
-    where = source.position_of(("evaluate", "opponents"), positions)
-    for name, rates in config.evaluate.opponents.items():
+    where = source.position_of(("evaluate", "baselines"), positions)
+    for name, rates in config.evaluate.baselines.items():
         if name not in LEARNING_RATES:
             raise InputError(
-                f"{where}: evaluate.opponents: unknown optimizer {name!r}"
+                f"{where}: evaluate.baselines: unknown optimizer {name!r}"
                 f"{nearest(name, LEARNING_RATES)}; expected some of {', '.join(LEARNING_RATES)}"
             )
         if not rates or len(set(rates)) < len(rates):
             raise InputError(
-                f"{where}: evaluate.opponents: {name}: found the rates {rates}, expected one or "
+                f"{where}: evaluate.baselines: {name}: found the rates {rates}, expected one or "
                 "more, each once"
             )
     for point in points:
-        met = [_met_by_opponents(point.experiment(training.config)) for training in trainings]
+        met = [_met_by_baselines(point.experiment(training.config)) for training in trainings]
         if any(each != met[0] for each in met):
             raise InputError(
-                f"{where}: evaluate.opponents: trainings differ in what they are measured on, and "
-                "so would the opponents; expected evaluate.vary to set tasks and network, and one "
+                f"{where}: evaluate.baselines: trainings differ in what they are measured on, and "
+                "so would the baselines; expected evaluate.vary to set tasks and network, and one "
                 "number of rule.states"
             )
 
 
-def _met_by_opponents(config: ExperimentConfig) -> tuple[Any, ...]:
-    """All that opponents see of an experiment; initial synapses are drawn for all states."""
+def _met_by_baselines(config: ExperimentConfig) -> tuple[Any, ...]:
+    """All that baselines see of an experiment; initial synapses are drawn for all states."""
     rule = config.rule
     return config.tasks, config.network, config.episode, rule.forward_activation, rule.states
 

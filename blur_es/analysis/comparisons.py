@@ -1,6 +1,6 @@
-"""Comparisons on all tasks of an experiment: one after the other, or a contestant a job on Ray.
+"""Comparisons on all tasks of an experiment: one after the other, or a entry a job on Ray.
 
-Contestants know nothing of each other, and each finds its episodes by their keys: whoever lets
+Entries know nothing of each other, and each finds its episodes by their keys: whoever lets
 one learn comes to the same result.
 """
 
@@ -13,14 +13,14 @@ from typing import NamedTuple
 
 from blur_es.analysis.compare import (
     LEARNING_RATES,
-    USUAL_OPPONENTS,
+    USUAL_BASELINES,
+    Baseline,
     Comparison,
-    Contestant,
-    Opponent,
+    Entry,
+    baselines_of,
     best_first,
     compare,
     learned,
-    opponents_of,
     standardized,
     tuned,
 )
@@ -37,14 +37,14 @@ from blur_es.util.threads import one_blas_thread
 # separates good rates from bad ones; with 13 rates it is most of a comparison's work already.
 TUNING_EPISODES = 8
 
-# Called with a task, the contestants that are through and those that there are.
+# Called with a task, the entries that are through and those that there are.
 
 
-class Contest(NamedTuple):
-    """One contestant on one task, as a worker needs it.
+class EntryJob(NamedTuple):
+    """One entry on one task, as a worker needs it.
 
     Attributes:
-        opponent: who learns; None for the rule.
+        baseline: who learns; None for the rule.
         genome: the learned rule.
         problem: tasks, networks, episodes, seed.
         task: the number of the task in the problem.
@@ -54,7 +54,7 @@ class Contest(NamedTuple):
         import_path: where a user's own tasks are imported from.
     """
 
-    opponent: Opponent | None
+    baseline: Baseline | None
     genome: Genome
     problem: Problem
     task: int
@@ -64,20 +64,20 @@ class Contest(NamedTuple):
     import_path: str
 
 
-def hold_contest(contest: Contest) -> Contestant:
-    """Let one contestant learn, in this process. Raises `InputError` as tasks do."""
-    problem, number = contest.problem, contest.task
-    [task] = job_tasks([problem.tasks[number]], contest.data_dir, contest.import_path)
+def score_entry(job: EntryJob) -> Entry:
+    """Let one entry learn, in this process. Raises `InputError` as tasks do."""
+    problem, number = job.problem, job.task
+    [task] = job_tasks([problem.tasks[number]], job.data_dir, job.import_path)
     # Of the problem's tasks this one alone is asked for.
-    evaluator = LocalEvaluator(problem, contest.data_dir, [task] * len(problem.tasks))
-    tuning, test = _episodes(evaluator, number, contest.test_episodes)
-    rule = contest.genome.rule
-    loop = make_inner_loop(contest.backend, rule)
+    evaluator = LocalEvaluator(problem, job.data_dir, [task] * len(problem.tasks))
+    tuning, test = _episodes(evaluator, number, job.test_episodes)
+    rule = job.genome.rule
+    loop = make_inner_loop(job.backend, rule)
     with one_blas_thread():
-        if contest.opponent is None:
-            return learned(contest.genome, loop, test)
+        if job.baseline is None:
+            return learned(job.genome, loop, test)
         plain_tuning, plain_test = ([standardized(e) for e in some] for some in (tuning, test))
-        return tuned(contest.opponent, plain_tuning, plain_test, rule)
+        return tuned(job.baseline, plain_tuning, plain_test, rule)
 
 
 def compare_on_tasks(
@@ -86,7 +86,7 @@ def compare_on_tasks(
     labels: Sequence[str],
     test_episodes: int,
     backend: str,
-    optimizers: Sequence[str] = USUAL_OPPONENTS,
+    optimizers: Sequence[str] = USUAL_BASELINES,
     on_progress: ProgressCallback = ignore_progress,
 ) -> list[Comparison]:
     """One comparison for each of an evaluator's tasks, on `test_episodes` episodes of each.
@@ -115,7 +115,7 @@ def compare_on_ray(
     data_dir: str | None = None,
     on_progress: ProgressCallback = ignore_progress,
 ) -> list[Comparison]:
-    """The same as `compare_on_tasks`, with every contestant on every task a job on Ray.
+    """The same as `compare_on_tasks`, with every entry on every task a job on Ray.
 
     `data_dir` is the folder of data sets on the workers' machines. Raises `RunError` if the work
     cannot be done, and `InputError` as tasks do.
@@ -126,24 +126,24 @@ def compare_on_ray(
         phase_spec(spec, task, Phase.TEST)
         for spec, task in zip(problem.specs, evaluator.tasks, strict=True)
     ]
-    contests, costs = [], []
+    jobs, costs = [], []
     for number, task in enumerate(evaluator.tasks):
         cost = episode_cost(task, problem.hidden[number], lives[number])
-        for opponent in (None, *opponents_of(rates)):
-            contests.append(
-                Contest(
-                    *(opponent, genome, problem, number),
+        for baseline in (None, *baselines_of(rates)):
+            jobs.append(
+                EntryJob(
+                    *(baseline, genome, problem, number),
                     *(test_episodes, backend, data_dir, here),
                 )
             )
-            costs.append(cost * (1 + len(opponent.learning_rates if opponent else ())))
-    found: dict[int, Contestant] = {}
-    on_progress("comparison", 0, len(contests))
-    with contextlib.closing(run_jobs(hold_contest, contests, costs, place)) as results:
-        for number, contestant in results:
-            found[number] = contestant
-            on_progress("comparison", len(found), len(contests))
-    each = len(contests) // len(labels)
+            costs.append(cost * (1 + len(baseline.learning_rates if baseline else ())))
+    found: dict[int, Entry] = {}
+    on_progress("comparison", 0, len(jobs))
+    with contextlib.closing(run_jobs(score_entry, jobs, costs, place)) as results:
+        for number, entry in results:
+            found[number] = entry
+            on_progress("comparison", len(found), len(jobs))
+    each = len(jobs) // len(labels)
     return [
         Comparison(
             task=label,
@@ -152,7 +152,7 @@ def compare_on_ray(
             steps=lives[number].unroll,
             tuning_episodes=TUNING_EPISODES,
             test_episodes=test_episodes,
-            contestants=best_first(
+            entries=best_first(
                 [found[index] for index in range(number * each, (number + 1) * each)]
             ),
         )
