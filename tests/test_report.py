@@ -227,7 +227,7 @@ def test_an_unroll_that_stays_has_no_line() -> None:
         assert stages(axes) == []
 
 
-def test_many_opponents_are_drawn_in_rows() -> None:
+def test_many_baselines_are_drawn_in_rows() -> None:
     few = make_comparison()
     renamed = [
         dataclasses.replace(entry, method=f"{entry.method} {number}")
@@ -541,7 +541,7 @@ def report_on(folder: Path, *entries: Entry) -> Page:
 
 
 @pytest.mark.usefixtures("words_alone")
-def test_the_verdict_is_on_the_learned_rule_and_the_best_opponent(tmp_path: Path) -> None:
+def test_the_verdict_is_on_the_learned_rule_and_the_best_baseline(tmp_path: Path) -> None:
     verdict = (
         "In a network of 64-32-10 neurons, the learned rule reaches a test accuracy of "
         "0.700 ± 0.100. The best baseline, adam, normalised, reaches a test accuracy of "
@@ -554,7 +554,7 @@ def test_the_verdict_is_on_the_learned_rule_and_the_best_opponent(tmp_path: Path
 
 
 @pytest.mark.usefixtures("words_alone")
-def test_a_verdict_without_opponents_is_on_the_learned_rule(tmp_path: Path) -> None:
+def test_a_verdict_without_baselines_is_on_the_learned_rule(tmp_path: Path) -> None:
     assert report_on(tmp_path, KNOWN[0]).paragraphs.count(
         "In a network of 64-32-10 neurons, the learned rule reaches a test accuracy of "
         "0.700 ± 0.100."

@@ -482,7 +482,7 @@ episode: {unroll: 6, batch_size: 32, query_batches: 2}
 
 
 @pytest.mark.parametrize("wanted", ["equalized", "partially_whitened", "compressed"])
-def test_maps_and_opponents_know_of_mapped_inputs(tmp_path: Path, wanted: str) -> None:
+def test_maps_and_baselines_know_of_mapped_inputs(tmp_path: Path, wanted: str) -> None:
     path = tmp_path / "plane.yaml"
     path.write_text(PLANE)
     plain, mapped = (

@@ -203,7 +203,7 @@ def test_the_table_of_a_result_has_these_very_cells() -> None:
     ]
 
 
-def test_a_table_without_opponents_and_paper_has_no_columns_for_them() -> None:
+def test_a_table_without_baselines_and_paper_has_no_columns_for_them() -> None:
     document = make_document(BARS, ROWS[:8], TRAININGS)
     assert table_text(document) == "\n".join(
         [
@@ -671,13 +671,13 @@ def test_a_curve_is_the_mean_accuracy_of_lives_that_end_at_its_steps(
     genome = neutral_genome(config().rule)
     row = measure_genome(genome, config(), 3, [1, 2, 6], "curves", None)
     assert row["curve"] == pytest.approx([0.6, 0.7, 1.1])
-    assert set(row) == {"task", "accuracy", "deviation", "diverged", "curve"}
+    assert set(row) == {"task", "accuracy", "std", "diverged", "curve"}
     # Nothing is measured on the way if nothing is asked for.
     row = measure_genome(genome, config(), 3, None, "bars", None)
-    assert set(row) == {"task", "accuracy", "deviation", "diverged"}
+    assert set(row) == {"task", "accuracy", "std", "diverged"}
 
 
-def test_an_opponent_is_told_by_its_mean_over_the_episodes(
+def test_a_baseline_is_told_by_its_mean_over_the_episodes(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     # (rates, episodes, steps)

@@ -45,8 +45,8 @@ def measure_genome(
         data_dir: folder of data sets.
 
     Returns:
-        `task`, `accuracy` (mean over the episodes), `std` (standard deviation between them), `diverged`
-        (their number) and, if asked for, `curve` (accuracy by step), `norms` (largest ratio of
+        `task`, `accuracy` (mean over the episodes), `std` (standard deviation between them),
+        `diverged` (their number) and, if asked for, `curve` (accuracy by step), `norms` (largest ratio of
         the norm of a group of synapses to that at the start, by step; None once a life
         diverged) and `map`.
     """
