@@ -185,8 +185,8 @@ def _keep(top: Storage, job: Job, key: str, seconds: float, rows: list[dict[str,
 
 def measured(top: Storage, job: Job, key: str | None = None) -> Any:
     """What a job measured, or one entry of it; None if it is not there or is damaged."""
-    # Earlier versions kept baselines in `baselines`.
-    for folder in (job.folder, re.sub(f"^{BASELINES}/", "baselines/", job.folder)):
+    # Earlier versions kept baselines in `opponents`.
+    for folder in (job.folder, re.sub(f"^{BASELINES}/", "opponents/", job.folder)):
         try:
             content = current_keys(json.loads(top.read(f"{folder}/{MEASURED}")))
             break

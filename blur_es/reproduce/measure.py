@@ -46,9 +46,9 @@ def measure_genome(
 
     Returns:
         `task`, `accuracy` (mean over the episodes), `std` (standard deviation between them),
-        `diverged` (their number) and, if asked for, `curve` (accuracy by step), `norms` (largest ratio of
-        the norm of a group of synapses to that at the start, by step; None once a life
-        diverged) and `map`.
+        `diverged` (their number) and, if asked for, `curve` (accuracy by step), `norms` (largest
+        ratio of the norm of a group of synapses to that at the start, by step; None once an
+        episode diverged) and `map`.
     """
     evaluator = LocalEvaluator(config.problem(training=False), data_dir)
     [score] = evaluate_genome(genome, evaluator, episodes)

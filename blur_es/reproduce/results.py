@@ -140,7 +140,7 @@ def read_results(path: Path) -> dict[str, Any]:
 
 
 # Keys in files of earlier versions, and what they are called now.
-_RENAMED = {"baselines": "baselines", "deviation": "std"}
+_RENAMED = {"opponents": "baselines", "deviation": "std"}
 
 
 def current_keys(content: Any) -> Any:

@@ -275,9 +275,9 @@ def load_result(path: Path, quick: bool = False) -> Result:
 def _refuse_renamed(positions: Positions) -> None:
     """Raise `InputError` for a key of an earlier version, which names the key of today."""
     for path, where in positions.items():
-        if ".".join(path).removeprefix("quick.") == "evaluate.baselines":
+        if ".".join(path).removeprefix("quick.") == "evaluate.opponents":
             raise InputError(
-                f"{where}: evaluate.baselines: this key is called evaluate.baselines now; rename it"
+                f"{where}: evaluate.opponents: this key is called evaluate.baselines now; rename it"
             )
 
 
