@@ -8,10 +8,10 @@ combinations that mean nothing. It knows no arrays: the equations are in `blur_e
 from __future__ import annotations
 
 import dataclasses
-import math
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
-from blur_es.errors import InputError, nearest
+from blur_es.errors import InputError
+from blur_es.util.options import Boolean, Number, Whole, options_dataclass
 
 Activation = Literal["identity", "tanh", "relu", "relu_tanh", "sigmoid", "sigmoid_with_grad"]
 BackwardUpdate = Literal["additive", "multiplicative", "multiplicative_second_state", "replace"]
@@ -31,7 +31,7 @@ MAXIMUM_STEPS = 1_000_000
 LEAST_TEMPERATURE = 1e-6
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@options_dataclass("rule", kw_only=True)
 class RuleSpec:
     """One member of the family. Raises `InputError` for a combination without meaning.
 
@@ -79,35 +79,34 @@ class RuleSpec:
             (`blur_es.inner.calibration`); 0: it is not.
     """
 
-    states: int = 2
+    states: Whole = 2
     forward_activation: Activation = "tanh"
     backward_activation: Activation = "tanh"
     last_activation: Activation = "tanh"
     synapse_activation: Activation = "identity"
     backward_update: BackwardUpdate = "additive"
-    symmetric: bool = False
-    single_state: bool = False
-    reset_neurons: bool = True
-    supervised_every: int = 1
+    symmetric: Boolean = False
+    single_state: Boolean = False
+    reset_neurons: Boolean = True
+    supervised_every: Whole = 1
     feedback: Feedback = "label"
-    forward_synapse_update: bool = False
-    forward_pre_states: bool = False
+    forward_synapse_update: Boolean = False
+    forward_pre_states: Boolean = False
     oja: Oja = "none"
-    oja_extra: float = 1.0
-    oja_multiplier: bool = False
+    oja_extra: Number = 1.0
+    oja_multiplier: Boolean = False
     saturation: Saturation = "none"
-    saturation_epsilon: float = 0.0
+    saturation_epsilon: Number = 0.0
     normalize: Passes = "none"
     query_statistics: QueryStatistics = "support"
     normalize_synapses: SynapseNormalization = "none"
-    rescale_synapses: bool = False
-    per_layer: bool = False
+    rescale_synapses: Boolean = False
+    per_layer: Boolean = False
     batch_reduction: Reduction = "mean"
     inputs: Inputs = "standardized"
-    calibration_temperature: float = 0.0
+    calibration_temperature: Number = 0.0
 
     def __post_init__(self) -> None:
-        _check_types(self)
         for reason, applies in _refusals(self):
             if applies:
                 raise InputError(reason)
@@ -167,52 +166,6 @@ class RuleSpec:
 
 # Options that rules of earlier versions do not name.
 _LATER = ("inputs", "calibration_temperature")
-
-_CHOICES: dict[str, tuple[str, ...]] = {
-    "forward_activation": get_args(Activation),
-    "backward_activation": get_args(Activation),
-    "last_activation": get_args(Activation),
-    "synapse_activation": get_args(Activation),
-    "backward_update": get_args(BackwardUpdate),
-    "feedback": get_args(Feedback),
-    "oja": get_args(Oja),
-    "saturation": get_args(Saturation),
-    "normalize": get_args(Passes),
-    "query_statistics": get_args(QueryStatistics),
-    "normalize_synapses": get_args(SynapseNormalization),
-    "batch_reduction": get_args(Reduction),
-    "inputs": get_args(Inputs),
-}
-
-
-def _check_types(rule: RuleSpec) -> None:
-    for field in dataclasses.fields(rule):
-        value = getattr(rule, field.name)
-        if field.name in _CHOICES:
-            choices = _CHOICES[field.name]
-            if value not in choices:
-                raise InputError(
-                    f"rule.{field.name}: found {value!r}, expected one of "
-                    f"{', '.join(choices)}{nearest(value, choices)}"
-                )
-        elif isinstance(field.default, bool):
-            if not isinstance(value, bool):
-                raise InputError(f"rule.{field.name}: found {value!r}, expected true or false")
-        elif isinstance(field.default, int):
-            if isinstance(value, bool) or not isinstance(value, int):
-                raise InputError(f"rule.{field.name}: found {value!r}, expected a whole number")
-        elif isinstance(value, bool) or not isinstance(value, int | float):
-            raise InputError(f"rule.{field.name}: found {value!r}, expected a number")
-        else:
-            # 1 and 1.0 are the same rule and must give the same digest.
-            object.__setattr__(rule, field.name, _as_float(value))
-
-
-def _as_float(value: float) -> float:
-    try:
-        return float(value)
-    except OverflowError:
-        return math.inf if value > 0 else -math.inf
 
 
 def _refusals(rule: RuleSpec) -> list[tuple[str, bool]]:

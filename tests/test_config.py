@@ -92,7 +92,7 @@ def test_all_faults_are_named_at_once(tmp_path: Path) -> None:
         load(tmp_path, SMALL.replace("seed: 3", "seed: x\nbakend: auto") + "fleet: {workers: 0}\n")
     lines = str(error.value).splitlines()
     assert len(lines) == 3
-    assert f"{tmp_path / 'e.yaml'}:2: seed: found 'x', expected integer" in lines
+    assert f"{tmp_path / 'e.yaml'}:2: seed: found 'x', expected a whole number" in str(error.value)
     assert any(":3: bakend: unknown key (did you mean 'backend'?)" in line for line in lines)
     assert any(":10: fleet.workers: found 0" in line for line in lines)
 
@@ -104,7 +104,7 @@ BROKEN = [
     ("name: small\n", "", "name: this key is missing"),
     ("name: small", "name: small\nname: again", ":2: name: this key stands here twice"),
     ("seed: 3", "seed: -1", ":2: seed: found -1"),
-    ("seed: 3", "seed: 1.5", ":2: seed: found 1.5, expected integer"),
+    ("seed: 3", "seed: 1.5", ":2: seed: found 1.5, expected a whole number"),
     ("seed: 3", "seed: true", ":2: seed: found True"),
     ("seed: 3", "seed: 99999999999999999999999999999999", "not valid YAML"),
     ("states: 2", "states: 1", "needs at least 2 states"),

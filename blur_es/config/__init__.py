@@ -5,8 +5,6 @@ from __future__ import annotations
 from blur_es.config.experiment import (
     ExperimentConfig,
     MetaConfig,
-    Section,
-    Whole,
     build_config,
     describe_problems,
     load_config,
@@ -17,8 +15,6 @@ from blur_es.config.experiment import (
 __all__ = [
     "ExperimentConfig",
     "MetaConfig",
-    "Section",
-    "Whole",
     "build_config",
     "describe_problems",
     "load_config",

@@ -13,18 +13,18 @@ import itertools
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
 import pydantic
 import yaml
-from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic import AfterValidator, Field
 
 from blur_es.config import source
 from blur_es.config.optimizers import OPTIMIZERS
 from blur_es.config.schedule import UnrollSchedule
 from blur_es.config.source import Positions
-from blur_es.episode import MAXIMUM_LENGTH, EpisodeSpec
-from blur_es.errors import InputError, nearest
+from blur_es.episode import EpisodeSpec, Length
+from blur_es.errors import InputError
 from blur_es.evaluator import Problem
 from blur_es.fitness import make_measure
 from blur_es.genome import SearchSpace, neutral_genome
@@ -32,24 +32,11 @@ from blur_es.inner import Precision
 from blur_es.rule import RuleSpec
 from blur_es.run.store import identity
 from blur_es.tasks import check_task_options
-from blur_es.util.options import from_options
-
-Whole = Annotated[int, Field(strict=True)]
-
-
-def _options(kind: type[Any], value: Any, where: str) -> Any:
-    return value if isinstance(value, kind) else from_options(kind, value, where)
+from blur_es.util import options as checking
+from blur_es.util.options import Options, Whole
 
 
-class Section(pydantic.BaseModel):
-    """A part of a file: no unknown key, nothing converted, nothing changed afterwards."""
-
-    model_config = pydantic.ConfigDict(
-        extra="forbid", strict=True, frozen=True, allow_inf_nan=False
-    )
-
-
-class GenomeConfig(Section):
+class GenomeConfig(Options):
     """Where the search starts and what it may change.
 
     Attributes:
@@ -63,24 +50,21 @@ class GenomeConfig(Section):
 
     init: str = "random"
     learn: str | list[str] = "all"
-    values: dict[str, Any] = {}
-    scales: dict[str, float] = {}
+    values: dict[str, Any] = Field(default={})
+    scales: dict[str, float] = Field(default={})
 
 
-class NetworkConfig(Section):
+class NetworkConfig(Options):
     """The network; the task gives the sizes of its first and its last layer.
 
     Attributes:
         hidden: sizes of the hidden layers; none for an empty list.
     """
 
-    hidden: list[Annotated[Whole, Field(ge=1, le=1_000_000)]] = [64]
+    hidden: list[Annotated[Whole, Field(ge=1, le=1_000_000)]] = Field(default=[64])
 
 
-Length = Annotated[Whole, Field(ge=1, le=MAXIMUM_LENGTH)]
-
-
-class OwnEpisodeConfig(Section):
+class OwnEpisodeConfig(Options):
     """The lengths of a task's own episodes; None for those of the experiment.
 
     Attributes:
@@ -94,7 +78,7 @@ class OwnEpisodeConfig(Section):
     query_batches: Length | None = None
 
 
-class OwnConfig(Section):
+class OwnConfig(Options):
     """The parts of a task's entry that are not the task's options."""
 
     network: NetworkConfig = NetworkConfig()
@@ -111,7 +95,7 @@ def _with_own_parts(task: dict[str, Any]) -> dict[str, Any]:
     return task | {key: checked[key] for key in own}
 
 
-class FitnessConfig(Section):
+class FitnessConfig(Options):
     """What the outer loop maximises.
 
     Attributes:
@@ -126,7 +110,7 @@ class FitnessConfig(Section):
     temperature: float = Field(default=1.0, gt=0)
 
 
-class StopConfig(Section):
+class StopConfig(Options):
     """Reasons to end before all generations are done.
 
     Attributes:
@@ -142,7 +126,7 @@ class StopConfig(Section):
     hours: Annotated[float, Field(gt=0)] | None = None
 
 
-class CurriculumConfig(Section):
+class CurriculumConfig(Options):
     """An unroll that grows in stages.
 
     Attributes:
@@ -158,7 +142,7 @@ class CurriculumConfig(Section):
     stop: Whole | None = None
 
 
-class GradientConfig(Section):
+class GradientConfig(Options):
     """Descent along meta-gradients (paper, section 3.3 and appendix).
 
     Attributes:
@@ -174,7 +158,7 @@ class GradientConfig(Section):
     clip: float = Field(default=10.0, gt=0)
 
 
-class MetaConfig(Section):
+class MetaConfig(Options):
     """The outer loop.
 
     Attributes:
@@ -208,7 +192,7 @@ class MetaConfig(Section):
     runs: Annotated[Whole, Field(ge=1, le=1000)] = 1
     curriculum: CurriculumConfig | None = None
     sigma: float = Field(default=0.3, gt=0)
-    options: dict[str, float] = {}
+    options: dict[str, float] = Field(default={})
     gradient: GradientConfig = GradientConfig()
     stop: StopConfig = StopConfig()
     validation_episodes: Annotated[Whole, Field(ge=1, le=10_000)] = 8
@@ -216,7 +200,7 @@ class MetaConfig(Section):
     compare: bool = True
 
 
-class JaxConfig(Section):
+class JaxConfig(Options):
     """The JAX backend.
 
     Attributes:
@@ -230,7 +214,7 @@ class JaxConfig(Section):
     piece: Literal["auto"] | Annotated[Whole, Field(ge=1, le=1_000_000)] = "auto"
 
 
-class SplitConfig(Section):
+class SplitConfig(Options):
     """Shares of a generation's genomes for two backends.
 
     Attributes:
@@ -242,7 +226,7 @@ class SplitConfig(Section):
     numba: float = Field(gt=0)
 
 
-class AutoscaleConfig(Section):
+class AutoscaleConfig(Options):
     """What to ask a cluster's autoscaler for, while every core or GPU that there is is taken.
 
     Attributes:
@@ -257,7 +241,7 @@ class AutoscaleConfig(Section):
     gpus: bool = False
 
 
-class FleetConfig(Section):
+class FleetConfig(Options):
     """Who evaluates.
 
     Attributes:
@@ -292,7 +276,7 @@ class FleetConfig(Section):
         return 300.0 if self.autoscale is None else 1800.0
 
 
-class RunConfig(Section):
+class RunConfig(Options):
     """The run folder.
 
     Attributes:
@@ -304,7 +288,7 @@ class RunConfig(Section):
     keep: Annotated[Whole, Field(ge=1)] = 3
 
 
-class ExperimentConfig(Section):
+class ExperimentConfig(Options):
     """Everything that fixes a run; `experiments/` has examples.
 
     A task among `tasks` may have a `network` of its own beside its options, and an `episode`
@@ -331,15 +315,11 @@ class ExperimentConfig(Section):
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$")
     seed: Annotated[Whole, Field(ge=0, lt=2**32)] = 0
-    rule: Annotated[RuleSpec, BeforeValidator(lambda value: _options(RuleSpec, value, "rule"))] = (
-        RuleSpec()
-    )
+    rule: RuleSpec = RuleSpec()
     genome: GenomeConfig = GenomeConfig()
     network: NetworkConfig = NetworkConfig()
     tasks: list[Annotated[dict[str, Any], AfterValidator(_with_own_parts)]] = Field(min_length=1)
-    episode: Annotated[
-        EpisodeSpec, BeforeValidator(lambda value: _options(EpisodeSpec, value, "episode"))
-    ]
+    episode: EpisodeSpec
     fitness: FitnessConfig = FitnessConfig()
     meta: MetaConfig = MetaConfig()
     backend: Literal["auto", "numba", "numpy", "jax"] = "auto"
@@ -520,9 +500,9 @@ def build_config(
 
 def _check_meaning(config: ExperimentConfig) -> None:
     """What takes more than one value to judge, and needs neither data nor strategy."""
-    for index, options in enumerate(config.task_options):
+    for index, task in enumerate(config.task_options):
         try:
-            check_task_options(options, OWN)
+            check_task_options(task, OWN)
         except InputError as error:
             raise InputError(f"tasks.{index}: {error}") from error
     make_measure(config.fitness.measure)
@@ -605,72 +585,15 @@ def describe_problems(
     positions: Mapping[tuple[str, ...], str],
     schema: type[pydantic.BaseModel] = ExperimentConfig,
 ) -> list[str]:
-    """One line for every problem of a tree; a value that fits no member of a union counts once.
+    """One line, with file and line number, for every problem of a tree.
 
-    `schema` is what the tree was held against.
+    `schema` is what the tree was checked against.
     """
-    lines: dict[tuple[str, ...], str] = {}
-    for problem in error.errors():
-        path, value = _walk(problem["loc"], tree)
-        dotted = ".".join(path)
-        where = source.position_of(path, positions)
-        if problem["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
-            known = _known_keys(path[:-1], schema)
-            text = f"unknown key{nearest(path[-1], known)}"
-            if known:
-                text += f"; expected one of {', '.join(known)}"
-        elif problem["type"] in ("missing", "missing_argument"):
-            text = "this key is missing"
-        else:
-            expected = problem["msg"].removeprefix("Input should be ").removeprefix("a valid ")
-            expected = re.sub(r"^dictionary or instance of \w+$", "keys and values", expected)
-            text = f"found {value!r}, expected {expected}"
-            if path in lines and lines[path].split(", expected ")[-1] != expected:
-                lines[path] += f", or {expected}"
-                continue
-        lines.setdefault(path, f"{where}: {dotted}: {text}")
-    # Of a value that is nearly one thing, it is no news that it is not the other.
-    inner = {path[:length] for path in lines for length in range(len(path))}
-    return [line for path, line in lines.items() if path not in inner]
-
-
-def _walk(location: Sequence[int | str], tree: Any) -> tuple[tuple[str, ...], Any]:
-    """The part of pydantic's location that is in the tree (it also names union members)."""
-    path: list[str] = []
-    for index, step in enumerate(location):
-        last = index == len(location) - 1
-        known = isinstance(tree, dict) and step in tree
-        # The names of a union's members; the keys that there are to be are in small letters.
-        if isinstance(step, str) and not known and (step[:1].isupper() or "[" in step):
-            continue
-        if known or (isinstance(tree, dict) and last):
-            tree = tree.get(step)
-        elif isinstance(tree, list) and isinstance(step, int) and step < len(tree):
-            tree = tree[step]
-        else:
-            break
-        path.append(str(step))
-    return tuple(path), tree
-
-
-def _known_keys(path: Sequence[str], schema: type[pydantic.BaseModel]) -> list[str]:
-    """The keys that the schema has at a path."""
-    model: Any = schema
-    if path[0:1] == ("tasks",) and path[2:3] and path[2] in OWN:
-        # Of a task's own network or episode, whatever the schema.
-        model, path = OwnConfig, path[2:]
-    for step in path:
-        fields = getattr(model, "model_fields", {})
-        if step not in fields:
-            return []
-        model = _section_of(fields[step].annotation)
-    return list(getattr(model, "model_fields", {}))
-
-
-def _section_of(annotation: Any) -> Any:
-    """The section that a field holds, also where it may hold something else instead."""
-    candidates = [annotation, *get_args(annotation)]
-    return next((each for each in candidates if hasattr(each, "model_fields")), None)
+    problems = checking.describe_problems(error, tree, schema, {("tasks", "*"): OwnConfig})
+    return [
+        f"{source.position_of(path, positions)}: {'.'.join(path)}: {text}"
+        for path, text in problems.items()
+    ]
 
 
 _CREDENTIALS = re.compile(r"([a-z][a-z0-9+.-]*://)[^/@\s]+@", re.IGNORECASE)

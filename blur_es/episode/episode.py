@@ -9,15 +9,17 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import Field
 
 from blur_es.episode.inputs import InputMap, input_map, standardization
 from blur_es.errors import BlurError, InputError, RunError, users_traceback
 from blur_es.keys import EpisodeKey, Stream, random_generator
 from blur_es.util.arrays import Float32Array, IntArray
+from blur_es.util.options import Whole, options_dataclass
 
 if TYPE_CHECKING:
     from blur_es.rule import RuleSpec
@@ -27,7 +29,10 @@ if TYPE_CHECKING:
 MAXIMUM_LENGTH = 1_000_000
 
 
-@dataclasses.dataclass(frozen=True)
+Length = Annotated[Whole, Field(ge=1, le=MAXIMUM_LENGTH)]
+
+
+@options_dataclass("episode")
 class EpisodeSpec:
     """The lengths of an episode.
 
@@ -37,22 +42,9 @@ class EpisodeSpec:
         query_batches: number of held-out batches that score the result.
     """
 
-    unroll: int
-    batch_size: int
-    query_batches: int
-
-    def __post_init__(self) -> None:
-        for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
-            if (
-                isinstance(value, bool)
-                or not isinstance(value, int)
-                or not 1 <= value <= MAXIMUM_LENGTH
-            ):
-                raise InputError(
-                    f"episode.{field.name}: found {value!r}, expected a whole number, 1 to "
-                    f"{MAXIMUM_LENGTH}"
-                )
+    unroll: Length
+    batch_size: Length
+    query_batches: Length
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

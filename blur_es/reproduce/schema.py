@@ -29,8 +29,6 @@ from pydantic import Field
 from blur_es.analysis.axes import keys_clash
 from blur_es.config import (
     ExperimentConfig,
-    Section,
-    Whole,
     build_config,
     describe_problems,
     source,
@@ -38,6 +36,7 @@ from blur_es.config import (
 )
 from blur_es.config.source import Positions
 from blur_es.errors import InputError, nearest
+from blur_es.util.options import Options, Whole
 
 # Where the paper's results are, from the folder of a checkout.
 FOLDER = Path("experiments") / "paper"
@@ -61,7 +60,7 @@ PARTS = {
 }
 
 
-class EvaluateConfig(Section):
+class EvaluateConfig(Options):
     """How a learned genome is measured.
 
     Attributes:
@@ -77,7 +76,7 @@ class EvaluateConfig(Section):
     baselines: dict[str, list[Annotated[float, Field(gt=0)]]] = Field(default={})
 
 
-class PictureConfig(Section):
+class PictureConfig(Options):
     """What is drawn; the axes of the result are shared out among its parts.
 
     Attributes:
@@ -97,7 +96,7 @@ class PictureConfig(Section):
     panels: str | None = None
 
 
-class PaperNumber(Section):
+class PaperNumber(Options):
     """A test accuracy that the paper states, where, and which of our rows it is beside."""
 
     where: Labels = Field(default={})
@@ -105,7 +104,7 @@ class PaperNumber(Section):
     source: str
 
 
-class ResultConfig(Section):
+class ResultConfig(Options):
     """Everything that fixes a result.
 
     Attributes:
