@@ -1,4 +1,4 @@
-"""A Ray cluster of several nodes on this machine, whose nodes tests add and kill."""
+"""Ray clusters on this machine whose nodes tests add and kill, and work for them."""
 
 from __future__ import annotations
 
@@ -9,33 +9,56 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import pytest
 
-# In a process of its own: starting nodes forks, which the threads of JAX do not survive.
+from blur_es.config import ExperimentConfig
+from blur_es.evaluator import EpisodeRange
+from blur_es.genome import random_genome
+from blur_es.keys import Phase
+
+# Ray leaves sockets to the garbage collector and uses deprecated names.
+ray_warnings = pytest.mark.filterwarnings(
+    "ignore::ResourceWarning",
+    "ignore::DeprecationWarning:ray",
+    "ignore::FutureWarning:ray",
+)
+
+TRAINING = EpisodeRange(Phase.META_TRAINING, 1, 2)
+
+
+def random_population(
+    config: ExperimentConfig, count: int
+) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
+    """Random genomes of an experiment's rule, shape (count, genome size)."""
+    return np.stack(
+        [random_genome(config.rule, np.random.default_rng(i)).vector for i in range(count)]
+    )
+
+
+# Starting a node forks, which JAX's threads do not survive: it happens in a process of its own.
 _PROGRAM = """
 import json, os, signal, sys
 from ray.cluster_utils import Cluster
 
-common = {"object_store_memory": 100 * 2**20, "include_dashboard": False}
+common = {"object_store_memory": 100 * 2**20}
 nodes = []
 cluster = None
 for line in sys.stdin:
     command, options = json.loads(line)
+    answer = None
     if command == "head":
-        cluster = Cluster(initialize_head=True, head_node_args=common | options)
+        options |= common | {"include_dashboard": False}
+        cluster = Cluster(initialize_head=True, head_node_args=options)
         answer = cluster.address
     elif command == "add":
-        del common["include_dashboard"]
         nodes.append(cluster.add_node(**common, **options))
-        common["include_dashboard"] = False
         answer = len(nodes) - 1
     elif command == "remove":
         cluster.remove_node(nodes[options])
-        answer = None
     elif command == "kill":
         for process in nodes[options].all_processes["raylet"]:
             os.kill(process.process.pid, signal.SIGKILL)
-        answer = None
     print(json.dumps(answer), flush=True)
 if cluster is not None:
     cluster.shutdown()
@@ -43,7 +66,7 @@ if cluster is not None:
 
 
 class TestCluster:
-    """Nodes by number, in the order in which they were added; the head is none of them."""
+    """A cluster whose added nodes are numbered in their order; the head node has no number."""
 
     __test__ = False
 
@@ -52,7 +75,7 @@ class TestCluster:
         self.address = ""
 
     def do(self, command: str, options: Any) -> Any:
-        """Have the cluster's process do something."""
+        """Let the cluster's process execute a command; return its answer."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.write(json.dumps([command, options]) + "\n")
@@ -60,24 +83,24 @@ class TestCluster:
         for line in self._process.stdout:
             with contextlib.suppress(ValueError):
                 return json.loads(line)
-        pytest.fail(f"the Ray cluster of the tests could not {command}")
+        pytest.fail(f"the Ray cluster of the tests failed at {command!r}")
 
     def add(self, **options: Any) -> int:
-        """Add a node; its number."""
+        """Add a node; return its number."""
         return int(self.do("add", options))
 
     def kill(self, node: int) -> None:
-        """Kill a node's raylet, and with it all that runs there."""
+        """Kill a node's raylet, and with it everything that runs on the node."""
         self.do("kill", node)
 
     def remove(self, node: int) -> None:
-        """Take a node out in good order."""
+        """Shut a node down in an orderly way."""
         self.do("remove", node)
 
 
 @contextlib.contextmanager
 def make_cluster(**head: Any) -> Iterator[TestCluster]:
-    """A cluster whose head node has what is given, in a process of its own."""
+    """Start a cluster whose head node has the given resources; shut it down at the end."""
     process = subprocess.Popen(
         [sys.executable, "-c", _PROGRAM],
         stdin=subprocess.PIPE,

@@ -1,90 +1,56 @@
-"""What all tests share: one thread, one Ray cluster, and nothing left running."""
+"""Fixtures of all tests: one thread, one shared Ray cluster, and nothing left running."""
 
 from __future__ import annotations
 
-# Before NumPy and JAX, as the command does.
+# The number of threads is fixed before NumPy and JAX are imported, as the command does.
 from blur_es.util.threads import use_one_thread
 
 use_one_thread()
 
-import contextlib
 import gc
-import json
 import os
-import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-# Clusters of the tests listen on this machine only and need no token.
+from tests.clusters import make_cluster
+from tests.processes import running, wait_until
+
+# The tests' clusters listen on this machine only and need no token.
 os.environ["RAY_AUTH_MODE"] = "disabled"
 
-
-# Whatever the tests start inherits this, and so is told from what else runs on the machine.
-MARK = f"BLUR_ES_TESTS={os.getpid()}"
-os.environ["BLUR_ES_TESTS"] = str(os.getpid())
-
-
-def running(*parts: str) -> set[int]:
-    """Process ids of what these tests started, if the command line holds one of the parts."""
-    found = set()
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit() and int(entry.name) != os.getpid():
-            with contextlib.suppress(OSError):
-                command = (
-                    (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode("utf-8", "replace")
-                )
-                ours = MARK.encode() in (entry / "environ").read_bytes().split(b"\0")
-                if ours and any(part in command for part in parts):
-                    found.add(int(entry.name))
-    return found
-
-
-_OURS = (
-    *("ray::EvaluationWorker", "ray::blur_es", "ray::score_job", "ray::score_entry"),
-    *("raylet/raylet", "blur_es.cli"),
-)
-
-RAY_WARNINGS = (
-    # Ray's own: sockets that it leaves to the garbage collector, and its use of old names.
-    "ignore::ResourceWarning",
-    "ignore::DeprecationWarning:ray",
-    "ignore::FutureWarning:ray",
-)
+# Raylets, commands, and Ray workers that are busy; the shared clusters keep idle workers.
+LEFT_BEHIND = r"raylet/raylet|blur_es\.cli|ray::(?!IDLE|DashboardAgent|RuntimeEnvAgent)\w"
 
 
 @pytest.fixture
 def current_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty current folder, for tests that call the command's `main`."""
     monkeypatch.chdir(tmp_path)
-    # `main` puts the current folder there.
+    # `main` adds the current folder to the import path.
     monkeypatch.setattr(sys, "path", list(sys.path))
     return tmp_path
 
 
 @pytest.fixture(autouse=True)
 def nothing_left_running(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Fail a test that leaves a worker, a cluster or a command behind."""
+    """Fail a test that leaves a worker, a cluster or a command running."""
     for cluster in ("ray_address", "gpu_ray_address"):
         if cluster in request.fixturenames:
             request.getfixturevalue(cluster)
-    before = running(*_OURS)
+    before = running(LEFT_BEHIND)
     yield
-    deadline = time.monotonic() + 20
-    while (left := running(*_OURS) - before) and time.monotonic() < deadline:
-        time.sleep(0.1)
-    assert not left, f"processes left running: {left}"
+    wait_until(lambda: running(LEFT_BEHIND) <= before, "the end of the test's processes", 60)
 
 
 @pytest.fixture(scope="module", autouse=True)
-def compiled_programs_are_let_go() -> Iterator[None]:
-    """Let go of what JAX has compiled for a module's tests.
+def compiled_programs_are_freed() -> Iterator[None]:
+    """Free what JAX has compiled for the tests of a module.
 
-    Every program is mapped into memory some times. Without this, one process that runs all
-    tests reaches Linux's 65,530 mappings a process, and LLVM crashes.
+    Each program takes several memory mappings. One process that runs all tests would
+    otherwise reach Linux's limit of 65,530 mappings, where LLVM crashes.
     """
     yield
     if jax := sys.modules.get("jax"):
@@ -92,53 +58,15 @@ def compiled_programs_are_let_go() -> Iterator[None]:
         gc.collect()
 
 
-_CLUSTER = """
-import json, sys
-from ray.cluster_utils import Cluster
-
-node = {"num_cpus": 2, "object_store_memory": 100 * 2**20, "include_dashboard": False}
-cluster = Cluster(initialize_head=True, head_node_args=node | json.loads(sys.argv[1]))
-print("address", cluster.address, flush=True)
-sys.stdin.read()
-cluster.shutdown()
-"""
-
-
-@contextlib.contextmanager
-def _cluster(**resources: int) -> Iterator[str]:
-    """The address of a cluster in a process of its own.
-
-    Starting one forks, which the threads of JAX in this process do not survive.
-    """
-    process = subprocess.Popen(
-        [sys.executable, "-c", _CLUSTER, json.dumps(resources)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-    )
-    assert process.stdin is not None
-    assert process.stdout is not None
-    for line in process.stdout:
-        if line.startswith("address "):
-            break
-    else:
-        pytest.fail("the Ray cluster of the tests did not start")
-    yield line.split()[1]
-    process.stdin.close()
-    process.wait(timeout=60)
-    process.stdout.close()
+@pytest.fixture(scope="session")
+def ray_address() -> Iterator[str]:
+    """The address of a Ray cluster with two cores that all tests of a process share."""
+    with make_cluster(num_cpus=2) as cluster:
+        yield cluster.address
 
 
 @pytest.fixture(scope="session")
-def ray_address() -> Iterator[str]:
-    """The address of a cluster of two cores that all tests share."""
-    with _cluster() as address:
-        yield address
-
-
-@pytest.fixture(scope="module")
 def gpu_ray_address() -> Iterator[str]:
-    """The address of a cluster of two cores and, by its own word, a GPU."""
-    with _cluster(num_gpus=1) as address:
-        yield address
+    """The address of a Ray cluster with two cores that claims to have a GPU."""
+    with make_cluster(num_cpus=2, num_gpus=1) as cluster:
+        yield cluster.address

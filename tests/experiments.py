@@ -7,11 +7,13 @@ from typing import Any
 
 from blur_es.config import ExperimentConfig, load_config
 from blur_es.errors import InputError
-from blur_es.evaluator import Evaluator, LocalEvaluator
+from blur_es.evaluator import EpisodeRange, Evaluator, LocalEvaluator
+from blur_es.inner import Evaluation
 from blur_es.meta.trainer import Trainer, TrainingResult
-from blur_es.run.interrupt import InterruptGuard
+from blur_es.run.interrupt import Interrupted, InterruptGuard
 from blur_es.run.patience import Patience
 from blur_es.run.store import RunFolder
+from blur_es.util.arrays import FloatArray
 
 SMALL = """\
 name: small
@@ -36,6 +38,19 @@ def write_small(folder: Path, text: str = SMALL) -> Path:
 def small(folder: Path, *overrides: str) -> ExperimentConfig:
     """The small experiment, with overrides."""
     return load_config(write_small(folder), overrides)
+
+
+class InterruptedEvaluator(LocalEvaluator):
+    """Raises, as a signal would, when a generation is asked for the first time."""
+
+    def __init__(self, config: ExperimentConfig, generation: int) -> None:
+        super().__init__(config.problem())
+        self.at = generation
+
+    def evaluate(self, genomes: FloatArray, episodes: EpisodeRange) -> Evaluation:
+        if episodes.generation == self.at:
+            raise Interrupted
+        return super().evaluate(genomes, episodes)
 
 
 def train(config: ExperimentConfig, run_dir: str | Path, **options: Any) -> TrainingResult:

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from blur_es.episode import Episode, initial_noise
 from blur_es.errors import InputError
 from blur_es.genome import Genome, neutral_genome
+from blur_es.inner.base import InnerLoop, NetworkState
 from blur_es.rule import RuleSpec
-from blur_es.util.arrays import Float32Array
+from blur_es.util.arrays import Float32Array, FloatArray
 
 
 def make_random_episode(
@@ -164,3 +165,15 @@ def _fitting(options: dict[str, Any]) -> dict[str, Any]:
     if options["supervised_every"] != 1 or options["query_statistics"] == "batch":
         options["calibration_temperature"] = 0.0
     return options
+
+
+def arrays_of(states: list[NetworkState], last: FloatArray) -> list[FloatArray]:
+    found = [last]
+    for state in states:
+        found += [*state.neurons, *state.forward, state.prediction]
+        found += [weights for weights in state.backward if weights is not None]
+    return found
+
+
+def trajectory(loop: InnerLoop, genome: Genome, episode: Episode) -> list[FloatArray]:
+    return arrays_of(list(loop.unroll(genome, episode)), loop.query(genome, episode))

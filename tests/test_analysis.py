@@ -35,7 +35,7 @@ from blur_es.rule import RuleSpec
 from blur_es.run.store import RunFolder
 from tests.experiments import small, train
 from tests.helpers import make_random_episode, moderate_genome
-from tests.test_report import make_run
+from tests.written_runs import make_run
 
 BACKPROP = backprop_genome(RuleSpec.backprop())
 

@@ -21,7 +21,7 @@ import yaml
 from tests import engines
 from tests import hosts as made
 from tests.hosts import ROOT, Hosts, hosts
-from tests.test_hosts import wait_for
+from tests.processes import wait_until
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(880)]
 
@@ -54,7 +54,7 @@ def place() -> Iterator[Hosts]:
             )
         there.start("h0", "exec moto_server -H 0.0.0.0 -p 5000")
         reach = f"curl -s -o /dev/null {endpoint}/moto-api/"
-        wait_for("moto", 60, lambda: there.run("h0", reach, check=False).returncode == 0)
+        wait_until(lambda: there.run("h0", reach, check=False).returncode == 0, "moto", 60)
         yield there
 
 
@@ -164,7 +164,7 @@ def launch_compute_and_end(place: Hosts, file: str, containers: bool) -> None:
         assert found.group(1) == expected.group(1)
 
         # The demand is gone with the run, and so are the workers soon.
-        wait_for("the end of idle workers", 180, lambda: not any(map(running, types)))
+        wait_until(lambda: not any(map(running, types)), "the end of idle workers", 180)
         assert running("head") == 1
     finally:
         laptop(f"ray down {filled} -y")

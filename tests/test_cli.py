@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 import tomllib
 from pathlib import Path
 
@@ -19,8 +18,8 @@ from blur_es.cli import main
 from blur_es.genome import Genome
 from blur_es.run.store import RunFolder
 from tests.experiments import SMALL, write_small
+from tests.processes import COMMAND, wait_for_generation
 
-COMMAND = [sys.executable, "-m", "blur_es.cli"]
 GOLDEN = Path(__file__).parent / "golden"
 
 
@@ -55,16 +54,6 @@ def start(*arguments: str, cwd: Path) -> subprocess.Popen[str]:
         text=True,
         start_new_session=True,
     )
-
-
-def wait_for_generation(run: Path, generation: int, seconds: float = 120) -> None:
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        metrics = run / "metrics.jsonl"
-        if metrics.exists() and metrics.read_text().count("\n") >= generation:
-            return
-        time.sleep(0.05)
-    pytest.fail(f"generation {generation} was not reached")
 
 
 LONG = ("--set", "meta.generations=150", "--set", "episode.unroll=40")

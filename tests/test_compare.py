@@ -33,7 +33,7 @@ from blur_es.inner.numpy_loop import NumpyInnerLoop
 from blur_es.keys import EpisodeKey, Phase
 from blur_es.rule import Inputs, RuleSpec
 from blur_es.tasks import make_task
-from tests.conftest import RAY_WARNINGS
+from tests.clusters import ray_warnings
 
 RULE = RuleSpec(states=2, symmetric=True, normalize="both")
 SPEC = EpisodeSpec(unroll=4, batch_size=16, query_batches=2)
@@ -285,7 +285,7 @@ def with_two_tasks() -> LocalEvaluator:
     )
 
 
-@pytest.mark.filterwarnings(*RAY_WARNINGS)
+@ray_warnings
 def test_on_ray_a_comparison_is_the_same(ray_address: str) -> None:
     settings = (make_genome(), with_two_tasks(), ["digits", "xor"], 2, "numba", ["sgd", "lion"])
     seen: list[tuple[str, int, int | None]] = []
@@ -345,7 +345,7 @@ def test_compare_writes_what_it_prints(here: Path, capsys: pytest.CaptureFixture
     assert not (here / "out/curves-2.png").exists()
 
 
-@pytest.mark.filterwarnings(*RAY_WARNINGS)
+@ray_warnings
 # Other tests have loaded JAX into this process; a command of its own has not.
 @pytest.mark.filterwarnings("ignore:os.fork:RuntimeWarning")
 def test_with_a_number_of_workers_a_comparison_starts_ray_of_its_own(

@@ -17,8 +17,7 @@ from hypothesis import strategies as st
 from blur_es.errors import InputError
 from blur_es.run.checkpoint import Checkpoint
 from blur_es.storage.files import npz_bytes, parse_npz
-from tests.experiments import genome_hash, small, train
-from tests.test_trainer import InterruptedEvaluator
+from tests.experiments import InterruptedEvaluator, genome_hash, small, train
 
 Files = dict[str, bytes]
 

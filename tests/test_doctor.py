@@ -19,7 +19,7 @@ import pytest
 
 from blur_es.fleet import probe
 from blur_es.fleet.diagnosis import NodeReport, diagnose
-from tests.conftest import running
+from tests.processes import running
 
 _CLUSTER = """
 import json, sys

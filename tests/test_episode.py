@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import subprocess
 import sys
 from collections.abc import Callable
@@ -48,19 +49,23 @@ def test_shapes() -> None:
 
 def test_the_same_key_gives_the_same_bits_in_another_process() -> None:
     code = (
-        "import hashlib; from tests.test_episode import content, digits; "
-        "print(hashlib.sha256(b''.join(a.tobytes() for a in content(digits()))).hexdigest())"
+        "from blur_es.episode import EpisodeSpec, make_episode\n"
+        "from blur_es.keys import EpisodeKey\n"
+        "from blur_es.rule import RuleSpec\n"
+        "from blur_es.tasks import make_task\n"
+        f"spec = EpisodeSpec(**{dataclasses.asdict(SPEC)})\n"
+        f"key = EpisodeKey({int(KEY.phase)}, *{KEY[1:]})\n"
+        "task, rule = make_task({'name': 'digits'}), RuleSpec(states=3)\n"
+        "episode = make_episode(task, [5, 4], rule, spec, 7, key)\n"
+        "arrays = [episode.support_inputs, *episode.forward_noise, episode.query_labels]\n"
+        "print(*(array.tobytes().hex() for array in arrays))\n"
     )
-    found = {
-        subprocess.run(
-            [sys.executable, "-c", code], capture_output=True, text=True, check=True
-        ).stdout
-        for _ in range(2)
-    }
-    import hashlib
-
-    here = hashlib.sha256(b"".join(a.tobytes() for a in content(digits()))).hexdigest()
-    assert found == {here + "\n"}
+    there = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    ).stdout
+    episode = digits()
+    arrays = [episode.support_inputs, *episode.forward_noise, episode.query_labels]
+    assert there.split() == [array.tobytes().hex() for array in arrays]
 
 
 @pytest.mark.parametrize(

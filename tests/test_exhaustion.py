@@ -14,12 +14,10 @@ import pytest
 from blur_es.evaluator import LocalEvaluator
 from blur_es.fleet.dispatch import RayFleet
 from blur_es.fleet.failures import Failure
-from tests.clusters import make_cluster
+from tests.clusters import TRAINING, make_cluster, random_population, ray_warnings
 from tests.experiments import small
-from tests.test_fleet import TRAINING, genomes
-from tests.test_fleet import pytestmark as fleet_marks
 
-pytestmark = [fleet_marks, pytest.mark.slow]
+pytestmark = [ray_warnings, pytest.mark.slow]
 
 # In a worker, once: takes memory until Ray's monitor kills it, or there is clearly none.
 HOARD = """
@@ -65,7 +63,7 @@ def test_rays_memory_monitor_kills_and_nothing_is_lost(
     monkeypatch.setenv("RAY_memory_usage_threshold", f"{(used + room) / total:.3f}")
     monkeypatch.setenv("RAY_memory_monitor_refresh_ms", "100")
     config = small(tmp_path, "fitness.measure='mine:value'", "tasks=[{name: xor}]")
-    population = genomes(config, 9)
+    population = random_population(config, 9)
     expected = LocalEvaluator(config.problem()).evaluate(population, TRAINING)
     with make_cluster(num_cpus=1) as cluster:
         fleet = RayFleet(config.problem(), 1, cluster.address)
@@ -108,7 +106,7 @@ def test_a_store_that_others_have_filled_is_waited_for(
     monkeypatch.setenv("RAY_oom_grace_period_s", "1")
     config = small(tmp_path, "tasks=[{name: xor}]", "meta.replicas=1", "episode.unroll=1")
     # The genomes of a chunk are more than Ray sends along with a call.
-    population = genomes(config, 6000)
+    population = random_population(config, 6000)
     expected = LocalEvaluator(config.problem()).evaluate(population, TRAINING)
     with make_cluster(num_cpus=1) as cluster:
         fleet = RayFleet(config.problem(), 1, cluster.address)

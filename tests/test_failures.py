@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -23,10 +22,11 @@ from blur_es.fleet.chaos import Chaos, Fault
 from blur_es.fleet.dispatch import RayFleet
 from blur_es.genome import Genome
 from blur_es.run.store import RunFolder
-from tests.conftest import running
+from tests.clusters import TRAINING, random_population, ray_warnings
 from tests.experiments import genome_hash, small, train
-from tests.test_fleet import TRAINING, genomes
-from tests.test_fleet import pytestmark as pytestmark
+from tests.processes import COMMAND, FLEET_WORKERS, running, wait_for_generation, wait_until
+
+pytestmark = ray_warnings
 
 # A measure that gives a number of the predictions, and in a worker does what a file says:
 # "ACTION VALUE TIMES" does it at this number, so many times (0: always).
@@ -105,7 +105,7 @@ def test_whatever_befalls_a_worker_its_work_is_done_again(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     config = small(mine.folder, *SETTINGS)
-    population = genomes(config, 9)
+    population = random_population(config, 9)
     expected = LocalEvaluator(config.problem()).evaluate(population, TRAINING)
     fleet = RayFleet(config.problem(), 1, ray_address)
     try:
@@ -140,7 +140,7 @@ def test_a_users_error_stops_the_run_with_its_traceback_and_a_checkpoint(
     run = mine.folder / "run"
 
     def break_it() -> None:
-        wait_for(run, 3)
+        wait_for_generation(run, 3)
         mine.let("error")
 
     threading.Thread(target=break_it).start()
@@ -167,14 +167,6 @@ def test_a_users_error_stops_the_run_with_its_traceback_and_a_checkpoint(
     assert genome_hash(resumed) == genome_hash(undisturbed)
 
 
-def wait_for(run: Path, generation: int) -> None:
-    for _ in range(600):
-        metrics = run / "metrics.jsonl"
-        if metrics.exists() and metrics.read_text().count("\n") >= generation:
-            return
-        time.sleep(0.05)
-
-
 def poison(mine: Mine, config: Any, population: Any, index: int) -> None:
     """Let the evaluation of one genome, in whatever company, kill its worker."""
     values = LocalEvaluator(config.problem()).evaluate(population, TRAINING).fitness[0]
@@ -186,7 +178,7 @@ def test_a_genome_that_kills_workers_is_found(
 ) -> None:
     """Three workers and the cuts, then three fresh ones; the others have their results."""
     config = small(mine.folder, *SETTINGS)
-    population = genomes(config, 8)
+    population = random_population(config, 8)
     expected = LocalEvaluator(config.problem()).evaluate(population, TRAINING)
     poison(mine, config, population, 5)
     fleet = RayFleet(config.problem(), 2, ray_address, on_fatal_genome="diverged")
@@ -242,7 +234,7 @@ def test_a_full_object_store_is_waited_for(
 
     monkeypatch.setattr("blur_es.fleet.dispatch.STORE_SECONDS", 0.01)
     config = small(tmp_path)
-    population = genomes(config, 9)
+    population = random_population(config, 9)
     expected = LocalEvaluator(config.problem()).evaluate(population, TRAINING)
     fleet = RayFleet(config.problem(), 1, ray_address)
     refusals = 3
@@ -312,21 +304,18 @@ def test_chaos_changes_nothing(
 
 def test_a_killed_head_leaves_no_worker_on_its_cluster(tmp_path: Path, ray_address: str) -> None:
     small(tmp_path)
-    command = [sys.executable, "-m", "blur_es.cli", "train", "small.yaml", "--run-dir", "run"]
+    command = [*COMMAND, "train", "small.yaml", "--run-dir", "run"]
     options = ["--address", ray_address, "--set", "meta.generations=100000"]
     with subprocess.Popen(
         [*command, *options], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
     ) as head:
         try:
-            wait_for(tmp_path / "run", 3)
-            assert len(running("ray::EvaluationWorker", "ray::blur_es")) > 0
+            wait_for_generation(tmp_path / "run", 3)
+            assert len(running(FLEET_WORKERS)) > 0
         finally:
             head.send_signal(signal.SIGKILL)
             head.communicate(timeout=30)
-    deadline = time.monotonic() + 20
-    while running("ray::EvaluationWorker", "ray::blur_es") and time.monotonic() < deadline:
-        time.sleep(0.1)
-    assert not running("ray::EvaluationWorker", "ray::blur_es")
+    wait_until(lambda: not running(FLEET_WORKERS), "the end of the workers")
 
 
 def test_chaos_is_for_workers(

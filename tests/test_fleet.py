@@ -11,27 +11,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from blur_es.config import ExperimentConfig
 from blur_es.errors import RunError
-from blur_es.evaluator import EpisodeRange, LocalEvaluator
+from blur_es.evaluator import LocalEvaluator
 from blur_es.fleet.computing import ChunkEvaluator, ChunkResult
 from blur_es.fleet.dispatch import RayFleet
-from blur_es.genome import random_genome
-from blur_es.keys import Phase
-from tests.conftest import RAY_WARNINGS, running
+from tests.clusters import TRAINING, random_population, ray_warnings
 from tests.experiments import genome_hash, small, train
+from tests.processes import FLEET_WORKERS, running
 
-pytestmark = pytest.mark.filterwarnings(*RAY_WARNINGS)
-
-TRAINING = EpisodeRange(Phase.META_TRAINING, 1, 2)
-
-
-def genomes(
-    config: ExperimentConfig, count: int
-) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
-    return np.stack(
-        [random_genome(config.rule, np.random.default_rng(i)).vector for i in range(count)]
-    )
+pytestmark = ray_warnings
 
 
 @pytest.mark.parametrize(("workers", "cores"), [(1, 1), (2, 1), (1, 2)])
@@ -64,7 +52,7 @@ def test_a_worker_larger_than_any_machine_is_a_clear_error(
 @pytest.mark.parametrize("count", [1, 2, 3, 20])
 def test_a_worker_of_several_cores_computes_the_same(tmp_path: Path, count: int) -> None:
     config = small(tmp_path)
-    population = genomes(config, count)
+    population = random_population(config, count)
     found = ChunkEvaluator(config.problem(), None, threads=3).evaluate(population, TRAINING, None)
     assert isinstance(found, ChunkResult)
     expected = LocalEvaluator(config.problem()).evaluate(population, TRAINING)
@@ -75,7 +63,7 @@ def test_a_worker_of_several_cores_computes_the_same(tmp_path: Path, count: int)
 def test_results_are_in_the_order_of_the_genomes(tmp_path: Path, ray_address: str) -> None:
     # Tasks with lives of their own, of which a generation may draw some.
     config = small(tmp_path, "tasks.1.episode={unroll: 9, batch_size: 8}")
-    population = genomes(config, 23)
+    population = random_population(config, 23)
     local = LocalEvaluator(config.problem())
     fleet = RayFleet(config.problem(), 2, ray_address)
     try:
@@ -101,7 +89,7 @@ def test_killed_workers_are_replaced_and_their_work_done_again(
     def kill_now_and_then() -> None:
         nonlocal killed
         while not stop.wait(0.4) and killed < 4:
-            for process in sorted(running("ray::EvaluationWorker", "ray::blur_es"))[:1]:
+            for process in sorted(running(FLEET_WORKERS))[:1]:
                 os.kill(process, signal.SIGKILL)
                 killed += 1
 
@@ -130,7 +118,7 @@ def test_an_error_in_a_users_measure_stops_with_its_traceback(
     fleet = RayFleet(config.problem(), 1, ray_address)
     try:
         with pytest.raises(RunError, match="the measure is broken"):
-            fleet.evaluate(genomes(config, 2), TRAINING)
+            fleet.evaluate(random_population(config, 2), TRAINING)
     finally:
         fleet.close()
 

@@ -23,8 +23,10 @@ from blur_es.meta.stop import StopReason
 from blur_es.run.interrupt import Interrupted
 from blur_es.run.store import RunFolder
 from blur_es.util.arrays import FloatArray
+from tests.clusters import ray_warnings
 from tests.experiments import genome_hash, small, train
-from tests.test_fleet import pytestmark as pytestmark
+
+pytestmark = ray_warnings
 
 GRADIENT = (
     "meta.method=gradient",

@@ -5,11 +5,13 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Iterator
+from functools import partial
 
 import pytest
 
 from tests import hosts as made
 from tests.hosts import ROOT, Hosts, hosts
+from tests.processes import wait_until
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(880)]
 
@@ -42,12 +44,8 @@ def _genome(log: str) -> str:
     return found.group(1)
 
 
-def wait_for(what: str, seconds: float, condition: object) -> None:
-    deadline = time.monotonic() + seconds
-    assert callable(condition)
-    while not condition():
-        assert time.monotonic() < deadline, f"{what}: not within {seconds:.0f} s"
-        time.sleep(1)
+def ray_has_ended(place: Hosts, name: str) -> bool:
+    return place.run(name, "pgrep 'raylet|gcs_server'", check=False).returncode != 0
 
 
 def test_a_cluster_from_nothing_to_a_finished_run(place: Hosts) -> None:
@@ -82,10 +80,10 @@ def test_a_cluster_from_nothing_to_a_finished_run(place: Hosts) -> None:
         assert "refused" in laptop(f'python -c "{reach.format(head, 8265)}"', check=False)
         assert "refused" not in laptop(f'python -c "{reach.format(head, 6379)}"')
         place.start("h0", f"exec ray dashboard {filled} --no-config-cache", SETTINGS)
-        wait_for(
+        wait_until(
+            lambda: place.run("h0", f"curl -s {DASHBOARD}", check=False).returncode == 0,
             "the dashboard",
             30,
-            lambda: place.run("h0", f"curl -s {DASHBOARD}", check=False).returncode == 0,
         )
         jobs = f"ray job list --address {DASHBOARD}"
         assert "Error" in laptop(jobs, check=False, RAY_AUTH_MODE="disabled")
@@ -104,7 +102,7 @@ def test_a_cluster_from_nothing_to_a_finished_run(place: Hosts) -> None:
             return max(map(int, re.findall(r"generation (\d+)/", log(name))), default=0)
 
         def finished(name: str) -> str:
-            wait_for(f"job {name}", 180, lambda: re.search("succeeded|failed", status(name)))
+            wait_until(lambda: re.search("succeeded|failed", status(name)), f"job {name}", 180)
             return _genome(log(name))
 
         def status(name: str) -> str:
@@ -130,7 +128,7 @@ def test_a_cluster_from_nothing_to_a_finished_run(place: Hosts) -> None:
 
         # A machine is lost in the midst of a job.
         submit("one", "--run-dir ~/one")
-        wait_for("the first generations", 120, lambda: generation("one") > 5)
+        wait_until(lambda: generation("one") > 5, "the first generations", 120)
         place.cut_power("h3")
         assert finished("one") == expected
 
@@ -145,7 +143,7 @@ def test_a_cluster_from_nothing_to_a_finished_run(place: Hosts) -> None:
 
         # A job is stopped, and goes on where it was.
         submit("two", "--run-dir ~/two")
-        wait_for("the first generations", 120, lambda: generation("two") > 5)
+        wait_until(lambda: generation("two") > 5, "the first generations", 120)
         laptop(f"ray job stop --address {DASHBOARD} two")
         submit("three", "--run-dir ~/two --resume")
         assert finished("three") == expected
@@ -153,11 +151,7 @@ def test_a_cluster_from_nothing_to_a_finished_run(place: Hosts) -> None:
         laptop(f"ray down {filled} -y", check=False)
     # The head ends at once, workers when they have missed it for a minute.
     for name in ("h1", "h2"):
-        wait_for(
-            f"the end of Ray on {name}",
-            120,
-            lambda name=name: place.run(name, "pgrep 'raylet|gcs_server'", check=False).returncode,
-        )
+        wait_until(partial(ray_has_ended, place, name), f"the end of Ray on {name}", 120)
 
 
 def test_a_job_is_stopped_as_ray_does_by_itself(place: Hosts) -> None:
@@ -180,11 +174,11 @@ def test_a_job_is_stopped_as_ray_does_by_itself(place: Hosts) -> None:
     try:
         head("ray start --head --num-cpus=2 --object-store-memory=100000000")
         begin("first", "")
-        wait_for("generations", 120, lambda: re.search(r"generation ([6-9]|\d\d)", log("first")))
+        wait_until(lambda: re.search(r"generation ([6-9]|\d\d)", log("first")), "generations", 120)
         head(f"ray job stop --address {DASHBOARD} first")
         assert "the last checkpoint is whole" in log("first")
         begin("second", "--resume")
-        wait_for("the end", 180, lambda: "SHA-256" in log("second"))
+        wait_until(lambda: "SHA-256" in log("second"), "the end", 180)
         assert _genome(log("second")) == expected
     finally:
         place.run("h1", "ray stop --force", check=False)
@@ -226,13 +220,13 @@ def test_a_network_that_is_cut_and_mended(place: Hosts) -> None:
                 f"{train} --address {head} --run-dir /tmp/{name} > /tmp/{name}.log 2>&1",
                 openly,
             )
-            wait_for("generations", 120, lambda: generation(name) > 5)
+            wait_until(lambda: generation(name) > 5, "generations", 120)
 
         def generation(name: str) -> int:
             return max(map(int, re.findall(r"generation (\d+)/", log(name))), default=0)
 
         def finish(name: str) -> None:
-            wait_for("the end", 240, lambda: "SHA-256" in log(name) or "error" in log(name))
+            wait_until(lambda: "SHA-256" in log(name) or "error" in log(name), "the end", 240)
             assert expected in log(name), log(name)
 
         begin("brief")
@@ -242,7 +236,7 @@ def test_a_network_that_is_cut_and_mended(place: Hosts) -> None:
         finish("brief")
         begin("long")
         place.unplug("h3")
-        wait_for("the loss", 120, lambda: "node_lost" in log("long") or "SHA" in log("long"))
+        wait_until(lambda: "node_lost" in log("long") or "SHA" in log("long"), "the loss", 120)
         place.plug_in("h3")
         assert "node_lost" in log("long")
         # Ray ends what it gave up; the machine joins anew, and is used.

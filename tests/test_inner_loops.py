@@ -18,7 +18,7 @@ from blur_es.errors import InputError
 from blur_es.fitness import make_measure
 from blur_es.genome import Genome, backprop_genome, random_genome
 from blur_es.inner import make_inner_loop
-from blur_es.inner.base import InnerLoop, NetworkState, written_labels
+from blur_es.inner.base import InnerLoop, written_labels
 from blur_es.inner.calibration import class_offsets
 from blur_es.inner.jax_loop import JaxInnerLoop
 from blur_es.inner.numba_loop import NumbaInnerLoop
@@ -27,27 +27,17 @@ from blur_es.rule import RuleSpec
 from blur_es.util.arrays import FloatArray
 from tests.helpers import (
     OPTIONS,
+    arrays_of,
     build_rule,
     covering_rules,
     make_random_episode,
     moderate_genome,
     random_rules,
+    trajectory,
 )
 
 LOOPS: list[Callable[[RuleSpec], InnerLoop]] = [NumpyInnerLoop, NumbaInnerLoop]
 MEASURES = [make_measure("cross_entropy", 0.5), make_measure("accuracy")]
-
-
-def arrays_of(states: list[NetworkState], last: FloatArray) -> list[FloatArray]:
-    found = [last]
-    for state in states:
-        found += [*state.neurons, *state.forward, state.prediction]
-        found += [weights for weights in state.backward if weights is not None]
-    return found
-
-
-def trajectory(loop: InnerLoop, genome: Genome, episode: Episode) -> list[FloatArray]:
-    return arrays_of(list(loop.unroll(genome, episode)), loop.query(genome, episode))
 
 
 def nudged(episode: Episode, seed: int) -> Episode:

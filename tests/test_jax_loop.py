@@ -37,8 +37,8 @@ from tests.helpers import (
     moderate_genome,
     random_rules,
     rule_pairs,
+    trajectory,
 )
-from tests.test_inner_loops import trajectory
 
 MEASURES = [make_measure("cross_entropy", 0.5), make_measure("accuracy")]
 RULES = covering_rules()

@@ -18,10 +18,10 @@ from blur_es.evaluator import LocalEvaluator
 from blur_es.fleet.chaos import Chaos
 from blur_es.fleet.dispatch import RayFleet
 from blur_es.fleet.roster import Autoscale
-from tests.clusters import make_cluster
+from tests.clusters import TRAINING, make_cluster, random_population, ray_warnings
 from tests.experiments import genome_hash, small, train
-from tests.test_fleet import TRAINING, genomes
-from tests.test_fleet import pytestmark as pytestmark
+
+pytestmark = ray_warnings
 
 # Ray finds out within a second or two that a node is gone, not within fifteen.
 QUICK = {
@@ -39,7 +39,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def check(fleet: RayFleet, config: ExperimentConfig) -> None:
-    population = genomes(config, 12)
+    population = random_population(config, 12)
     expected = LocalEvaluator(config.problem()).evaluate(population, TRAINING)
     np.testing.assert_array_equal(fleet.evaluate(population, TRAINING).fitness, expected.fitness)
 
@@ -250,7 +250,7 @@ def test_gpus_are_asked_for_before_there_are_any(
             assert fleet.backends == (("jax", "numba") if split else ("jax",))
             assert "no jax worker for 2 s; the run stops after 60 s" in caplog.text
             assert "Nodes in the cluster: 1; workers" in caplog.text
-            population = genomes(config, 4)
+            population = random_population(config, 4)
             expected = LocalEvaluator(config.problem()).evaluate(population, TRAINING).fitness
             found = fleet.evaluate(population, TRAINING).fitness
             np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4)
@@ -279,7 +279,7 @@ def test_cores_that_others_took_do_not_keep_a_gpu_idle(tmp_path: Path) -> None:
                     fleet.roster.lose(worker)
                 time.sleep(3)
                 # All of the population, so by both backends.
-                fleet.evaluate(genomes(config, 4), TRAINING)
+                fleet.evaluate(random_population(config, 4), TRAINING)
                 assert fleet.roster.alive(["jax"])
         finally:
             fleet.close()

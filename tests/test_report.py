@@ -10,125 +10,36 @@ from typing import Any
 
 import numpy as np
 import pytest
-from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection, PolyCollection
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 from matplotlib.text import Annotation
 
 from blur_es.analysis.compare import LEARNED_RULE, Comparison, Entry
 from blur_es.errors import InputError
-from blur_es.genome import Genome, neutral_genome, random_genome
+from blur_es.genome import Genome, neutral_genome
 from blur_es.report.figures import METRICS_DRAWN, curves_figure, fitness_figure, genome_figure
 from blur_es.report.html import write_report
 from blur_es.report.words import rule_in_words
 from blur_es.rule import RuleSpec
 from blur_es.run.store import RunFolder
+from tests.pictures import band, labelled_lines, points
+from tests.written_runs import (
+    make_comparison,
+    make_genome,
+    make_metrics,
+    make_run,
+    write_json,
+    write_lines,
+)
 
 HOSTILE = "<script>alert('1')</script>\"&$\\frac$"
-
-
-def make_metrics(generations: int, spread: float = 1.0) -> list[dict[str, Any]]:
-    lines = []
-    for generation in range(1, generations + 1):
-        centre = -2.0 / generation
-        values = {"best": 2.0, "mean": -0.1, "q10": -1.0, "q25": -0.5, "median": 0.0}
-        values |= {"q75": 0.5, "q90": 1.0}
-        lines.append(
-            {"generation": generation, "evaluations": 40 * generation, "diverged": 0}
-            | {name: centre + spread * value for name, value in values.items()}
-            | {"evaluations_per_second": 500.0, "driver_seconds": 0.01, "seconds": 0.1}
-        )
-    return lines
-
-
-def make_comparison(
-    steps: int = 15, normalized: tuple[bool, ...] = (False, True), task: str = "digits"
-) -> Comparison:
-    generator = np.random.default_rng(0)
-
-    def entry(method: str, norm: bool, *options: Any) -> Entry:
-        rising = 1.0 - np.exp(-np.arange(1.0, steps + 1.0) / 4.0)
-        noise = 0.02 * generator.standard_normal((5, steps))
-        return Entry.from_curves(method, norm, np.clip(rising + noise, 0.0, 1.0), *options)
-
-    entries = [entry(LEARNED_RULE, True)] + [
-        entry(method, norm, 0.1, method == "sgd")
-        for norm in normalized
-        for method in ("sgd", "sgd + momentum", "adam")
-    ]
-    return Comparison(
-        task=task,
-        genome_sha256="0" * 64,
-        sizes=(64, 32, 10),
-        steps=steps,
-        tuning_episodes=4,
-        test_episodes=5,
-        entries=tuple(sorted(entries, key=lambda each: -each.mean)),
-    )
-
-
-def make_genome(rule: RuleSpec | None = None, layers: int | None = None) -> Genome:
-    return random_genome(rule or RuleSpec(normalize="both"), np.random.default_rng(0), layers)
-
-
-def make_run(folder: Path, name: str = "digits") -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
-    provenance = {"experiment": {"name": name}, "generations": 3, "note": name}
-    dataclasses.replace(make_genome(), provenance=provenance).save(folder / "genome.npz")
-    (folder / "config.yaml").write_text(f"name: {json.dumps(name)}\nseed: 0\n")
-    write_lines(folder, make_metrics(3))
-    write_json(folder, "comparison.json", {"comparisons": [make_comparison(task=name).to_json()]})
-    result = {
-        "name": name,
-        "stopped": f"All generations are done. {name}",
-        "fitness": -0.25,
-        "evaluations": 120_000,
-        "seconds": 1234.5,
-        "evaluations_per_second": 97.2,
-        "generations": 3,
-        "reproducible": True,
-        "versions": {"python": "3.11.7", "packages": {"numpy": name}},
-    }
-    write_json(folder, "result.json", result)
-    return folder
-
-
-def write_lines(folder: Path, lines: list[dict[str, Any]]) -> None:
-    (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-
-
-def write_json(folder: Path, name: str, content: Any) -> None:
-    (folder / name).write_text(json.dumps(content))
 
 
 def draw(figure: Figure) -> bytes:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=50)
     return buffer.getvalue()
-
-
-def points(line: Line2D) -> list[tuple[float, float]]:
-    """(x, y) of what a line joins, to nine decimals."""
-    x, y = (np.asarray(data, dtype=np.float64).round(9).tolist() for data in line.get_data())
-    return list(zip(x, y, strict=True))
-
-
-def labelled_lines(axes: Axes) -> dict[str, Line2D]:
-    """The lines that stand in the legend, by what they are called there."""
-    lines = {str(line.get_label()): line for line in axes.lines}
-    return {label: line for label, line in lines.items() if not label.startswith("_")}
-
-
-def band(artist: Artist) -> dict[float, tuple[float, float]]:
-    """The lower and the upper edge of what `fill_between` filled, at every x, to nine decimals."""
-    assert isinstance(artist, PolyCollection)
-    edges: dict[float, list[float]] = {}
-    for path in artist.get_paths():
-        for x, y in np.asarray(path.vertices, dtype=np.float64).round(9).tolist():
-            edges.setdefault(x, []).append(y)
-    return {x: (min(ys), max(ys)) for x, ys in sorted(edges.items())}
 
 
 def make_entry(

@@ -39,7 +39,7 @@ from blur_es.reproduce.results import (
 )
 from blur_es.reproduce.schema import Result, ResultConfig, Training
 from blur_es.util.arrays import Float64Array
-from tests.test_report import band, labelled_lines, points
+from tests.pictures import band, labelled_lines, points
 
 Labels = dict[str, str]
 Entry = dict[str, Any]

@@ -7,20 +7,17 @@ import os
 import random
 import signal
 import subprocess
-import sys
 import threading
 from pathlib import Path
 
 import pytest
 
 from blur_es.genome import Genome
-from tests.clusters import TestCluster, make_cluster
-from tests.conftest import running
+from tests.clusters import TestCluster, make_cluster, ray_warnings
 from tests.experiments import genome_hash, small, train
-from tests.test_cli import wait_for_generation as wait_for
-from tests.test_fleet import pytestmark as fleet_marks
+from tests.processes import COMMAND, FLEET_WORKERS, running, wait_for_generation
 
-pytestmark = [fleet_marks, pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [ray_warnings, pytest.mark.slow, pytest.mark.timeout(900)]
 
 OVERRIDES = ("meta.generations=300", "meta.population=16", "episode.unroll=100")
 
@@ -30,7 +27,7 @@ def disturb(cluster: TestCluster, stop: threading.Event, seed: int, killed: list
     chance = random.Random(seed)
     nodes = [cluster.add(num_cpus=1), cluster.add(num_cpus=1)]
     while not stop.wait(chance.uniform(0.5, 2.5)):
-        workers = sorted(running("ray::EvaluationWorker", "ray::blur_es"))
+        workers = sorted(running(FLEET_WORKERS))
         if workers:
             os.kill(chance.choice(workers), signal.SIGKILL)
             killed.append(1)
@@ -43,7 +40,7 @@ def disturb(cluster: TestCluster, stop: threading.Event, seed: int, killed: list
 def test_a_run_under_constant_disturbance_finds_the_same_genome(tmp_path: Path) -> None:
     undisturbed = train(small(tmp_path, *OVERRIDES), tmp_path / "undisturbed")
     settings = [part for each in OVERRIDES for part in ("--set", each)]
-    command = [sys.executable, "-m", "blur_es.cli", "train", "small.yaml", "--run-dir", "run"]
+    command = [*COMMAND, "train", "small.yaml", "--run-dir", "run"]
     killed: list[int] = []
     for attempt in range(3):
         with make_cluster(num_cpus=1) as cluster:
@@ -56,13 +53,13 @@ def test_a_run_under_constant_disturbance_finds_the_same_genome(tmp_path: Path) 
             ) as head:
                 # The first two heads are killed, without and with a chance to say goodbye.
                 if attempt < 2:
-                    wait_for(tmp_path / "run", (80, 160)[attempt], seconds=400)
+                    wait_for_generation(tmp_path / "run", (80, 160)[attempt], head)
                     head.send_signal([signal.SIGKILL, signal.SIGTERM][attempt])
                 _, messages = head.communicate(timeout=600)
             stop.set()
             disturber.join()
         assert head.returncode == [-signal.SIGKILL, 130, 0][attempt], messages
-        assert not (killed and running("ray::EvaluationWorker", "ray::blur_es"))
+        assert not (killed and running(FLEET_WORKERS))
     assert Genome.load(tmp_path / "run/genome.npz").sha256 == genome_hash(undisturbed)
     lines = [json.loads(line) for line in (tmp_path / "run/metrics.jsonl").read_text().splitlines()]
     assert [line["generation"] for line in lines] == list(range(1, 301))

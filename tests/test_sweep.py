@@ -29,9 +29,10 @@ from blur_es.inner import numba_loop
 from blur_es.report.sweep import MOST_PANELS, dimensions, sweep_figures
 from blur_es.rule import RuleSpec
 from blur_es.tasks import make_task
-from tests.conftest import RAY_WARNINGS, running
+from tests.clusters import ray_warnings
+from tests.processes import running
 
-pytestmark = pytest.mark.filterwarnings(*RAY_WARNINGS)
+pytestmark = ray_warnings
 
 RULE = RuleSpec(symmetric=True, normalize="both")
 EXPERIMENT = {

@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 
 from blur_es.fleet.dispatch import RayFleet
-from tests.clusters import make_cluster
+from tests.clusters import TRAINING, make_cluster, random_population, ray_warnings
 from tests.experiments import small, train
-from tests.test_fleet import TRAINING, genomes
-from tests.test_fleet import pytestmark as pytestmark
+
+pytestmark = ray_warnings
 
 
 def test_metrics_of_a_run_carry_the_fleet(
@@ -63,7 +63,7 @@ def test_rays_metrics_endpoint_has_them(tmp_path: Path, monkeypatch: pytest.Monk
                 "driver_seconds_count": 1.0,
             }
             deadline = time.monotonic() + 60
-            fleet.evaluate(genomes(config, 8), TRAINING)
+            fleet.evaluate(random_population(config, 8), TRAINING)
             fleet.report(0.01)
             while expected and time.monotonic() < deadline:
                 text = urllib.request.urlopen(url, timeout=10).read().decode()

@@ -30,20 +30,7 @@ from blur_es.run.interrupt import Interrupted, InterruptGuard
 from blur_es.run.store import RunFolder
 from blur_es.storage.files import sha256
 from blur_es.util.arrays import FloatArray
-from tests.experiments import genome_hash, small, train
-
-
-class InterruptedEvaluator(LocalEvaluator):
-    """Raises, as a signal would, when a generation is asked for the first time."""
-
-    def __init__(self, config: ExperimentConfig, generation: int) -> None:
-        super().__init__(config.problem())
-        self.at = generation
-
-    def evaluate(self, genomes: FloatArray, episodes: EpisodeRange) -> Evaluation:
-        if episodes.generation == self.at:
-            raise Interrupted
-        return super().evaluate(genomes, episodes)
+from tests.experiments import InterruptedEvaluator, genome_hash, small, train
 
 
 @pytest.fixture(scope="module")

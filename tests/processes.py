@@ -1,0 +1,63 @@
+"""Processes that tests start: how to recognise them, and how to wait for what they do."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+# Every process that the tests start inherits this variable, which tells it from all others.
+_MARK = "BLUR_ES_TESTS"
+os.environ[_MARK] = str(os.getpid())
+
+COMMAND = [sys.executable, "-m", "blur_es.cli"]
+FLEET_WORKERS = "ray::(EvaluationWorker|blur_es)"
+
+# Only a hang makes a test wait this long, however busy the machine is.
+HANG_SECONDS = 240.0
+
+
+def running(pattern: str) -> set[int]:
+    """Process ids of what these tests started whose command line matches a regular expression."""
+    mark = f"{_MARK}={os.getpid()}".encode()
+    found = set()
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit() and int(entry.name) != os.getpid():
+            with contextlib.suppress(OSError):
+                command = (entry / "cmdline").read_bytes().replace(b"\0", b" ")
+                text = command.decode("utf-8", "replace")
+                if re.search(pattern, text) and mark in (entry / "environ").read_bytes().split(
+                    b"\0"
+                ):
+                    found.add(int(entry.name))
+    return found
+
+
+def wait_until(
+    condition: Callable[[], object], what: str, seconds: float = HANG_SECONDS, every: float = 0.05
+) -> None:
+    """Return as soon as the condition is true; fail the test if it never is."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            raise AssertionError(f"waited {seconds:.0f} s in vain for {what}")
+        time.sleep(every)
+
+
+def wait_for_generation(
+    run: Path, generation: int, process: subprocess.Popen[str] | None = None
+) -> None:
+    """Return once a run has written the metrics of a generation, or its process has ended."""
+    metrics = run / "metrics.jsonl"
+
+    def reached() -> bool:
+        if process is not None and process.poll() is not None:
+            return True
+        return metrics.exists() and metrics.read_bytes().count(b"\n") >= generation
+
+    wait_until(reached, f"generation {generation} of {run}")
