@@ -19,8 +19,8 @@ from blur_es.cli import main
 from blur_es.episode import EpisodeSpec
 from blur_es.genome import random_genome
 from blur_es.inner import make_inner_loop
-from blur_es.inner.activations import tanh
-from blur_es.inner.compiling import compile_lock, entry
+from blur_es.inner.kernels.activations import tanh
+from blur_es.inner.kernels.compiling import compile_lock, entry
 from blur_es.rule import RuleSpec
 from tests.helpers import make_random_episode, moderate_genome
 
@@ -188,10 +188,10 @@ def test_compiled_tanh_is_as_near_as_it_says() -> None:
 
 def test_compiled_code_is_kept_for_the_sources_it_is_of(tmp_path: Path) -> None:
     program = (
-        "from blur_es.inner import compiling; import sys\n"
-        "if len(sys.argv) > 1: compiling.source_stamp = lambda: 'other sources'\n"
+        "from blur_es.inner.kernels import compiling; import sys\n"
+        "if len(sys.argv) > 1: compiling.source_stamp = lambda file: 'other sources'\n"
         "import numpy as np\n"
-        "from blur_es.inner.repeated import repeat_mixing\n"
+        "from blur_es.analysis.bench_kernels import repeat_mixing\n"
         "one = np.ones(1, np.float32)\n"
         "repeat_mixing(one, 1, 1, one.reshape(1, 1), one, 1)\n"
         "print(sum(repeat_mixing.stats.cache_hits.values()))"

@@ -253,8 +253,8 @@ def multiplication(product: Product) -> Callable[[], object]:
 
 def _pieces(workload: Workload) -> dict[str, Callable[[], object]]:
     """The Numba backend's own passes over activations, as many as an evaluation needs."""
-    from blur_es.inner.layout import COLUMNS, SQUARES
-    from blur_es.inner.repeated import repeat_mixing, repeat_normalization
+    from blur_es.analysis.bench_kernels import repeat_mixing, repeat_normalization
+    from blur_es.inner.kernels.layout import COLUMNS, SQUARES
 
     rule, sizes, spec = workload.rule, workload.sizes, workload.spec
     rows, states = spec.batch_size, rule.states

@@ -16,8 +16,6 @@ import numpy as np
 from blur_es.episode import Episode
 from blur_es.fitness import Measure
 from blur_es.genome import Genome, neutral_genome
-from blur_es.inner import layout as at
-from blur_es.inner.activations import all_finite, copy, fill
 from blur_es.inner.base import (
     STATISTICS_BATCHES,
     Evaluation,
@@ -29,10 +27,12 @@ from blur_es.inner.base import (
     written_labels,
 )
 from blur_es.inner.calibration import class_offsets
-from blur_es.inner.compiling import compile_lock, compiled, entry, lighter_optimization
-from blur_es.inner.layout import Parameters
-from blur_es.inner.passes import GIVEN, OWN, backward_pass, forward_pass, give_feedback
-from blur_es.inner.synapses import normalize_all_synapses, update_synapses
+from blur_es.inner.kernels import layout as at
+from blur_es.inner.kernels.activations import all_finite, copy, fill
+from blur_es.inner.kernels.compiling import compile_lock, compiled, entry, lighter_optimization
+from blur_es.inner.kernels.layout import Parameters
+from blur_es.inner.kernels.passes import GIVEN, OWN, backward_pass, forward_pass, give_feedback
+from blur_es.inner.kernels.synapses import normalize_all_synapses, update_synapses
 from blur_es.rule import RuleSpec
 from blur_es.util.arrays import Float32Array, FloatArray, Int64Array
 

@@ -1,4 +1,4 @@
-"""Pieces of the Numba inner loop alone, repeated, for the benchmark to time."""
+"""Parts of the Numba inner loop, repeated so that `blur_es.analysis.bench` can time them."""
 
 # mypy: disable-error-code="no-untyped-def, no-untyped-call"
 
@@ -6,10 +6,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from blur_es.inner import layout as at
-from blur_es.inner.activations import moments, shift_scale_activate
-from blur_es.inner.compiling import entry
-from blur_es.inner.passes import mix
+from blur_es.inner.kernels import layout as at
+from blur_es.inner.kernels.activations import moments, shift_scale_activate
+from blur_es.inner.kernels.compiling import entry
+from blur_es.inner.kernels.passes import mix
 
 
 @entry

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from blur_es.inner.compiling import compiled
-from blur_es.inner.layout import (
+from blur_es.inner.kernels.compiling import compiled
+from blur_es.inner.kernels.layout import (
     COLUMNS,
     RELU,
     RELU_TANH,

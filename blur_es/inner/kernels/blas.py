@@ -17,7 +17,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import get_cython_function_address, intrinsic
 
-from blur_es.inner.compiling import compiled
+from blur_es.inner.kernels.compiling import compiled
 
 _SYMBOL = "blur_es_sgemm"
 llvmlite.binding.add_symbol(

@@ -1,6 +1,6 @@
 """Compiled neuron passes of the Numba inner loop: forward, feedback, backward.
 
-The equations are those of `blur_es.inner.numpy_loop`, arranged as `blur_es.inner.layout`
+The equations are those of `blur_es.inner.numpy_loop`, arranged as `blur_es.inner.kernels.layout`
 says.
 """
 
@@ -10,11 +10,17 @@ from __future__ import annotations
 
 import numpy as np
 
-from blur_es.inner import layout as at
-from blur_es.inner.activations import copy, fill, moments, shift_scale_activate, state_activation
 from blur_es.inner.base import ACTIVATION_EPSILON
-from blur_es.inner.blas import gemm
-from blur_es.inner.compiling import compiled
+from blur_es.inner.kernels import layout as at
+from blur_es.inner.kernels.activations import (
+    copy,
+    fill,
+    moments,
+    shift_scale_activate,
+    state_activation,
+)
+from blur_es.inner.kernels.blas import gemm
+from blur_es.inner.kernels.compiling import compiled
 
 # Where a pass takes mean and variance from: the rows themselves, or what is given.
 OWN, GIVEN = 0, 1

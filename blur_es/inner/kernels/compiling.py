@@ -45,19 +45,19 @@ def _kept(function: Callable[..., Any], **options: bool) -> Any:
     except RuntimeError:
         # Numba finds no folder that it may write to: every process compiles for itself.
         return _njit(**_OPTIONS, **options)(function)
-    dispatcher._cache._cache_file._source_stamp = source_stamp()
+    dispatcher._cache._cache_file._source_stamp = source_stamp(function.__code__.co_filename)
     return dispatcher
 
 
 @functools.cache
-def source_stamp() -> str:
-    """Digest of all that is compiled.
+def source_stamp(file: str) -> str:
+    """SHA-256 of all sources that a compiled function of this file may contain.
 
-    Numba looks only at the file that a function stands in, and would go on using it
-    together with what it once called in the others.
+    Numba compares only the file that defines the function. Compiled code also contains the
+    functions it calls and the constants it uses, which come from other files of `blur_es.inner`.
     """
-    digest = hashlib.sha256()
-    for path in sorted(Path(__file__).parent.glob("*.py")):
+    digest = hashlib.sha256(Path(file).read_bytes())
+    for path in sorted(Path(__file__).parents[1].rglob("*.py")):
         digest.update(path.read_bytes())
     return digest.hexdigest()
 

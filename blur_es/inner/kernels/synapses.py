@@ -6,12 +6,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from blur_es.inner import layout as at
-from blur_es.inner.activations import activate, sum_columns
 from blur_es.inner.base import SYNAPSE_EPSILON
-from blur_es.inner.blas import gemm
-from blur_es.inner.compiling import compiled
-from blur_es.inner.passes import mix
+from blur_es.inner.kernels import layout as at
+from blur_es.inner.kernels.activations import activate, sum_columns
+from blur_es.inner.kernels.blas import gemm
+from blur_es.inner.kernels.compiling import compiled
+from blur_es.inner.kernels.passes import mix
 
 
 @compiled

@@ -1,0 +1,1 @@
+"""Compiled kernels of the Numba inner loop, and how its arrays are laid out."""
