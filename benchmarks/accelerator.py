@@ -41,7 +41,7 @@ def traffic(workload: Workload) -> float:
     """
     rule, sizes, spec = workload.rule, workload.sizes, workload.spec
     k, rows = rule.states, spec.batch_size
-    tied = rule.tied
+    tied = rule.passes_share_synapses
     forward = k * sum((a + 1) * b for a, b in itertools.pairwise(sizes))
     backward = 0 if tied else k * sum(a * b for a, b in itertools.pairwise(sizes[1:]))
     neurons = k * rows * sum(sizes[1:])

@@ -1,14 +1,18 @@
-"""Which member of the family of bidirectional update rules a genome parameterises.
+"""The options that choose one member of the family of bidirectional update rules.
 
-`RuleSpec` holds every option of the family (Sandler et al., arXiv 2104.04657, sections 3
-and 4.5, and the options of the authors' code), checks each alone and refuses the
-combinations that mean nothing. It knows no arrays: the equations are in `blur_es.inner`.
+`RuleSpec` holds the options of the family (Sandler et al., arXiv 2104.04657, sections 3 and 4.5,
+and the options of the authors' code), checks each of them and refuses combinations that make no
+sense. `docs/equations.md` states the equations with every option; `blur_es.inner` implements
+them.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, Literal
+from collections.abc import Iterator
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
 
 from blur_es.errors import InputError
 from blur_es.util.options import Boolean, Number, Whole, options_dataclass
@@ -27,59 +31,116 @@ QueryStatistics = Literal["support", "batch"]
 MAXIMUM_STATES = 16
 MAXIMUM_STEPS = 1_000_000
 
-# And its inverse: what float32 has room for on both sides.
+# Smaller temperatures, and larger ones than the inverse, would exceed the range of float32.
 LEAST_TEMPERATURE = 1e-6
+
+NonNegative = Annotated[Number, Field(ge=0)]
+
+# The options of the first format of genome files. Their digests name every one of these
+# options, also where it has its default value. An option that came later is named only where it
+# differs from its default, so that adding an option changes no existing digest. Never extend
+# this list: a new option needs no entry.
+FIRST_OPTIONS = frozenset(
+    {
+        "states",
+        "forward_activation",
+        "backward_activation",
+        "last_activation",
+        "synapse_activation",
+        "backward_update",
+        "symmetric",
+        "single_state",
+        "reset_neurons",
+        "supervised_every",
+        "feedback",
+        "forward_synapse_update",
+        "forward_pre_states",
+        "oja",
+        "oja_extra",
+        "oja_multiplier",
+        "saturation",
+        "saturation_epsilon",
+        "normalize",
+        "query_statistics",
+        "normalize_synapses",
+        "rescale_synapses",
+        "per_layer",
+        "batch_reduction",
+    }
+)
+
+# Options of the authors' code that no experiment and no genome of this project uses. They are
+# kept because the golden cases, trajectories computed by the authors' code, need them.
+CONFORMANCE_OPTIONS = (
+    "synapse_activation",
+    "reset_neurons",
+    "supervised_every",
+    "forward_synapse_update",
+    "forward_pre_states",
+    "saturation",
+    "saturation_epsilon",
+    "rescale_synapses",
+    "per_layer",
+    "batch_reduction",
+)
 
 
 @options_dataclass("rule", kw_only=True)
 class RuleSpec:
-    """One member of the family. Raises `InputError` for a combination without meaning.
+    """One member of the family of update rules.
+
+    Raises `InputError` for a wrong value and for a combination that makes no sense.
 
     Attributes:
-        states: k, the number of values that a neuron or a synapse holds, 1 to 16.
-        forward_activation: applied to hidden layers on the forward pass (equation 5).
-        backward_activation: applied on the backward pass (equation 6).
-        last_activation: applied to the last layer on the forward pass.
-        synapse_activation: applied to the new synapse values.
-        backward_update: how the backward pass changes a neuron.
-        symmetric: backward synapses are the transposed forward ones.
-        single_state: all states of a synapse are equal to its state 0.
-        reset_neurons: neurons start every step at 0.
-        supervised_every: only every n-th step sees labels, from step 0.
+        states: k, the number of values that every neuron and every synapse holds.
+        forward_activation: the activation function of hidden layers in the forward pass.
+        backward_activation: the activation function of hidden layers in the backward pass.
+        last_activation: the activation function of the last layer in the forward pass.
+        backward_update: how the backward pass changes the neurons: it adds to their values
+            (`additive`), multiplies them (`multiplicative`), multiplies all states but the first
+            (`multiplicative_second_state`) or overwrites them (`replace`).
+        symmetric: backward synapses get the transposed update of the forward synapses.
+        single_state: all states of a synapse get the update of its state 0.
         feedback: what is written into the last layer after the forward pass: the label in
-            state 1 (`label`); the same scaled to mean 0 and deviation 1 over equally frequent
-            classes, so that neither depends on how many there are (`standardized_label`); the
-            gradient of the squared error in state 1 (`squared_error_gradient`, k = 2); or the
-            label in state 0 (`replace`, k = 1).
-        forward_synapse_update: synapses are also updated after the forward pass, with a
-            part of the genome of its own, before any label is seen.
-        forward_pre_states: the synapse update sees the lower layer as it was at the end of
-            the forward pass.
-        oja: source of the Oja term (section 3.4), which makes synapses decay.
+            state 1 (`label`); the label in state 1, scaled so that it has mean 0 and standard
+            deviation 1 for any number of equally frequent classes (`standardized_label`); the
+            gradient of the squared error in state 1 (`squared_error_gradient`, for 2 states); or
+            the label in state 0 (`replace`, for 1 state).
+        oja: the Oja term makes synapses decay in proportion to squared `activations` or squared
+            `weights`.
         oja_extra: a fixed factor of the Oja term.
-        oja_multiplier: the genome holds a learned factor of the Oja term.
+        oja_multiplier: the genome has a learned factor of the Oja term.
+        normalize: the passes in which activations are normalised over the batch.
+        query_statistics: whether query batches are normalised with the mean and variance of the
+            last support batches (`support`) or with their own (`batch`), in which case a
+            prediction depends on the other rows of its batch.
+        normalize_synapses: synapses are normalised over their sources: the `stored` ones at the
+            start of every step, `effective` ones that only the passes use, or both.
+        inputs: how inputs are transformed after they are standardised
+            (`blur_es.episode.inputs`): not at all (`standardized`); scaled so that steps do not
+            depend on the number of inputs (`equalized`); the same after directions with more
+            than a twentieth of the variance are shrunk to that (`partially_whitened`); or the
+            latter after an inverse hyperbolic sine, which reduces the weight of outliers
+            (`compressed`).
+        calibration_temperature: above 0, outputs on query batches are shifted class by class so
+            that, after a softmax with this temperature, each class is about as frequent among the
+            predictions for the last four support batches as among their labels
+            (`blur_es.inner.calibration`); at 0, outputs are not shifted.
+        synapse_activation: a function applied to the updated synapses.
+        reset_neurons: neurons start every step at 0; otherwise they keep their values.
+        supervised_every: n: only steps 0, n, 2n, ... see labels.
+        forward_synapse_update: synapses are also updated after the forward pass, without labels,
+            with genome fields of their own.
+        forward_pre_states: the synapse update uses the values that the lower layer had at the end
+            of the forward pass.
         saturation: `exp_update` damps the update of large synapses.
         saturation_epsilon: the part of the damping that is not learned.
-        normalize: activation normalisation on which passes (section 3.4).
-        query_statistics: where query batches take mean and variance from.
-        normalize_synapses: the stored synapses, what the passes see of them, or both.
         rescale_synapses: normalised synapses are multiplied by a learned factor.
-        per_layer: every synapse layer has a genome of its own.
-        batch_reduction: whether sums over the batch are divided by its size.
-        inputs: what networks see of an episode's inputs, which are standardised in any case
-            (`blur_es.episode.inputs`): these (`standardized`); these times one number that makes
-            steps as
-            long on few inputs as on many (`equalized`); the same after directions that have
-            more than a twentieth of the variance are shrunk to that (`partially_whitened`); or
-            the latter of their inverse hyperbolic sines, so that values far out count less
-            (`compressed`).
-        calibration_temperature: above 0, state 0 of the last layer on query batches is shifted,
-            class by class, so that the softmax of outputs divided by this makes each class about
-            as likely over the last four support batches as it was there
-            (`blur_es.inner.calibration`); 0: it is not.
+        per_layer: the genome has separate values for every synapse layer.
+        batch_reduction: whether sums over the rows of a batch are divided by their number.
     """
 
-    states: Whole = 2
+    states: Annotated[Whole, Field(ge=1, le=MAXIMUM_STATES)] = 2
     forward_activation: Activation = "tanh"
     backward_activation: Activation = "tanh"
     last_activation: Activation = "tanh"
@@ -88,15 +149,15 @@ class RuleSpec:
     symmetric: Boolean = False
     single_state: Boolean = False
     reset_neurons: Boolean = True
-    supervised_every: Whole = 1
+    supervised_every: Annotated[Whole, Field(ge=1, le=MAXIMUM_STEPS)] = 1
     feedback: Feedback = "label"
     forward_synapse_update: Boolean = False
     forward_pre_states: Boolean = False
     oja: Oja = "none"
-    oja_extra: Number = 1.0
+    oja_extra: NonNegative = 1.0
     oja_multiplier: Boolean = False
     saturation: Saturation = "none"
-    saturation_epsilon: Number = 0.0
+    saturation_epsilon: NonNegative = 0.0
     normalize: Passes = "none"
     query_statistics: QueryStatistics = "support"
     normalize_synapses: SynapseNormalization = "none"
@@ -104,12 +165,11 @@ class RuleSpec:
     per_layer: Boolean = False
     batch_reduction: Reduction = "mean"
     inputs: Inputs = "standardized"
-    calibration_temperature: Number = 0.0
+    calibration_temperature: NonNegative = 0.0
 
     def __post_init__(self) -> None:
-        for reason, applies in _refusals(self):
-            if applies:
-                raise InputError(reason)
+        for reason in _contradictions(self):
+            raise InputError(reason)
 
     @property
     def normalizes_forward(self) -> bool:
@@ -123,34 +183,50 @@ class RuleSpec:
 
     @property
     def planes(self) -> int:
-        """Number of different states of a synapse.
+        """The number of states of a synapse that can differ: k or 1.
 
-        Equal ones stay equal, unless an Oja term from activations, which differ, sets them apart.
+        With `single_state` all states stay equal, unless an Oja term from activations, which
+        differ between states, drives them apart.
         """
         return 1 if self.single_state and self.oja != "activations" else self.states
 
     @property
-    def tied(self) -> bool:
-        """Whether backward synapses are the transposed forward ones at all times."""
-        return self.symmetric and self.oja == "none" and self.normalize_synapses == "none"
+    def synapses_stay_symmetric(self) -> bool:
+        """Whether the stored backward synapses always equal the transposed forward ones.
+
+        Oja terms and the normalisation of stored synapses treat the two directions differently.
+        """
+        return (
+            self.symmetric
+            and self.oja == "none"
+            and self.normalize_synapses in ("none", "effective")
+        )
+
+    @property
+    def passes_share_synapses(self) -> bool:
+        """Whether the backward pass can use the stored forward synapses, transposed.
+
+        That takes synapses that stay symmetric and that the passes use as they are stored: with
+        `normalize_synapses: effective` each direction is normalised over its own sources.
+        """
+        return self.synapses_stay_symmetric and self.normalize_synapses == "none"
 
     def to_dict(self) -> dict[str, Any]:
-        """Every option by its name, for JSON and YAML.
+        """The options by name, for JSON, YAML and digests.
 
-        Options that came later are left out where they are what rules had before there was a
-        choice: so digests of their genomes and runs stay.
+        Options outside `FIRST_OPTIONS` are left out where they have their default value.
         """
-        options = dataclasses.asdict(self)
-        for field in dataclasses.fields(self):
-            if field.name in _LATER and options[field.name] == field.default:
-                del options[field.name]
-        return options
+        return {
+            option.name: getattr(self, option.name)
+            for option in dataclasses.fields(self)
+            if option.name in FIRST_OPTIONS or getattr(self, option.name) != option.default
+        }
 
     @classmethod
     def backprop(cls) -> RuleSpec:
         """The rule under which the `backprop` genome is stochastic gradient descent.
 
-        Descent on half the squared error of a network of logistic units (section 3.1).
+        It descends half the squared error of a network of logistic units (paper, section 3.1).
         """
         return cls(
             states=2,
@@ -164,108 +240,78 @@ class RuleSpec:
         )
 
 
-# Options that rules of earlier versions do not name.
-_LATER = ("inputs", "calibration_temperature")
-
-
-def _refusals(rule: RuleSpec) -> list[tuple[str, bool]]:
-    """Pairs of a reason and whether it applies."""
-    gradient_sites = [
-        name
-        for name in ("forward_activation", "last_activation")
-        if getattr(rule, name) == "sigmoid_with_grad"
-    ]
-    return [
-        (
-            f"rule.states: found {rule.states}, expected 1 to {MAXIMUM_STATES}",
-            not 1 <= rule.states <= MAXIMUM_STATES,
-        ),
-        (
+def _contradictions(rule: RuleSpec) -> Iterator[str]:
+    """The reasons why the options of a rule do not fit together."""
+    if rule.feedback in ("label", "standardized_label") and rule.states < 2:
+        yield (
             f"rule.feedback: '{rule.feedback}' writes the label into state 1 and so needs at "
-            "least 2 states; with 1 state use feedback: replace",
-            rule.feedback in ("label", "standardized_label") and rule.states < 2,
-        ),
-        (
-            "rule.feedback: 'replace' would lose the prediction in state 0 for nothing where "
-            f"there is a state 1 for the label; it is for 1 state, found {rule.states}",
-            rule.feedback == "replace" and rule.states != 1,
-        ),
-        (
+            "least 2 states, found 1; with 1 state use feedback: replace"
+        )
+    if rule.feedback == "replace" and rule.states != 1:
+        yield (
+            f"rule.feedback: 'replace' is for 1 state, found {rule.states}: it overwrites the "
+            "prediction in state 0; with more states use feedback: label"
+        )
+    if rule.feedback == "squared_error_gradient" and rule.states != 2:
+        yield (
             "rule.feedback: 'squared_error_gradient' fills exactly 2 states, the prediction and "
-            f"its error times its derivative; found {rule.states}",
-            rule.feedback == "squared_error_gradient" and rule.states != 2,
-        ),
-        (
-            f"rule.{gradient_sites[0] if gradient_sites else ''}: 'sigmoid_with_grad' puts the "
-            f"value in state 0 and its derivative in state 1 and so needs 2 states, "
-            f"found {rule.states}",
-            bool(gradient_sites) and rule.states != 2,
-        ),
-        (
-            "rule.backward_activation: 'sigmoid_with_grad' belongs to the forward pass: on the "
-            "way back it would overwrite the error with a derivative",
-            rule.backward_activation == "sigmoid_with_grad",
-        ),
-        (
+            f"the gradient; found {rule.states}"
+        )
+    for option in ("forward_activation", "last_activation"):
+        if getattr(rule, option) == "sigmoid_with_grad" and rule.states != 2:
+            yield (
+                f"rule.{option}: 'sigmoid_with_grad' computes the value in state 0 and the "
+                f"derivative in state 1 and so needs 2 states, found {rule.states}"
+            )
+    if rule.backward_activation == "sigmoid_with_grad":
+        yield (
+            "rule.backward_activation: 'sigmoid_with_grad' belongs to the forward pass: in the "
+            "backward pass it would overwrite the error with a derivative"
+        )
+    if rule.synapse_activation == "sigmoid_with_grad":
+        yield (
             "rule.synapse_activation: 'sigmoid_with_grad' acts on pairs of neuron states, not "
-            "on synapses",
-            rule.synapse_activation == "sigmoid_with_grad",
-        ),
-        (
+            "on synapses"
+        )
+    if rule.backward_update == "multiplicative_second_state" and rule.states < 2:
+        yield (
             "rule.backward_update: 'multiplicative_second_state' changes the states after the "
-            "first and so needs at least 2",
-            rule.backward_update == "multiplicative_second_state" and rule.states < 2,
-        ),
-        (
-            f"rule.supervised_every: found {rule.supervised_every}, expected 1 to "
-            f"{MAXIMUM_STEPS} (1: every step sees labels)",
-            not 1 <= rule.supervised_every <= MAXIMUM_STEPS,
-        ),
-        (
-            "rule.oja_multiplier: there is no Oja term to multiply; set rule.oja",
-            rule.oja_multiplier and rule.oja == "none",
-        ),
-        (
-            "rule.oja_extra: there is no Oja term to multiply; set rule.oja",
-            rule.oja_extra != 1.0 and rule.oja == "none",
-        ),
-        (
-            f"rule.oja_extra: found {rule.oja_extra}, expected a finite number, 0 or more: the "
-            "Oja term is a decay",
-            not 0.0 <= rule.oja_extra < float("inf"),
-        ),
-        (
-            "rule.saturation_epsilon: nothing saturates; set rule.saturation: exp_update",
-            rule.saturation_epsilon != 0.0 and rule.saturation == "none",
-        ),
-        (
-            f"rule.saturation_epsilon: found {rule.saturation_epsilon}, expected a finite "
-            "number, 0 or more: a negative one would speed large synapses up",
-            not 0.0 <= rule.saturation_epsilon < float("inf"),
-        ),
-        (
-            f"rule.calibration_temperature: found {rule.calibration_temperature}, expected 0 "
-            f"(outputs are left as they are) or {LEAST_TEMPERATURE:g} to {1 / LEAST_TEMPERATURE:g}",
-            rule.calibration_temperature != 0.0
-            and not LEAST_TEMPERATURE <= rule.calibration_temperature <= 1 / LEAST_TEMPERATURE,
-        ),
-        (
-            "rule.calibration_temperature: it needs the labels of the last batches, which "
-            "rule.supervised_every hides",
-            rule.calibration_temperature != 0.0 and rule.supervised_every != 1,
-        ),
-        (
-            "rule.calibration_temperature: it needs outputs of support batches, and with "
-            "rule.query_statistics: batch no query batch is like them",
-            rule.calibration_temperature != 0.0 and rule.query_statistics == "batch",
-        ),
-        (
-            "rule.rescale_synapses: no synapses are normalised; set rule.normalize_synapses",
-            rule.rescale_synapses and rule.normalize_synapses == "none",
-        ),
-        (
+            "first and so needs at least 2 states, found 1"
+        )
+    if rule.oja == "none":
+        for option, used in (
+            ("oja_multiplier", rule.oja_multiplier),
+            ("oja_extra", rule.oja_extra != 1.0),
+        ):
+            if used:
+                yield f"rule.{option}: there is no Oja term to multiply; set rule.oja"
+    if rule.saturation == "none" and rule.saturation_epsilon != 0.0:
+        yield "rule.saturation_epsilon: nothing saturates; set rule.saturation: exp_update"
+    if rule.normalize_synapses == "none" and rule.rescale_synapses:
+        yield ("rule.rescale_synapses: no synapses are normalised; set rule.normalize_synapses")
+    if rule.query_statistics == "batch" and not rule.normalizes_forward:
+        yield (
             "rule.query_statistics: 'batch' needs a normalised forward pass; set "
-            "rule.normalize: forward or both",
-            rule.query_statistics == "batch" and not rule.normalizes_forward,
-        ),
-    ]
+            "rule.normalize: forward or both"
+        )
+    if rule.calibration_temperature != 0.0:
+        yield from _calibration_contradictions(rule)
+
+
+def _calibration_contradictions(rule: RuleSpec) -> Iterator[str]:
+    low, high = LEAST_TEMPERATURE, 1 / LEAST_TEMPERATURE
+    if not low <= rule.calibration_temperature <= high:
+        yield (
+            f"rule.calibration_temperature: found {rule.calibration_temperature}, expected 0 "
+            f"(no calibration) or {low:g} to {high:g}"
+        )
+    if rule.supervised_every != 1:
+        yield (
+            "rule.calibration_temperature: calibration needs the labels of the last batches, "
+            "which rule.supervised_every hides"
+        )
+    if rule.query_statistics == "batch":
+        yield (
+            "rule.calibration_temperature: calibration uses the outputs for support batches, which "
+            "with rule.query_statistics: batch are not comparable with those for query batches"
+        )

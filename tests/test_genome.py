@@ -98,7 +98,10 @@ DAMAGE: dict[str, tuple[Callable[[Genome, Path], bytes], str]] = {
     "other format": (lambda g, p: archive(g, header_of(g, format="x")), "found 'x'"),
     "newer": (lambda g, p: archive(g, header_of(g, format_version=9)), "format version 9"),
     "no rule": (lambda g, p: archive(g, header_of(g, rule=None)), "lacks 'rule'"),
-    "wrong rule": (lambda g, p: archive(g, header_of(g, rule={"states": 99})), "expected 1 to 16"),
+    "wrong rule": (
+        lambda g, p: archive(g, header_of(g, rule={"states": 99})),
+        "a whole number, 1 to 16",
+    ),
     "missing field": (
         lambda g, p: archive(g, header_of(g, rule=RuleSpec(states=3, normalize="both").to_dict())),
         "unknown field",

@@ -56,13 +56,6 @@ class Group(NamedTuple):
     part: slice
 
 
-def directions_tied(rule: RuleSpec) -> bool:
-    """Whether backward synapses stay the transposed forward ones."""
-    return (
-        rule.symmetric and rule.oja == "none" and rule.normalize_synapses in ("none", "effective")
-    )
-
-
 def independent_synapses(
     rule: RuleSpec, forward: Sequence[FloatArray], backward: Sequence[FloatArray | None]
 ) -> list[tuple[str, FloatArray]]:
@@ -72,7 +65,7 @@ def independent_synapses(
     or 1 for states that stay equal.
     """
     named = [(f"forward {i + 1}", weights) for i, weights in enumerate(forward)]
-    if not directions_tied(rule):
+    if not rule.synapses_stay_symmetric:
         named += [
             (f"backward {i + 1}", weights)
             for i, weights in enumerate(backward)
@@ -104,7 +97,7 @@ def unpack(rule: RuleSpec, sizes: Sequence[int], theta: Float64Array) -> Synapse
 
     layers = range(len(sizes) - 1)
     forward = [take(sizes[i] + 1, sizes[i + 1]) for i in layers]
-    if directions_tied(rule):
+    if rule.synapses_stay_symmetric:
         transposed = [weights[:-1].transpose(1, 0, 2) for weights in forward]
         return forward, [None, *transposed[1:]]
     return forward, [take(sizes[i + 1], sizes[i]) if i else None for i in layers]

@@ -40,7 +40,7 @@ def useful_products(rule: RuleSpec, sizes: Sequence[int], spec: EpisodeSpec) -> 
     """
     found: collections.Counter[Product] = collections.Counter()
     states, batch, layers = rule.states, spec.batch_size, len(sizes) - 1
-    planes, tied = rule.planes, rule.tied
+    planes, tied = rule.planes, rule.passes_share_synapses
     # Feedback overwrites all but state 0 of the last layer, if nothing looked at it before.
     overwritten = (
         rule.feedback != "squared_error_gradient"

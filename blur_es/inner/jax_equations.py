@@ -29,6 +29,7 @@ from blur_es.inner.base import (
     written_labels,
 )
 from blur_es.inner.calibration import class_offsets
+from blur_es.inner.support import COMMON, activation_options, check_implemented
 from blur_es.rule import RuleSpec
 
 Fields = Mapping[str, jax.Array]
@@ -76,10 +77,14 @@ _ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
     "sigmoid_with_grad": _sigmoid_with_gradient,
 }
 
+IMPLEMENTED = COMMON | activation_options(_ACTIVATIONS)
+
 
 @dataclasses.dataclass(frozen=True)
 class Equations:
     """The equations of one rule.
+
+    Raises `InputError` for a rule that they do not implement.
 
     Attributes:
         rule: which member of the family.
@@ -89,6 +94,9 @@ class Equations:
 
     rule: RuleSpec
     precision: Precision = "float32"
+
+    def __post_init__(self) -> None:
+        check_implemented("jax", IMPLEMENTED, self.rule)
 
     def fields(self, vector: jax.Array, layers: int) -> Fields:
         """A genome's fields by name, from its vector (D,)."""
@@ -111,7 +119,7 @@ class Equations:
         initial = [scale(i) * of_state(noise) for i, noise in enumerate(data.forward_noise)]
         forward = tuple(jnp.swapaxes(weights[:, :-1], 1, 2) for weights in initial)
         bias = tuple(weights[:, -1] for weights in initial)
-        if self.rule.tied:
+        if self.rule.passes_share_synapses:
             return Synapses(forward, bias, ())
         if self.rule.symmetric:
             return Synapses(forward, bias, forward[1:])
@@ -250,7 +258,9 @@ class Equations:
         for i in range(len(neurons) - 1, 0, -1):
             # v = Σ_j Σ_c a_jc µ_cd w_jpd; layer i is at place i - 1.
             mixed = _mixed(result[i], self._field(fields, "neuron.backward", i))
-            returns = synapses.forward[i] if rule.tied else synapses.backward[i - 1]
+            returns = (
+                synapses.forward[i] if rule.passes_share_synapses else synapses.backward[i - 1]
+            )
             v = self._through("obj,ojp->obp", mixed, returns)
             x = result[i - 1]
             keep = self._field(fields, "neuron.keep", i)
@@ -305,7 +315,7 @@ class Equations:
             new = functools.partial(self._new_value, fields, part, i)
             forward.append(new(weights, change, received[:, :, None]))
             biases.append(new(bias, bias_change, received))
-            if i == 0 or rule.tied:
+            if i == 0 or rule.passes_share_synapses:
                 continue
             returns = synapses.backward[i - 1]
             back_target = _mixed(lower[i - 1], post.T)

@@ -278,7 +278,7 @@ class JaxInnerLoop:
             states_last(jnp.concatenate([jnp.swapaxes(weights, 1, 2), bias[:, None]], axis=1))
             for weights, bias in zip(synapses.forward, synapses.bias, strict=True)
         )
-        returns = synapses.forward[1:] if self.rule.tied else synapses.backward
+        returns = synapses.forward[1:] if self.rule.passes_share_synapses else synapses.backward
         backward = [states_last(weights) for weights in returns]
         return NetworkState(
             neurons=(first, *(states_last(layer) for layer in neurons)),
@@ -292,7 +292,7 @@ def life_bytes(rule: RuleSpec, episode: Episode, gradients: bool = False) -> int
     """About how much device memory one life takes, for all that is there at a time."""
     sizes, rows = episode.sizes, episode.support_inputs.shape[1]
     one_way = sum((a + 1) * b for a, b in itertools.pairwise(sizes))
-    synapses = rule.planes * one_way * (1 if rule.tied else 2)
+    synapses = rule.planes * one_way * (1 if rule.passes_share_synapses else 2)
     neurons = rule.states * rows * sum(sizes[1:])
     queries = rule.states * episode.query_labels.size
     # Synapses old, new and their change; neurons of a pass, or of the pooled statistics.

@@ -33,6 +33,7 @@ from blur_es.inner.kernels.compiling import compile_lock, compiled, entry, light
 from blur_es.inner.kernels.layout import Parameters
 from blur_es.inner.kernels.passes import GIVEN, OWN, backward_pass, forward_pass, give_feedback
 from blur_es.inner.kernels.synapses import normalize_all_synapses, update_synapses
+from blur_es.inner.support import COMMON, activation_options, check_implemented
 from blur_es.rule import RuleSpec
 from blur_es.util.arrays import Float32Array, FloatArray, Int64Array
 
@@ -149,10 +150,17 @@ def _hold(k, sizes, offsets, neurons, rows, query, batches):
                 copy(held, query[place:])
 
 
+IMPLEMENTED = COMMON | activation_options(at.ACTIVATIONS)
+
+
 class NumbaInnerLoop:
-    """The CPU backend; see `blur_es.inner.base.InnerLoop`."""
+    """The CPU backend; see `blur_es.inner.base.InnerLoop`.
+
+    Raises `InputError` for a rule that it does not implement.
+    """
 
     def __init__(self, rule: RuleSpec) -> None:
+        check_implemented("numba", IMPLEMENTED, rule)
         self.rule = rule
 
     def evaluate(

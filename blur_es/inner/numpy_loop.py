@@ -29,6 +29,7 @@ from blur_es.inner.base import (
     written_labels,
 )
 from blur_es.inner.calibration import class_offsets
+from blur_es.inner.support import COMMON, activation_options, check_implemented
 from blur_es.rule import RuleSpec
 from blur_es.util.arrays import FloatArray
 
@@ -49,11 +50,17 @@ ACTIVATIONS: dict[str, Callable[[FloatArray], FloatArray]] = {
     "sigmoid_with_grad": _sigmoid_with_gradient,
 }
 
+IMPLEMENTED = COMMON | activation_options(ACTIVATIONS)
+
 
 class NumpyInnerLoop:
-    """The reference backend; see `blur_es.inner.base.InnerLoop`."""
+    """The reference backend; see `blur_es.inner.base.InnerLoop`.
+
+    Raises `InputError` for a rule that it does not implement.
+    """
 
     def __init__(self, rule: RuleSpec) -> None:
+        check_implemented("numpy", IMPLEMENTED, rule)
         self.rule = rule
 
     def evaluate(

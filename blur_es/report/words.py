@@ -155,7 +155,7 @@ def _synapses(rule: RuleSpec) -> str:
 
 
 def _ties(rule: RuleSpec) -> str:
-    if rule.tied:
+    if rule.passes_share_synapses:
         result = "The way back uses the same synapses as the way forward."
     elif rule.symmetric:
         result = (

@@ -21,7 +21,7 @@ KeyPath = tuple[str, ...]
 
 # In a dataclass pydantic would otherwise take True and "1" for 1, and 1 for True.
 Whole = Annotated[int, Field(strict=True)]
-Number = Annotated[float, Field(strict=True)]
+Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 Boolean = Annotated[bool, Field(strict=True)]
 
 
@@ -126,7 +126,10 @@ def describe_problems(
                 path = tuple(key.split("."))
         else:
             schema = _schema_at(path, schemas)
-            text = f"found {_shown(value)}, expected {describe_values(schema) or problem['msg']}"
+            expected = describe_values(schema) or problem["msg"]
+            if problem["type"] == "finite_number":
+                expected = expected.replace("a number", "a finite number", 1)
+            text = f"found {_shown(value)}, expected {expected}"
             if isinstance(value, str):
                 text += nearest(value, _choices(schema))
         problems.setdefault(path, text)

@@ -49,7 +49,7 @@ ADDITIVE, MULTIPLICATIVE, MULTIPLICATIVE_SECOND_STATE, REPLACE = range(4)
 LABEL, SQUARED_ERROR_GRADIENT, REPLACE_LABEL = range(3)
 NO_OJA, OJA_ACTIVATIONS, OJA_WEIGHTS = range(3)
 
-_ACTIVATIONS = {
+ACTIVATIONS = {
     "identity": IDENTITY,
     "tanh": TANH,
     "relu": RELU,
@@ -57,19 +57,19 @@ _ACTIVATIONS = {
     "sigmoid": SIGMOID,
     "sigmoid_with_grad": SIGMOID_WITH_GRAD,
 }
-_BACKWARD_UPDATES = {
+BACKWARD_UPDATES = {
     "additive": ADDITIVE,
     "multiplicative": MULTIPLICATIVE,
     "multiplicative_second_state": MULTIPLICATIVE_SECOND_STATE,
     "replace": REPLACE,
 }
-_FEEDBACKS = {
+FEEDBACKS = {
     "label": LABEL,
     "standardized_label": LABEL,  # `Data.labels` are those that are written
     "squared_error_gradient": SQUARED_ERROR_GRADIENT,
     "replace": REPLACE_LABEL,
 }
-_OJAS = {"none": NO_OJA, "activations": OJA_ACTIVATIONS, "weights": OJA_WEIGHTS}
+OJAS = {"none": NO_OJA, "activations": OJA_ACTIVATIONS, "weights": OJA_WEIGHTS}
 
 # Rows that go through the network at once where rows do not see each other: so many that
 # the widest layer's matrix has about this many values and stays in the second cache.
@@ -134,19 +134,19 @@ def rule_options(rule: RuleSpec, pooled: int) -> Int64Array:
     for position, value in (
         (STATES, rule.states),
         (PLANES, rule.planes),
-        (FORWARD_ACTIVATION, _ACTIVATIONS[rule.forward_activation]),
-        (BACKWARD_ACTIVATION, _ACTIVATIONS[rule.backward_activation]),
-        (LAST_ACTIVATION, _ACTIVATIONS[rule.last_activation]),
-        (SYNAPSE_ACTIVATION, _ACTIVATIONS[rule.synapse_activation]),
-        (BACKWARD_UPDATE, _BACKWARD_UPDATES[rule.backward_update]),
+        (FORWARD_ACTIVATION, ACTIVATIONS[rule.forward_activation]),
+        (BACKWARD_ACTIVATION, ACTIVATIONS[rule.backward_activation]),
+        (LAST_ACTIVATION, ACTIVATIONS[rule.last_activation]),
+        (SYNAPSE_ACTIVATION, ACTIVATIONS[rule.synapse_activation]),
+        (BACKWARD_UPDATE, BACKWARD_UPDATES[rule.backward_update]),
         (SYMMETRIC, rule.symmetric),
-        (TIED, rule.tied),
+        (TIED, rule.passes_share_synapses),
         (RESET, rule.reset_neurons),
         (SUPERVISED_EVERY, rule.supervised_every),
-        (FEEDBACK, _FEEDBACKS[rule.feedback]),
+        (FEEDBACK, FEEDBACKS[rule.feedback]),
         (FORWARD_UPDATE, rule.forward_synapse_update),
         (FORWARD_PRE, rule.forward_pre_states),
-        (OJA, _OJAS[rule.oja]),
+        (OJA, OJAS[rule.oja]),
         (OJA_MULTIPLIER, rule.oja_multiplier),
         (SATURATION, rule.saturation != "none"),
         (NORMALIZE_FORWARD, rule.normalizes_forward),
