@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-import os
-import subprocess
-import sys
+import pickle
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numba
 import numpy as np
 import pytest
 
@@ -19,8 +20,10 @@ from blur_es.cli import main
 from blur_es.episode import EpisodeSpec
 from blur_es.genome import random_genome
 from blur_es.inner import make_inner_loop
+from blur_es.inner.kernels import cache
 from blur_es.inner.kernels.activations import tanh
-from blur_es.inner.kernels.compiling import compile_lock, entry
+from blur_es.inner.kernels.cache import compile_lock
+from blur_es.inner.kernels.compiling import entry
 from blur_es.rule import RuleSpec
 from tests.helpers import make_random_episode, moderate_genome
 
@@ -186,28 +189,65 @@ def test_compiled_tanh_is_as_near_as_it_says() -> None:
     assert np.isnan(special[0])
 
 
-def test_compiled_code_is_kept_for_the_sources_it_is_of(tmp_path: Path) -> None:
-    program = (
-        "from blur_es.inner.kernels import compiling; import sys\n"
-        "if len(sys.argv) > 1: compiling.source_stamp = lambda file: 'other sources'\n"
-        "import numpy as np\n"
-        "from blur_es.analysis.bench_kernels import repeat_mixing\n"
-        "one = np.ones(1, np.float32)\n"
-        "repeat_mixing(one, 1, 1, one.reshape(1, 1), one, 1)\n"
-        "print(sum(repeat_mixing.stats.cache_hits.values()))"
-    )
+def fill_with_one(values: Any) -> None:
+    """A function for Numba to compile."""
+    for n in range(len(values)):
+        values[n] = 1.0
 
-    def hits(*arguments: str) -> int:
-        found = subprocess.run(
-            [sys.executable, "-c", program, *arguments],
-            env=os.environ | {"NUMBA_CACHE_DIR": str(tmp_path)},
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-        return int(found.stdout)
 
-    assert [hits(), hits(), hits("changed")] == [0, 1, 0]
+def cache_statistics() -> tuple[int, int]:
+    """Run a newly decorated function; returns the hits and the misses of Numba's cache."""
+    function = entry(fill_with_one)
+    values = np.zeros(3, np.float32)
+    function(values)
+    np.testing.assert_array_equal(values, 1.0)
+    return sum(function.stats.cache_hits.values()), sum(function.stats.cache_misses.values())
+
+
+HIT, MISS = (1, 0), (0, 1)
+
+
+@pytest.fixture
+def numba_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder that Numba uses for its cache."""
+    monkeypatch.setattr(numba.config, "CACHE_DIR", str(tmp_path))
+    return tmp_path
+
+
+def test_compiled_code_belongs_to_its_sources(
+    numba_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert [cache_statistics(), cache_statistics()] == [MISS, HIT]
+    monkeypatch.setattr(cache, "source_stamp", lambda file: "other sources")
+    assert [cache_statistics(), cache_statistics()] == [MISS, HIT]
+
+
+def flip_a_bit(content: bytes) -> bytes:
+    middle = len(content) // 2
+    return content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
+
+
+@pytest.mark.parametrize("pattern", ["*.nbi", "*.nbc"])
+@pytest.mark.parametrize(
+    "damage", [lambda content: b"", lambda content: content[: len(content) // 2], flip_a_bit]
+)
+def test_code_whose_cache_file_is_damaged_is_compiled_again(
+    numba_cache: Path, damage: Callable[[bytes], bytes], pattern: str
+) -> None:
+    assert cache_statistics() == MISS
+    (file,) = numba_cache.rglob(pattern)
+    file.write_bytes(damage(file.read_bytes()))
+    assert [cache_statistics(), cache_statistics()] == [MISS, HIT]
+
+
+def test_a_cache_that_refers_to_renamed_classes_is_compiled_again(numba_cache: Path) -> None:
+    assert cache_statistics() == MISS
+    (file,) = numba_cache.rglob("*.nbi")
+    # A pickle that names a module which no longer exists, with a digest that is right.
+    content = b"cblur_es.inner.layout\nBuffers\n."
+    version = pickle.dumps(numba.__version__)
+    file.write_bytes(version + content + hashlib.sha256(content).digest())
+    assert [cache_statistics(), cache_statistics()] == [MISS, HIT]
 
 
 def test_where_no_lock_can_be_everybody_compiles(tmp_path: Path) -> None:

@@ -29,7 +29,8 @@ from blur_es.inner.base import (
 from blur_es.inner.calibration import class_offsets
 from blur_es.inner.kernels import layout as at
 from blur_es.inner.kernels.activations import all_finite, copy, fill
-from blur_es.inner.kernels.compiling import compile_lock, compiled, entry, lighter_optimization
+from blur_es.inner.kernels.cache import compile_lock
+from blur_es.inner.kernels.compiling import compiled, entry, lighter_optimization
 from blur_es.inner.kernels.layout import Parameters
 from blur_es.inner.kernels.passes import GIVEN, OWN, backward_pass, forward_pass, give_feedback
 from blur_es.inner.kernels.synapses import normalize_all_synapses, update_synapses
