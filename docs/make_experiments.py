@@ -18,25 +18,14 @@ import pydantic
 
 from blur_es.config import experiment as config
 from blur_es.episode import MAXIMUM_LENGTH, EpisodeSpec
-from blur_es.tasks import describe_tasks, folders, images, tables, toy
+from blur_es.tasks import describe_tasks
+from blur_es.tasks.registry import task_options
+from blur_es.util.options import Options
 
 PAGE = Path(__file__).parent / "experiments.md"
 
 # Told elsewhere, or by the sections of their own.
 RULES = "see [the family of rules](rules.md)"
-
-# What documents the options of tasks, by what stands in their lists of options.
-DOCUMENTED: Mapping[str, Any] = {
-    "rotations": images.ImageTask,
-    "separation": tables.TableTask,
-    "invert": folders.load_folder_task,
-    "ways": folders.load_omniglot_task,
-    "noise": toy.make_toy_task,
-}
-
-# Defaults that no signature shows.
-UNSIGNED = {"split": "letters", "noise": toy.MOON_NOISE}
-
 
 def meanings(documented: Any, part: str = "Attributes") -> dict[str, str]:
     """What a docstring's section says of every name, as a file would have it."""
@@ -88,7 +77,12 @@ def default(value: Any) -> str:
 def keys(section: type[pydantic.BaseModel], prefix: str = "") -> Iterator[tuple[str, ...]]:
     """Key, default, values and meaning of everything in a section, and in those inside it."""
     schemas = section.model_json_schema()["properties"]
-    told = meanings(section)
+    told = {
+        name: meaning
+        for base in reversed(section.__mro__)
+        if base.__module__.startswith("blur_es.")
+        for name, meaning in meanings(base).items()
+    }
     for name, field in section.model_fields.items():
         inner = inner_section(field.annotation)
         required = field.is_required()
@@ -151,33 +145,23 @@ def sections() -> Iterator[tuple[str, list[tuple[str, ...]]]]:
 
 
 def options_of_tasks() -> Iterator[tuple[str, list[tuple[str, ...]]]]:
-    """Whose options they are, and each with its default and its meaning."""
-    groups: dict[tuple[str, ...], list[str]] = {}
+    """Whose options they are, and each with its default, its values and its meaning."""
+    groups: dict[type[Options], list[str]] = {}
     for task in describe_tasks():
         if task.options:
-            groups.setdefault(task.options, []).append(task.name)
-    seen: dict[Any, tuple[set[str], str]] = {}
-    for options, names in groups.items():
-        documented = next(what for mark, what in DOCUMENTED.items() if mark in options)
-        told = meanings(documented, "Args")
-        told["split"] = f"{', '.join(f'`{split}`' for split in images.EMNIST)}."
-        parameters = inspect.signature(documented).parameters
-        head, known = ", ".join(f"`{name}`" for name in names), set[str]()
-        if documented in seen:
-            known, others = seen[documented]
-            head += f", beside those of {others}"
-        rows: list[tuple[str, ...]] = []
-        for option in options:
-            if option not in known:
-                usual = UNSIGNED.get(option)
-                if option in parameters:
-                    usual = parameters[option].default
-                shown = "needed" if usual is inspect.Parameter.empty else default(usual)
-                # There, no value is none: the option is left out.
-                shown = "" if usual is None else shown
-                rows.append((f"`{option}`", shown, told.get(option, told.get("options", ""))))
-        seen[documented] = {*options}, head
-        yield head, rows
+            groups.setdefault(task_options(task.name), []).append(task.name)
+    heads = {kind: ", ".join(f"`{name}`" for name in names) for kind, names in groups.items()}
+    for kind, head in heads.items():
+        rows = list(keys(kind))
+        parent = kind.__mro__[1]
+        if parent in heads:
+            head += f", beside those of {heads[parent]}"
+            rows = rows[len(parent.model_fields) :]
+        # In a task's entry nothing is not a value: the option is left out.
+        yield (
+            head,
+            [(name, "" if usual == "`null`" else usual, *rest) for name, usual, *rest in rows],
+        )
 
 
 def page() -> str:
@@ -207,7 +191,7 @@ def page() -> str:
     ]
     for names, options in options_of_tasks():
         lines += ["", f"Options of {names}:", ""]
-        lines += table(("option", "default", "meaning"), options)
+        lines += table(("option", "default", "values", "meaning"), options)
     return "\n".join([*lines, ""])
 
 

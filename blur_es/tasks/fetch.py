@@ -23,7 +23,8 @@ from typing import IO, NamedTuple
 
 from blur_es.errors import InputError, RunError, nearest
 from blur_es.storage import open_storage
-from blur_es.tasks.images import EMNIST, data_directory
+from blur_es.tasks.locations import data_directory
+from blur_es.tasks.mnist import EMNIST
 from blur_es.util.callbacks import ProgressCallback, ignore_progress
 
 # Called with a file's name, the bytes that are there and those that it will have, if known.

@@ -1,100 +1,120 @@
-"""Tables: rows of numbers around clusters, another table in every episode.
+"""Tables: rows of numbers in clusters, a new table in every episode.
 
-What most data that people have look like: inputs of unequal use, some of no use at all, and
-classes of several clusters each. scikit-learn's `make_classification` makes them, after
-Guyon, "Design of experiments for the NIPS 2003 variable selection benchmark".
+They resemble the data that most people have: inputs of unequal use, some of no use at all, and
+classes of several clusters each. scikit-learn's `make_classification` makes them, after Guyon,
+"Design of experiments for the NIPS 2003 variable selection benchmark".
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Annotated, Any, Literal, Self
 
 import numpy as np
+import pydantic
+from pydantic import Field
 
 from blur_es.errors import InputError
 from blur_es.keys import Phase
 from blur_es.tasks.base import Samples
-from blur_es.tasks.options import is_number, is_whole
 from blur_es.util.arrays import Float64Array
+from blur_es.util.options import Options, Whole
 
-DEFAULT_INPUTS = 20
-DEFAULT_CLASSES = 4
-DEFAULT_SEPARATION = 1.5
 CLUSTERS_PER_CLASS = 2
-DEFAULT_CORRELATION = 0.0
 LABEL_NOISE = 0.01
 
-# Every cluster has a matrix of its own of half as many rows and columns.
+# `make_classification` multiplies each cluster by a matrix of half as many rows and columns.
 MAXIMUM_INPUTS = 1000
 
-# Beyond it, float32 has no room for what is between clusters.
+# Beyond it, float32 cannot resolve the distances within a cluster.
 LARGEST_SEPARATION = 1e6
 
-# Beyond it, a table has one direction and rounding errors.
+# Beyond it, all directions but the first are rounding errors.
 LARGEST_CORRELATION = 4.0
 
-# More rows than that do not come again in a life.
+# No episode draws so many rows that one of more would be repeated.
 MAXIMUM_ROWS = 1_000_000
 
-# What a table's columns may hold, and how many categories one may have.
-COLUMNS = ("normal", "mixed")
+# How many categories a column of `mixed` columns may have.
 MOST_CATEGORIES = 6
 
-TABLE_OPTIONS = ("inputs", "classes", "separation", "correlation", "weights", "columns", "rows")
+Positive = Annotated[float, Field(gt=0)]
+
+
+class TableOptions(Options):
+    """The options of tables.
+
+    Attributes:
+        inputs: number of inputs.
+        classes: number of classes, of two clusters each; at most as many as the cube of
+            informative inputs has corners for.
+        separation: half the side of the cube whose corners the clusters lie around. Clusters
+            are normal with standard deviation 1 and are then stretched and rotated at random,
+            the more so the more inputs there are.
+        correlation: if above 0, inputs are standardised and then mixed by a random matrix, another
+            in every table, whose k-th largest singular value is k^(-correlation / 2). The k-th
+            direction then has about k^-correlation times the variance of the first, and what
+            tells classes apart may lie in any of them. It is about 1.3 in the first five
+            directions of scikit-learn's breast cancer table.
+        weights: a number for each class, in proportion to how many rows it has; by default all
+            have equally many.
+        columns: `normal` for columns as they are drawn, or `mixed`: each column, at random, is left
+            alone, has a long tail (its exponential), is 0 in most rows, or holds the numbers
+            of 2 to `MOST_CATEGORIES` categories in no order.
+        rows: number of different rows to learn from, which are then drawn with replacement, as
+            those of a small data set are repeated; by default no row is repeated.
+    """
+
+    inputs: Annotated[Whole, Field(ge=4, le=MAXIMUM_INPUTS)] = 20
+    classes: Annotated[Whole, Field(ge=2)] = 4
+    separation: float = Field(default=1.5, gt=0, le=LARGEST_SEPARATION)
+    correlation: float = Field(default=0.0, ge=0, le=LARGEST_CORRELATION)
+    weights: Sequence[Positive] | None = None
+    columns: Literal["normal", "mixed"] = "normal"
+    rows: Annotated[Whole, Field(ge=1, le=MAXIMUM_ROWS)] | None = None
+
+    @pydantic.model_validator(mode="after")
+    def _check_classes(self) -> Self:
+        most = 2 ** (self.inputs // 2) // CLUSTERS_PER_CLASS
+        if self.classes > most:
+            # A power of two; for a thousand inputs it has 151 digits.
+            limit = most if most < 1_000_000 else f"2^{most.bit_length() - 1}"
+            raise ValueError(
+                f"classes: found {self.classes}, expected a whole number, 2 to {limit}, as many "
+                f"as {self.inputs} inputs can tell apart"
+            )
+        if self.weights is not None and len(self.weights) != self.classes:
+            raise ValueError(
+                f"weights: found {list(self.weights)}, expected a list of {self.classes} numbers "
+                "above 0, one for each class"
+            )
+        return self
 
 
 class TableTask:
     """Tables as a task; see `blur_es.tasks.base.Task` for its attributes.
 
-    Of the inputs half tell the classes apart, a quarter are weighted sums of those, and the
-    rest are noise. A label in a hundred is drawn at random. There are no splits: every episode
-    has a table of its own.
+    Half of the inputs tell the classes apart, a quarter are weighted sums of those, and the rest
+    are noise. One label in a hundred is drawn at random. There are no splits: every episode has
+    a table of its own.
 
-    Args:
-        inputs: number of inputs, 4 to `MAXIMUM_INPUTS`.
-        classes: number of classes, 2 or more; of two clusters each.
-        separation: more than 0, half the side of the cube whose corners the clusters lie around.
-            They are normal, of deviation 1, and then stretched and turned at random, the further
-            the more inputs there are.
-        correlation: 0 to `LARGEST_CORRELATION`. If above 0, inputs are standardised and then mixed
-            by a random matrix, another in every table, whose k-th largest singular value is
-            k^(-correlation / 2): the k-th direction has about k^-correlation times the variance of
-            the first, and what tells classes apart may lie in any of them. About 1.3 in the first
-            five directions of scikit-learn's breast cancer table.
-        weights: a number above 0 for each class, in proportion to how many rows it has; by
-            default all have as many.
-        columns: `normal` as they are, or `mixed`: a column at random is left alone, has a long
-            tail (its exponential), is 0 in most rows, or holds the numbers of 2 to
-            `MOST_CATEGORIES` categories in no order.
-        rows: number of rows to learn from, which then come again and again, drawn with
-            replacement, as those of a small data set do; by default every row is another one.
-
-    Raises `InputError` for options that do not fit, or more clusters than the cube has corners.
+    `options` are those of `TableOptions`. Raises `InputError` for options that do not fit.
     """
 
-    def __init__(
-        self,
-        inputs: int = DEFAULT_INPUTS,
-        classes: int = DEFAULT_CLASSES,
-        separation: float = DEFAULT_SEPARATION,
-        correlation: float = DEFAULT_CORRELATION,
-        weights: Sequence[float] | None = None,
-        columns: str = COLUMNS[0],
-        rows: int | None = None,
-    ) -> None:
-        check_table_options(inputs, classes, separation, correlation, weights, columns, rows)
+    def __init__(self, **options: Any) -> None:
+        chosen = TableOptions.checked(options, "tasks: tables")
         self.name = "tables"
-        self.inputs = inputs
-        self.classes = classes
-        self.outputs = classes
+        self.inputs = chosen.inputs
+        self.classes = chosen.classes
+        self.outputs = chosen.classes
         self.pooled_standardization = False
         self.test_size: int | None = None
-        self._separation = separation
-        self._correlation = correlation
-        self._mixed = columns == "mixed"
+        self._separation = chosen.separation
+        self._correlation = chosen.correlation
+        self._mixed = chosen.columns == "mixed"
+        weights = chosen.weights
         self._weights = None if weights is None else np.array(weights) / np.sum(weights)
-        self._rows = rows
+        self._rows = chosen.rows
 
     def sample(
         self, phase: Phase, support: int, query: int, generator: np.random.Generator
@@ -160,57 +180,3 @@ def _of_several_kinds(inputs: Float64Array, generator: np.random.Generator) -> F
 def _standardized(inputs: Float64Array) -> Float64Array:
     result: Float64Array = (inputs - inputs.mean(axis=0)) / inputs.std(axis=0)
     return result
-
-
-def check_table_options(
-    inputs: Any = DEFAULT_INPUTS,
-    classes: Any = DEFAULT_CLASSES,
-    separation: Any = DEFAULT_SEPARATION,
-    correlation: Any = DEFAULT_CORRELATION,
-    weights: Any = None,
-    columns: Any = COLUMNS[0],
-    rows: Any = None,
-) -> None:
-    """Raise `InputError` for options of `TableTask` that do not fit."""
-    if not is_whole(inputs, 4, MAXIMUM_INPUTS):
-        raise InputError(
-            f"tasks: tables.inputs: found {inputs!r}, expected a whole number, 4 to "
-            f"{MAXIMUM_INPUTS}"
-        )
-    most = 2 ** (inputs // 2) // CLUSTERS_PER_CLASS
-    if not is_whole(classes, 2, most):
-        # A power of two; of a thousand inputs it has 151 digits.
-        limit = most if most < 1_000_000 else f"2^{most.bit_length() - 1}"
-        raise InputError(
-            f"tasks: tables.classes: found {classes!r}, expected a whole number, 2 to {limit}, as "
-            f"many as {inputs} inputs can tell apart"
-        )
-    if not is_number(separation):
-        raise InputError(f"tasks: tables.separation: found {separation!r}, expected a number")
-    if not 0.0 < separation <= LARGEST_SEPARATION:
-        raise InputError(
-            f"tasks: tables.separation: found {separation}, expected a number above 0, up to "
-            f"{LARGEST_SEPARATION:g}"
-        )
-    if not is_number(correlation) or not 0.0 <= correlation <= LARGEST_CORRELATION:
-        raise InputError(
-            f"tasks: tables.correlation: found {correlation!r}, expected a number, 0 to "
-            f"{LARGEST_CORRELATION:g}"
-        )
-    if weights is not None and not (
-        isinstance(weights, list | tuple)
-        and len(weights) == classes
-        and all(is_number(weight) and 0.0 < weight < float("inf") for weight in weights)
-    ):
-        raise InputError(
-            f"tasks: tables.weights: found {weights!r}, expected a list of {classes} numbers "
-            "above 0, one a class"
-        )
-    if columns not in COLUMNS:
-        raise InputError(
-            f"tasks: tables.columns: found {columns!r}, expected one of {', '.join(COLUMNS)}"
-        )
-    if rows is not None and not is_whole(rows, 1, MAXIMUM_ROWS):
-        raise InputError(
-            f"tasks: tables.rows: found {rows!r}, expected a whole number, 1 to {MAXIMUM_ROWS}"
-        )

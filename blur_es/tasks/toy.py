@@ -1,9 +1,8 @@
-"""Toy functions of the plane: two inputs, drawn without end.
+"""Toy functions of the plane: two inputs, as many different rows as are asked for.
 
-The functions of figure 3 of Sandler et al., arXiv 2104.04657. The paper meta-trains on
-`META_TRAINING` and looks at `META_VALIDATION` to see whether the learned rule generalises
-to functions that it never saw. `or` and `nand` are not in the figure: they are like `and`,
-for trying a rule on its home ground.
+These are the functions of figure 3 of Sandler et al., arXiv 2104.04657. The paper meta-trains
+on `META_TRAINING` and uses `META_VALIDATION` to see whether the learned rule generalises to
+functions that it never saw. `or` and `nand` are not in the figure; they are as easy as `and`.
 """
 
 from __future__ import annotations
@@ -14,17 +13,17 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
+from pydantic import Field
 
-from blur_es.errors import InputError
 from blur_es.keys import Phase
 from blur_es.tasks.base import Samples
-from blur_es.tasks.options import is_number
 from blur_es.util.arrays import BoolArray, Float32Array, Int64Array
+from blur_es.util.options import Options
 
-# Draws that many rows: inputs (rows, 2) and classes (rows,).
+# Draws a number of rows: inputs (rows, 2) and classes (rows,).
 Draw = Callable[[int, np.random.Generator], tuple[Float32Array, Int64Array]]
 
-# Where in the square a function is positive; takes and gives (rows,).
+# Where in the square a function is positive; both coordinates and the result are (rows,).
 Region = Callable[[Float32Array, Float32Array], BoolArray]
 
 META_TRAINING = ("xor", "and", "two_moons", "circles", "small_circles")
@@ -34,14 +33,14 @@ META_VALIDATION = ("pie_slice", "blobs", "cross", "triangle")
 DISC_RADIUS = math.sqrt(2.0 / math.pi)
 CROSS_HALF_WIDTH = 0.25
 BLOBS = 5
-BLOB_DEVIATION = 0.1
+BLOB_STANDARD_DEVIATION = 0.1
 MOON_NOISE = 0.1
 
 
 class ToyTask:
     """A function of the plane as a task; see `blur_es.tasks.base.Task` for its attributes.
 
-    It has no splits: every row is drawn afresh, and no two episodes share any.
+    It has no splits: every row is drawn anew, and no two episodes share any.
     """
 
     def __init__(self, name: str, draw: Draw, classes: int = 2) -> None:
@@ -57,31 +56,34 @@ class ToyTask:
         self, phase: Phase, support: int, query: int, generator: np.random.Generator
     ) -> Samples:
         """Draw independent rows; the phase matters only through the generator's key."""
-        # In one go, so that both share what is drawn once an episode (the blobs' centres).
+        # Together, so that both share what is drawn once in an episode: the centres of blobs.
         inputs, classes = self._draw(support + query, generator)
         return Samples(inputs[:support], classes[:support], inputs[support:], classes[support:])
+
+
+class ToyOptions(Options):
+    """The options of most toy functions: none."""
+
+
+class MoonOptions(ToyOptions):
+    """The options of `two_moons`.
+
+    Attributes:
+        noise: standard deviation of the normal numbers that are added to both coordinates, where
+            a half circle has radius 1.
+    """
+
+    noise: float = Field(default=MOON_NOISE, ge=0)
 
 
 def make_toy_task(name: str, **options: Any) -> ToyTask:
     """A toy task by its name in `TOY_FUNCTIONS`.
 
-    Args:
-        name: of the function.
-        options: `noise` of `two_moons`, 0 or more: the deviation of what is added to every
-            coordinate, where a half circle has radius 1.
-
-    Raises `InputError` for a noise that is no such number.
+    Raises `InputError` for an option that the function does not have or a value that does not fit.
     """
     function = TOY_FUNCTIONS[name]
-    if "noise" in options:
-        noise = options["noise"]
-        if not is_number(noise):
-            raise InputError(f"tasks: {name}.noise: found {noise!r}, expected a number")
-        if not 0.0 <= noise < math.inf:
-            raise InputError(
-                f"tasks: {name}.noise: found {noise}, expected a finite number, 0 or more"
-            )
-    draw = functools.partial(function.draw, **options) if options else function.draw
+    chosen = function.options.checked(options, f"tasks: {name}").model_dump()
+    draw = functools.partial(function.draw, **chosen) if chosen else function.draw
     return ToyTask(name, draw, function.classes)
 
 
@@ -98,8 +100,8 @@ def _two_moons(
 ) -> tuple[Float32Array, Int64Array]:
     """Two interleaved half circles; class 1 is the lower one.
 
-    `noise` is the deviation of what is added to every coordinate, in radii. The moons span
-    [-1, 2] x [-0.5, 1] and are rescaled to [-1, 1]²; the noise reaches a little beyond.
+    The moons span [-1, 2] x [-0.5, 1] and are rescaled to [-1, 1]²; with noise, rows may lie a
+    little outside of it.
     """
     classes = generator.integers(2, size=rows)
     angles = generator.uniform(0.0, np.pi, rows)
@@ -110,10 +112,10 @@ def _two_moons(
 
 
 def _blobs(rows: int, generator: np.random.Generator) -> tuple[Float32Array, Int64Array]:
-    """Gaussian clusters around centres that are drawn anew every time."""
+    """Gaussian clusters around centres that are drawn anew in every episode."""
     centres = generator.uniform(-1.0, 1.0, (BLOBS, 2))
     classes = generator.integers(BLOBS, size=rows)
-    points = centres[classes] + BLOB_DEVIATION * generator.standard_normal((rows, 2))
+    points = centres[classes] + BLOB_STANDARD_DEVIATION * generator.standard_normal((rows, 2))
     return points.astype(np.float32), classes
 
 
@@ -154,12 +156,12 @@ def _triangle(x: Float32Array, y: Float32Array) -> BoolArray:
 
 
 class ToyFunction(NamedTuple):
-    """What the registry knows of a toy function."""
+    """A toy function: a line that describes it, how it is drawn, and its options."""
 
     description: str
     draw: Draw
     classes: int = 2
-    options: tuple[str, ...] = ()
+    options: type[Options] = ToyOptions
 
 
 def _region(description: str, region: Region) -> ToyFunction:
@@ -171,11 +173,11 @@ TOY_FUNCTIONS = {
     "and": _region("both inputs are positive", _and),
     "or": _region("an input is positive", _or),
     "nand": _region("not both inputs are positive", _nand),
-    "two_moons": ToyFunction("two noisy interleaved half circles", _two_moons, 2, ("noise",)),
+    "two_moons": ToyFunction("two noisy interleaved half circles", _two_moons, 2, MoonOptions),
     "circles": _region("inside a disc around the centre, half of the square", _disc),
     "small_circles": _region("inside a small disc around the centre, an eighth", _small_disc),
     "pie_slice": _region("inside a quarter slice that opens to the right", _pie_slice),
-    "blobs": ToyFunction("five Gaussian clusters, other ones in every episode", _blobs, BLOBS),
+    "blobs": ToyFunction("five Gaussian clusters, new ones in every episode", _blobs, BLOBS),
     "cross": _region("inside a cross of two bars through the centre", _cross),
     "triangle": _region("inside a triangle on the square's lower edge", _triangle),
 }

@@ -8,13 +8,23 @@ from typing import Any
 from blur_es.errors import InputError, RunError
 
 
-def import_object(path: str, where: str) -> Any:
-    """The callable at an import path `package.module:name`; `where` begins every message."""
-    module_name, _, attribute = path.partition(":")
-    if not all(part.isidentifier() for part in [*module_name.split("."), *attribute.split(".")]):
+def check_import_path(path: str, where: str) -> None:
+    """Raise `InputError`, beginning with `where`, for text that is no import path."""
+    module, _, attribute = path.partition(":")
+    if not all(part.isidentifier() for part in [*module.split("."), *attribute.split(".")]):
         raise InputError(
             f"{where}: found {path!r}, expected an import path such as 'my_package.my_module:name'"
         )
+
+
+def import_object(path: str, where: str) -> Any:
+    """Import the callable at an import path `package.module:name`.
+
+    Raises `InputError`, beginning with `where`, if it cannot be found, and `RunError` if importing
+    its module fails.
+    """
+    check_import_path(path, where)
+    module_name, _, attribute = path.partition(":")
     try:
         found: Any = importlib.import_module(module_name)
     except ModuleNotFoundError as error:

@@ -119,11 +119,10 @@ def describe_problems(
             text = "this key is missing"
         elif problem["type"] == "value_error":
             text = str(problem["ctx"]["error"])
-            # A check of several values may name the one that is wrong.
-            dotted = ".".join(path)
-            if dotted and text.startswith(f"{dotted}."):
-                key, _, text = text.partition(": ")
-                path = tuple(key.split("."))
+            # A check of several values together names the one that is wrong.
+            key, colon, rest = text.partition(": ")
+            if colon and key in _schema_at(path, schemas).get("properties", {}):
+                path, text = (*path, key), rest
         else:
             schema = _schema_at(path, schemas)
             expected = describe_values(schema) or problem["msg"]

@@ -1,0 +1,82 @@
+"""Tasks that a user wrote: a class or function at an import path."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from typing import Any, cast
+
+from blur_es.errors import BlurError, InputError, RunError, users_traceback
+from blur_es.tasks.base import Task
+from blur_es.util.imports import import_object
+
+
+def make_user_task(path: str, options: Mapping[str, Any]) -> Task:
+    """Call what stands at an import path with the options and check that it returns a task.
+
+    Raises `InputError` for an import path or options that do not fit, or an object that is no
+    task; `RunError` if the user's code fails.
+    """
+    factory = import_object(path, "tasks")
+    try:
+        signature = inspect.signature(factory)
+    except (TypeError, ValueError):  # some callables written in C have none
+        signature = None
+    try:
+        # Not by calling it, since a TypeError may also come from inside the call.
+        if signature is not None:
+            signature.bind(**options)
+    except TypeError as error:
+        raise InputError(
+            f"tasks: {path}{signature} does not take the options {dict(options)}: {error}"
+        ) from error
+    try:
+        # Attributes may be properties, which run the user's code as well.
+        return _checked_task(factory(**options), path)
+    except (BlurError, MemoryError):
+        raise
+    except Exception as error:
+        raise RunError(
+            f"tasks: making {path!r} failed: {error!r}\n{users_traceback(error)}"
+        ) from error
+
+
+def _checked_task(task: Any, path: str) -> Task:
+    """Return the object if every attribute of a task is there and has a value that makes sense."""
+    missing = [member for member in (*Task.__annotations__, "sample") if not hasattr(task, member)]
+    if missing:
+        raise InputError(
+            f"tasks: {path!r} gave a {type(task).__name__} that lacks {', '.join(missing)}; "
+            "expected a task as in blur_es.tasks.Task"
+        )
+    for member, valid, expected in (
+        ("name", isinstance(task.name, str) and bool(task.name), "text"),
+        ("inputs", _is_whole(task.inputs, 1), "a whole number, 1 or more"),
+        ("classes", _is_whole(task.classes, 2), "a whole number, 2 or more"),
+        (
+            "outputs",
+            _is_whole(task.outputs, 1)
+            and (task.outputs == task.classes or (task.outputs == 1 and task.classes == 2)),
+            f"{task.classes}, the number of classes, or 1 for two classes",
+        ),
+        (
+            "pooled_standardization",
+            isinstance(task.pooled_standardization, bool),
+            "True or False",
+        ),
+        (
+            "test_size",
+            task.test_size is None or _is_whole(task.test_size, 1),
+            "a whole number, 1 or more, or None",
+        ),
+        ("sample", callable(task.sample), "a method"),
+    ):
+        if not valid:
+            raise InputError(
+                f"tasks: {path!r}: {member} is {getattr(task, member)!r}, expected {expected}"
+            )
+    return cast(Task, task)
+
+
+def _is_whole(value: Any, least: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least
