@@ -27,6 +27,7 @@ PAGE = Path(__file__).parent / "experiments.md"
 # Told elsewhere, or by the sections of their own.
 RULES = "see [the family of rules](rules.md)"
 
+
 def meanings(documented: Any, part: str = "Attributes") -> dict[str, str]:
     """What a docstring's section says of every name, as a file would have it."""
     text = inspect.getdoc(documented) or ""
@@ -56,13 +57,20 @@ def values(schema: Mapping[str, Any]) -> str:
     kind = schema.get("type")
     if kind in ("integer", "number"):
         noun = "whole number" if kind == "integer" else "number"
-        least = schema.get("minimum", schema.get("exclusiveMinimum"))
-        most = schema.get("maximum", schema.get("exclusiveMaximum"))
-        if least is None:
-            return noun
-        if most is not None:
-            return f"{noun}, {least:,} to {'under ' * ('maximum' not in schema)}{most:,}"
-        return f"{noun}, {f'{least:,} or more' if 'minimum' in schema else f'above {least:,}'}"
+        words = (
+            ("minimum", "{} or more"),
+            ("exclusiveMinimum", "above {}"),
+            ("maximum", "up to {}"),
+            ("exclusiveMaximum", "under {}"),
+        )
+        bounds = {
+            key: text.format(f"{schema[key]:,}".removesuffix(".0"))
+            for key, text in words
+            if key in schema
+        }
+        if bounds.keys() == {"minimum", "maximum"}:
+            return f"{noun}, {schema['minimum']:,} to {bounds['maximum'].removeprefix('up to ')}"
+        return ", ".join([noun, *bounds.values()])
     names = {"boolean": "`true`, `false`", "string": "text", "array": "list", "object": "mapping"}
     return names.get(str(kind), "")
 

@@ -24,7 +24,7 @@ from blur_es.storage import open_storage
 from blur_es.tasks import fetch as fetching
 from blur_es.tasks import make_task
 from blur_es.tasks.fetch import SOURCES, Source, fetch
-from blur_es.tasks.images import FASHION_MNIST, MNIST
+from blur_es.tasks.mnist import FASHION_MNIST, MNIST
 
 PUBLISHED = dict(SOURCES)
 

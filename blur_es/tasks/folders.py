@@ -7,7 +7,6 @@ for validation and for testing; meta-training never sees them.
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
@@ -48,7 +47,10 @@ class FolderOptions(Options):
         invert: whether dark pixels are the ink.
     """
 
-    path: str = Field(min_length=1)
+    path: str = Field(
+        min_length=1,
+        description="the path of a folder or .zip archive with a folder of images for every class",
+    )
     ways: Annotated[Whole, Field(ge=2, le=MAXIMUM_WAYS)] = 10
     size: Annotated[Whole, Field(ge=1, le=MAXIMUM_SIDE)] | None = None
     invert: bool = False
@@ -136,7 +138,7 @@ def load_folder_task(**options: Any) -> FolderTask:
     order = split_generator(TEST_CLASSES).permutation(len(classes))
     count = len(classes) // TEST_SHARE
     return FolderTask(
-        place.stem,
+        place.stem or "image_folders",
         [classes[index] for index in sorted(order[count:])],
         [classes[index] for index in sorted(order[:count])],
         chosen.ways,

@@ -90,9 +90,7 @@ _REGISTRY: dict[str, _Entry] = {
         "handwritten letters and digits, 28 x 28 pixels",
         EmnistOptions,
         load_emnist_task,
-        lambda options: options.check_fit(
-            "tasks: emnist", EMNIST[options.split].label_count, SIDE
-        ),
+        lambda options: options.check_fit("tasks: emnist", EMNIST[options.split].label_count, SIDE),
         lambda data_dir, options: find_idx_files(EMNIST[options.split], data_dir),
     ),
     "omniglot": _Entry(
@@ -160,8 +158,7 @@ def _checked(name: str, given: Mapping[str, Any], beside: Sequence[str] = ()) ->
         if option not in known:
             has = f"it has {', '.join(known)}" if known else "it has none"
             raise InputError(
-                f"tasks: {name} has no option {option!r}"
-                f"{nearest(option, (*known, *beside))}; {has}"
+                f"tasks: {name} has no option {option!r}{nearest(option, (*known, *beside))}; {has}"
             )
         if value is None:
             raise InputError(

@@ -117,6 +117,9 @@ def describe_problems(
                 text += f"; expected one of {', '.join(known)}"
         elif problem["type"] in ("missing", "missing_argument"):
             text = "this key is missing"
+            expected = _schema_at(path, schemas).get("description")
+            if expected:
+                text += f"; expected {expected}"
         elif problem["type"] == "value_error":
             text = str(problem["ctx"]["error"])
             # A check of several values together names the one that is wrong.
@@ -217,6 +220,8 @@ def _choices(schema: dict[str, Any]) -> list[str]:
 
 def describe_values(schema: Mapping[str, Any]) -> str:
     """The values that a JSON schema allows, in words; empty where it allows anything."""
+    if "description" in schema:
+        return str(schema["description"])
     if "anyOf" in schema:
         choices = _choices(dict(schema))
         others = [
@@ -237,7 +242,7 @@ def describe_values(schema: Mapping[str, Any]) -> str:
     if kind == "array":
         inner = describe_values(schema.get("items", {}))
         least = "a list that is not empty" if schema.get("minItems") else "a list"
-        return f"{least}, each {inner}" if inner else least
+        return f"{least}, each item {inner}" if inner else least
     names = {"boolean": "true or false", "string": "text", "object": "keys and values"}
     return names.get(str(kind), "")
 
@@ -255,8 +260,10 @@ def _describe_range(schema: Mapping[str, Any], noun: str) -> str:
         )
         if key in schema
     ]
-    return f"{noun}, {' and '.join(bounds)}" if bounds else noun
+    if not bounds:
+        return noun
+    return f"{noun}{',' if 'minimum' in schema else ''} {' and '.join(bounds)}"
 
 
 def _digits(number: float) -> str:
-    return str(number) if isinstance(number, int) else f"{number:g}"
+    return f"{number:.0f}" if number == int(number) else f"{number:g}"
