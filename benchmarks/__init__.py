@@ -1,1 +1,1 @@
-"""Benchmarks: documented commands that write result files; see docs/performance.md."""
+"""Benchmarks: how fast the inner loops, the driver and a fleet are."""

@@ -1,11 +1,11 @@
-"""The JAX inner loop on a GPU: its compiled program inspected, and its speed from bytes and flops.
+"""Expected speed of the JAX inner loop on a GPU, and an inspection of its compiled program.
 
     python -m benchmarks.accelerator
 
-writes `docs/results/accelerator.json` and its part of `docs/performance.md`. It needs no GPU: it
-derives what an H100 can do from the arrays that a life reads and writes and from the products
-that it needs, and inspects the program that XLA compiles here for copies of data per genome.
-What a GPU really does, `benchmarks/gpu.py` measures.
+writes `docs/results/accelerator.json`, for `docs/performance.md`. It needs no GPU. It derives the
+speed of an H100 from the arrays that an episode reads and writes and from the products that it
+computes, and checks that the program that XLA compiles does not copy an episode's data for every
+genome. `benchmarks/gpu.py` measures a real GPU.
 """
 
 from __future__ import annotations
@@ -17,27 +17,27 @@ from typing import Any
 
 import jax
 
-from benchmarks.report import write_results
 from blur_es.analysis.bench import WORKLOADS, Workload, machine, random_episode, random_vectors
 from blur_es.analysis.products import total_flops, useful_products
 from blur_es.fitness import make_measure
 from blur_es.inner.base import STATISTICS_BATCHES, Precision
 from blur_es.inner.jax_loop import JaxInnerLoop
+from docs.record import write_results
 
 MEASURES = [make_measure("cross_entropy", 0.5), make_measure("accuracy")]
 
 # NVIDIA's data sheet of the H100 SXM: bytes a second, and flops a second of dense products.
 BANDWIDTH = 3.35e12
 FLOPS: dict[Precision, float] = {"float32": 66.9e12, "tf32": 494.7e12}
-# What large products and streaming kernels reach of these in practice (cuBLAS, STREAM).
+# The fraction of these that large products (cuBLAS) and streaming kernels (STREAM) reach.
 REACHED = 0.8
 
 
 def traffic(workload: Workload) -> float:
-    """Bytes that one life reads and writes in device memory, each array each time.
+    """Bytes that one episode reads and writes in device memory.
 
-    Elementwise work is fused with what reads it; a product reads its operands and writes its
-    result; moments read what they are of once more.
+    Elementwise operations are fused with the operation that reads their result. A product reads
+    its operands and writes its result. Mean and variance read their input once more.
     """
     rule, sizes, spec = workload.rule, workload.sizes, workload.spec
     k, rows = rule.states, spec.batch_size
@@ -46,17 +46,17 @@ def traffic(workload: Workload) -> float:
     backward = 0 if tied else k * sum(a * b for a, b in itertools.pairwise(sizes[1:]))
     neurons = k * rows * sum(sizes[1:])
     hidden = k * rows * sum(sizes[1:-1])
-    # Product out, moments in, normalised in and out, mixed in and out.
+    # Product written; moments read; normalised and mixed values read and written.
     one_pass = forward + 6 * neurons
     back = (forward if tied else backward) + 6 * hidden
-    # Mixed sources and targets out and in; the change out; old and change in, new out.
+    # Mixed sources and targets written and read; change written; old and change read, new written.
     update = 2 * (neurons + hidden) + 4 * (forward + backward)
     queries = (STATISTICS_BATCHES + spec.query_batches) * one_pass
     return 4.0 * (spec.unroll * (one_pass + back + update) + queries)
 
 
 def expected(workload: Workload, precision: Precision) -> dict[str, Any]:
-    """Evaluations a second of an H100, if it computes and moves one after the other."""
+    """Evaluations per second of an H100 that never overlaps arithmetic with memory traffic."""
     flops = total_flops(useful_products(workload.rule, workload.sizes, workload.spec))
     arithmetic = flops / (REACHED * FLOPS[precision])
     memory = traffic(workload) / (REACHED * BANDWIDTH)
@@ -72,8 +72,8 @@ def expected(workload: Workload, precision: Precision) -> dict[str, Any]:
 
 
 def inspect(workload: Workload, genomes: int = 11) -> dict[str, Any]:
-    """Arrays of the compiled program that hold an episode's data once for every genome."""
-    # A number of genomes that is no size of these networks tells such arrays by their shapes.
+    """Find arrays of the compiled program that repeat an episode's data for every genome."""
+    # The number of genomes is not a layer size, so it identifies such arrays by their shapes.
     loop = JaxInnerLoop(workload.rule, device_batch=genomes)
     vectors = random_vectors(workload, genomes)
     episode = random_episode(workload)

@@ -1,9 +1,9 @@
-"""How near dispatch comes to the ideal: `python -m benchmarks.dispatch`.
+"""Efficiency of dispatch with unequal workers and evaluations: `python -m benchmarks.dispatch`.
 
-Four Ray workers, one of which is four times slower, evaluate genomes that take 10 to 100
-units of time each, in random order; evaluations sleep, so that dispatch is what is measured
-and not the cores. The ideal is all work divided by all speed. Writes
-`docs/results/dispatch.json`.
+Four Ray workers, one of which is four times slower, evaluate genomes that take 10 to 100 units of
+time each, in random order. Evaluations sleep, so the result does not depend on the number of
+cores. The ideal time is all work divided by the sum of all speeds. Writes
+`docs/results/dispatch.json`, for `docs/performance.md`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,6 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.report import write_results
 from benchmarks.stubs import SLOW_CLAIM, SLOWNESS, UNIT_SECONDS
 from blur_es.analysis.bench import machine
 from blur_es.config import build_config
@@ -31,6 +30,7 @@ from blur_es.fleet.dispatch import RayFleet
 from blur_es.genome import random_genome
 from blur_es.keys import Phase
 from blur_es.rule import RuleSpec
+from docs.record import write_results
 
 WORKERS = 4
 POPULATIONS = (40, 100, 400)
@@ -38,7 +38,7 @@ GENERATIONS = 7
 
 
 def efficiency(populations: tuple[int, ...] = POPULATIONS) -> list[dict[str, Any]]:
-    """Ideal over measured time for some sizes of the population, by generation."""
+    """Ideal divided by measured time for several population sizes."""
     problem = build_config(
         {
             "name": "dispatch",
@@ -72,7 +72,7 @@ def _measure(fleet: RayFleet, population: int, rule: RuleSpec) -> dict[str, Any]
         units = float(found.fitness[0].sum())
         ideal = units * UNIT_SECONDS / (WORKERS - 1 + 1 / SLOWNESS)
         times.append({"seconds": spent, "ideal_seconds": ideal, "efficiency": ideal / spent})
-    # The first two generations find out how fast the workers are.
+    # In the first two generations the fleet measures how fast the workers are.
     later = [each["efficiency"] for each in times[2:]]
     return {
         "population": population,
@@ -84,7 +84,7 @@ def _measure(fleet: RayFleet, population: int, rule: RuleSpec) -> dict[str, Any]
 
 
 def main() -> None:
-    """Measure, and bring the page up to date."""
+    """Measure and write the results."""
     sys.path.insert(0, str(Path.cwd()))
     content = {
         "machine": machine(),

@@ -1,10 +1,10 @@
-"""The JAX inner loop on a GPU: whether it is right, how fast it is, and what it spends its time on.
+"""Correctness, speed and profile of the JAX inner loop on a GPU.
 
     python -m benchmarks.gpu [PART ...] [--data-dir DIR]
 
-writes `docs/results/gpu.json` and its part of `docs/performance.md` and `docs/backends.md`. Needs
-a GPU that JAX finds, but no Ray; the part `training` needs MNIST. What the rates are held
-against is derived by `benchmarks/accelerator.py`.
+writes `docs/results/gpu.json`, for `docs/performance.md` and `docs/backends.md`. It needs a GPU
+that JAX finds, but not Ray; the part `training` needs MNIST. The measured rates are compared with
+those that `benchmarks/accelerator.py` derives.
 """
 
 from __future__ import annotations
@@ -13,14 +13,13 @@ import os
 
 from blur_es.util.threads import accelerator_environment, use_one_thread
 
-# As a worker with a GPU has it.
+# The environment of a worker that has a GPU.
 use_one_thread()
 os.environ.update(accelerator_environment())
 
 import argparse
 import functools
 import hashlib
-import json
 import re
 import subprocess
 import sys
@@ -37,8 +36,6 @@ import numpy as np
 from benchmarks import backends
 from benchmarks.accelerator import FLOPS, MEASURES, expected
 from benchmarks.headline import EXPERIMENT, TEST_EPISODES, train_in_stages
-from benchmarks.pages import RESULTS
-from benchmarks.report import write_results
 from blur_es.analysis.bench import WORKLOADS, machine, random_episode, random_vectors
 from blur_es.config import load_config
 from blur_es.errors import BlurError, InputError, RunError
@@ -48,6 +45,7 @@ from blur_es.inner.base import Precision
 from blur_es.inner.conformance import replay_all
 from blur_es.inner.jax_loop import JaxInnerLoop
 from blur_es.run.store import versions
+from docs.record import read_results, write_results
 
 GOLDEN = Path(__file__).parents[1] / "tests" / "golden"
 POPULATION = 1024
@@ -71,7 +69,7 @@ Row = dict[str, Any]
 
 
 def seconds(work: Callable[[], object]) -> float:
-    """The median of some calls, after one that may compile."""
+    """Median seconds of several calls, after one that may compile."""
     work()
     times = []
     for _ in range(REPEATS):
@@ -82,7 +80,7 @@ def seconds(work: Callable[[], object]) -> float:
 
 
 def conformance() -> Iterator[Row]:
-    """The golden cases on this device in float32."""
+    """Replay the golden trajectories on this device in float32."""
     tolerance = BACKENDS["jax"]
     results = list(replay_all(GOLDEN, functools.partial(make_inner_loop, "jax"), tolerance))
     errors = [max(result.errors.values()) for result in results if result.errors]
@@ -96,12 +94,12 @@ def conformance() -> Iterator[Row]:
 
 
 def agreement() -> Iterator[Row]:
-    """As `benchmarks/backends.py` has it, with the JAX of this device."""
+    """Measure the agreement of `benchmarks/backends.py` with JAX on this device."""
     yield from backends.agreement(load_config(backends.TOP / backends.EXPERIMENT))
 
 
 def repeats() -> Iterator[Row]:
-    """Two processes that compile everything anew, and whether they give the same bits."""
+    """Check whether two processes that compile everything from scratch give the same bits."""
     program = "from benchmarks.gpu import bits; print(bits())"
     with tempfile.TemporaryDirectory() as folder:
         processes = [
@@ -120,7 +118,7 @@ def repeats() -> Iterator[Row]:
 
 
 def bits() -> str:
-    """SHA-256 of what a number of genomes reach."""
+    """SHA-256 of the fitness of some genomes."""
     workload = WORKLOADS["P1"]
     genomes, episode = random_vectors(workload, DEVICE_BATCHES[1]), random_episode(workload)
     loop = JaxInnerLoop(workload.rule, "float32", len(genomes))
@@ -154,7 +152,7 @@ def rates() -> Iterator[Row]:
             yield {
                 "config": workload.name,
                 "precision": precision,
-                "piece": device_batch,
+                "device_batch": device_batch,
                 "evaluations_per_second": rate,
                 "core_evaluations_per_second": core,
                 # Nothing is derived for bfloat16: its arrays are of other sizes.
@@ -164,7 +162,7 @@ def rates() -> Iterator[Row]:
 
 
 def gradients() -> Iterator[Row]:
-    """Meta-gradients a second, each through one whole episode."""
+    """Meta-gradients per second, each through one whole episode."""
     for workload in (WORKLOADS["P1"], WORKLOADS["P2"]):
         episodes = [random_episode(workload) for _ in range(GRADIENT_EPISODES)]
         genome = random_vectors(workload, 1)[0]
@@ -175,26 +173,26 @@ def gradients() -> Iterator[Row]:
             yield {
                 "config": workload.name,
                 "precision": precision,
-                "piece": GRADIENT_EPISODES,
+                "device_batch": GRADIENT_EPISODES,
                 "gradients_per_second": GRADIENT_EPISODES / later,
                 **profile(run),
             }
 
 
 def training(data_dir: str | None) -> Iterator[Row]:
-    """The paper's evolution experiment on one GPU and in one process, as `headline` has it."""
+    """The experiment of `benchmarks/headline.py` in one process on one GPU."""
     overrides = ["backend=jax", f"jax.piece={DEVICE_BATCHES[1]}"]
     problem = load_config(EXPERIMENT, overrides).problem()
     scored = LocalEvaluator(load_config(EXPERIMENT, ["backend=numba"]).problem(), data_dir)
     evaluator = LocalEvaluator(problem, data_dir)
-    # What comes to be compiled is kept on disk.
+    # Compiled programs are cached on disk.
     train_in_stages(evaluator, scored, overrides, stops=(1,))
     stages = train_in_stages(evaluator, scored, overrides)
     yield {"overrides": overrides, "test_episodes": TEST_EPISODES, **stages[-1]}
 
 
 def profile(work: Callable[[], object]) -> Row:
-    """Where the device's time goes in a call: shares by kind of kernel, and the longest ones."""
+    """Shares of a call's time by kind of kernel, and the kernels that take longest."""
     kernels, wall = traced(work)
     totals = {name: sum(times) for name, times in kernels.items()}
     kinds = dict.fromkeys(KINDS, 0.0)
@@ -213,7 +211,7 @@ def profile(work: Callable[[], object]) -> Row:
 
 
 def traced(work: Callable[[], object]) -> tuple[dict[str, list[float]], float]:
-    """Seconds of each kernel by name, and of the whole call."""
+    """Seconds of every kernel by name, and of the whole call."""
     kernels: dict[str, list[float]] = defaultdict(list)
     with tempfile.TemporaryDirectory() as folder:
         with jax.profiler.trace(folder):
@@ -231,7 +229,7 @@ def traced(work: Callable[[], object]) -> tuple[dict[str, list[float]], float]:
 
 
 def main() -> None:
-    """Measure what is asked for, and keep what the same versions have measured before."""
+    """Measure the given parts and keep other parts that the same versions have measured."""
     parser = argparse.ArgumentParser(description=__doc__)
     parts: dict[str, Callable[[], Iterator[Row]]] = {
         "conformance": conformance,
@@ -247,26 +245,21 @@ def main() -> None:
     parser.add_argument("--data-dir", metavar="DIR", help="folder of data sets")
     options = parser.parse_args()
     if jax.default_backend() != "gpu":
-        raise InputError("JAX finds no GPU here, and this measures one")
-    path = RESULTS / "gpu.json"
-    content = json.loads(path.read_text()) if path.exists() else {}
+        raise InputError("JAX finds no GPU; this benchmark needs one")
+    content = read_results("gpu")
     if content.get("versions") != versions():
-        # Parts that other versions measured do not stand beside those of these.
+        # Parts that other versions measured are dropped.
         content = {}
     content |= {
         "machine": machine() | {"device": jax.devices()[0].device_kind},
         "versions": versions(),
     }
-    for old in ("command", "date"):
-        content.pop(old, None)
     for name in options.parts or parts:
         content[name] = []
         for row in parts[name]():
             print(name, row, flush=True)
             content[name].append(row)
             write_results("gpu", content, "python -m benchmarks.gpu")
-    if content.get("conformance") and content.get("agreement"):
-        backends.write_page()
 
 
 if __name__ == "__main__":

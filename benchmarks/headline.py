@@ -1,10 +1,10 @@
-"""The paper's evolution experiment (section 4.4) from beginning to end, with the clock running.
+"""Time of the paper's evolution experiment (section 4.4), from start to finish.
 
     python -m benchmarks.headline [--data-dir DIR]
 
-trains `experiments/mnist14_paper.yaml` on all cores, stops now and then to choose a genome on
-validation episodes and to score it on test episodes, and writes `docs/results/headline.json`
-and its part of `docs/performance.md`. Needs MNIST.
+trains `experiments/mnist14_paper.yaml` on all cores in stages. After each stage it selects a
+genome on validation episodes and evaluates it on test episodes. Writes
+`docs/results/headline.json`, for `docs/performance.md`. Needs MNIST.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.report import write_results
 from blur_es.analysis.bench import machine
 from blur_es.analysis.evaluate import evaluate_genome
 from blur_es.config import load_config
 from blur_es.evaluator import Evaluator, LocalEvaluator
 from blur_es.meta.trainer import Trainer
 from blur_es.run.store import RunFolder
+from docs.record import write_results
 
 EXPERIMENT = Path(__file__).parents[1] / "experiments" / "mnist14_paper.yaml"
 STOPS = (5, 10, 15, 20, 25, 30, 40, 50, 60, 80, 100, 150, 200, 300, 400)
@@ -40,7 +40,7 @@ def train_in_stages(
     overrides: Sequence[str] = (),
     stops: Sequence[int] = STOPS,
 ) -> list[dict[str, Any]]:
-    """Train in stages, each continuing the one before; what each came to, scored by `local`."""
+    """Train in stages, each continuing the one before, and evaluate the genome after each."""
     stages: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as folder:
         run = RunFolder(Path(folder))
@@ -66,7 +66,7 @@ def train_in_stages(
 
 
 def headline(data_dir: str | None) -> dict[str, Any]:
-    """The experiment on all cores."""
+    """Train and evaluate with one Ray worker per core."""
     from blur_es.fleet.dispatch import RayFleet
 
     problem = load_config(EXPERIMENT).problem()

@@ -1,7 +1,9 @@
-"""Plain NumPy, plain JAX and blur_es's backends side by side: `python -m benchmarks.inner_loop`.
+"""Speed of the backends compared with plain NumPy and plain JAX.
 
-Writes `docs/results/inner_loop.json`, and from it the table and the picture of
-`docs/performance.md`. One process, one thread; the contestants take turns.
+    python -m benchmarks.inner_loop
+
+writes `docs/results/inner_loop.json`, for `docs/performance.md`. Everything runs in one process
+with one thread, and the implementations take turns.
 """
 
 from __future__ import annotations
@@ -22,22 +24,22 @@ from typing import Any
 import numpy as np
 
 from benchmarks.plain import evaluate_numpy, make_jax, single_precision
-from benchmarks.report import write_results
 from blur_es.analysis.bench import WORKLOADS, machine, random_episode, seconds_each
 from blur_es.fitness import make_measure
 from blur_es.genome import Genome, random_genome
 from blur_es.inner import BACKENDS, make_inner_loop
 from blur_es.keys import random_generator
 from blur_es.util.threads import limit_loaded_libraries
+from docs.record import write_results
 
 REPEATS = 5
 POPULATION = 4
-# The same numbers, whoever computes them in float32.
+# Median difference of predictions that float32 may cause.
 TOLERANCE = 2e-2
 
 
 def compare(name: str) -> dict[str, Any]:
-    """Evaluations a second of all contestants on one configuration."""
+    """Evaluations per second of all implementations on one configuration."""
     workload = WORKLOADS[name]
     episode = random_episode(workload)
     genomes = [random_genome(workload.rule, random_generator(1, n)) for n in range(POPULATION)]
@@ -63,26 +65,25 @@ def compare(name: str) -> dict[str, Any]:
     limit_loaded_libraries()
     reference = predicted["blur_es numpy"]
     differences = {
-        contestant: float(np.median(np.abs(found - reference)))
-        for contestant, found in predicted.items()
+        entry: float(np.median(np.abs(found - reference))) for entry, found in predicted.items()
     }
     worst = max(differences.values())
     if not worst < TOLERANCE:
-        raise SystemExit(f"{name}: the contestants do not compute the same: {differences}")
-    seconds: dict[str, list[float]] = {contestant: [] for contestant in work}
+        raise SystemExit(f"{name}: the implementations do not compute the same: {differences}")
+    seconds: dict[str, list[float]] = {entry: [] for entry in work}
     for _ in range(REPEATS):
-        for contestant, task in work.items():
-            seconds[contestant].append(seconds_each(task) / POPULATION)
+        for entry, task in work.items():
+            seconds[entry].append(seconds_each(task) / POPULATION)
     return {
         "config": name,
         "population": POPULATION,
-        "contestants": [
+        "entries": [
             {
-                "name": contestant,
+                "name": entry,
                 "evaluations_per_second": 1.0 / float(np.median(times)),
-                "median_difference_from_reference": differences[contestant],
+                "median_difference_from_reference": differences[entry],
             }
-            for contestant, times in seconds.items()
+            for entry, times in seconds.items()
         ],
     }
 

@@ -1,4 +1,4 @@
-"""What Linux tells of processes and of the wire, from /proc."""
+"""Memory and processor time of processes and network traffic, from /proc (Linux)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ def resident_bytes(process: int | str = "self") -> int:
     for line in Path(f"/proc/{process}/status").read_text().splitlines():
         if line.startswith("VmRSS:"):
             return 1024 * int(line.split()[1])
-    raise RuntimeError(f"process {process} does not tell its memory")
+    raise RuntimeError(f"process {process} does not report its memory")
 
 
 def processor_seconds(*names: str) -> float:
@@ -31,7 +31,7 @@ def processor_seconds(*names: str) -> float:
 
 
 def loopback_bytes() -> int:
-    """Bytes that this machine has sent to itself so far."""
+    """Bytes that the loopback interface has sent so far."""
     for line in Path("/proc/net/dev").read_text().splitlines():
         name, _, numbers = line.partition(":")
         if name.strip() == "lo":

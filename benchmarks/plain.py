@@ -1,9 +1,9 @@
-"""What a user would write instead of blur_es: one evaluation of the rule, in NumPy and in JAX.
+"""One evaluation of the rule in plain NumPy and in plain JAX, as a user might write it.
 
-Both are straightforward and independent of the package's inner loops: default rule, both
-passes normalised, query batches normalised with pooled support statistics. A genome is a
-dictionary of the fields that `blur_es.genome` names, an episode one of `blur_es.episode`.
-Both return state 0 of the last layer on all query batches, (Q, B, n_L).
+Both are straightforward and do not use the package's inner loops. They implement the default rule
+with both passes normalised, and normalise query batches with pooled support statistics. A genome
+is a dictionary of the fields that `blur_es.genome` names. Both return state 0 of the last layer
+for all query batches, shape (Q, B, n_L).
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
-"""What a fleet costs by its size, measured small and computed large: `docs/scaling.md`.
+"""Cost of a fleet by its size, measured for small fleets and simulated for large ones.
 
     python -m benchmarks.scaling [costs] [fleets] [threads] [simulation] [bucket]
 
-measures fleets of 1 to 16 Ray workers on this machine, whose evaluations sleep, so that
-dispatch is what is measured; what single calls of Ray cost; and what a run asks of a bucket.
-Then the head's own code is run against 16 to 10,240 simulated cores
-(`benchmarks/simulated_ray.py`). Writes `docs/results/scaling.json` and `docs/scaling.md`.
-About ten minutes, most of them waiting for processes to start.
+measures fleets of 1 to 16 Ray workers on this machine, the cost of single Ray calls, and the
+requests that a run sends to a bucket. Evaluations sleep, so that only dispatch is measured. Then
+the driver's own code runs against 16 to 10,240 simulated cores (`benchmarks/simulated_ray.py`).
+Writes `docs/results/scaling.json`, for `docs/scaling.md`. It takes about ten minutes, most of
+which processes need to start.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ use_one_thread()
 
 import argparse
 import dataclasses
-import json
 import pickle
 import statistics
 import sys
@@ -31,8 +30,6 @@ from unittest import mock
 import numpy as np
 
 from benchmarks.linux import loopback_bytes, processor_seconds, resident_bytes
-from benchmarks.pages import RESULTS
-from benchmarks.report import write_results
 from benchmarks.simulated_ray import Costs, simulated_fleet
 from benchmarks.stubs import SLEEP_SECONDS
 from blur_es.analysis.bench import machine
@@ -46,18 +43,19 @@ from blur_es.meta.trainer import Trainer
 from blur_es.rule import RuleSpec
 from blur_es.run.store import RunFolder
 from blur_es.storage import RemoteStorage
+from docs.record import read_results, write_results
 
 PARTS = ("costs", "fleets", "threads", "simulation", "bucket")
 
 # Workers, and the cores of each.
 FLEETS = ((1, 1), (2, 1), (4, 1), (8, 1), (16, 1), (4, 4), (2, 8))
-# Evaluations a core and generation: of a fifth of a second, a second, and three.
+# Evaluations per core and generation: 0.2 s, 1 s and 3 s of work.
 ITEMS = (8, 40, 120)
 GENERATIONS = 7
 PENDING = (10, 100, 1000, 10_000)
 
-# For what is computed: P1 on a core (docs/performance.md), with so many replicas a genome that a
-# worker has no more than this many genomes in a generation.
+# Of the simulation: an evaluation takes as long as P1 on one core (docs/performance.md), and
+# genomes have so many replicas that a core gets at most this many genomes per generation.
 EVALUATION_SECONDS = 0.04
 MOST_ITEMS = 25
 SIMULATED_CORES = (16, 128, 1024, 10_240)
@@ -86,7 +84,7 @@ def _config(generations: int = 1) -> ExperimentConfig:
 
 
 def threads() -> dict[str, Any]:
-    """P1 by two workers of a core each, and by one worker of two, in turn: evaluations a second."""
+    """Evaluations per second of P1 with two one-core workers and with one two-core worker."""
     population, repeats = 80, 6
     config = build_config(
         {
@@ -127,7 +125,7 @@ def _genomes(count: int) -> Any:
 
 
 def measured(workers: int, each: int) -> dict[str, Any]:
-    """A fleet of so many workers: its start, generations of some lengths, memory and wire."""
+    """Start-up, generations of several lengths, memory and network traffic of one fleet."""
     import ray
 
     connect(None, workers * each)
@@ -142,7 +140,7 @@ def measured(workers: int, each: int) -> dict[str, Any]:
             "workers": workers,
             "cores_each": each,
             "start_seconds": started,
-            "head_bytes_a_worker": (resident_bytes() - before) / workers,
+            "driver_bytes_a_worker": (resident_bytes() - before) / workers,
             "worker_bytes": statistics.median(resident_bytes(process) for process in processes),
             "object_store_bytes": _in_object_store(ray),
             "generations": rows,
@@ -169,12 +167,12 @@ def _generations(fleet: RayFleet, cores: int, items: int) -> dict[str, Any]:
                 "efficiency": ideal / seconds,
                 "evaluation_seconds": cores / sum(speeds),
                 "calls": fleet.report(0.0)["chunks"],
-                "head_cpu_seconds": time.process_time() - own,
+                "driver_cpu_seconds": time.process_time() - own,
                 "daemon_cpu_seconds": processor_seconds("gcs_server", "raylet") - daemons,
                 "wire_bytes": loopback_bytes() - wire,
             }
         )
-    # The first two find out how fast the workers are.
+    # In the first two generations the fleet measures how fast the workers are.
     medians = {name: statistics.median(row[name] for row in rows[2:]) for name in rows[0]}
     return {"items": items, **medians}
 
@@ -185,7 +183,7 @@ def _in_object_store(ray: Any) -> float:
 
 
 def costs_of_ray() -> dict[str, Any]:
-    """What calls of Ray take of the head: `calls` one by one, `bulk` as many as it can make."""
+    """The driver's cost of Ray calls: `calls` one at a time, `bulk` as fast as it can make them."""
     import ray
 
     class Echo:
@@ -258,7 +256,7 @@ def costs_of_ray() -> dict[str, Any]:
 
 
 def computed(costs: Costs, cores: int, each: int, items: int, seconds: float) -> dict[str, Any]:
-    """A generation of so many items a core, by the head's own code against simulated workers."""
+    """A generation that the driver's own code dispatches to simulated workers."""
     with simulated_fleet(_config().problem(), cores, seconds, costs, each) as (fleet, ray):
         genomes = _genomes(1).repeat(items * cores, axis=0)
         times, owns, calls = [], [], 0
@@ -268,7 +266,7 @@ def computed(costs: Costs, cores: int, each: int, items: int, seconds: float) ->
             times.append(ray.clock.now() - began)
             owns.append(ray.clock.own() - own)
             calls = ray.calls - before
-    # The first finds out how fast the workers are.
+    # In the first generation the fleet measures how fast the workers are.
     spent = statistics.median(times[1:])
     return {
         "cores": cores,
@@ -285,13 +283,13 @@ def computed(costs: Costs, cores: int, each: int, items: int, seconds: float) ->
 
 
 def bucket(generations: int = 20) -> dict[str, Any]:
-    """Requests and bytes of a run whose folder is in an object store, by generation."""
+    """Requests and bytes per generation of a run whose folder is in an object store."""
     count: Counter[str] = Counter()
     sizes: Counter[str] = Counter()
     call = RemoteStorage._call
 
     def counted(self: RemoteStorage, action: str, name: str, *arguments: Any, **more: Any) -> Any:
-        # There are no folders in a bucket.
+        # Object stores have no folders.
         count[action] += action != "makedirs"
         sizes[action] += sum(len(each) for each in arguments if isinstance(each, bytes))
         return call(self, action, name, *arguments, **more)
@@ -322,7 +320,7 @@ def bucket(generations: int = 20) -> dict[str, Any]:
 
 
 def simulation(costs: Costs, fleets: list[dict[str, Any]]) -> dict[str, Any]:
-    """The generations of measured fleets once more, and those of large ones."""
+    """Simulate the measured fleets, as a check, and large ones."""
     checks = [
         computed(
             costs,
@@ -345,15 +343,14 @@ def simulation(costs: Costs, fleets: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Measure what is asked for, and keep the rest of an earlier file."""
+    """Measure the given parts and keep the other parts of an earlier file."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
         "parts", nargs="*", metavar="PART", help=f"{', '.join(PARTS)} (default: all)"
     )
     parts = parser.parse_args().parts or PARTS
     sys.path.insert(0, str(Path.cwd()))
-    path = RESULTS / "scaling.json"
-    content: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+    content = read_results("scaling")
     content["machine"] = machine()
     if "costs" in parts:
         content["costs"] = costs_of_ray()
@@ -367,8 +364,6 @@ def main() -> None:
         content["simulation"] = simulation(costs, content["fleets"])
     if "bucket" in parts:
         content["bucket"] = bucket()
-    for name in ("command", "date"):
-        content.pop(name, None)
     write_results("scaling", content, "python -m benchmarks.scaling")
 
 

@@ -1,8 +1,8 @@
-"""Ray on paper: any number of workers, in a time of their own that the real head drives.
+"""A simulation of Ray with any number of workers, in simulated time.
 
-The dispatch code of `blur_es.fleet` runs as it is, and the time that it takes is
-what the clock shows; what Ray's own calls cost is added from measurements, and workers take
-as long as they are told to. So a generation of 10,000 workers can be had on one machine.
+The dispatch code of `blur_es.fleet` runs unchanged, and the time that it takes advances the
+simulated clock. The cost of Ray's own calls is added from measurements, and a worker takes as long
+as the simulation says. So one machine can simulate a generation of 10,000 workers.
 """
 
 from __future__ import annotations
@@ -28,21 +28,21 @@ from blur_es.fleet.dispatch import RayFleet
 from blur_es.fleet.worker import installed_versions
 
 CORES_OF_A_NODE = 64
-# Workers of one kind of machine differ by so much in speed, and their calls by so much more.
+# Standard deviations of the logarithms of workers' speeds and of the durations of single calls.
 SPREAD_OF_WORKERS = 0.03
 SPREAD_OF_CALLS = 0.02
 
 
 @dataclasses.dataclass(frozen=True)
 class Costs:
-    """Seconds that Ray takes of the head, by call.
+    """Seconds that Ray's calls take of the driver's time.
 
     Attributes:
-        submit: to send a call to an actor.
-        get: for a small result that is there.
-        wait: to wait, however little there is to wait for...
+        submit: sending a call to an actor.
+        get: fetching a small result that has arrived.
+        wait: asking which results have arrived, without the number of references...
         wait_each: ...and for each reference.
-        round_trip: from a call that takes no time until its result is there.
+        round_trip: from an empty call until its result has arrived.
     """
 
     submit: float
@@ -53,27 +53,27 @@ class Costs:
 
 
 class Clock:
-    """The time that the head's own code takes, and what is added to it."""
+    """Simulated time: the time that the driver's own code takes, and what is added to it."""
 
     def __init__(self) -> None:
         self._added = 0.0
         self._stopped = 0.0
 
     def own(self) -> float:
-        """Seconds that the head's own code has taken since some moment."""
+        """Seconds that the driver's own code has taken, from an arbitrary origin."""
         return time.perf_counter() - self._stopped
 
     def now(self) -> float:
-        """Seconds since some moment."""
+        """Simulated seconds, from an arbitrary origin."""
         return time.perf_counter() + self._added
 
     def add(self, seconds: float) -> None:
-        """Let time pass."""
+        """Advance the simulated time."""
         self._added += seconds
 
     @contextlib.contextmanager
     def stopped(self) -> Iterator[None]:
-        """Let the block take no time."""
+        """Run the block in zero simulated time."""
         began = time.perf_counter()
         try:
             yield
@@ -104,7 +104,7 @@ class _Method:
 
 
 class _Actor:
-    """A worker: it answers what the roster asks, and takes its time to evaluate."""
+    """A simulated worker: it introduces itself, loads a problem, and evaluates chunks."""
 
     def __init__(self, ray: SimulatedRay, node: str) -> None:
         self._ray = ray
@@ -144,16 +144,16 @@ class _Actor:
 
 
 class SimulatedRay:
-    """What `RayFleet` and its roster use of the module `ray`.
+    """The functions of the module `ray` that `RayFleet` uses.
 
     Args:
-        cores: of the cluster.
-        seconds: of an evaluation.
-        costs: of Ray's calls.
+        cores: number of cores of the cluster.
+        seconds: duration of an evaluation.
+        costs: costs of Ray's calls.
 
     Attributes:
-        calls: to evaluate, so far.
-        start_seconds: until all workers were there, who themselves take no time for it.
+        calls: number of `evaluate` calls so far.
+        start_seconds: simulated seconds until all workers had started; their own start-up is free.
     """
 
     def __init__(self, cores: int, seconds: float, costs: Costs) -> None:
@@ -174,23 +174,23 @@ class SimulatedRay:
         self._versions: dict[str, str] = {}
 
     def versions(self, packages: Sequence[str]) -> dict[str, str]:
-        """Those of this process, found once."""
+        """Versions of the packages in this process, looked up once."""
         if not self._versions:
             self._versions = installed_versions(packages)
         return self._versions
 
     def is_initialized(self) -> bool:
-        """Whoever asks is connected."""
+        """Always connected."""
         return True
 
     def cluster_resources(self) -> dict[str, float]:
-        """Cores alone."""
+        """The cores of the cluster."""
         return {"CPU": float(self._cores)}
 
     available_resources = cluster_resources
 
     def nodes(self) -> list[dict[str, Any]]:
-        """Machines of many cores."""
+        """Nodes of `CORES_OF_A_NODE` cores, and one for the rest."""
         sizes = [CORES_OF_A_NODE] * (self._cores // CORES_OF_A_NODE)
         if rest := self._cores % CORES_OF_A_NODE:
             sizes.append(rest)
@@ -206,7 +206,7 @@ class SimulatedRay:
         ]
 
     def remote(self, _: type) -> Any:
-        """The class of actors."""
+        """Return a class of simulated actors."""
 
         def options(**options: Any) -> Any:
             node = options["scheduling_strategy"].node_id
@@ -215,24 +215,24 @@ class SimulatedRay:
         return types.SimpleNamespace(options=options)
 
     def kill(self, _: _Actor) -> None:
-        """Actors end."""
+        """Do nothing: a simulated actor needs no clean-up."""
 
     def expect(self, seconds: float, value: Any) -> _Reference:
-        """The reference of a result that is there after so many seconds and the way."""
+        """Return a reference whose result arrives after `seconds` and the round trip."""
         reference = _Reference(self.clock.now() + seconds + self.costs.round_trip, value)
         self._number += 1
         heapq.heappush(self._coming, (reference.done, self._number, reference))
         return reference
 
     def get(self, reference: _Reference) -> Any:
-        """A result that is there."""
+        """Return a result that has arrived."""
         self.clock.add(self.costs.get)
         return reference.value
 
     def wait(
         self, references: list[_Reference], num_returns: int = 1, timeout: float = 0.0
     ) -> tuple[list[_Reference], list[_Reference]]:
-        """See Ray: no more than `num_returns` are ready; time passes until they are."""
+        """Advance the time until `num_returns` results have arrived, or until the timeout."""
         clock = self.clock
         clock.add(self.costs.wait + self.costs.wait_each * len(references))
         with clock.stopped():
@@ -240,7 +240,7 @@ class SimulatedRay:
             later = 0.0
             ready: list[_Reference] = []
             kept = []
-            # What is there, in the order in which it came, then what comes in time.
+            # Results that have arrived, in their order, then those that arrive before the timeout.
             while self._coming and len(ready) < num_returns:
                 done, number, reference = heapq.heappop(self._coming)
                 if done > now + timeout:
@@ -266,7 +266,7 @@ class SimulatedRay:
 def simulated_fleet(
     problem: Problem, cores: int, seconds: float, costs: Costs, each: int = 1
 ) -> Iterator[tuple[RayFleet, SimulatedRay]]:
-    """A fleet whose workers are simulated and all there, each of so many cores."""
+    """A fleet of simulated workers that have all started, with `each` cores per worker."""
     ray = SimulatedRay(cores, seconds, costs)
     its_time = types.SimpleNamespace(monotonic=ray.clock.now, sleep=ray.clock.add)
     with (

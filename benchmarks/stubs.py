@@ -1,4 +1,4 @@
-"""A task and a measure of which only the cost matters."""
+"""A task and measures for benchmarks in which only the cost matters, not the result."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ EVALUATION_SECONDS = 0.001
 
 
 class RandomImages:
-    """Normal inputs of 14x14 images and random classes."""
+    """Normally distributed inputs of the size of 14x14 images, with random classes."""
 
     name = "random_images"
     inputs = 196
@@ -36,13 +36,13 @@ class RandomImages:
 
 
 def sleeping(predictions: Any, labels: Any) -> float:
-    """A measure that takes as long as a whole evaluation should."""
+    """Sleep for `EVALUATION_SECONDS`."""
     time.sleep(EVALUATION_SECONDS)
     return 0.0
 
 
-# An evaluation as long as an unroll of 10 to 100 steps would take, on a worker that may be
-# slower than the others: whoever first makes the file that this variable names.
+# `unequal` sleeps as long as an unroll of 10 to 100 steps takes. One worker is slower than the
+# others: the first to create the file that this environment variable names.
 SLOW_CLAIM = "BLUR_ES_BENCHMARK_SLOW"
 SLOWNESS = 4.0
 UNIT_SECONDS = 0.001
@@ -50,12 +50,12 @@ _slow: bool | None = None
 
 
 def unroll_of(predictions: Any) -> int:
-    """10 to 100, by the predictions: other for every genome."""
+    """A number from 10 to 100 that depends on the predictions, and so differs between genomes."""
     return 10 + zlib.crc32(np.ascontiguousarray(predictions).tobytes()) % 91
 
 
 def unequal(predictions: Any, labels: Any) -> float:
-    """A measure that sleeps for its unroll, and gives the unroll as its value."""
+    """Sleep for the unroll of these predictions, and return the unroll as the value."""
     unroll = unroll_of(predictions)
     time.sleep(unroll * UNIT_SECONDS * (SLOWNESS if _is_slow() else 1.0))
     return float(unroll)
@@ -76,6 +76,6 @@ SLEEP_SECONDS = 0.025
 
 
 def sleeping_longer(predictions: Any, labels: Any) -> float:
-    """A measure that takes as long as a small evaluation should, and no processor."""
+    """Sleep for `SLEEP_SECONDS`."""
     time.sleep(SLEEP_SECONDS)
     return 0.0

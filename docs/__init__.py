@@ -1,0 +1,1 @@
+"""The documentation, and `docs.fill`, which fills its generated parts."""
