@@ -55,6 +55,12 @@ results: $(STAMP)
 	$(BIN)/python -m docs.generated.results $(wildcard runs/reproduce/*/results.json)
 	$(BIN)/python -m docs.fill --pictures
 
+# Runs the stages by which a genome was found: make genome NAME=mnist-4state. Needs MNIST.
+genome: $(STAMP)
+	for stage in experiments/genomes/$(NAME)/*.yaml; do \
+	    $(BIN)/blur-es train "$$stage" --local || exit 1; \
+	done
+
 lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
