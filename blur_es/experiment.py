@@ -4,35 +4,29 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Iterator, Sequence
-from pathlib import Path, PurePosixPath
-from typing import Any
+from collections.abc import Iterator
+from pathlib import Path
 
 from blur_es.analysis.axes import task_labels
 from blur_es.analysis.compare import Comparison
 from blur_es.analysis.comparisons import compare_on_tasks
-from blur_es.analysis.genome import GenomeAnalysis, analyze_genome
-from blur_es.config import ExperimentConfig, build_config, load_config, override_config
-from blur_es.errors import InputError, nearest
+from blur_es.config import ExperimentConfig
+from blur_es.errors import InputError
 from blur_es.evaluator import Evaluator, LocalEvaluator
 from blur_es.genome import Genome
-from blur_es.genomes import find_genome, genome_names, ships
 from blur_es.meta.stop import StopReason
 from blur_es.meta.trainer import Trainer, TrainingResult, initial_genome, search_space
-from blur_es.report.analysis import ANALYSIS, check_folder, write_analysis
 from blur_es.report.html import write_report
 from blur_es.run.interrupt import Interrupted, InterruptGuard
 from blur_es.run.loggers import check_loggers, logging
 from blur_es.run.patience import Patience
 from blur_es.run.store import (
     COMPARISON,
-    CONFIG,
     RunFolder,
     choose_folder,
     write_or_stop,
 )
-from blur_es.storage import open_storage
-from blur_es.util.callbacks import MessageCallback, ProgressCallback, ignore_message
+from blur_es.util.callbacks import MessageCallback, ignore_message
 
 
 @dataclasses.dataclass(frozen=True)
@@ -217,104 +211,3 @@ def _compare(
     backend = "numpy" if config.backend == "numpy" else "numba"
     labels = task_labels(({}, config))
     return compare_on_tasks(genome, local, labels, config.meta.test_episodes, backend)
-
-
-def load_subject(location: str | Path) -> tuple[Genome, ExperimentConfig | None]:
-    """A genome from a genome file, a run folder or a name, and the experiment that it is from.
-
-    Raises `InputError` if there is none of them.
-    """
-    genome, experiment = _find(location)
-    if isinstance(experiment, str):
-        return genome, load_config(experiment)
-    return genome, None if experiment is None else build_config(experiment)
-
-
-def _find(location: str | Path) -> tuple[Genome, str | dict[str, Any] | None]:
-    """A genome, and its experiment: the file in its run folder, or what it tells of it.
-
-    Raises `InputError` if there is no such genome. The experiment is not looked at.
-    """
-    try:
-        genome = find_genome(location)
-        if genome is None:
-            known = genome_names()
-            raise InputError(
-                f"{location}: no such genome file or run folder{nearest(str(location), known)}, "
-                f"nor one of the genomes that ship: {', '.join(known)}"
-            )
-        if is_run_folder(location) and open_storage(location).exists(CONFIG):
-            return genome, f"{str(location).rstrip('/')}/{CONFIG}"
-    except OSError as error:
-        raise InputError(f"{location}: cannot read it: {error.strerror or error}") from error
-    experiment = genome.provenance.get("experiment")
-    return genome, experiment if isinstance(experiment, dict) else None
-
-
-def is_run_folder(location: str | Path) -> bool:
-    """Whether a path or URL is that of a folder. Raises `OSError` if it cannot be told."""
-    return not ships(location) and open_storage(location).is_folder()
-
-
-# How a genome was found bounds what it can be found with, and not what it is measured with.
-MEASURED = ("meta.method=es", "fleet.split=null")
-
-
-def load_subject_for(
-    location: str | Path,
-    experiment: str | Path | None,
-    overrides: Sequence[str],
-    seed: int | None,
-) -> tuple[Genome, ExperimentConfig]:
-    """A genome as `load_subject` has it, and the experiment to measure it in.
-
-    That is the one that it is from or, if given, that of a file; with overrides and a seed,
-    and with the genome's own rule. Raises `InputError` if there is none.
-    """
-    genome, own = _find(location)
-    chosen = [*MEASURED, *overrides]
-    if experiment is not None:
-        config = load_config(experiment, chosen)
-    elif isinstance(own, str):
-        config = override_config(load_config(own), chosen)
-    elif own is not None:
-        # Overrides may replace what cannot be had here, such as a measure of somebody's own.
-        config = override_config(own, chosen)
-    else:
-        raise InputError(
-            f"{location}: this genome does not say what it was trained on; name an experiment with "
-            "--experiment FILE"
-        )
-    if any(override.partition("=")[0].partition(".")[0] == "rule" for override in overrides):
-        raise InputError("--set: a genome is measured with its own rule; leave `rule` out")
-    changes: dict[str, Any] = {"rule": genome.rule}
-    if seed is not None:
-        changes["seed"] = seed
-    return genome, config.model_copy(update=changes)
-
-
-def analyze_subject(
-    location: str | Path,
-    output: str | Path | None,
-    steps: int | None,
-    data_dir: str | None,
-    on_progress: ProgressCallback,
-) -> tuple[GenomeAnalysis, list[str]]:
-    """Analyse a genome file, a run folder or a genome that ships; numbers and pictures.
-
-    They are written to `output` or, where that is None, to `analysis` inside the run folder,
-    and to `NAME-analysis` in the current folder for anything else. Raises `InputError` for a
-    wrong subject, and for a folder that cannot be written or holds other things.
-    """
-    genome, config = load_subject(location)
-    if output is None and is_run_folder(location):
-        # A run that went on has another genome: its analysis is the run's own to replace.
-        folder = open_storage(location).folder(ANALYSIS)
-        check_folder(folder, None)
-    else:
-        folder = open_storage(output or f"{PurePosixPath(location).stem}-analysis")
-        check_folder(folder, genome.sha256)
-    with config.located() if config is not None else contextlib.nullcontext():
-        problem = None if config is None else config.problem(training=False)
-        analysis = analyze_genome(genome, problem, steps, data_dir, on_progress)
-    return analysis, write_analysis(analysis, folder)

@@ -7,6 +7,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+MAXIMUM_SEED = 2**32 - 1
+
 
 class Phase(enum.IntEnum):
     """What an episode is for; no phase ever sees the episodes of another."""

@@ -14,7 +14,7 @@ from blur_es.analysis.compare import (
     USUAL_BASELINES,
     Comparison,
     Entry,
-    compare,
+    compare_entries,
     learned_curves,
     optimizer_names,
     truncate,
@@ -53,7 +53,7 @@ def make_episodes(phase: Phase, count: int, spec: EpisodeSpec = SPEC) -> list[Ep
 
 @pytest.fixture(scope="module")
 def comparison() -> Comparison:
-    return compare(
+    return compare_entries(
         make_genome(),
         NumpyInnerLoop(RULE),
         make_episodes(Phase.TUNING, 2),
@@ -80,7 +80,7 @@ def test_baselines_see_inputs_as_they_were_before_the_map_of_a_rule(
     )
     assert all(episode.input_map.factor != 1.0 for episode in test)
     rates = {"sgd": (1e-6, 0.3, 3e38), "adam": (1e-8, 1e-7, 0.03)}
-    mapped = compare(make_genome(rule), NumpyInnerLoop(rule), tuning, test, "digits", rates)
+    mapped = compare_entries(make_genome(rule), NumpyInnerLoop(rule), tuning, test, "digits", rates)
     found, expected = (
         {c.name: c.accuracies for c in each.entries} for each in (mapped, comparison)
     )
@@ -230,7 +230,9 @@ def test_every_optimizer_has_a_grid_of_rates_that_rise() -> None:
 
 def test_without_episodes_nothing_can_be_compared() -> None:
     with pytest.raises(InputError, match="0 tuning and 1 test episodes"):
-        compare(make_genome(), NumpyInnerLoop(RULE), [], make_episodes(Phase.TEST, 1), "digits", {})
+        compare_entries(
+            make_genome(), NumpyInnerLoop(RULE), [], make_episodes(Phase.TEST, 1), "digits", {}
+        )
 
 
 def test_optimizers_are_named_by_their_last_word() -> None:

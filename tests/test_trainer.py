@@ -15,10 +15,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from blur_es.analysis.subject import load_subject
 from blur_es.config import ExperimentConfig, load_config
 from blur_es.errors import InputError
 from blur_es.evaluator import EpisodeRange, LocalEvaluator
-from blur_es.experiment import load_subject
 from blur_es.genome import Genome, backprop_genome, widen_genome
 from blur_es.genomes import load_genome
 from blur_es.inner import Evaluation

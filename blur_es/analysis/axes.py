@@ -52,25 +52,50 @@ def parse_axis(text: str, option: str = "--vary") -> Axis:
     if not equals or not written.strip():
         raise InputError(f"{where}: expected KEY=LIST, such as unroll=5,15 or hidden=64,128-64")
     name = name.strip()
-    if name not in SHORT_NAMES and name.split(".")[0] not in SECTIONS:
-        advice = "; --seeds N takes several seeds" if name == "seed" else ""
-        raise InputError(
-            f"{where}: found {name!r}{nearest(name, SHORT_NAMES)}, expected one of "
-            f"{', '.join(SHORT_NAMES)} or a dotted key of {', '.join(SECTIONS)}{advice}"
-        )
+    _check_name(name, where)
     _, values = assignment(f"{name}=[{written}]", option)
     if written.strip().startswith("[") and len(values) == 1 and isinstance(values[0], list):
         values = values[0]
     if not values:
         raise InputError(f"{where}: found an empty list, expected one or more values")
+    return _axis(name, values, where)
+
+
+def axes_of(vary: Mapping[str, Sequence[Any]], option: str = "vary") -> list[Axis]:
+    """Return the axes of a mapping from keys or short names to values, as Python code has them.
+
+    Raises `InputError` as `parse_axis` does.
+    """
+    axes = []
+    for name, values in vary.items():
+        where = f"{option}: {name}"
+        _check_name(name, where)
+        if isinstance(values, str) or not len(values):
+            raise InputError(f"{where}: found {values!r}, expected a list of one or more values")
+        axes.append(_axis(name, list(values), where))
+    return axes
+
+
+def _axis(name: str, values: Sequence[Any], where: str) -> Axis:
+    """Return an axis, whose values must differ."""
     values = [_in_full(name, value) for value in values]
     for index, value in enumerate(values):
         if value in values[:index]:
             advice = ""
             if key_of(name) == "network.hidden":
                 advice = "; one network of several layers is written 128-64"
-            raise InputError(f"{where}: {label(value)} stands in the list twice{advice}")
+            raise InputError(f"{where}: {label(value)} is in the list twice{advice}")
     return Axis(name, tuple(values))
+
+
+def _check_name(name: str, where: str) -> None:
+    """Raise `InputError` for a key that does not change how a genome is measured."""
+    if name not in SHORT_NAMES and name.split(".")[0] not in SECTIONS:
+        advice = "; --seeds N takes several seeds" if name == "seed" else ""
+        raise InputError(
+            f"{where}: found {name!r}{nearest(name, SHORT_NAMES)}, expected one of "
+            f"{', '.join(SHORT_NAMES)} or a dotted key of {', '.join(SECTIONS)}{advice}"
+        )
 
 
 def _in_full(name: str, value: Any) -> Any:

@@ -275,7 +275,7 @@ def standardized(episode: Episode) -> Episode:
     )
 
 
-def compare(
+def compare_entries(
     genome: Genome,
     loop: InnerLoop,
     tuning: Sequence[Episode],
@@ -344,7 +344,7 @@ def tuned(
 ) -> Entry:
     """An optimiser on the test episodes, with the rate that is best on the tuning episodes.
 
-    `compare` gives it what `standardized` has.
+    `compare_entries` gives it what `standardized` has.
     """
     # Here, because it imports JAX, which reading a comparison does not need.
     from blur_es.analysis.optimizers import learning_curves

@@ -7,10 +7,12 @@ one learn comes to the same result.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+from blur_es.analysis.axes import task_labels
 from blur_es.analysis.compare import (
     LEARNING_RATES,
     USUAL_BASELINES,
@@ -19,10 +21,16 @@ from blur_es.analysis.compare import (
     Entry,
     baselines_of,
     best_first,
-    compare,
+    compare_entries,
     learned,
     standardized,
     tuned,
+)
+from blur_es.analysis.subject import (
+    ExperimentSource,
+    GenomeSource,
+    TaskSource,
+    resolve_subject,
 )
 from blur_es.episode import Episode
 from blur_es.evaluator import EpisodeRange, LocalEvaluator, Problem, episode_cost, phase_spec
@@ -64,6 +72,95 @@ class EntryJob(NamedTuple):
     import_path: str
 
 
+@dataclasses.dataclass(frozen=True)
+class ComparisonResult:
+    """Comparisons of a genome with baselines, one for each task of an experiment.
+
+    Attributes:
+        genome_sha256: digest of the genome.
+        seed: of the episodes.
+        comparisons: one for each task.
+    """
+
+    genome_sha256: str
+    seed: int
+    comparisons: tuple[Comparison, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the results as a plain dictionary."""
+        return {
+            "genome_sha256": self.genome_sha256,
+            "seed": self.seed,
+            "comparisons": [comparison.to_json() for comparison in self.comparisons],
+        }
+
+    def table(self) -> str:
+        """Return a text table for every task."""
+        return "\n\n".join(comparison.table() for comparison in self.comparisons)
+
+
+def compare(
+    genome: GenomeSource,
+    task: TaskSource | None = None,
+    *,
+    hidden: int | Sequence[int] | None = None,
+    steps: int | None = None,
+    experiment: ExperimentSource | None = None,
+    settings: Sequence[str] = (),
+    optimizers: Sequence[str] = tuple(LEARNING_RATES),
+    episodes: int | None = None,
+    seed: int | None = None,
+    local: bool | None = None,
+    address: str | None = None,
+    workers: int | None = None,
+    data_dir: str | None = None,
+    on_progress: ProgressCallback = ignore_progress,
+) -> ComparisonResult:
+    """Compare a genome with tuned baselines in the same test episodes.
+
+    Args:
+        genome: see `blur_es.analysis.evaluate.evaluate`, as for all that is not listed here.
+        task: see `evaluate`.
+        hidden: see `evaluate`.
+        steps: see `evaluate`.
+        experiment: see `evaluate`.
+        settings: see `evaluate`.
+        optimizers: names in `blur_es.analysis.compare.LEARNING_RATES`.
+        episodes: number of test episodes of each task.
+        seed: see `evaluate`.
+        local: see `evaluate`.
+        address: see `evaluate`.
+        workers: see `evaluate`.
+        data_dir: see `evaluate`.
+        on_progress: called with the number of entries that are done, and of all.
+
+    Raises:
+        InputError: as `evaluate`.
+        RunError: the work could not be done.
+    """
+    found, config = resolve_subject(
+        genome,
+        task,
+        hidden=hidden,
+        steps=steps,
+        experiment=experiment,
+        settings=settings,
+        seed=seed,
+    )
+    place = Place.chosen(local, address, workers)
+    episodes = episodes or config.meta.test_episodes
+    labels = task_labels(({}, config))
+    backend = "numpy" if config.backend == "numpy" else "numba"
+    with config.located():
+        evaluator = LocalEvaluator(config.problem(training=False), data_dir)
+        common = (found, evaluator, labels, episodes, backend, optimizers)
+        if place.local:
+            comparisons = compare_on_tasks(*common, on_progress)
+        else:
+            comparisons = compare_on_ray(*common, place, data_dir, on_progress)
+    return ComparisonResult(found.sha256, config.seed, tuple(comparisons))
+
+
 def score_entry(job: EntryJob) -> Entry:
     """Let one entry learn, in this process. Raises `InputError` as tasks do."""
     problem, number = job.problem, job.task
@@ -100,7 +197,7 @@ def compare_on_tasks(
     comparisons = []
     for index, label in enumerate(labels):
         tuning, test = _episodes(evaluator, index, test_episodes)
-        comparisons.append(compare(genome, loop, tuning, test, label, rates, on_progress))
+        comparisons.append(compare_entries(genome, loop, tuning, test, label, rates, on_progress))
     return comparisons
 
 

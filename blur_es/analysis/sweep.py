@@ -1,7 +1,7 @@
-"""How good a genome is on many tasks and networks, for shorter and longer: every test episode.
+"""How accurate a genome is over a grid of tasks, networks and episode lengths: a sweep.
 
 A sweep is a list of points, each an experiment, and a number of seeds. A job is one point with
-one seed. Jobs are independent and pure, so Ray may do them in any order, and again.
+one seed. Jobs are independent and pure, so Ray may run them in any order and run them again.
 """
 
 from __future__ import annotations
@@ -10,22 +10,30 @@ import contextlib
 import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
-from blur_es.analysis.axes import Point, chooses_task, label, task_labels
-from blur_es.analysis.evaluate import EpisodeScores, score_episodes
+from blur_es.analysis.axes import (
+    Axis,
+    Point,
+    axes_of,
+    chooses_task,
+    grid,
+    label,
+    task_labels,
+)
+from blur_es.analysis.evaluate import EpisodeScores, ScoringJob, score_job
+from blur_es.analysis.subject import ExperimentSource, GenomeSource, TaskSource, resolve_subject
 from blur_es.config import ExperimentConfig
 from blur_es.errors import InputError
-from blur_es.evaluator import LocalEvaluator, Problem, episode_cost, phase_spec
+from blur_es.evaluator import episode_cost, phase_spec
 from blur_es.fleet.jobs import Place, job_tasks, run_jobs
 from blur_es.genome import Genome
-from blur_es.keys import Phase
-from blur_es.util.arrays import BoolArray, Float64Array, FloatArray
+from blur_es.keys import MAXIMUM_SEED, Phase
+from blur_es.util.arrays import BoolArray, Float64Array
 from blur_es.util.callbacks import ProgressCallback, ignore_progress
 from blur_es.util.text import aligned, count
-from blur_es.util.threads import one_blas_thread
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -158,6 +166,75 @@ class Sweep:
         return "\n".join([self.setting, *aligned(rows)])
 
 
+def sweep(
+    genome: GenomeSource,
+    vary: Mapping[str, Sequence[Any]] | Sequence[Axis] = (),
+    task: TaskSource | None = None,
+    *,
+    hidden: int | Sequence[int] | None = None,
+    steps: int | None = None,
+    experiment: ExperimentSource | None = None,
+    settings: Sequence[str] = (),
+    episodes: int | None = None,
+    seed: int | None = None,
+    seeds: int = 1,
+    local: bool | None = None,
+    address: str | None = None,
+    workers: int | None = None,
+    data_dir: str | None = None,
+    on_progress: ProgressCallback = ignore_progress,
+) -> Sweep:
+    """Measure a genome at every point of a grid, with one or more seeds.
+
+    Args:
+        genome: see `blur_es.analysis.evaluate.evaluate`, as for all that is not listed here.
+        vary: the values to combine, by dotted key or short name: `{"hidden": [16, 64],
+            "unroll": [5, 15]}`.
+        task: see `evaluate`.
+        hidden: see `evaluate`.
+        steps: see `evaluate`.
+        experiment: see `evaluate`.
+        settings: see `evaluate`.
+        episodes: number of episodes of each task, with each seed.
+        seed: the first seed; None for the experiment's.
+        seeds: number of seeds, which count up from the first.
+        local: see `evaluate`.
+        address: see `evaluate`.
+        workers: see `evaluate`.
+        data_dir: see `evaluate`.
+        on_progress: called after every job with the cost of those that are done, and of all.
+
+    Raises:
+        InputError: as `evaluate`; also for a key that cannot be varied, and for two points that
+            are the same. Raised before any work is done.
+        RunError: the work could not be done.
+    """
+    found, config = resolve_subject(
+        genome,
+        task,
+        hidden=hidden,
+        steps=steps,
+        experiment=experiment,
+        settings=settings,
+        seed=seed,
+    )
+    if seeds < 1 or config.seed + seeds > MAXIMUM_SEED + 1:
+        raise InputError(
+            f"--seeds: {seeds} from seed {config.seed} on, expected 1 or more, none above "
+            f"{MAXIMUM_SEED}"
+        )
+    axes = axes_of(vary) if isinstance(vary, Mapping) else vary
+    return sweep_genome(
+        found,
+        grid(config, axes),
+        range(config.seed, config.seed + seeds),
+        episodes or config.meta.test_episodes,
+        Place.chosen(local, address, workers),
+        data_dir,
+        on_progress,
+    )
+
+
 def sweep_genome(
     genome: Genome,
     points: Sequence[Point],
@@ -244,35 +321,6 @@ def _check_different(points: Sequence[Point], labels: Sequence[Sequence[str]]) -
                 told = ", ".join(f"{name} {label(value)}" for name, value in where.items())
                 raise InputError(f"sweep: {told} comes up twice, expected points that differ")
             seen.append(where)
-
-
-class ScoringJob(NamedTuple):
-    """One point with one seed, as a worker needs it.
-
-    Attributes:
-        vector: (D,) of the genome.
-        problem: tasks, network, rule, seed.
-        episodes: R, of each task.
-        data_dir: folder of data sets; None for the usual ones.
-        import_path: where a user's own tasks and measures are imported from.
-    """
-
-    vector: FloatArray
-    problem: Problem
-    episodes: int
-    data_dir: str | None
-    import_path: str
-
-
-def score_job(job: ScoringJob) -> EpisodeScores:
-    """Do a job in this process. Raises `InputError` as tasks and backends do."""
-    tasks = job_tasks(job.problem.tasks, job.data_dir, job.import_path)
-    evaluator = LocalEvaluator(job.problem, job.data_dir, tasks)
-    # A BLAS that is loaded later would not be held to one thread.
-    import blur_es.inner.numba_loop  # noqa: F401
-
-    with one_blas_thread():
-        return score_episodes(job.vector, evaluator, job.episodes)
 
 
 def _score_all(

@@ -40,6 +40,15 @@ class Place:
     address: str | None = None
     workers: int | None = None
 
+    @classmethod
+    def chosen(cls, local: bool | None, address: str | None, workers: int | None) -> Place:
+        """Return the place that was asked for.
+
+        With `local` None that is Ray if an address or a number of workers is given, else this
+        process.
+        """
+        return cls((address or workers) is None if local is None else local, address, workers)
+
 
 def run_jobs(
     function: Callable[[Job], Result], jobs: Sequence[Job], costs: Sequence[float], place: Place

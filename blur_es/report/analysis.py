@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 from collections.abc import Mapping
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 from matplotlib.artist import Artist
@@ -15,14 +17,16 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator
 
 from blur_es.analysis.field import FieldTest, Group
-from blur_es.analysis.genome import GenomeAnalysis, moment, told_asymmetry, variant
+from blur_es.analysis.genome import GenomeAnalysis, analyze_genome, moment, told_asymmetry, variant
 from blur_es.analysis.growth import NormGrowth
+from blur_es.analysis.subject import is_run_folder, load_subject
 from blur_es.report.figures import genome_figure
 from blur_es.report.folder import check_folder as check_result_folder
 from blur_es.report.folder import genome_of
 from blur_es.report.style import INK, LINES, SIGNED, Line, new_axes, write_figure
-from blur_es.storage import Storage
+from blur_es.storage import Storage, open_storage
 from blur_es.util.arrays import Float64Array
+from blur_es.util.callbacks import ProgressCallback, ignore_progress
 
 # Where a run folder keeps the analysis of its genome.
 ANALYSIS = "analysis"
@@ -39,6 +43,42 @@ def check_folder(folder: Storage, sha256: str | None) -> None:
     folder cannot be written.
     """
     check_result_folder(folder, NUMBERS, sha256, "an analysis")
+
+
+def analyze_and_write(
+    location: str | Path,
+    output: str | Path | None = None,
+    steps: int | None = None,
+    data_dir: str | None = None,
+    on_progress: ProgressCallback = ignore_progress,
+) -> tuple[GenomeAnalysis, list[str]]:
+    """Analyse a genome and write numbers and pictures; return the analysis and the pictures.
+
+    Args:
+        location: the name of a genome that ships, or the path or URL of a genome file or a run
+            folder.
+        output: where to write; None for `analysis` in the run folder, and for `NAME-analysis` in
+            the current folder if `location` is no run folder.
+        steps: number of steps in the long episodes; None for ten times the unroll.
+        data_dir: folder of data sets; None for the default one.
+        on_progress: called during the work.
+
+    Raises:
+        InputError: there is no such genome, data are missing, or the output folder cannot be
+            written or holds something else.
+    """
+    genome, config = load_subject(location)
+    if output is None and is_run_folder(location):
+        # A run that was continued has another genome, and its old analysis may be replaced.
+        folder = open_storage(location).folder(ANALYSIS)
+        check_folder(folder, None)
+    else:
+        folder = open_storage(output or f"{PurePosixPath(location).stem}-analysis")
+        check_folder(folder, genome.sha256)
+    with config.located() if config is not None else contextlib.nullcontext():
+        problem = None if config is None else config.problem(training=False)
+        analysis = analyze_genome(genome, problem, steps, data_dir, on_progress)
+    return analysis, write_analysis(analysis, folder)
 
 
 def analysed_genome(folder: Storage) -> str | None:

@@ -3,37 +3,41 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from typing import Any
 
-from blur_es.analysis.compare import Comparison
+from blur_es.analysis.comparisons import ComparisonResult
+from blur_es.config import ExperimentConfig
 from blur_es.report.figures import curves_figure
 from blur_es.report.style import write_figure
+from blur_es.run.store import versions
 from blur_es.storage import Storage
 
 NUMBERS, TABLE = "comparison.json", "table.txt"
 
 
 def write_comparisons(
-    comparisons: Sequence[Comparison], more: Mapping[str, Any], folder: Storage
+    result: ComparisonResult, config: ExperimentConfig, folder: Storage
 ) -> list[str]:
-    """Write numbers, tables, and curves as PNG and SVG; returns where the PNGs are.
+    """Write numbers, tables, and curves as PNG and SVG; return where the PNGs are.
 
-    `more` is kept beside the numbers: how they came about. Raises `OSError` if the folder
-    cannot be written.
+    Args:
+        result: a comparison for every task.
+        config: the experiment.
+        folder: the folder to write to.
+
+    Raises:
+        OSError: the folder cannot be written.
     """
+    content = result.to_json() | {"experiment": config.to_dict(), "versions": versions()}
     # First, because it marks the folder as comparisons of this genome.
-    numbers = {"comparisons": [comparison.to_json() for comparison in comparisons]}
-    text = json.dumps({**more, **numbers}, indent=1, ensure_ascii=False) + "\n"
+    text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
     folder.write(NUMBERS, text.encode())
-    tables = "\n\n".join(comparison.table() for comparison in comparisons)
-    folder.write(TABLE, (tables + "\n").encode())
-    # Those from before may be of more tasks.
+    folder.write(TABLE, (result.table() + "\n").encode())
+    # Earlier pictures may be of more tasks.
     for name in folder.names():
         if name.startswith("curves-"):
             folder.delete(name)
     pictures = []
-    for number, comparison in enumerate(comparisons, start=1):
+    for number, comparison in enumerate(result.comparisons, start=1):
         write_figure(curves_figure(comparison), folder, f"curves-{number}")
         pictures.append(folder.locate(f"curves-{number}.png"))
     return pictures

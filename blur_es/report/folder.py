@@ -7,7 +7,14 @@ import json
 from collections.abc import Iterator
 
 from blur_es.errors import InputError
-from blur_es.storage import Storage, check_writable
+from blur_es.storage import Storage, check_writable, open_storage
+
+
+def result_folder(location: str, marker: str, sha256: str, what: str) -> Storage:
+    """Return the folder at a path or URL, checked as by `check_folder`."""
+    folder = open_storage(location)
+    check_folder(folder, marker, sha256, what)
+    return folder
 
 
 def check_folder(folder: Storage, marker: str, sha256: str | None, what: str) -> None:

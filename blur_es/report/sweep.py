@@ -17,7 +17,9 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
 from blur_es.analysis.sweep import Cell, Sweep
+from blur_es.config import ExperimentConfig
 from blur_es.report.style import AMOUNT, INK, LINES, new_axes, write_figure
+from blur_es.run.store import versions
 from blur_es.storage import Storage
 
 NUMBERS, SCORES, TABLE = "sweep.json", "scores.csv", "table.txt"
@@ -32,14 +34,23 @@ MOST_COLUMNS = 4
 LOGARITHMIC_RATIO = 8.0
 
 
-def write_sweep(sweep: Sweep, more: Mapping[str, Any], folder: Storage) -> list[str]:
-    """Write scores, table and pictures as PNG and SVG; returns where the PNGs are.
+def write_sweep(
+    sweep: Sweep, config: ExperimentConfig, axes: Mapping[str, Any], folder: Storage
+) -> list[str]:
+    """Write scores, table and pictures as PNG and SVG; return where the PNGs are.
 
-    `more` is kept beside the numbers: how they came about. Raises `OSError` if the folder
-    cannot be written.
+    Args:
+        sweep: the scores.
+        config: the experiment that was varied.
+        axes: the values that were combined, by axis.
+        folder: the folder to write to.
+
+    Raises:
+        OSError: the folder cannot be written.
     """
+    about = {"experiment": config.to_dict(), "axes": dict(axes), "versions": versions()}
     # First, because it marks the folder as a sweep of this genome.
-    text = json.dumps({**more, **sweep.to_json()}, indent=1, ensure_ascii=False) + "\n"
+    text = json.dumps({**about, **sweep.to_json()}, indent=1, ensure_ascii=False) + "\n"
     folder.write(NUMBERS, text.encode())
     table = io.StringIO()
     csv.writer(table, lineterminator="\n").writerows(sweep.rows())

@@ -1,0 +1,163 @@
+"""The subject of a measurement: a genome, and the experiment in which it is measured."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from blur_es.config import ExperimentConfig, build_config, load_config, override_config, vary_config
+from blur_es.errors import InputError, nearest
+from blur_es.genome import Genome
+from blur_es.genomes import find_genome, genome_names, ships
+from blur_es.run.store import CONFIG
+from blur_es.storage import open_storage
+
+# A genome, the name of one that ships, or the path or URL of a genome file or a run folder.
+GenomeSource = Genome | str | os.PathLike[str]
+
+# An experiment, its file (path or URL), or its content as keys and values.
+ExperimentSource = ExperimentConfig | Mapping[str, Any] | str | os.PathLike[str]
+
+# The name of a task, its options with `name` among them, or several of either.
+TaskSource = str | Mapping[str, Any] | Sequence[str | Mapping[str, Any]]
+
+# Settings of meta-training that may be impossible on this machine and change no measurement.
+_NOT_TRAINING = ("meta.method=es", "fleet.split=null")
+
+
+def load_subject(location: str | Path) -> tuple[Genome, ExperimentConfig | None]:
+    """Return a genome and the experiment that it was trained in, None if it does not say.
+
+    Args:
+        location: the name of a genome that ships, or the path or URL of a genome file or a run
+            folder.
+
+    Raises:
+        InputError: there is no such genome, or the experiment is not valid here.
+    """
+    genome, experiment = _find(location)
+    if isinstance(experiment, str):
+        return genome, load_config(experiment)
+    return genome, None if experiment is None else build_config(experiment)
+
+
+def resolve_subject(
+    genome: GenomeSource,
+    task: TaskSource | None = None,
+    *,
+    hidden: int | Sequence[int] | None = None,
+    steps: int | None = None,
+    experiment: ExperimentSource | None = None,
+    settings: Sequence[str] = (),
+    seed: int | None = None,
+) -> tuple[Genome, ExperimentConfig]:
+    """Return a genome and the experiment to measure it in, with the genome's own rule.
+
+    Args:
+        genome: the genome; see `GenomeSource`.
+        task: the task or tasks; None for those of the experiment.
+        hidden: sizes of the hidden layers; None for the experiment's network.
+        steps: number of steps in an episode; None for the experiment's `episode.unroll`.
+        experiment: everything else; None for the experiment that the genome was trained in.
+        settings: changes to the experiment, each `KEY=VALUE` with a dotted key.
+        seed: of the episodes; None for the experiment's.
+
+    Raises:
+        InputError: there is no such genome, it does not say what it was trained on, or a setting
+            is wrong or changes the rule.
+    """
+    own: str | dict[str, Any] | None
+    if isinstance(genome, Genome):
+        found, own, location = genome, _own_experiment(genome), f"genome {genome.sha256[:12]}"
+    else:
+        location = os.fspath(genome)
+        found, own = _find(location)
+    chosen = [*_NOT_TRAINING, *settings]
+    if isinstance(experiment, ExperimentConfig):
+        config = override_config(experiment, settings) if settings else experiment
+    elif isinstance(experiment, Mapping):
+        config = override_config(dict(experiment), chosen)
+    elif experiment is not None:
+        config = load_config(os.fspath(experiment), chosen)
+    elif isinstance(own, str):
+        config = override_config(load_config(own), chosen)
+    elif own is not None:
+        # Settings may replace what is missing here, such as a measure of the user's own.
+        config = override_config(own, chosen)
+    elif task is not None:
+        config = override_config(_default_experiment(found), chosen)
+    else:
+        raise InputError(
+            f"{location}: this genome does not say what it was trained on; name an experiment with "
+            "--experiment FILE"
+        )
+    if any(setting.partition("=")[0].partition(".")[0] == "rule" for setting in settings):
+        raise InputError("--set: a genome is measured with its own rule; leave `rule` out")
+    config = _with_task(config, task, hidden, steps)
+    changes: dict[str, Any] = {"rule": found.rule}
+    if seed is not None:
+        changes["seed"] = seed
+    return found, config.model_copy(update=changes)
+
+
+def _default_experiment(genome: Genome) -> dict[str, Any]:
+    """Return the demo's network and episodes, for a genome that does not name an experiment."""
+    return {
+        "name": "default",
+        "network": {"hidden": [64] * ((genome.layers or 2) - 1)},
+        "tasks": [{"name": "digits"}],
+        "episode": {"unroll": 15, "batch_size": 32, "query_batches": 8},
+    }
+
+
+def _with_task(
+    config: ExperimentConfig,
+    task: TaskSource | None,
+    hidden: int | Sequence[int] | None,
+    steps: int | None,
+) -> ExperimentConfig:
+    """Return the experiment with another task, network and number of steps, where given."""
+    changes: dict[str, list[Any]] = {}
+    if task is not None:
+        tasks = [task] if isinstance(task, str | Mapping) else list(task)
+        changes["tasks"] = [
+            [{"name": each} if isinstance(each, str) else dict(each) for each in tasks]
+        ]
+    if hidden is not None:
+        changes["network.hidden"] = [[hidden] if isinstance(hidden, int) else list(hidden)]
+    if steps is not None:
+        changes["episode.unroll"] = [steps]
+    return vary_config(config, changes)[0][1] if changes else config
+
+
+def is_run_folder(location: str | Path) -> bool:
+    """Return whether a path or URL is that of a folder. Raises `OSError` if it is unreadable."""
+    return not ships(location) and open_storage(location).is_folder()
+
+
+def _find(location: str | Path) -> tuple[Genome, str | dict[str, Any] | None]:
+    """Return a genome and its experiment: a file in a run folder, or keys and values.
+
+    Raises `InputError` if there is no such genome. The experiment is not checked.
+    """
+    try:
+        genome = find_genome(location)
+        if genome is None:
+            known = genome_names()
+            raise InputError(
+                f"{location}: no such genome file or run folder{nearest(str(location), known)}, "
+                f"nor one of the genomes that ship: {', '.join(known)}"
+            )
+        if is_run_folder(location) and open_storage(location).exists(CONFIG):
+            return genome, f"{str(location).rstrip('/')}/{CONFIG}"
+    except OSError as error:
+        raise InputError(f"{location}: cannot read it: {error.strerror or error}") from error
+    return genome, _own_experiment(genome)
+
+
+def _own_experiment(genome: Genome) -> dict[str, Any] | None:
+    """Return the experiment in a genome's provenance, unchecked."""
+    experiment = genome.provenance.get("experiment")
+    return experiment if isinstance(experiment, dict) else None

@@ -1,0 +1,151 @@
+"""Arguments that several commands have, and the types of their values."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Callable
+from typing import Any
+
+from blur_es.keys import MAXIMUM_SEED
+
+Handler = Callable[[argparse.Namespace], int]
+
+
+class Commands:
+    """The commands of a parser; every module of commands adds its own.
+
+    Args:
+        parser: the parser of the whole command line.
+    """
+
+    def __init__(self, parser: argparse.ArgumentParser) -> None:
+        self._commands = parser.add_subparsers(metavar="COMMAND", required=True)
+
+    def add(
+        self, name: str, handler: Handler, summary: str, **more: Any
+    ) -> argparse.ArgumentParser:
+        """Add a command and return its parser; `handler` runs it and returns the exit code."""
+        parser = self._commands.add_parser(name, help=summary, description=summary, **more)
+        parser.set_defaults(command=name, handler=handler)
+        return parser
+
+
+def positive(text: str) -> int:
+    """Return a whole number of 1 or more."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"found {text!r}, expected a whole number, 1 or more")
+    return int(text)
+
+
+def seed(text: str) -> int:
+    """Return a seed of random numbers."""
+    if not text.isdecimal() or int(text) > MAXIMUM_SEED:
+        raise argparse.ArgumentTypeError(
+            f"found {text!r}, expected a whole number, 0 to {MAXIMUM_SEED}"
+        )
+    return int(text)
+
+
+def seconds(text: str) -> float:
+    """Return a number of seconds, 0 or more."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = -1.0
+    if not 0 <= number < float("inf"):
+        raise argparse.ArgumentTypeError(f"found {text!r}, expected seconds, 0 or more")
+    return number
+
+
+def nodes(text: str) -> int | list[str]:
+    """Return a number of nodes, or their names."""
+    if text.isdigit():
+        return positive(text)
+    names = [name.strip() for name in text.split(",")]
+    if not all(names):
+        raise argparse.ArgumentTypeError(
+            f"found {text!r}, expected a number of nodes, or names such as 10.0.0.1,10.0.0.2"
+        )
+    return names
+
+
+def absolute_path(text: str) -> str:
+    """Return a path that means the same to workers, which run in other folders."""
+    return text if text.startswith("~") else os.path.abspath(text)
+
+
+def add_subject(parser: argparse.ArgumentParser) -> None:
+    """Add the genome that a command is about."""
+    parser.add_argument(
+        "subject",
+        metavar="GENOME_OR_RUN_OR_NAME",
+        help="a genome file or a run folder, path or URL, or the name of a genome that ships",
+    )
+
+
+def add_measurement(parser: argparse.ArgumentParser) -> None:
+    """Add a genome, and the experiment and the episodes in which it is measured."""
+    add_subject(parser)
+    parser.add_argument(
+        "--experiment",
+        metavar="FILE",
+        help="take tasks, network and episode from this file (default: what it was trained on)",
+    )
+    add_settings(parser, "network.hidden=[128]")
+    parser.add_argument(
+        "--episodes", type=positive, metavar="N", help="number of episodes of each task"
+    )
+    parser.add_argument("--seed", type=seed, metavar="SEED", help="seed of the episodes")
+
+
+def add_settings(parser: argparse.ArgumentParser, example: str = "meta.population=80") -> None:
+    """Add `--set`."""
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help=f"override a value of the experiment, e.g. {example} (repeatable)",
+    )
+
+
+def add_place(
+    parser: argparse.ArgumentParser,
+    default: str,
+    workers: str = "jobs on Ray at a time (default: one per core)",
+) -> None:
+    """Add where the work is done: a Ray cluster, or this process."""
+    place = parser.add_mutually_exclusive_group()
+    place.add_argument(
+        "--address",
+        metavar="ADDRESS",
+        help=f"an existing Ray cluster, e.g. auto (default: {default})",
+    )
+    place.add_argument("--local", action="store_true", help="no Ray: evaluate in this process")
+    parser.add_argument("--workers", type=positive, metavar="N", help=f"number of {workers}")
+
+
+def add_output(parser: argparse.ArgumentParser, what: str) -> None:
+    """Add the folder that results are written to."""
+    parser.add_argument(
+        "--output",
+        metavar="DIR",
+        help=f"write {what} to this folder, path or URL; earlier results of the same genome there "
+        "are replaced",
+    )
+
+
+def add_data_dir(parser: argparse.ArgumentParser) -> None:
+    """Add the folder of data sets."""
+    parser.add_argument(
+        "--data-dir",
+        type=absolute_path,
+        metavar="DIR",
+        help="folder of data sets (default: $BLUR_ES_DATA, else ~/.cache/blur_es)",
+    )
+
+
+def add_json(parser: argparse.ArgumentParser, what: str) -> None:
+    """Add `--json`."""
+    parser.add_argument("--json", action="store_true", help=f"print {what} as JSON")

@@ -1,0 +1,143 @@
+"""`blur-es train` and `blur-es report`: run an experiment, and write its report again."""
+
+from __future__ import annotations
+
+import argparse
+
+from blur_es.cli.arguments import (
+    Commands,
+    add_data_dir,
+    add_json,
+    add_place,
+    add_settings,
+)
+from blur_es.cli.output import INTERRUPTED, fail, print_json, print_message
+from blur_es.util.callbacks import MessageCallback, ignore_message
+
+
+def add_train(commands: Commands) -> None:
+    """Add `train`."""
+    parser = commands.add(
+        "train",
+        run_train,
+        "Meta-train a genome as an experiment file says.",
+        epilog="Example: blur-es train experiments/digits.yaml --set seed=3 --run-dir runs/three. "
+        "Ctrl-C stops after a clean checkpoint; --resume continues to the same genome.",
+    )
+    parser.add_argument("file", metavar="FILE", help="the experiment (YAML), a path or URL")
+    add_settings(parser)
+    parser.add_argument(
+        "--run-dir",
+        metavar="DIR",
+        help="the run folder: a path, or a URL such as s3://bucket/prefix (default: the next free "
+        "runs/NAME-seedSEED)",
+    )
+    parser.add_argument(
+        "--resume",
+        action="store_true",
+        help="continue the run in the folder (default: the last of runs/NAME-seedSEED)",
+    )
+    parser.add_argument(
+        "--take-over",
+        action="store_true",
+        help="with --resume: take the run folder from another blur-es train that is using it, "
+        "which then stops",
+    )
+    add_place(parser, "start a local one", "Ray workers (default: fleet.workers)")
+    add_data_dir(parser)
+    parser.add_argument(
+        "--mixed-hardware",
+        action="store_true",
+        help="continue, and accept workers, where arithmetic rounds differently; the result is "
+        "then marked as not reproducible",
+    )
+    parser.add_argument(
+        "--chaos",
+        metavar="FAULTS",
+        help="inject faults, at rates by chunk and nodes by number, e.g. "
+        "kill-worker:0.05,slow-worker:0.1,drop-result:0.02,hang-worker:0.01,kill-node:1; the "
+        "genome stays the same",
+    )
+    parser.add_argument(
+        "--tensorboard",
+        metavar="DIR",
+        help="also log the metrics for TensorBoard, to a subfolder of DIR with the run's name",
+    )
+    parser.add_argument(
+        "--mlflow",
+        metavar="URI",
+        help="also log metrics and settings to this MLflow tracking server, as started by `mlflow "
+        "server`, e.g. http://127.0.0.1:5000",
+    )
+    parser.add_argument("--quiet", action="store_true", help="print no progress")
+    add_json(parser, "the result")
+
+
+def run_train(options: argparse.Namespace) -> int:
+    """Train, compare and report; print what was reached."""
+    from blur_es.config import load_config
+    from blur_es.experiment import TrainOptions, run_experiment
+    from blur_es.meta.stop import StopReason
+    from blur_es.run.interrupt import Interrupted
+    from blur_es.run.store import RESULT
+
+    config = load_config(options.file, options.set)
+    train_options = TrainOptions(
+        run_dir=options.run_dir,
+        resume=options.resume,
+        take_over=options.take_over,
+        local=options.local,
+        address=options.address,
+        workers=options.workers,
+        data_dir=options.data_dir,
+        mixed_hardware=options.mixed_hardware,
+        chaos=options.chaos,
+        tensorboard=options.tensorboard,
+        mlflow=options.mlflow,
+        quiet=options.quiet,
+    )
+    on_message: MessageCallback = ignore_message if options.quiet else print_message
+    try:
+        result = run_experiment(config, train_options, on_message)
+    except Interrupted:
+        return fail("interrupted before the run began", INTERRUPTED)
+    training, run = result.training, result.run
+    if training.reason is StopReason.INTERRUPTED or training.genome is None:
+        print_message(StopReason.INTERRUPTED.value)
+        print_message(f"  blur-es train {options.file} --resume --run-dir {run.location}")
+        return INTERRUPTED
+    if options.json:
+        print_json(run.read_json(RESULT) | {"run_dir": run.location})
+        return 0
+    print(training.reason.value)
+    for comparison in result.comparisons:
+        print()
+        print(comparison.table())
+    print()
+    print(f"genome  {run.genome}")
+    print(f"report  {run.report}")
+    print(f"SHA-256 {training.genome.sha256}")
+    return 0
+
+
+def add_report(commands: Commands) -> None:
+    """Add `report`."""
+    parser = commands.add(
+        "report", run_report, "Write report.html and its pictures for a run again."
+    )
+    parser.add_argument("run_dir", metavar="RUN", help="the run folder, path or URL")
+    add_json(parser, "the report's path")
+
+
+def run_report(options: argparse.Namespace) -> int:
+    """Write the report of a run folder again and print where it is."""
+    from blur_es.report.html import write_report
+    from blur_es.run.store import open_run, write_or_stop
+
+    run = open_run(options.run_dir)
+    write_or_stop(write_report, run)
+    if options.json:
+        print_json({"report": run.report})
+    else:
+        print(run.report)
+    return 0
