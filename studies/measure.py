@@ -8,13 +8,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from blur_es.analysis.axes import grid, parse_axis, task_labels
+from blur_es.analysis.axes import parse_axis
 from blur_es.analysis.compare import LEARNING_RATES, Comparison, optimizer_names
-from blur_es.analysis.comparisons import compare_on_ray, compare_on_tasks
-from blur_es.analysis.sweep import Sweep, sweep_genome
-from blur_es.evaluator import LocalEvaluator
-from blur_es.experiment import load_subject_for
-from blur_es.fleet.jobs import Place
+from blur_es.analysis.comparisons import compare
+from blur_es.analysis.sweep import Sweep, sweep
 
 Row = dict[str, Any]
 
@@ -76,25 +73,31 @@ class Measurement:
 
     def evaluate(self, resources: Resources) -> Sweep:
         """Evaluate the genome at every combination of the axes' values."""
-        genome, config = load_subject_for(self.genome, self.experiment, self.overrides, None)
-        points = grid(config, [parse_axis(text) for text in self.vary])
-        place = Place(local=resources.workers is None, workers=resources.workers)
-        return sweep_genome(genome, points, [config.seed], self.episodes, place, resources.data_dir)
+        return sweep(
+            self.genome,
+            [parse_axis(text) for text in self.vary],
+            experiment=self.experiment,
+            settings=self.overrides,
+            episodes=self.episodes,
+            workers=resources.workers,
+            data_dir=resources.data_dir,
+        )
 
     def compare(self, resources: Resources) -> list[Comparison]:
         """Compare the genome with tuned baselines on every task."""
-        genome, config = load_subject_for(self.genome, self.experiment, self.overrides, None)
         optimizers = tuple(LEARNING_RATES)
         if self.optimizers is not None:
             optimizers = optimizer_names(self.optimizers)
-        evaluator = LocalEvaluator(config.problem(training=False), resources.data_dir)
-        labels = task_labels(({}, config))
-        if resources.workers is None:
-            return compare_on_tasks(genome, evaluator, labels, self.episodes, "numba", optimizers)
-        place = Place(workers=resources.workers)
-        return compare_on_ray(
-            genome, evaluator, labels, self.episodes, "numba", optimizers, place, resources.data_dir
+        result = compare(
+            self.genome,
+            experiment=self.experiment,
+            settings=self.overrides,
+            optimizers=optimizers,
+            episodes=self.episodes,
+            workers=resources.workers,
+            data_dir=resources.data_dir,
         )
+        return list(result.comparisons)
 
 
 def sweep_rows(sweep: Sweep) -> list[Row]:
