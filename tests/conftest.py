@@ -25,6 +25,15 @@ os.environ["RAY_AUTH_MODE"] = "disabled"
 LEFT_BEHIND = r"raylet/raylet|blur_es\.cli|ray::(?!IDLE|DashboardAgent|RuntimeEnvAgent)\w"
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Let all tests, and the processes that they start, share what JAX has compiled."""
+    cache: pytest.Cache | None = getattr(config, "cache", None)
+    if cache is not None:
+        os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache.mkdir("jax")))
+        os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+        os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
+
+
 @pytest.fixture
 def current_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty current folder, for tests that call the command's `main`."""
