@@ -9,6 +9,8 @@ JAX and evosax are imported when a strategy is built, not with this module.
 
 from __future__ import annotations
 
+import functools
+import inspect
 from collections.abc import Mapping
 from typing import Any
 
@@ -55,6 +57,29 @@ def _registry() -> dict[str, Any]:
         for name, algorithm in sorted(distribution_based_algorithms.items())
         if name not in LEFT_OUT
     }
+
+
+@functools.lru_cache(maxsize=16)
+def _algorithm(
+    name: str, population_size: int, dimensions: int, learning_rate: float | None
+) -> Any:
+    """The evosax algorithm of a name and size.
+
+    It has no state of its own. JAX compiles its methods once for each instance, so all
+    strategies of the same name and size share one.
+    """
+    import jax.numpy as jnp
+    import optax
+
+    algorithm = _registry()[name]
+    arguments: dict[str, Any] = {}
+    if learning_rate is not None:
+        if "optimizer" not in inspect.signature(algorithm.__init__).parameters:
+            raise InputError(
+                f"meta.options.learning_rate: {name} follows no optimiser and has none"
+            )
+        arguments["optimizer"] = optax.adam(learning_rate)
+    return algorithm(population_size=population_size, solution=jnp.zeros(dimensions), **arguments)
 
 
 class Strategy:
@@ -109,12 +134,9 @@ class Strategy:
         self._key = jax.random.key(seed)
         if line:
             self._key = jax.random.fold_in(self._key, 2**32 - line)
-        arguments: dict[str, Any] = {}
-        if "learning_rate" in options:
-            arguments["optimizer"] = self._adam(registry[name], options.pop("learning_rate"))
         try:
-            self._algorithm = registry[name](
-                population_size=population_size, solution=jnp.zeros(dimensions), **arguments
+            self._algorithm = _algorithm(
+                name, population_size, dimensions, options.pop("learning_rate", None)
             )
             parameters = self._algorithm.default_params
         except (AssertionError, ValueError) as error:
@@ -134,17 +156,6 @@ class Strategy:
         self._state = self._algorithm.init(
             jax.random.fold_in(self._key, 0), jnp.zeros(dimensions), parameters
         )
-
-    def _adam(self, algorithm: Any, learning_rate: float) -> Any:
-        import inspect
-
-        import optax
-
-        if "optimizer" not in inspect.signature(algorithm.__init__).parameters:
-            raise InputError(
-                f"meta.options.learning_rate: {self.name} follows no optimiser and has none"
-            )
-        return optax.adam(learning_rate)
 
     @on_processor
     def ask(self, generation: int) -> FloatArray:
