@@ -22,7 +22,7 @@ from blur_es.errors import InputError
 from blur_es.util.markdown import fill_markers
 
 DOCS = Path(__file__).parent
-MARKER = re.compile(r"<!-- begin (\S+) -->")
+MARKER = re.compile(r"<!-- begin (\w+\.[\w-]+) -->")
 WITH_PICTURES = ("classifier", "inputs", "performance", "results", "scaling", "unseen")
 
 

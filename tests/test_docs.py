@@ -159,3 +159,10 @@ def test_python_in_the_readme_runs(
     # Accuracies on digits, each far above chance.
     assert len(printed) >= len(programs)
     assert min(printed) > 0.7
+
+
+def test_files_that_the_contributing_guide_names_exist() -> None:
+    text = (TOP / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    named = re.findall(r"`((?:blur_es|docs|tests|studies|benchmarks)/[\w./]*)`", text)
+    assert len(named) > 20
+    assert [path for path in named if not (TOP / path).exists()] == []
