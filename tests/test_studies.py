@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import importlib.util
+import json
+import shlex
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from blur_es.cli import main
 from blur_es.config import load_config
 from blur_es.episode import EpisodeSpec, make_episode
 from blur_es.errors import InputError
@@ -16,6 +19,8 @@ from blur_es.keys import EpisodeKey, Phase, random_generator
 from blur_es.rule import RuleSpec
 from blur_es.tasks import ImageTask, LabelledImages, Samples, Task, make_task
 from studies import tasks
+from studies.measure import Measurement, Resources, comparison_rows, sweep_rows
+from studies.unseen import rows_of
 
 STUDIES = Path(tasks.__file__).parent
 CONFIG = load_config(STUDIES / "unseen.yaml")
@@ -104,3 +109,40 @@ def test_queries_are_of_other_rows_and_squares() -> None:
         samples = draw(task)
         rows = [{row.tobytes() for row in part} for part in (samples[0], samples[2])]
         assert not rows[0] & rows[1]
+
+
+TINY = (
+    "tasks=[{name: digits}]",
+    "network.hidden=[4]",
+    "episode={unroll: 2, batch_size: 16, query_batches: 1}",
+)
+
+
+def run_command(measurement: Measurement, capsys: pytest.CaptureFixture[str]) -> Any:
+    capsys.readouterr()
+    assert main([*shlex.split(measurement.command), "--json"]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def test_a_study_evaluates_as_its_command_does(capsys: pytest.CaptureFixture[str]) -> None:
+    measurement = Measurement("mnist-2state-es", 2, TINY, vary=("unroll=1,2",))
+    rows = sweep_rows(measurement.evaluate(Resources(None, None)))
+    cells = run_command(measurement, capsys)["cells"]
+    assert [row["settings"] for row in rows] == [{"unroll": 1}, {"unroll": 2}]
+    assert [row["mean"] for row in rows] == [round(cell["test_accuracy"], 4) for cell in cells]
+
+
+def test_a_study_compares_as_its_command_does(capsys: pytest.CaptureFixture[str]) -> None:
+    measurement = Measurement("mnist-2state-es", 2, TINY, optimizers="sgd")
+    comparisons = measurement.compare(Resources(None, None))
+    [row] = comparison_rows(comparisons)
+    [expected] = run_command(measurement, capsys)["comparisons"]
+    assert [entry["method"] for entry in row["entries"]] == [
+        entry["method"] for entry in expected["entries"]
+    ]
+    assert [entry["mean"] for entry in row["entries"]] == [
+        round(entry["mean"], 4) for entry in expected["entries"]
+    ]
+    [unseen_row] = rows_of("tiny", [{"name": "digits"}], comparisons)
+    assert unseen_row["data"] == "digits"
+    assert len(unseen_row["entries"][0]["mean"]) == 2
