@@ -22,7 +22,7 @@ import numpy as np
 from blur_es.analysis.bench import machine
 from blur_es.config import ExperimentConfig, load_config
 from blur_es.episode import Episode
-from blur_es.evaluator import EpisodeRange, LocalEvaluator
+from blur_es.evaluator import EpisodeRange, LocalEvaluator, problem_of
 from blur_es.fitness import make_measure
 from blur_es.genome import Genome, SearchSpace, random_genome
 from blur_es.inner import InnerLoop, jax_loop, make_inner_loop
@@ -62,7 +62,9 @@ def differences(loop: InnerLoop, other: InnerLoop, vectors: FloatArray, episode:
 def agreement(config: ExperimentConfig) -> list[dict[str, Any]]:
     """Compare pairs of backends and precisions on one episode of the digits task."""
     vectors = population(config)
-    episode = LocalEvaluator(config.problem()).episodes(EpisodeRange(Phase.META_TRAINING, 1, 1))[0]
+    episode = LocalEvaluator(problem_of(config)).episodes(EpisodeRange(Phase.META_TRAINING, 1, 1))[
+        0
+    ]
     rule = config.rule
     exact, numba = make_inner_loop("numpy", rule), make_inner_loop("numba", rule)
     loops: list[tuple[str, InnerLoop, InnerLoop]] = [
@@ -80,7 +82,7 @@ def gradient_memory(config: ExperimentConfig) -> list[dict[str, Any]]:
     genome: Genome = random_genome(config.rule, random_generator(0, Stream.GENOME))
     found = []
     for unroll in UNROLLS:
-        episode = LocalEvaluator(config.problem()).episodes(
+        episode = LocalEvaluator(problem_of(config)).episodes(
             EpisodeRange(Phase.META_TRAINING, 1, 1, unroll=unroll)
         )[0]
         loop = JaxInnerLoop(config.rule)

@@ -25,7 +25,7 @@ import numpy as np
 from benchmarks.stubs import SLOW_CLAIM, SLOWNESS, UNIT_SECONDS
 from blur_es.analysis.bench import machine
 from blur_es.config import build_config
-from blur_es.evaluator import EpisodeRange
+from blur_es.evaluator import EpisodeRange, problem_of
 from blur_es.fleet.dispatch import RayFleet
 from blur_es.genome import random_genome
 from blur_es.keys import Phase
@@ -39,16 +39,18 @@ GENERATIONS = 7
 
 def efficiency(populations: tuple[int, ...] = POPULATIONS) -> list[dict[str, Any]]:
     """Ideal divided by measured time for several population sizes."""
-    problem = build_config(
-        {
-            "name": "dispatch",
-            "rule": {"states": 2},
-            "network": {"hidden": [4]},
-            "tasks": [{"name": "xor"}],
-            "episode": {"unroll": 1, "batch_size": 2, "query_batches": 1},
-            "fitness": {"measure": "benchmarks.stubs:unequal"},
-        }
-    ).problem()
+    problem = problem_of(
+        build_config(
+            {
+                "name": "dispatch",
+                "rule": {"states": 2},
+                "network": {"hidden": [4]},
+                "tasks": [{"name": "xor"}],
+                "episode": {"unroll": 1, "batch_size": 2, "query_batches": 1},
+                "fitness": {"measure": "benchmarks.stubs:unequal"},
+            }
+        )
+    )
     rule = RuleSpec(states=2)
     with tempfile.TemporaryDirectory() as folder:
         os.environ[SLOW_CLAIM] = str(Path(folder) / "slow")

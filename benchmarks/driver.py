@@ -26,7 +26,7 @@ import numpy as np
 from benchmarks.linux import resident_bytes
 from blur_es.analysis.bench import machine
 from blur_es.config import ExperimentConfig, build_config
-from blur_es.evaluator import EpisodeRange, LocalEvaluator
+from blur_es.evaluator import EpisodeRange, LocalEvaluator, problem_of
 from blur_es.fleet.dispatch import RayFleet
 from blur_es.inner import Evaluation
 from blur_es.keys import Phase
@@ -99,7 +99,7 @@ def share() -> dict[str, Any]:
         episode={"unroll": 15, "batch_size": 128, "query_batches": 20},
     )
     clock: list[tuple[float, float]] = []
-    fleet = Watched(config.problem(), workers=WORKERS)
+    fleet = Watched(problem_of(config), workers=WORKERS)
     try:
         metrics = _train(
             config, lambda _: clock.append((time.perf_counter(), time.process_time())), fleet
@@ -124,7 +124,7 @@ def dispatch() -> dict[str, Any]:
     config = _toy(population, 1, fitness={"measure": "benchmarks.stubs:sleeping"})
     space = search_space(config, initial_genome(config))
     genomes = np.stack([space.initial.vector] * population)
-    problem = config.problem()
+    problem = problem_of(config)
     alone = LocalEvaluator(problem)
     fleet = Watched(problem, workers=WORKERS)
     times: dict[str, list[float]] = {"alone": [], "fleet": []}
@@ -150,7 +150,7 @@ def dispatch() -> dict[str, Any]:
 def memory(generations: int) -> dict[str, Any]:
     """Resident memory of the driver and the workers over the generations of a run."""
     config = _toy(8, generations)
-    fleet = Watched(config.problem(), workers=WORKERS)
+    fleet = Watched(problem_of(config), workers=WORKERS)
     samples: list[dict[str, Any]] = []
     processes = [worker.process for worker in fleet.roster.serving.values()]
 

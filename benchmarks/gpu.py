@@ -39,7 +39,7 @@ from benchmarks.headline import EXPERIMENT, TEST_EPISODES, train_in_stages
 from blur_es.analysis.bench import WORKLOADS, machine, random_episode, random_vectors
 from blur_es.config import load_config
 from blur_es.errors import BlurError, InputError, RunError
-from blur_es.evaluator import LocalEvaluator
+from blur_es.evaluator import LocalEvaluator, problem_of
 from blur_es.inner import BACKENDS, make_inner_loop
 from blur_es.inner.base import Precision
 from blur_es.inner.conformance import replay_all
@@ -181,9 +181,9 @@ def gradients() -> Iterator[Row]:
 
 def training(data_dir: str | None) -> Iterator[Row]:
     """The experiment of `benchmarks/headline.py` in one process on one GPU."""
-    overrides = ["backend=jax", f"jax.piece={DEVICE_BATCHES[1]}"]
-    problem = load_config(EXPERIMENT, overrides).problem()
-    scored = LocalEvaluator(load_config(EXPERIMENT, ["backend=numba"]).problem(), data_dir)
+    overrides = ["backend=jax", f"jax.device_batch={DEVICE_BATCHES[1]}"]
+    problem = problem_of(load_config(EXPERIMENT, overrides))
+    scored = LocalEvaluator(problem_of(load_config(EXPERIMENT, ["backend=numba"])), data_dir)
     evaluator = LocalEvaluator(problem, data_dir)
     # Compiled programs are cached on disk.
     train_in_stages(evaluator, scored, overrides, stops=(1,))

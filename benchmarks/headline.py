@@ -23,7 +23,7 @@ from typing import Any
 from blur_es.analysis.bench import machine
 from blur_es.analysis.evaluate import evaluate_genome
 from blur_es.config import load_config
-from blur_es.evaluator import Evaluator, LocalEvaluator
+from blur_es.evaluator import Evaluator, LocalEvaluator, problem_of
 from blur_es.meta.trainer import Trainer
 from blur_es.run.store import RunFolder
 from docs.record import write_results
@@ -69,7 +69,7 @@ def headline(data_dir: str | None) -> dict[str, Any]:
     """Train and evaluate with one Ray worker per core."""
     from blur_es.fleet.dispatch import RayFleet
 
-    problem = load_config(EXPERIMENT).problem()
+    problem = problem_of(load_config(EXPERIMENT))
     fleet = RayFleet(problem, data_dir=data_dir)
     workers = fleet.workers
     try:

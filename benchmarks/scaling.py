@@ -34,7 +34,7 @@ from benchmarks.simulated_ray import Costs, simulated_fleet
 from benchmarks.stubs import SLEEP_SECONDS
 from blur_es.analysis.bench import machine
 from blur_es.config import ExperimentConfig, build_config
-from blur_es.evaluator import EpisodeRange, LocalEvaluator
+from blur_es.evaluator import EpisodeRange, LocalEvaluator, problem_of
 from blur_es.fleet.connection import connect
 from blur_es.fleet.dispatch import RayFleet
 from blur_es.genome import random_genome
@@ -102,8 +102,8 @@ def threads() -> dict[str, Any]:
     rates: dict[str, list[float]] = {}
     connect(None, 4)
     fleets = {
-        "two workers of one core": RayFleet(config.problem(), workers=2),
-        "one worker of two cores": RayFleet(config.problem(), workers=1, cores=2),
+        "two workers of one core": RayFleet(problem_of(config), workers=2),
+        "one worker of two cores": RayFleet(problem_of(config), workers=1, cores=2),
     }
     try:
         for generation in range(repeats):
@@ -132,7 +132,7 @@ def measured(workers: int, each: int) -> dict[str, Any]:
     try:
         before = resident_bytes()
         began = time.perf_counter()
-        fleet = RayFleet(_config().problem(), workers=workers, cores=each)
+        fleet = RayFleet(problem_of(_config()), workers=workers, cores=each)
         started = time.perf_counter() - began
         rows = [_generations(fleet, workers * each, items) for items in ITEMS]
         processes = [worker.process for worker in fleet.roster.serving.values()]
@@ -257,7 +257,7 @@ def costs_of_ray() -> dict[str, Any]:
 
 def computed(costs: Costs, cores: int, each: int, items: int, seconds: float) -> dict[str, Any]:
     """A generation that the driver's own code dispatches to simulated workers."""
-    with simulated_fleet(_config().problem(), cores, seconds, costs, each) as (fleet, ray):
+    with simulated_fleet(problem_of(_config()), cores, seconds, costs, each) as (fleet, ray):
         genomes = _genomes(1).repeat(items * cores, axis=0)
         times, owns, calls = [], [], 0
         for generation in range(6):
@@ -295,7 +295,7 @@ def bucket(generations: int = 20) -> dict[str, Any]:
         return call(self, action, name, *arguments, **more)
 
     config = _config(generations + 5)
-    local = LocalEvaluator(config.problem())
+    local = LocalEvaluator(problem_of(config))
     marks: list[tuple[Counter[str], Counter[str]]] = []
 
     class Noting(LocalEvaluator):
@@ -307,7 +307,7 @@ def bucket(generations: int = 20) -> dict[str, Any]:
         run = RunFolder("memory://scaling")
         with run.locked():
             run.begin(config.to_yaml())
-            Trainer(config, run, Noting(config.problem())).train()
+            Trainer(config, run, Noting(problem_of(config))).train()
     local.close()
     (count_0, size_0), (count_1, size_1) = marks[2], marks[2 + generations]
     return {

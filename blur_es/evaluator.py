@@ -15,6 +15,7 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
+from blur_es.config import ExperimentConfig
 from blur_es.episode import Episode, EpisodeSpec, initial_noise, make_episode
 from blur_es.errors import InputError
 from blur_es.fitness import make_measure
@@ -169,6 +170,32 @@ class Problem:
             for task in chosen_tasks(episodes, len(self.tasks))
             for _ in range(episodes.replicas)
         ]
+
+
+def problem_of(config: ExperimentConfig, training: bool = True) -> Problem:
+    """The part of an experiment that evaluations depend on.
+
+    With `training`, an experiment that follows meta-gradients uses the JAX backend. Without, its
+    genome may be evaluated on any backend.
+    """
+    gradients = training and config.meta.method == "gradient"
+    genomes = 1 if gradients else config.meta.population
+    tasks = config.tasks_drawn or len(config.tasks)
+    size = config.jax.device_batch
+    return Problem(
+        rule=config.rule,
+        hidden=config.hidden,
+        tasks=config.task_options,
+        specs=config.episodes,
+        measure=config.fitness.measure,
+        temperature=config.fitness.temperature,
+        seed=config.seed,
+        backend="jax" if gradients else config.backend,
+        precision=config.jax.precision,
+        device_batch=None if size == "auto" else size,
+        gradients=gradients,
+        evaluations=genomes * config.meta.replicas * tasks,
+    )
 
 
 def chosen_tasks(episodes: EpisodeRange, count: int) -> Sequence[int]:

@@ -12,7 +12,7 @@ from blur_es.analysis.compare import Comparison
 from blur_es.analysis.comparisons import compare_on_tasks
 from blur_es.config import ExperimentConfig
 from blur_es.errors import InputError
-from blur_es.evaluator import Evaluator, LocalEvaluator
+from blur_es.evaluator import Evaluator, LocalEvaluator, problem_of
 from blur_es.genome import Genome
 from blur_es.meta.stop import StopReason
 from blur_es.meta.trainer import Trainer, TrainingResult, initial_genome, search_space
@@ -89,15 +89,15 @@ def run_experiment(
     with config.located():
         # Data are read here once, also where workers will read their own: a missing data
         # set is the user's to mend, and nothing should have been started by then.
-        local = LocalEvaluator(config.problem(), options.data_dir)
+        local = LocalEvaluator(problem_of(config), options.data_dir)
         search_space(config, initial_genome(config, run))
     with contextlib.ExitStack() as stack:
         stack.enter_context(guard.installed())
         if options.take_over:
             # Nobody is stopped for a run that cannot be continued.
-            run.check(config.to_dict(), options.resume)
+            run.check(config, options.resume)
         stack.enter_context(run.locked(resume=options.resume, take_over=options.take_over))
-        run.check(config.to_dict(), options.resume)
+        run.check(config, options.resume)
         name = run.location.rstrip("/").rpartition("/")[2]
         # Ray forks, which JAX's threads do not survive: the fleet is up before the trainer
         # imports JAX.
@@ -181,14 +181,14 @@ def _evaluator(
     on_message("starting Ray workers (the first start on a machine compiles for some 20 s)")
     with guard.interruptible():
         fleet = RayFleet(
-            config.problem(),
+            problem_of(config),
             workers,
             options.address,
             options.data_dir,
             config.fleet.shares(),
             cores=config.fleet.cores,
             autoscale=None if autoscale is None else Autoscale(**autoscale.model_dump()),
-            wait_seconds=config.fleet.patience(),
+            wait_seconds=config.fleet.longest_wait(),
             on_fatal_genome=config.fleet.on_fatal_genome,
             chaos=chaos,
             run=run,

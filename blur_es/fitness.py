@@ -95,6 +95,8 @@ def _exact(values: Any) -> Any:
 
 
 BUILT_IN = ("accuracy", "cross_entropy", "squared_error")
+# Measures whose gradient with respect to the predictions is useful.
+DIFFERENTIABLE = ("cross_entropy", "squared_error")
 
 
 def make_measure(name: str, temperature: float = 1.0) -> Measure:

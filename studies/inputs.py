@@ -28,7 +28,7 @@ from blur_es.analysis.bench import machine
 from blur_es.analysis.compare import LEARNING_RATES, Baseline, tuned
 from blur_es.config import ExperimentConfig, load_config, override_config
 from blur_es.episode import Episode
-from blur_es.evaluator import EpisodeRange, LocalEvaluator
+from blur_es.evaluator import EpisodeRange, LocalEvaluator, problem_of
 from blur_es.fitness import make_measure
 from blur_es.genomes import load_genome
 from blur_es.inner import make_inner_loop
@@ -47,7 +47,7 @@ SIZES = "tasks=[{name: mnist, size: 10}, {name: mnist, size: 14}, {name: mnist, 
 def scan(config: ExperimentConfig, name: str, data_dir: str | None) -> list[dict[str, Any]]:
     """Mean accuracy over the episodes with each factor and each map, for every task."""
     genome = load_genome(name)
-    problem = dataclasses.replace(config.problem(), backend="numba")
+    problem = dataclasses.replace(problem_of(config), backend="numba")
     evaluators = {
         inputs: LocalEvaluator(
             dataclasses.replace(problem, rule=dataclasses.replace(genome.rule, inputs=inputs)),

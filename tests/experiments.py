@@ -7,7 +7,7 @@ from typing import Any
 
 from blur_es.config import ExperimentConfig, load_config
 from blur_es.errors import InputError
-from blur_es.evaluator import EpisodeRange, Evaluator, LocalEvaluator
+from blur_es.evaluator import EpisodeRange, Evaluator, LocalEvaluator, problem_of
 from blur_es.inner import Evaluation
 from blur_es.meta.trainer import Trainer, TrainingResult
 from blur_es.run.interrupt import Interrupted, InterruptGuard
@@ -44,7 +44,7 @@ class InterruptedEvaluator(LocalEvaluator):
     """Raises, as a signal would, when a generation is asked for the first time."""
 
     def __init__(self, config: ExperimentConfig, generation: int) -> None:
-        super().__init__(config.problem())
+        super().__init__(problem_of(config))
         self.at = generation
 
     def evaluate(self, genomes: FloatArray, episodes: EpisodeRange) -> Evaluation:
@@ -58,10 +58,10 @@ def train(config: ExperimentConfig, run_dir: str | Path, **options: Any) -> Trai
     guard = options.setdefault("guard", InterruptGuard())
     patience = Patience(guard, options.get("say", lambda message: None))
     run = RunFolder(run_dir, config.run.keep, patience)
-    evaluator: Evaluator = options.pop("evaluator", None) or LocalEvaluator(config.problem())
+    evaluator: Evaluator = options.pop("evaluator", None) or LocalEvaluator(problem_of(config))
     resume = options.pop("resume", False)
     with run.locked(resume=resume, take_over=options.pop("take_over", False)):
-        run.check(config.to_dict(), resume=resume)
+        run.check(config, resume=resume)
         trainer = Trainer(config, run, evaluator, **options)
         run.begin(config.to_yaml())
         return trainer.train()

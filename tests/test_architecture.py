@@ -20,23 +20,20 @@ LAYERS = (
     *("keys", "rule"),
     *("fitness", "storage", "genome"),
     *("tasks", "episode"),
-    *("inner", "genomes"),
-    *("evaluator", "config"),
-    *("run", "fleet", "classifier"),
+    "inner",
+    *("config", "evaluator"),
+    *("run", "genomes"),
+    *("fleet", "classifier"),
     *("meta", "analysis"),
     *("report", "experiment", "reproduce"),
     "cli",
 )
 
 # Modules that break a rule today. Each list may only become shorter.
-UPWARD_TODAY: set[tuple[str, str]] = {
-    ("config.experiment", "run.store"),
-    ("genomes", "run.store"),
-}
+UPWARD_TODAY: set[tuple[str, str]] = set()
 CIRCLES_TODAY: set[frozenset[str]] = set()
 TOO_LONG_TODAY: set[str] = {
     "cli",
-    "config.experiment",
     "fleet.dispatch",
     "fleet.roster",
     "genome",

@@ -11,7 +11,7 @@ import yaml
 from blur_es.config import ExperimentConfig, load_config, override_config, vary_config
 from blur_es.episode import EpisodeSpec
 from blur_es.errors import InputError
-from blur_es.evaluator import EpisodeRange, LocalEvaluator
+from blur_es.evaluator import EpisodeRange, LocalEvaluator, problem_of
 from blur_es.keys import Phase
 from tests.experiments import SMALL
 
@@ -65,7 +65,8 @@ def test_a_choice_that_older_runs_did_not_have_does_not_change_what_they_are(
     tmp_path: Path,
 ) -> None:
     config = load(tmp_path, SMALL)
-    assert "inputs" not in config.to_dict()["rule"]
+    assert config.to_dict()["rule"]["inputs"] == "standardized"
+    assert "inputs" not in config.identity()["rule"]
     equalized = override_config(config, ["rule.inputs=equalized"])
     assert equalized.identity() != config.identity()
     assert equalized.to_dict()["rule"]["inputs"] == "equalized"
@@ -245,7 +246,7 @@ def test_a_task_may_have_a_network_of_its_own(tmp_path: Path) -> None:
     own = SMALL.replace("{name: xor}", "{name: xor, network: {hidden: [6, 5]}}")
     config = load(tmp_path, own)
     assert config.hidden == ((6, 5), (8,))
-    problem = config.problem()
+    problem = problem_of(config)
     assert problem.hidden == config.hidden
     assert problem.tasks == ({"name": "xor"}, {"name": "two_moons"})
     assert load(tmp_path, config.to_yaml()).to_dict() == config.to_dict()
@@ -263,7 +264,7 @@ def test_a_task_may_have_lives_of_its_own(tmp_path: Path) -> None:
     config = load(tmp_path, own)
     usual = config.episode
     assert config.episodes == (EpisodeSpec(7, 5, usual.query_batches), usual)
-    problem = config.problem()
+    problem = problem_of(config)
     assert problem.tasks == ({"name": "xor"}, {"name": "two_moons"})
     assert load(tmp_path, config.to_yaml()).to_dict() == config.to_dict()
     both = EpisodeRange(Phase.META_TRAINING, 1, 2)
@@ -284,7 +285,7 @@ def test_a_task_may_have_lives_of_its_own(tmp_path: Path) -> None:
     whole = "episode={unroll: 9, batch_size: 8, query_batches: 1}"
     assert override_config(config, [whole]).episodes == (EpisodeSpec(9, 8, 1),) * 2
     assert override_config(config, ["seed=4"]).episodes == config.episodes
-    with pytest.raises(InputError, match=r":5: tasks\.0\.episode\.unroll: meta\.curriculum says"):
+    with pytest.raises(InputError, match=r":5: tasks\.0\.episode\.unroll: meta\.curriculum alr"):
         load(tmp_path, own, "meta.curriculum={start: 1, step: 1, every: 1}")
 
 

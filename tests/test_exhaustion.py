@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from blur_es.evaluator import LocalEvaluator
+from blur_es.evaluator import LocalEvaluator, problem_of
 from blur_es.fleet.dispatch import RayFleet
 from blur_es.fleet.failures import Failure
 from tests.clusters import TRAINING, make_cluster, random_population, ray_warnings
@@ -64,9 +64,9 @@ def test_rays_memory_monitor_kills_and_nothing_is_lost(
     monkeypatch.setenv("RAY_memory_monitor_refresh_ms", "100")
     config = small(tmp_path, "fitness.measure='mine:value'", "tasks=[{name: xor}]")
     population = random_population(config, 9)
-    expected = LocalEvaluator(config.problem()).evaluate(population, TRAINING)
+    expected = LocalEvaluator(problem_of(config)).evaluate(population, TRAINING)
     with make_cluster(num_cpus=1) as cluster:
-        fleet = RayFleet(config.problem(), 1, cluster.address)
+        fleet = RayFleet(problem_of(config), 1, cluster.address)
         try:
             found = fleet.evaluate(population, TRAINING)
             report = fleet.report(0.0)
@@ -107,9 +107,9 @@ def test_a_store_that_others_have_filled_is_waited_for(
     config = small(tmp_path, "tasks=[{name: xor}]", "meta.replicas=1", "episode.unroll=1")
     # The genomes of a chunk are more than Ray sends along with a call.
     population = random_population(config, 6000)
-    expected = LocalEvaluator(config.problem()).evaluate(population, TRAINING)
+    expected = LocalEvaluator(problem_of(config)).evaluate(population, TRAINING)
     with make_cluster(num_cpus=1) as cluster:
-        fleet = RayFleet(config.problem(), 1, cluster.address)
+        fleet = RayFleet(problem_of(config), 1, cluster.address)
         try:
             with subprocess.Popen(
                 [sys.executable, "-c", FILL, cluster.address],

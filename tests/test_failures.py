@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from blur_es.errors import RunError
-from blur_es.evaluator import LocalEvaluator
+from blur_es.evaluator import LocalEvaluator, problem_of
 from blur_es.fleet import failures
 from blur_es.fleet.chaos import Chaos, Fault
 from blur_es.fleet.dispatch import RayFleet
@@ -106,8 +106,8 @@ def test_whatever_befalls_a_worker_its_work_is_done_again(
 ) -> None:
     config = small(mine.folder, *SETTINGS)
     population = random_population(config, 9)
-    expected = LocalEvaluator(config.problem()).evaluate(population, TRAINING)
-    fleet = RayFleet(config.problem(), 1, ray_address)
+    expected = LocalEvaluator(problem_of(config)).evaluate(population, TRAINING)
+    fleet = RayFleet(problem_of(config), 1, ray_address)
     try:
         # It is known then how long an evaluation takes.
         for _ in range(2):
@@ -136,7 +136,7 @@ def test_a_users_error_stops_the_run_with_its_traceback_and_a_checkpoint(
     mine: Mine, ray_address: str
 ) -> None:
     config = small(mine.folder, *SETTINGS, "run.checkpoint_every=100", "meta.generations=300")
-    fleet = RayFleet(config.problem(), 1, ray_address)
+    fleet = RayFleet(problem_of(config), 1, ray_address)
     run = mine.folder / "run"
 
     def break_it() -> None:
@@ -169,7 +169,7 @@ def test_a_users_error_stops_the_run_with_its_traceback_and_a_checkpoint(
 
 def poison(mine: Mine, config: Any, population: Any, index: int) -> None:
     """Let the evaluation of one genome, in whatever company, kill its worker."""
-    values = LocalEvaluator(config.problem()).evaluate(population, TRAINING).fitness[0]
+    values = LocalEvaluator(problem_of(config)).evaluate(population, TRAINING).fitness[0]
     mine.let("kill", int(values[index, 0]))
 
 
@@ -179,9 +179,9 @@ def test_a_genome_that_kills_workers_is_found(
     """Three workers and the cuts, then three fresh ones; the others have their results."""
     config = small(mine.folder, *SETTINGS)
     population = random_population(config, 8)
-    expected = LocalEvaluator(config.problem()).evaluate(population, TRAINING)
+    expected = LocalEvaluator(problem_of(config)).evaluate(population, TRAINING)
     poison(mine, config, population, 5)
-    fleet = RayFleet(config.problem(), 2, ray_address, on_fatal_genome="diverged")
+    fleet = RayFleet(problem_of(config), 2, ray_address, on_fatal_genome="diverged")
     try:
         found = fleet.evaluate(population, TRAINING)
         assert not fleet.reproducible
@@ -209,11 +209,11 @@ def test_a_genome_that_kills_workers_stops_the_run_and_is_kept(
             asked.append((genomes, found))
             return found
 
-    undisturbed = train(config, mine.folder / "undisturbed", evaluator=Asked(config.problem()))
+    undisturbed = train(config, mine.folder / "undisturbed", evaluator=Asked(problem_of(config)))
     population, found = asked[0]
     mine.let("kill", int(found.fitness[0, 4, 0]))
     run = mine.folder / "run"
-    fleet = RayFleet(config.problem(), 2, ray_address)
+    fleet = RayFleet(problem_of(config), 2, ray_address)
     try:
         with pytest.raises(RunError, match=r"genome 4 of generation 1 kills") as error:
             train(config, run, evaluator=fleet)
@@ -235,8 +235,8 @@ def test_a_full_object_store_is_waited_for(
     monkeypatch.setattr("blur_es.fleet.dispatch.STORE_SECONDS", 0.01)
     config = small(tmp_path)
     population = random_population(config, 9)
-    expected = LocalEvaluator(config.problem()).evaluate(population, TRAINING)
-    fleet = RayFleet(config.problem(), 1, ray_address)
+    expected = LocalEvaluator(problem_of(config)).evaluate(population, TRAINING)
+    fleet = RayFleet(problem_of(config), 1, ray_address)
     refusals = 3
     put_back = fleet._send
 
@@ -289,7 +289,7 @@ def test_chaos_changes_nothing(
         for chaos in (Chaos.parse(faults, seed) for seed in range(1000))
         if {each.fault for call in range(1, 13) if (each := chaos.injection(call))} == wanted
     )
-    fleet = RayFleet(config.problem(), 2, ray_address, chaos=chaos)
+    fleet = RayFleet(problem_of(config), 2, ray_address, chaos=chaos)
     try:
         disturbed = train(config, tmp_path / "run", evaluator=fleet)
     finally:

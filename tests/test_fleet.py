@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from blur_es.errors import RunError
-from blur_es.evaluator import LocalEvaluator
+from blur_es.evaluator import LocalEvaluator, problem_of
 from blur_es.fleet.computing import ChunkEvaluator, ChunkResult
 from blur_es.fleet.dispatch import RayFleet
 from tests.clusters import TRAINING, random_population, ray_warnings
@@ -28,7 +28,7 @@ def test_the_genome_does_not_depend_on_the_workers(
 ) -> None:
     config = small(tmp_path)
     local = train(config, tmp_path / "local")
-    fleet = RayFleet(config.problem(), workers, ray_address, cores=cores)
+    fleet = RayFleet(problem_of(config), workers, ray_address, cores=cores)
     try:
         assert fleet.workers == workers
         # A product is computed by one thread whatever the grant.
@@ -46,16 +46,16 @@ def test_a_worker_larger_than_any_machine_is_a_clear_error(
     tmp_path: Path, ray_address: str
 ) -> None:
     with pytest.raises(RunError, match=r"fleet.cores: found 3, expected at most 2"):
-        RayFleet(small(tmp_path).problem(), None, ray_address, cores=3)
+        RayFleet(problem_of(small(tmp_path)), None, ray_address, cores=3)
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 20])
 def test_a_worker_of_several_cores_computes_the_same(tmp_path: Path, count: int) -> None:
     config = small(tmp_path)
     population = random_population(config, count)
-    found = ChunkEvaluator(config.problem(), None, threads=3).evaluate(population, TRAINING, None)
+    found = ChunkEvaluator(problem_of(config), None, threads=3).evaluate(population, TRAINING, None)
     assert isinstance(found, ChunkResult)
-    expected = LocalEvaluator(config.problem()).evaluate(population, TRAINING)
+    expected = LocalEvaluator(problem_of(config)).evaluate(population, TRAINING)
     np.testing.assert_array_equal(found.arrays[0].swapaxes(0, 1), expected.fitness)
     np.testing.assert_array_equal(found.arrays[1], expected.diverged)
 
@@ -64,8 +64,8 @@ def test_results_are_in_the_order_of_the_genomes(tmp_path: Path, ray_address: st
     # Tasks with lives of their own, of which a generation may draw some.
     config = small(tmp_path, "tasks.1.episode={unroll: 9, batch_size: 8}")
     population = random_population(config, 23)
-    local = LocalEvaluator(config.problem())
-    fleet = RayFleet(config.problem(), 2, ray_address)
+    local = LocalEvaluator(problem_of(config))
+    fleet = RayFleet(problem_of(config), 2, ray_address)
     try:
         for drawn in (None, (0,), (1,), (0, 1)):
             wanted = TRAINING._replace(tasks=drawn)
@@ -82,7 +82,7 @@ def test_killed_workers_are_replaced_and_their_work_done_again(
 ) -> None:
     config = small(tmp_path, "meta.generations=300", "episode.unroll=60")
     undisturbed = train(config, tmp_path / "undisturbed")
-    fleet = RayFleet(config.problem(), 2, ray_address)
+    fleet = RayFleet(problem_of(config), 2, ray_address)
     stop = threading.Event()
     killed = 0
 
@@ -115,7 +115,7 @@ def test_an_error_in_a_users_measure_stops_with_its_traceback(
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.chdir(tmp_path)
     config = small(tmp_path, "fitness.measure='own_measure:broken'")
-    fleet = RayFleet(config.problem(), 1, ray_address)
+    fleet = RayFleet(problem_of(config), 1, ray_address)
     try:
         with pytest.raises(RunError, match="the measure is broken"):
             fleet.evaluate(random_population(config, 2), TRAINING)
@@ -129,5 +129,5 @@ def test_no_cluster_at_the_address_is_a_clear_error(
     monkeypatch.setenv("RAY_gcs_rpc_server_reconnect_timeout_s", "1")
     began = time.monotonic()
     with pytest.raises(RunError, match="cannot reach the Ray cluster at"):
-        RayFleet(small(tmp_path).problem(), 1, "127.0.0.1:1")
+        RayFleet(problem_of(small(tmp_path)), 1, "127.0.0.1:1")
     assert time.monotonic() - began < 60

@@ -10,10 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from blur_es.config import ExperimentConfig
-from blur_es.config.optimizers import OPTIMIZERS
+from blur_es.config import OPTIMIZERS, ExperimentConfig
 from blur_es.errors import InputError
-from blur_es.evaluator import EpisodeRange, LocalEvaluator, largest_device_batch
+from blur_es.evaluator import EpisodeRange, LocalEvaluator, largest_device_batch, problem_of
 from blur_es.fleet.dispatch import RayFleet
 from blur_es.genome import Genome, random_genome
 from blur_es.inner import DeviceBatchTooLargeError, Evaluation, GradientEvaluation
@@ -114,7 +113,7 @@ class InterruptedEvaluator(LocalEvaluator):
     """Raises, as a signal would, in the second run of a generation."""
 
     def __init__(self, config: ExperimentConfig, generation: int) -> None:
-        super().__init__(config.problem())
+        super().__init__(problem_of(config))
         self.at = generation
 
     def gradients(
@@ -168,7 +167,7 @@ def test_a_stage_begins_with_the_best_run(tmp_path: Path) -> None:
         "meta.generations=4",
         "meta.strategy=snes",
     )
-    train(config, tmp_path / "run", evaluator=Favours(config.problem()))
+    train(config, tmp_path / "run", evaluator=Favours(problem_of(config)))
     assert [line.get("synchronised_to") for line in RunFolder(tmp_path / "run").metrics.read()] == [
         None,
         None,
@@ -195,19 +194,19 @@ class SmallDevice(LocalEvaluator):
 
 
 def test_a_device_batch_that_does_not_fit_is_halved_and_written_down(tmp_path: Path) -> None:
-    config = small(tmp_path, "backend=jax", "jax.piece=8", "meta.generations=3")
+    config = small(tmp_path, "backend=jax", "jax.device_batch=8", "meta.generations=3")
     said: list[str] = []
-    evaluator = SmallDevice(config.problem())
+    evaluator = SmallDevice(problem_of(config))
     whole = train(config, tmp_path / "whole", evaluator=evaluator, on_message=said.append)
     assert RunFolder(tmp_path / "whole").read_json("result.json")["pieces"] == {"1": 8, "2": 2}
     assert sum("is computed again" in message for message in said) == 2
     # A resumed run computes device batches of the size that was found.
     train(
-        small(tmp_path, "backend=jax", "jax.piece=8", "meta.generations=2"),
+        small(tmp_path, "backend=jax", "jax.device_batch=8", "meta.generations=2"),
         tmp_path / "run",
-        evaluator=SmallDevice(config.problem()),
+        evaluator=SmallDevice(problem_of(config)),
     )
-    resumed = LocalEvaluator(config.problem())
+    resumed = LocalEvaluator(problem_of(config))
     result = train(config, tmp_path / "run", evaluator=resumed, resume=True)
     assert resumed.device_batch == 2
     assert genome_hash(result) == genome_hash(whole)
@@ -225,9 +224,9 @@ class ShrinkingDevice(LocalEvaluator):
 
 
 def test_the_last_of_several_pieces_is_resumed(tmp_path: Path) -> None:
-    overrides = ("backend=jax", "jax.piece=8", "tasks=[{name: xor}]", "meta.population=4")
+    overrides = ("backend=jax", "jax.device_batch=8", "tasks=[{name: xor}]", "meta.population=4")
     config = small(tmp_path, *overrides, "meta.generations=14")
-    whole = train(config, tmp_path / "whole", evaluator=ShrinkingDevice(config.problem()))
+    whole = train(config, tmp_path / "whole", evaluator=ShrinkingDevice(problem_of(config)))
     # JSON sorts the generations as texts: the last one is not the last of them.
     found = RunFolder(tmp_path / "whole").read_json("result.json")["pieces"]
     assert {int(generation): device_batch for generation, device_batch in found.items()} == {
@@ -239,9 +238,9 @@ def test_the_last_of_several_pieces_is_resumed(tmp_path: Path) -> None:
     train(
         small(tmp_path, *overrides, "meta.generations=13"),
         tmp_path / "run",
-        evaluator=InterruptedAtEnd(config.problem()),
+        evaluator=InterruptedAtEnd(problem_of(config)),
     )
-    resumed = ShrinkingDevice(config.problem())
+    resumed = ShrinkingDevice(problem_of(config))
     assert genome_hash(train(config, tmp_path / "run", evaluator=resumed, resume=True)) == (
         genome_hash(whole)
     )
@@ -264,8 +263,8 @@ def test_pieces_leave_work_for_several_devices() -> None:
 def test_a_device_too_small_for_one_life_ends_the_run(tmp_path: Path) -> None:
     from blur_es.errors import RunError
 
-    config = small(tmp_path, "backend=jax", "jax.piece=4")
-    evaluator = SmallDevice(config.problem())
+    config = small(tmp_path, "backend=jax", "jax.device_batch=4")
+    evaluator = SmallDevice(problem_of(config))
     evaluator.largest = 0
     with pytest.raises(RunError, match="a single life does not fit"):
         train(config, tmp_path / "run", evaluator=evaluator)
@@ -279,11 +278,11 @@ def test_gradients_do_not_depend_on_the_workers(
     tmp_path: Path, undisturbed: Path, ray_address: str, device_batch: int
 ) -> None:
     """Nor on how the fleet cuts the replicas: three of them, for two workers."""
-    config = small(tmp_path, *GRADIENT, *CURRICULUM, f"jax.piece={device_batch}")
+    config = small(tmp_path, *GRADIENT, *CURRICULUM, f"jax.device_batch={device_batch}")
     alone = hash_of(undisturbed)
     if device_batch > 1:
         alone = genome_hash(train(config, tmp_path / "alone"))
-    fleet = RayFleet(config.problem(), 2, ray_address)
+    fleet = RayFleet(problem_of(config), 2, ray_address)
     try:
         assert fleet.backends == ("jax",)
         spread = train(config, tmp_path / "run", evaluator=fleet)
@@ -298,7 +297,7 @@ def test_gradients_in_lives_of_several_lengths_do_not_depend_on_the_workers(
     tasks = "tasks=[{name: xor}, {name: two_moons, episode: {unroll: 7, batch_size: 8}}]"
     config = small(tmp_path, *GRADIENT, tasks, "meta.tasks_per_generation=1")
     alone = train(config, tmp_path / "alone")
-    fleet = RayFleet(config.problem(), 2, ray_address)
+    fleet = RayFleet(problem_of(config), 2, ray_address)
     try:
         spread = train(config, tmp_path / "spread", evaluator=fleet)
     finally:
@@ -313,13 +312,13 @@ def test_a_split_gives_each_backend_its_share(tmp_path: Path, gpu_ray_address: s
     )
     episodes = EpisodeRange(Phase.META_TRAINING, 1, 2)
     by_backend = {
-        backend: LocalEvaluator(small(tmp_path, f"backend={backend}").problem()).evaluate(
+        backend: LocalEvaluator(problem_of(small(tmp_path, f"backend={backend}"))).evaluate(
             population, episodes
         )
         for backend in ("jax", "numba")
     }
     assert not np.array_equal(by_backend["jax"].fitness, by_backend["numba"].fitness)
-    fleet = RayFleet(config.problem(), None, gpu_ray_address, split=config.fleet.shares())
+    fleet = RayFleet(problem_of(config), None, gpu_ray_address, split=config.fleet.shares())
     try:
         assert fleet.reproducible
         for _ in range(2):
@@ -336,7 +335,7 @@ def test_a_split_waits_for_a_lost_kind(tmp_path: Path, gpu_ray_address: str) -> 
         [random_genome(config.rule, np.random.default_rng(i)).vector for i in range(6)]
     )
     episodes = EpisodeRange(Phase.META_TRAINING, 1, 2)
-    fleet = RayFleet(config.problem(), None, gpu_ray_address, split=config.fleet.shares())
+    fleet = RayFleet(problem_of(config), None, gpu_ray_address, split=config.fleet.shares())
     try:
         before = fleet.evaluate(population, episodes)
         for worker in list(fleet.roster.serving.values()):
@@ -351,7 +350,7 @@ def test_a_split_waits_for_a_lost_kind(tmp_path: Path, gpu_ray_address: str) -> 
 
 def test_whoever_is_free_is_not_reproducible(tmp_path: Path, gpu_ray_address: str) -> None:
     config = small(tmp_path, "fleet.split=any", "meta.generations=2")
-    fleet = RayFleet(config.problem(), None, gpu_ray_address, split="any")
+    fleet = RayFleet(problem_of(config), None, gpu_ray_address, split="any")
     try:
         train(config, tmp_path / "run", evaluator=fleet)
     finally:
@@ -361,7 +360,7 @@ def test_whoever_is_free_is_not_reproducible(tmp_path: Path, gpu_ray_address: st
 
 
 def test_auto_is_jax_where_there_is_a_gpu(tmp_path: Path, gpu_ray_address: str) -> None:
-    fleet = RayFleet(small(tmp_path).problem(), None, gpu_ray_address)
+    fleet = RayFleet(problem_of(small(tmp_path)), None, gpu_ray_address)
     try:
         assert fleet.backends == ("jax",)
         assert fleet.workers == 1
@@ -391,7 +390,7 @@ def test_auto_is_jax_where_there_is_a_gpu(tmp_path: Path, gpu_ray_address: str) 
         (("meta.curriculum={start: 9, step: 1, evry: 2}",), "did you mean 'every'"),
         (("meta.gradient.optimizer=adamm",), "meta.gradient.optimizer"),
         (("jax.precision=float16",), "jax.precision"),
-        (("jax.piece=0",), "jax.piece"),
+        (("jax.device_batch=0",), "jax.device_batch"),
     ],
 )
 def test_impossible_combinations_are_refused(

@@ -18,7 +18,7 @@ import pytest
 import blur_es.run.lease as lease
 from blur_es.config import ExperimentConfig
 from blur_es.errors import InputError, RunError
-from blur_es.evaluator import EpisodeRange, LocalEvaluator
+from blur_es.evaluator import EpisodeRange, LocalEvaluator, problem_of
 from blur_es.inner import Evaluation
 from blur_es.run.interrupt import Interrupted, InterruptGuard
 from blur_es.run.lease import LEASE, Holder, Lease
@@ -207,7 +207,7 @@ class TakenOver(LocalEvaluator):
     """Another head takes the run folder over while a generation is evaluated."""
 
     def __init__(self, config: ExperimentConfig, location: str) -> None:
-        super().__init__(config.problem())
+        super().__init__(problem_of(config))
         self.location = location
         self.files: dict[str, bytes] = {}
         self.other: RunFolder | None = None

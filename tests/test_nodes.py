@@ -14,7 +14,7 @@ import pytest
 
 from blur_es.config import ExperimentConfig
 from blur_es.errors import RunError
-from blur_es.evaluator import LocalEvaluator
+from blur_es.evaluator import LocalEvaluator, problem_of
 from blur_es.fleet.chaos import Chaos
 from blur_es.fleet.dispatch import RayFleet
 from blur_es.fleet.roster import Autoscale
@@ -40,7 +40,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def check(fleet: RayFleet, config: ExperimentConfig) -> None:
     population = random_population(config, 12)
-    expected = LocalEvaluator(config.problem()).evaluate(population, TRAINING)
+    expected = LocalEvaluator(problem_of(config)).evaluate(population, TRAINING)
     np.testing.assert_array_equal(fleet.evaluate(population, TRAINING).fitness, expected.fitness)
 
 
@@ -57,7 +57,7 @@ def test_the_fleet_follows_its_cluster(tmp_path: Path) -> None:
     """Nodes join, leave in good order and are killed, all while there is work."""
     config = small(tmp_path)
     with make_cluster(num_cpus=1) as cluster:
-        fleet = RayFleet(config.problem(), None, cluster.address)
+        fleet = RayFleet(problem_of(config), None, cluster.address)
         try:
             assert fleet.workers == 1
             first = cluster.add(num_cpus=2)
@@ -83,7 +83,7 @@ def test_a_killed_node_and_chaos_leave_the_genome_as_it_is(tmp_path: Path) -> No
         cluster.add(num_cpus=1)
         second = cluster.add(num_cpus=1)
         fleet = RayFleet(
-            config.problem(), None, cluster.address, chaos=Chaos.parse(faults, config.seed)
+            problem_of(config), None, cluster.address, chaos=Chaos.parse(faults, config.seed)
         )
         threading.Timer(2.0, cluster.kill, [second]).start()
         try:
@@ -120,7 +120,7 @@ def test_a_node_that_cannot_compute_alike_is_named_and_not_used(
     with make_cluster(num_cpus=1) as cluster:
         cluster.add(num_cpus=1, env_vars={"PYTHONPATH": str(other)})
         cluster.add(num_cpus=1, env_vars={"OWN_DATA": "gone"})
-        fleet = RayFleet(config.problem(), None, cluster.address)
+        fleet = RayFleet(problem_of(config), None, cluster.address)
         try:
             check(fleet, config)
             assert fleet.workers == 1
@@ -159,7 +159,7 @@ def test_a_cluster_without_a_usable_machine_says_so_at_once(
         make_cluster(num_cpus=1) as cluster,
         pytest.raises(RunError, match=r"no machine can be used:\n.*there is no own.data"),
     ):
-        RayFleet(config.problem(), None, cluster.address)
+        RayFleet(problem_of(config), None, cluster.address)
     assert time.monotonic() - began < 40
 
 
@@ -207,7 +207,7 @@ def test_an_autoscaler_is_asked_for_a_bounded_number_of_workers(tmp_path: Path) 
     config = small(tmp_path)
     with make_cluster(num_cpus=1) as cluster:
         fleet = RayFleet(
-            config.problem(), None, cluster.address, autoscale=Autoscale(pending=2, most=4)
+            problem_of(config), None, cluster.address, autoscale=Autoscale(pending=2, most=4)
         )
         try:
             deadline = time.monotonic() + 5
@@ -238,7 +238,7 @@ def test_gpus_are_asked_for_before_there_are_any(
         machine = threading.Timer(5, cluster.add, kwargs={"num_cpus": 2, "num_gpus": 1})
         machine.start()
         fleet = RayFleet(
-            config.problem(),
+            problem_of(config),
             None,
             cluster.address,
             split=split,
@@ -251,7 +251,7 @@ def test_gpus_are_asked_for_before_there_are_any(
             assert "no jax worker for 2 s; the run stops after 60 s" in caplog.text
             assert "Nodes in the cluster: 1; workers" in caplog.text
             population = random_population(config, 4)
-            expected = LocalEvaluator(config.problem()).evaluate(population, TRAINING).fitness
+            expected = LocalEvaluator(problem_of(config)).evaluate(population, TRAINING).fitness
             found = fleet.evaluate(population, TRAINING).fitness
             np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4)
         finally:
@@ -265,7 +265,7 @@ def test_cores_that_others_took_do_not_keep_a_gpu_idle(tmp_path: Path) -> None:
         machine = threading.Timer(2, cluster.add, kwargs={"num_cpus": 2, "num_gpus": 1})
         machine.start()
         fleet = RayFleet(
-            config.problem(),
+            problem_of(config),
             None,
             cluster.address,
             split={"jax": 0.5, "numba": 0.5},

@@ -20,7 +20,7 @@ import pytest
 from blur_es.cli import main
 from blur_es.config import load_config
 from blur_es.errors import InputError
-from blur_es.evaluator import EpisodeRange, LocalEvaluator
+from blur_es.evaluator import EpisodeRange, LocalEvaluator, problem_of
 from blur_es.genome import Genome, random_genome
 from blur_es.inner import make_inner_loop
 from blur_es.keys import Phase, random_generator
@@ -490,7 +490,7 @@ def test_maps_and_baselines_know_of_mapped_inputs(tmp_path: Path, wanted: str) -
     )
     found = []
     for config in (plain, mapped):
-        evaluator = LocalEvaluator(config.problem())
+        evaluator = LocalEvaluator(problem_of(config))
         [life] = evaluator.episodes(EpisodeRange(Phase.TEST, 0, 1))
         genome = random_genome(config.rule, random_generator(0))
         found.append((life, prediction_map(genome, config, life)))

@@ -18,7 +18,7 @@ import pytest
 from blur_es.analysis.subject import load_subject
 from blur_es.config import ExperimentConfig, load_config
 from blur_es.errors import InputError
-from blur_es.evaluator import EpisodeRange, LocalEvaluator
+from blur_es.evaluator import EpisodeRange, LocalEvaluator, problem_of
 from blur_es.genome import Genome, backprop_genome, widen_genome
 from blur_es.genomes import load_genome
 from blur_es.inner import Evaluation
@@ -28,7 +28,6 @@ from blur_es.meta.stop import StopReason
 from blur_es.meta.trainer import initial_genome
 from blur_es.run.interrupt import Interrupted, InterruptGuard
 from blur_es.run.store import RunFolder
-from blur_es.storage.files import sha256
 from blur_es.util.arrays import FloatArray
 from tests.experiments import InterruptedEvaluator, genome_hash, small, train
 
@@ -85,7 +84,7 @@ class NotingEvaluator(LocalEvaluator):
     """Notes which tasks the generations are of."""
 
     def __init__(self, config: ExperimentConfig) -> None:
-        super().__init__(config.problem())
+        super().__init__(problem_of(config))
         self.drawn: list[tuple[int, ...] | None] = []
 
     def evaluate(self, genomes: FloatArray, episodes: EpisodeRange) -> Evaluation:
@@ -166,7 +165,7 @@ def test_fewer_generations_than_are_done_are_refused(tmp_path: Path) -> None:
     train(small(tmp_path), tmp_path / "run")
     before = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
     with pytest.raises(InputError, match=r"meta.generations: found 3, .* has done 6; expected 6"):
-        RunFolder(tmp_path / "run").check(small(tmp_path, "meta.generations=3").to_dict(), True)
+        RunFolder(tmp_path / "run").check(small(tmp_path, "meta.generations=3"), True)
     assert before == {path: path.read_bytes() for path in before}
 
 
@@ -175,7 +174,7 @@ def test_a_result_names_its_experiment(tmp_path: Path) -> None:
     for config in (short, long):
         train(config, tmp_path / "run", resume=config is long)
         result = RunFolder(tmp_path / "run").read_json("result.json")
-        assert result["experiment_sha256"] == sha256(config.to_yaml().encode())
+        assert result["experiment_sha256"] == config.sha256
     assert short.to_yaml() != long.to_yaml()
 
 
@@ -185,7 +184,7 @@ def test_what_a_kill_left_at_the_very_start_is_no_hindrance(tmp_path: Path, name
     (tmp_path / "run").mkdir()
     (tmp_path / f"run/.{name}.0a1b2c").write_text("name: sm")
     with run.locked():
-        run.check(small(tmp_path).to_dict(), resume=False)
+        run.check(small(tmp_path), resume=False)
 
 
 def test_resuming_an_ended_run_changes_nothing(tmp_path: Path, undisturbed: Path) -> None:

@@ -33,7 +33,14 @@ from blur_es.analysis.subject import (
     resolve_subject,
 )
 from blur_es.episode import Episode
-from blur_es.evaluator import EpisodeRange, LocalEvaluator, Problem, episode_cost, phase_spec
+from blur_es.evaluator import (
+    EpisodeRange,
+    LocalEvaluator,
+    Problem,
+    episode_cost,
+    phase_spec,
+    problem_of,
+)
 from blur_es.fleet.jobs import Place, job_tasks, run_jobs
 from blur_es.genome import Genome
 from blur_es.inner import make_inner_loop
@@ -152,7 +159,7 @@ def compare(
     labels = task_labels(({}, config))
     backend = "numpy" if config.backend == "numpy" else "numba"
     with config.located():
-        evaluator = LocalEvaluator(config.problem(training=False), data_dir)
+        evaluator = LocalEvaluator(problem_of(config, training=False), data_dir)
         common = (found, evaluator, labels, episodes, backend, optimizers)
         if place.local:
             comparisons = compare_on_tasks(*common, on_progress)

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from blur_es.analysis.axes import task_labels
 from blur_es.analysis.subject import ExperimentSource, GenomeSource, TaskSource, resolve_subject
-from blur_es.evaluator import EpisodeRange, LocalEvaluator, Problem
+from blur_es.evaluator import EpisodeRange, LocalEvaluator, Problem, problem_of
 from blur_es.fleet.jobs import Place, job_tasks, run_jobs
 from blur_es.genome import Genome
 from blur_es.keys import Phase
@@ -175,7 +175,7 @@ def evaluate(
     episodes = episodes or config.meta.test_episodes
     place = Place.chosen(local, address, workers)
     with config.located():
-        problem = config.problem(training=False)
+        problem = problem_of(config, training=False)
         # Data are read here first, so that a missing data set is reported before Ray starts.
         evaluator = LocalEvaluator(problem, data_dir)
         if place.local:

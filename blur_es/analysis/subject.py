@@ -7,7 +7,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from blur_es.config import ExperimentConfig, build_config, load_config, override_config, vary_config
+from blur_es.config import (
+    ExperimentConfig,
+    load_config,
+    override_config,
+    stored_config,
+    vary_config,
+    with_current_names,
+)
 from blur_es.errors import InputError, nearest
 from blur_es.genome import Genome
 from blur_es.genomes import find_genome, genome_names, ships
@@ -39,8 +46,8 @@ def load_subject(location: str | Path) -> tuple[Genome, ExperimentConfig | None]
     """
     genome, experiment = _find(location)
     if isinstance(experiment, str):
-        return genome, load_config(experiment)
-    return genome, None if experiment is None else build_config(experiment)
+        return genome, load_config(experiment, stored=True)
+    return genome, None if experiment is None else stored_config(experiment)
 
 
 def resolve_subject(
@@ -82,10 +89,10 @@ def resolve_subject(
     elif experiment is not None:
         config = load_config(os.fspath(experiment), chosen)
     elif isinstance(own, str):
-        config = override_config(load_config(own), chosen)
+        config = override_config(load_config(own, stored=True), chosen)
     elif own is not None:
         # Settings may replace what is missing here, such as a measure of the user's own.
-        config = override_config(own, chosen)
+        config = override_config(with_current_names(own), chosen)
     elif task is not None:
         config = override_config(_default_experiment(found), chosen)
     else:

@@ -27,7 +27,7 @@ from blur_es.analysis.evaluate import EpisodeScores, ScoringJob, score_job
 from blur_es.analysis.subject import ExperimentSource, GenomeSource, TaskSource, resolve_subject
 from blur_es.config import ExperimentConfig
 from blur_es.errors import InputError
-from blur_es.evaluator import episode_cost, phase_spec
+from blur_es.evaluator import episode_cost, phase_spec, problem_of
 from blur_es.fleet.jobs import Place, job_tasks, run_jobs
 from blur_es.genome import Genome
 from blur_es.keys import MAXIMUM_SEED, Phase
@@ -276,7 +276,7 @@ def sweep_genome(
         # Data are read here once, also where workers will read their own.
         cost = _cost(genome, config, episodes, data_dir)
         for seed in seeds:
-            problem = dataclasses.replace(config.problem(training=False), seed=seed)
+            problem = dataclasses.replace(problem_of(config, training=False), seed=seed)
             jobs.append(ScoringJob(genome.vector, problem, episodes, data_dir, str(Path.cwd())))
             costs.append(cost)
     _check_different(points, labels)

@@ -72,11 +72,12 @@ def add_commands(commands: Commands) -> None:
 def run_doctor(options: argparse.Namespace) -> int:
     """Examine a cluster and print what was found."""
     from blur_es.config import load_config
+    from blur_es.evaluator import problem_of
     from blur_es.fleet.doctor import examine_cluster
 
     problem = None
     if options.experiment is not None:
-        problem = load_config(options.experiment, options.set).problem()
+        problem = problem_of(load_config(options.experiment, options.set))
     examination = examine_cluster(
         options.address,
         options.nodes,

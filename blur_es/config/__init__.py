@@ -2,22 +2,36 @@
 
 from __future__ import annotations
 
-from blur_es.config.experiment import (
-    ExperimentConfig,
-    MetaConfig,
+from blur_es.config.experiment import ExperimentConfig
+from blur_es.config.identity import with_current_names
+from blur_es.config.load import (
     build_config,
-    describe_problems,
     load_config,
     override_config,
+    parse_stored,
+    stored_config,
     vary_config,
+)
+from blur_es.config.problems import describe_problems
+from blur_es.config.sections import (
+    OPTIMIZERS,
+    AutoscaleConfig,
+    FleetConfig,
+    MetaConfig,
 )
 
 __all__ = [
+    "OPTIMIZERS",
+    "AutoscaleConfig",
     "ExperimentConfig",
+    "FleetConfig",
     "MetaConfig",
     "build_config",
     "describe_problems",
     "load_config",
     "override_config",
+    "parse_stored",
+    "stored_config",
     "vary_config",
+    "with_current_names",
 ]

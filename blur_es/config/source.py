@@ -23,12 +23,12 @@ MAXIMUM_BYTES = 2**20
 Positions = dict[tuple[str, ...], str]
 
 
-def read(path: str | Path) -> tuple[dict[str, Any], Positions]:
+def read(path: str | Path, maximum_nodes: int = MAXIMUM_NODES) -> tuple[dict[str, Any], Positions]:
     """The tree of a file, at a path or URL, and its positions.
 
     Raises `InputError` naming the file, the line and what is wrong.
     """
-    return parse(read_text(path, "an experiment"), str(path))
+    return parse(read_text(path, "an experiment"), str(path), maximum_nodes)
 
 
 def read_text(path: str | Path, what: str) -> str:
@@ -91,7 +91,9 @@ _Loader.add_constructor("tag:yaml.org,2002:int", _construct_integer)
 _Loader.add_constructor("tag:yaml.org,2002:float", _construct_float)
 
 
-def parse(text: str, name: str) -> tuple[dict[str, Any], Positions]:
+def parse(
+    text: str, name: str, maximum_nodes: int = MAXIMUM_NODES
+) -> tuple[dict[str, Any], Positions]:
     """The tree of values and where each path of keys stands."""
     positions: Positions = {(): name}
     loader = _Loader(text)
@@ -103,8 +105,8 @@ def parse(text: str, name: str) -> tuple[dict[str, Any], Positions]:
     def build(node: yaml.Node, path: tuple[str, ...]) -> Any:
         nonlocal count
         count += 1
-        if count > MAXIMUM_NODES:
-            raise fail(node, f"more than {MAXIMUM_NODES} values, expected an experiment")
+        if count > maximum_nodes:
+            raise fail(node, f"more than {maximum_nodes} values, expected an experiment")
         positions.setdefault(path, f"{name}:{node.start_mark.line + 1}")
         if isinstance(node, yaml.MappingNode):
             mapping: dict[str, Any] = {}

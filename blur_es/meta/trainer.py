@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import hashlib
-import json
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -37,7 +36,6 @@ from blur_es.run.store import (
     versions,
     write_or_stop,
 )
-from blur_es.storage.files import sha256
 from blur_es.util.callbacks import MessageCallback, ignore_message
 
 FATAL_GENOME = "fatal-genome.npz"
@@ -178,15 +176,13 @@ class Trainer:
         self.evaluator = evaluator
         self._initial = initial_genome(config, run)
         self.space = search_space(config, self._initial)
-        self.schedule = config.schedule()
         self.lines = [
             Line(make_method(config, self.space, line), Archive.empty(self.space.dimensions))
             for line in range(config.meta.runs)
         ]
         self.progress = Progress()
         self.reproducible = evaluator.reproducible
-        identity = json.dumps(config.identity(), sort_keys=True)
-        self._experiment = sha256(identity.encode())
+        self._experiment = config.identity_sha256
         self._digest: dict[str, str] = {}
         # Size of the device batch by the generation from which it holds; JSON keys are strings.
         self._device_batches: dict[str, int] = {}
@@ -258,7 +254,7 @@ class Trainer:
             "stopped": reason.value,
             "generations": progress.generation,
             # A run may be made longer: then this is of another experiment until it ends.
-            "experiment_sha256": sha256(self.config.to_yaml().encode()),
+            "experiment_sha256": self.config.sha256,
             "genome_sha256": genome.sha256,
             "fitness": selection.fitness,
             "fitness_measure": self.config.fitness.measure,
@@ -379,7 +375,7 @@ class Trainer:
             generation=generation,
             evaluations=self.progress.evaluations + evaluations,
         )
-        if self.schedule.begins_stage(generation):
+        if self.config.begins_stage(generation):
             progress.forget_stagnation()
         progress.note(summary["best"], summary["median"])
         ended = time.perf_counter()
@@ -397,7 +393,7 @@ class Trainer:
         driver_seconds = ended - began - evaluated
         return checkpoint, {
             "generation": generation,
-            "unroll": self.schedule.unroll(generation),
+            "unroll": self.config.unroll(generation),
             "evaluations": progress.evaluations,
             **summary,
             "diverged": sum(outcome.diverged for outcome in outcomes),
@@ -427,7 +423,7 @@ class Trainer:
 
     def _unroll(self, generation: int) -> int | None:
         """The curriculum's; without one, tasks have their own."""
-        return self.schedule.unroll(generation) if self.config.meta.curriculum else None
+        return self.config.unroll(generation) if self.config.meta.curriculum else None
 
     def _draw_tasks(self, generation: int, number: int) -> tuple[int, ...] | None:
         """Which tasks a line faces in a generation; None for all."""
@@ -444,7 +440,7 @@ class Trainer:
         They are held against each other on validation episodes of the new length. What was
         best at the old one is forgotten: fitness at another length is another fitness.
         """
-        if not self.schedule.begins_stage(generation):
+        if not self.config.begins_stage(generation):
             return None
         for line in self.lines:
             line.archive = Archive.empty(self.space.dimensions)

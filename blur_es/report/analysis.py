@@ -20,6 +20,7 @@ from blur_es.analysis.field import FieldTest, Group
 from blur_es.analysis.genome import GenomeAnalysis, analyze_genome, moment, told_asymmetry, variant
 from blur_es.analysis.growth import NormGrowth
 from blur_es.analysis.subject import is_run_folder, load_subject
+from blur_es.evaluator import problem_of
 from blur_es.report.figures import genome_figure
 from blur_es.report.folder import check_folder as check_result_folder
 from blur_es.report.folder import genome_of
@@ -76,7 +77,7 @@ def analyze_and_write(
         folder = open_storage(output or f"{PurePosixPath(location).stem}-analysis")
         check_folder(folder, genome.sha256)
     with config.located() if config is not None else contextlib.nullcontext():
-        problem = None if config is None else config.problem(training=False)
+        problem = None if config is None else problem_of(config, training=False)
         analysis = analyze_genome(genome, problem, steps, data_dir, on_progress)
     return analysis, write_analysis(analysis, folder)
 

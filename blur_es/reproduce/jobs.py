@@ -27,7 +27,6 @@ from blur_es.reproduce.schema import Point, Training, slug
 from blur_es.run.interrupt import Interrupted
 from blur_es.run.store import RESULT, RunFolder, versions, write_or_stop
 from blur_es.storage import Storage
-from blur_es.storage.files import sha256
 
 # What measurements are done in: in the process of the command, where an interrupt may end them.
 Measuring = Callable[[], contextlib.AbstractContextManager[None]]
@@ -66,7 +65,7 @@ class TrainJob:
         run = RunFolder(top.locate(self.folder))
         if run.holds_run:
             try:
-                run.check(self.training.config.to_dict(), resume=True)
+                run.check(self.training.config, resume=True)
             except InputError as error:
                 raise InputError(
                     f"{error}\nThe result was another one when this was made: name another "
@@ -78,7 +77,7 @@ class TrainJob:
         """Whether the training has ended, and was this very one and not a shorter one."""
         if not run.storage.exists(RESULT):
             return False
-        expected = sha256(self.training.config.to_yaml().encode())
+        expected = self.training.config.sha256
         return run.read_json(RESULT).get("experiment_sha256") == expected
 
     def run(self, top: Storage, measuring: Measuring = contextlib.nullcontext) -> None:
@@ -164,7 +163,7 @@ class BaselineJob:
 
     def _key(self) -> str:
         plain = [self.optimizer, self.rates, self.episodes, self.steps]
-        return _digest(self.point.labels, self.config.to_dict(), plain)
+        return _digest(self.point.labels, self.config.to_canonical(), plain)
 
 
 Job = TrainJob | BaselineJob

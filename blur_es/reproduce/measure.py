@@ -13,7 +13,7 @@ from blur_es.analysis.evaluate import evaluate_genome
 from blur_es.analysis.growth import measure_growth
 from blur_es.config import ExperimentConfig
 from blur_es.episode import Episode
-from blur_es.evaluator import EpisodeRange, LocalEvaluator
+from blur_es.evaluator import EpisodeRange, LocalEvaluator, problem_of
 from blur_es.genome import Genome
 from blur_es.inner import make_inner_loop
 from blur_es.keys import Phase
@@ -50,7 +50,7 @@ def measure_genome(
         ratio of the norm of a group of synapses to that at the start, by step; None once an
         episode diverged) and `map`.
     """
-    evaluator = LocalEvaluator(config.problem(training=False), data_dir)
+    evaluator = LocalEvaluator(problem_of(config, training=False), data_dir)
     [score] = evaluate_genome(genome, evaluator, episodes)
     row: dict[str, Any] = {
         "task": score.task,
@@ -90,7 +90,7 @@ def measure_baseline(
     """
     from blur_es.analysis.optimizers import learning_curves
 
-    problem = config.problem(training=False)
+    problem = problem_of(config, training=False)
     plain = dataclasses.replace(problem.rule, inputs="standardized")
     evaluator = LocalEvaluator(dataclasses.replace(problem, rule=plain), data_dir)
     lives = evaluator.episodes(EpisodeRange(Phase.TEST, 0, episodes))

@@ -14,8 +14,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from blur_es.config import ExperimentConfig, parse_stored
+from blur_es.config.identity import CHANGEABLE
 from blur_es.errors import InputError, RunError
 from blur_es.run.checkpoint import POINTER, CheckpointStore
 from blur_es.run.lease import LEASE, Lease, holder_of, refusal
@@ -32,31 +32,6 @@ _PACKAGES = ("blur_es", "numpy", "scipy", "numba", "llvmlite", "jax", "jaxlib", 
 
 # Files that a killed head may leave half written, under a hidden name.
 _REPLACED = (POINTER, LEASE, METRICS, CONFIG, VERSIONS)
-
-# What may differ when a run is continued: how long it runs, where and on what, and what is
-# done with its genome afterwards.
-_NOT_IDENTITY = (
-    *("meta.generations", "meta.stop", "meta.compare", "meta.test_episodes", "run"),
-    *(
-        "fleet.workers",
-        "fleet.cores",
-        "fleet.autoscale",
-        "fleet.wait_seconds",
-        "fleet.on_fatal_genome",
-    ),
-)
-
-
-def identity(experiment: Mapping[str, Any]) -> dict[str, Any]:
-    """The values of a resolved experiment that a run and its continuation must share."""
-    values = {**experiment}
-    for path in _NOT_IDENTITY:
-        section, _, key = path.partition(".")
-        if key:
-            values[section] = {k: v for k, v in values[section].items() if k != key}
-        else:
-            del values[section]
-    return values
 
 
 class RunFolder:
@@ -104,8 +79,8 @@ class RunFolder:
                 f"{self.location}: cannot read it: {error.strerror or error}"
             ) from error
 
-    def check(self, experiment: Mapping[str, Any], resume: bool) -> None:
-        """Find out whether a resolved experiment may begin or, if `resume`, continue here.
+    def check(self, experiment: ExperimentConfig, resume: bool) -> None:
+        """Check whether an experiment may begin or, with `resume`, continue in this folder.
 
         Raises `InputError` if the folder holds a run and `resume` is not asked for, holds
         another experiment's or a longer one, or holds something that is no run.
@@ -117,7 +92,7 @@ class RunFolder:
                     "or choose another with --run-dir"
                 )
             self._check_same(experiment)
-            done, wanted = self.checkpoints.generation, experiment["meta"]["generations"]
+            done, wanted = self.checkpoints.generation, experiment.meta.generations
             if done > wanted:
                 raise InputError(
                     f"meta.generations: found {wanted}, but the run in {self.location} has done "
@@ -144,18 +119,18 @@ class RunFolder:
                 "make room or choose another with --run-dir"
             ) from error
 
-    def _check_same(self, experiment: Mapping[str, Any]) -> None:
+    def _check_same(self, experiment: ExperimentConfig) -> None:
         path = self.storage.locate(CONFIG)
         try:
-            stored = flatten(identity(yaml.safe_load(self.storage.read(CONFIG))))
+            stored = flatten(parse_stored(self.storage.read(CONFIG)).identity())
         except OSError as error:
             raise InputError(f"{path}: cannot read it: {error.strerror or error}") from error
-        except (yaml.YAMLError, UnicodeDecodeError, TypeError, KeyError, AttributeError) as error:
+        except InputError as error:
             raise InputError(
-                f"{path}: this file is damaged ({type(error).__name__}); expected the resolved "
-                "experiment of the run in this folder"
+                f"{path}: this file is damaged ({error}); expected the experiment of the run in "
+                "this folder"
             ) from error
-        given = flatten(identity(experiment))
+        given = flatten(experiment.identity())
         missing = "(nothing)"
         different = [
             f"  {key}: {stored.get(key, missing)!r} there, {given.get(key, missing)!r} now"
@@ -167,7 +142,7 @@ class RunFolder:
                 f"{self.location}: this folder belongs to another experiment:\n"
                 + "\n".join(different)
                 + "\nChoose another folder with --run-dir, or use the experiment that it was "
-                "begun with (only " + ", ".join(_NOT_IDENTITY) + " may differ)"
+                "begun with (only " + ", ".join(CHANGEABLE) + " may differ)"
             )
 
     def read_json(self, name: str) -> dict[str, Any]:
@@ -384,7 +359,6 @@ __all__ = [
     "RefusedError",
     "RunFolder",
     "choose_folder",
-    "identity",
     "open_run",
     "versions",
     "write_or_stop",

@@ -14,7 +14,7 @@ from typing import Any
 
 import pydantic
 
-from blur_es.config import experiment as config
+from blur_es.config import ExperimentConfig
 from blur_es.episode import MAXIMUM_LENGTH, EpisodeSpec
 from blur_es.tasks import describe_tasks
 from blur_es.tasks.registry import task_options
@@ -32,7 +32,7 @@ def meanings(documented: Any, part: str = "Attributes") -> dict[str, str]:
         return f"{value:g}" if isinstance(value, int | float) else name[0]
 
     text = re.sub(r"`([A-Z][A-Z_]+)`", valued, text)
-    text = re.sub(r"\bNone\b", "`null`", text)
+    text = re.sub(r"\b(?:None|null)\b", "`null`", text)
     found = re.search(rf"^{part}:\n((?: .*\n?|\n)*)", text + "\n", re.MULTILINE)
     entries = re.findall(r"^ {4}(\w+): (.*(?:\n {5,}.*)*)", found[1] if found else "", re.MULTILINE)
     return {name: re.sub(r"\s+", " ", meaning) for name, meaning in entries}
@@ -107,14 +107,14 @@ def inner_section(annotation: Any) -> type[pydantic.BaseModel] | None:
 
 
 def _top() -> list[str]:
-    told = meanings(config.ExperimentConfig)
+    told = meanings(ExperimentConfig)
     rows = []
-    for name, field in config.ExperimentConfig.model_fields.items():
+    for name, field in ExperimentConfig.model_fields.items():
         usual = "needed" if field.is_required() else field.get_default()
         shown = "needed" if field.is_required() else default(usual)
         meaning = told[name]
         if name == "rule":
-            meaning += " See [the family of rules](rules.md)."
+            shown, meaning = "", f"{meaning} See [rules](rules.md)."
         elif isinstance(usual, pydantic.BaseModel) or name in ("episode", "tasks"):
             shown = "needed" if field.is_required() else ""
             meaning += f" See [its keys](#{name})."
@@ -139,7 +139,7 @@ def _episode() -> list[str]:
 
 def _section(name: str) -> Callable[[], list[str]]:
     def make() -> list[str]:
-        section = type(config.ExperimentConfig.model_fields[name].get_default())
+        section = type(ExperimentConfig.model_fields[name].get_default())
         return markdown_table(HEAD, [list(row) for row in keys(section, f"{name}.")])
 
     return make
@@ -188,7 +188,7 @@ PARTS: dict[str, Callable[[], list[str]]] = {
     "task_options": _task_options,
     **{
         name: _section(name)
-        for name, field in config.ExperimentConfig.model_fields.items()
+        for name, field in ExperimentConfig.model_fields.items()
         if not field.is_required() and isinstance(field.get_default(), pydantic.BaseModel)
     },
 }

@@ -1,0 +1,149 @@
+"""Reading experiments, and deriving experiments from others.
+
+Every problem is an `InputError` that names the file and the line.
+"""
+
+from __future__ import annotations
+
+import copy
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pydantic
+
+from blur_es.config import source
+from blur_es.config.checks import check_experiment
+from blur_es.config.experiment import ExperimentConfig
+from blur_es.config.identity import with_current_names
+from blur_es.config.problems import describe_problems
+from blur_es.config.sections import TASK_SECTIONS
+from blur_es.config.source import Positions
+from blur_es.errors import InputError
+
+# A stored experiment has every key, so it is larger than the file that it came from.
+STORED_NODES = 2 * source.MAXIMUM_NODES
+
+
+def load_config(
+    path: str | Path, overrides: Sequence[str] = (), *, stored: bool = False
+) -> ExperimentConfig:
+    """Read an experiment and apply overrides such as `meta.population=80`.
+
+    Args:
+        path: path or URL of a YAML file.
+        overrides: assignments of the form `dotted.key=value`.
+        stored: the file is the `config.yaml` of a run folder, which may use older names of keys.
+
+    Raises `InputError` with the file, the line, what was found and what was expected.
+    """
+    tree, positions = source.read(path, STORED_NODES if stored else source.MAXIMUM_NODES)
+    if stored:
+        tree = with_current_names(tree)
+    for text in overrides:
+        source.override(tree, positions, text)
+    return build_config(tree, positions)
+
+
+def parse_stored(content: bytes) -> ExperimentConfig:
+    """The experiment in the `config.yaml` of a run folder.
+
+    Only single values are checked, so nothing is imported. Raises `InputError` for anything that
+    `ExperimentConfig.to_yaml` cannot have written.
+    """
+    try:
+        tree, _ = source.parse(content.decode("utf-8"), "config.yaml", STORED_NODES)
+        return ExperimentConfig.model_validate(with_current_names(tree))
+    except UnicodeDecodeError as error:
+        raise InputError(f"not a UTF-8 text file: {error.reason}") from error
+    except pydantic.ValidationError as error:
+        raise InputError("; ".join(describe_problems(error, tree, {}))) from error
+
+
+def stored_config(values: Mapping[str, Any]) -> ExperimentConfig:
+    """The experiment that a genome file holds, which may use older names of keys."""
+    return build_config(with_current_names(values))
+
+
+def override_config(
+    config: ExperimentConfig | Mapping[str, Any], overrides: Sequence[str]
+) -> ExperimentConfig:
+    """A copy of an experiment with overrides such as `episode.unroll=50`.
+
+    Args:
+        config: an experiment, or the values of one.
+        overrides: as `load_config` takes them. An override of `network` or `episode` also
+            replaces what a task's own section says.
+    """
+    tree = _plain(config) if isinstance(config, ExperimentConfig) else copy.deepcopy(dict(config))
+    _drop_task_sections(tree, [text.partition("=")[0].strip() for text in overrides])
+    positions: Positions = {(): f"experiment {tree.get('name')!r}"}
+    for text in overrides:
+        source.override(tree, positions, text)
+    return build_config(tree, positions)
+
+
+def vary_config(
+    config: ExperimentConfig, axes: Mapping[str, Sequence[Any]]
+) -> list[tuple[dict[str, Any], ExperimentConfig]]:
+    """The experiments of a grid.
+
+    Args:
+        config: the experiment to vary.
+        axes: values by dotted key; the last axis varies fastest. An axis of `network` or
+            `episode` also replaces what a task's own section says.
+
+    Returns:
+        For every point its values by dotted key, and its experiment.
+
+    Raises `InputError` for a point that is not a valid experiment.
+    """
+    points = []
+    for values in itertools.product(*axes.values()):
+        settings = dict(zip(axes, values, strict=True))
+        tree = _plain(config)
+        _drop_task_sections(tree, settings)
+        positions: Positions = {(): f"experiment {config.name!r}"}
+        # A key inside a section is set after the section itself, whatever their order.
+        for dotted, value in sorted(settings.items(), key=lambda each: each[0].count(".")):
+            where = f"{dotted} = {value!r}"
+            source.assign(tree, positions, dotted, copy.deepcopy(value), where)
+        points.append((settings, build_config(tree, positions)))
+    return points
+
+
+def _plain(config: ExperimentConfig) -> dict[str, Any]:
+    """All values of an experiment, with the secrets that `to_dict` leaves out."""
+    return config.model_dump(mode="json")
+
+
+def _drop_task_sections(tree: dict[str, Any], keys: Iterable[str]) -> None:
+    """Remove from the entries of `tasks` what these dotted keys set for all tasks."""
+    for key in keys:
+        section, _, part = key.partition(".")
+        if section not in TASK_SECTIONS:
+            continue
+        for task in tree.get("tasks") or []:
+            if not isinstance(task, dict):
+                continue
+            if section == "network" or not part:
+                task.pop(section, None)
+            else:
+                task.get(section, {}).pop(part, None)
+
+
+def build_config(
+    tree: Mapping[str, Any], positions: Mapping[tuple[str, ...], str] | None = None
+) -> ExperimentConfig:
+    """Check a tree of values; `positions` says where each path of keys was found."""
+    positions = dict(positions or {})
+    try:
+        config = ExperimentConfig.model_validate(tree)
+        config._positions.update(positions)
+        check_experiment(config)
+    except pydantic.ValidationError as error:
+        raise InputError("\n".join(describe_problems(error, tree, positions))) from error
+    except InputError as error:
+        raise InputError(source.locate(str(error), positions)) from error
+    return config
