@@ -27,6 +27,8 @@ SynapseNormalization = Literal["none", "stored", "effective", "both"]
 Reduction = Literal["mean", "sum"]
 Inputs = Literal["standardized", "equalized", "partially_whitened", "compressed"]
 QueryStatistics = Literal["support", "batch"]
+Aging = Literal["none", "rates"]
+Averaging = Literal["none", "synapses"]
 
 MAXIMUM_STATES = 16
 MAXIMUM_STEPS = 1_000_000
@@ -126,6 +128,11 @@ class RuleSpec:
             that, after a softmax with this temperature, each class is about as frequent among the
             predictions for the last four support batches as among their labels
             (`blur_es.inner.calibration`); at 0, outputs are not shifted.
+        aging: with `rates`, keep and update of the synapses change with the age of the network,
+            the number of steps that it has learned, through learned time scales and exponents.
+        per_state_rates: every state of a synapse has its own keep and update.
+        averaging: with `synapses`, query batches are predicted with a running average of the
+            synapses over the steps, whose window is a learned fraction of the age.
         synapse_activation: a function applied to the updated synapses.
         reset_neurons: neurons start every step at 0; otherwise they keep their values.
         supervised_every: n: only steps 0, n, 2n, ... see labels.
@@ -166,6 +173,9 @@ class RuleSpec:
     batch_reduction: Reduction = "mean"
     inputs: Inputs = "standardized"
     calibration_temperature: NonNegative = 0.0
+    aging: Aging = "none"
+    per_state_rates: Boolean = False
+    averaging: Averaging = "none"
 
     def __post_init__(self) -> None:
         for reason in _contradictions(self):
@@ -185,10 +195,11 @@ class RuleSpec:
     def planes(self) -> int:
         """The number of states of a synapse that can differ: k or 1.
 
-        With `single_state` all states stay equal, unless an Oja term from activations, which
-        differ between states, drives them apart.
+        With `single_state` all states stay equal, unless they have their own rates or an Oja
+        term from activations, which differ between states.
         """
-        return 1 if self.single_state and self.oja != "activations" else self.states
+        differ = self.per_state_rates or self.oja == "activations"
+        return 1 if self.single_state and not differ else self.states
 
     @property
     def synapses_stay_symmetric(self) -> bool:

@@ -60,6 +60,10 @@ def moderate_genome(rule: RuleSpec, layers: int, seed: int = 0) -> Genome:
             values[name] = 0.05 * noise
         elif name.endswith("synapse.keep"):
             values[name] = 0.95 + 0.02 * noise
+        elif name.endswith("_aging"):
+            values[name] = 0.5 * noise
+        elif name.endswith(("_log_time", "averaging")):
+            values[name] = noise
         elif name.startswith("neuron."):
             values[name] = 0.7 + 0.1 * noise
         else:
@@ -94,6 +98,9 @@ OPTIONS: dict[str, tuple[Any, ...]] = {
     "per_layer": (False, True),
     "batch_reduction": ("mean", "sum"),
     "calibration_temperature": (0.0, 0.5),
+    "aging": ("none", "rates"),
+    "per_state_rates": (False, True),
+    "averaging": ("none", "synapses"),
 }
 
 
@@ -172,6 +179,7 @@ def arrays_of(states: list[NetworkState], last: FloatArray) -> list[FloatArray]:
     for state in states:
         found += [*state.neurons, *state.forward, state.prediction]
         found += [weights for weights in state.backward if weights is not None]
+        found += state.average or ()
     return found
 
 

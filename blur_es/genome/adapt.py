@@ -9,13 +9,16 @@ from typing import Any
 import numpy as np
 
 from blur_es.errors import InputError
-from blur_es.genome.fields import genome_fields
+from blur_es.genome.fields import field_shapes, genome_fields
 from blur_es.genome.genome import Genome
 from blur_es.rule import RuleSpec
 from blur_es.util.arrays import FloatArray
 
 # Options that change no field of a genome and not how synapses are updated.
 SURROUNDINGS = ("inputs", "calibration_temperature")
+
+# Options that add fields with neutral values, and their values without these fields.
+EXTENSIONS = {"aging": "none", "averaging": "none", "per_state_rates": False}
 
 
 def adapt_genome(genome: Genome, rule: RuleSpec) -> Genome:
@@ -26,7 +29,9 @@ def adapt_genome(genome: Genome, rule: RuleSpec) -> Genome:
     - more states, if the genome has at least two: see `widen_genome`;
     - `feedback: standardized_label` instead of `label`;
     - other `inputs` and another `calibration_temperature`;
-    - another Oja term, as long as neither rule learns its multiplier.
+    - another Oja term, as long as neither rule learns its multiplier;
+    - `aging`, `averaging` and `per_state_rates`, which may be switched on: new fields get neutral
+      values and states equal rates, so that the genome learns as before.
 
     Raises `InputError` naming the options in which the rules differ otherwise.
     """
@@ -39,6 +44,7 @@ def adapt_genome(genome: Genome, rule: RuleSpec) -> Genome:
         free.add("feedback")
     if not (genome.rule.oja_multiplier or rule.oja_multiplier):
         free |= {"oja", "oja_extra"}
+    free |= {name for name in EXTENSIONS if getattr(genome.rule, name) == EXTENSIONS[name]}
     different = [
         option.name
         for option in dataclasses.fields(rule)
@@ -49,7 +55,20 @@ def adapt_genome(genome: Genome, rule: RuleSpec) -> Genome:
         raise InputError(
             f"the genome was made for another rule: it differs in {', '.join(different)}"
         )
-    return dataclasses.replace(genome, rule=rule)
+    return Genome(rule, _extended(genome, rule), genome.provenance)
+
+
+def _extended(genome: Genome, rule: RuleSpec) -> dict[str, FloatArray]:
+    """The fields of a genome for a rule that may have more fields, and vectors for numbers."""
+    fields: dict[str, FloatArray] = {}
+    shapes = field_shapes(rule, genome.layers)
+    for spec in genome_fields(rule):
+        shape = shapes[spec.name]
+        values = genome.fields.get(spec.name, spec.neutral)
+        if spec.name in genome.fields and values.ndim < len(shape):
+            values = values[..., np.newaxis]
+        fields[spec.name] = np.broadcast_to(values, shape)
+    return fields
 
 
 def widen_genome(genome: Genome, states: int) -> Genome:

@@ -14,6 +14,12 @@ from blur_es.errors import InputError
 from blur_es.rule import RuleSpec
 from blur_es.util.arrays import FloatArray
 
+# A neutral time scale of 10 steps: with a neutral exponent of 0 it has no effect.
+NEUTRAL_LOG_TIME = 2.3
+
+# With this value an average is the last synapses, within float32, at every age up to 10^6.
+NO_AVERAGING = 30.0
+
 
 @dataclasses.dataclass(frozen=True)
 class GenomeField:
@@ -40,6 +46,7 @@ def genome_fields(rule: RuleSpec) -> tuple[GenomeField, ...]:
     """
     k = rule.states
     square = (k, k)
+    rates = (k,) if rule.per_state_rates else ()
     fields = [
         GenomeField("neuron.forward", square, np.eye(k), "ν, forward transform (source, target)"),
         GenomeField("neuron.backward", square, np.eye(k), "µ, backward transform (source, target)"),
@@ -52,9 +59,28 @@ def genome_fields(rule: RuleSpec) -> tuple[GenomeField, ...]:
         fields += [
             GenomeField(f"{part}.pre", square, np.eye(k), f"ν̃, pre-synaptic transform{when}"),
             GenomeField(f"{part}.post", square, np.eye(k), f"µ̃, post-synaptic transform{when}"),
-            GenomeField(f"{part}.keep", (), np.ones(()), f"f̃, factor of the old synapse{when}"),
-            GenomeField(f"{part}.update", (), np.zeros(()), f"η̃, learning rate{when}"),
+            GenomeField(
+                f"{part}.keep", rates, np.ones(rates), f"f̃, factor of the old synapse{when}"
+            ),
+            GenomeField(f"{part}.update", rates, np.zeros(rates), f"η̃, learning rate{when}"),
         ]
+        if rule.aging == "rates":
+            for rate, symbol in (("keep", "f̃ - 1"), ("update", "η̃")):
+                fields += [
+                    GenomeField(
+                        f"{part}.{rate}_aging",
+                        rates,
+                        np.zeros(rates),
+                        f"exponent with which {symbol} {'falls' if rate == 'keep' else 'grows'} "
+                        f"with the age{when}",
+                    ),
+                    GenomeField(
+                        f"{part}.{rate}_log_time",
+                        rates,
+                        np.full(rates, NEUTRAL_LOG_TIME),
+                        f"logarithm of the age, in steps, at which {symbol} begins to change{when}",
+                    ),
+                ]
         if rule.oja_multiplier:
             fields.append(
                 GenomeField(f"{part}.oja_multiplier", (), np.ones(()), f"Oja multiplier{when}")
@@ -64,6 +90,15 @@ def genome_fields(rule: RuleSpec) -> tuple[GenomeField, ...]:
     if rule.rescale_synapses:
         fields.append(
             GenomeField("synapse.rescale", (), np.ones(()), "factor of normalised synapses")
+        )
+    if rule.averaging == "synapses":
+        fields.append(
+            GenomeField(
+                "synapse.averaging",
+                (),
+                np.full((), NO_AVERAGING),
+                "a, averaging of the synapses: the larger, the shorter its window",
+            )
         )
     for passing, normalizes in (
         ("forward", rule.normalizes_forward),

@@ -19,6 +19,8 @@ DEFAULT_SCALES = {
     "neuron.update": 0.3,
     "keep": 0.1,
     "update": 0.1,
+    "keep_aging": 0.3,
+    "update_aging": 0.1,
     "oja_multiplier": 0.1,
     "saturation": 0.1,
     "initial_scale": 0.3,

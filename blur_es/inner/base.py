@@ -45,12 +45,15 @@ class NetworkState:
         forward: for every synapse layer i (n_i + 1, n_{i+1}, k), the bias in the last row.
         backward: for every synapse layer i (n_{i+1}, n_i, k); None for i = 0, which feeds
             nothing.
+        average: for every synapse layer i the average of `forward` over the steps, of the same
+            shape; None if the rule does not average.
     """
 
     neurons: tuple[FloatArray, ...]
     prediction: FloatArray
     forward: tuple[FloatArray, ...]
     backward: tuple[FloatArray | None, ...]
+    average: tuple[FloatArray, ...] | None = None
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -222,6 +225,11 @@ def check_fit(
         expected = [noise.shape for noise in episode.forward_noise]
         if found != expected:
             raise InputError(f"network: its synapses have shapes {found}, the episode's {expected}")
+        if (network.average is None) != (rule.averaging == "none"):
+            raise InputError(
+                f"network: it was trained {'without' if network.average is None else 'with'} "
+                f"averaged synapses, but the rule has averaging: {rule.averaging}"
+            )
         held = len(network.neurons[0])
         if not rule.reset_neurons and held != rows:
             raise InputError(

@@ -20,6 +20,7 @@ import jax
 import jax.numpy as jnp
 
 from blur_es.genome import field_slices
+from blur_es.inner.aging import AGING_FIELDS, aged_keep, aged_update, averaging_weight
 from blur_es.inner.base import (
     ACTIVATION_EPSILON,
     STATISTICS_BATCHES,
@@ -45,11 +46,15 @@ class Synapses(NamedTuple):
         bias: those that come from the bias, for every synapse layer (planes, n_{i+1}).
         backward: for every synapse layer i >= 1 (planes, n_{i+1}, n_i); none where they are
             the forward ones at all times.
+        average: averages of `forward` over the steps, where the rule averages.
+        average_bias: those of `bias`.
     """
 
     forward: Layers
     bias: Layers
     backward: Layers
+    average: Layers = ()
+    average_bias: Layers = ()
 
 
 class Data(NamedTuple):
@@ -119,17 +124,17 @@ class Equations:
         initial = [scale(i) * of_state(noise) for i, noise in enumerate(data.forward_noise)]
         forward = tuple(jnp.swapaxes(weights[:, :-1], 1, 2) for weights in initial)
         bias = tuple(weights[:, -1] for weights in initial)
-        if self.rule.passes_share_synapses:
-            return Synapses(forward, bias, ())
-        if self.rule.symmetric:
-            return Synapses(forward, bias, forward[1:])
-        return Synapses(
-            forward,
-            bias,
-            tuple(
+        backward: Layers = ()
+        if self.rule.symmetric and not self.rule.passes_share_synapses:
+            backward = forward[1:]
+        elif not self.rule.symmetric:
+            backward = tuple(
                 scale(i) * of_state(noise) for i, noise in enumerate(data.backward_noise, start=1)
-            ),
-        )
+            )
+        if self.rule.averaging == "none":
+            return Synapses(forward, bias, backward)
+        average, average_bias = (tuple(map(jnp.zeros_like, weights)) for weights in (forward, bias))
+        return Synapses(forward, bias, backward, average, average_bias)
 
     def resting_neurons(self, rows: int, sizes: Sequence[int], dtype: jnp.dtype) -> Layers:
         """Neurons of the layers 1 .. L at 0."""
@@ -142,13 +147,16 @@ class Equations:
         neurons: Layers,
         inputs: jax.Array,
         labels: jax.Array,
-        supervised: jax.Array | bool,
+        age: jax.Array | int,
     ) -> tuple[Layers, jax.Array, Synapses]:
         """One inner step (RULE section 2): neurons 1 .. L, the prediction, the synapses.
 
-        `neurons` are those after the step before; a rule that resets them does not look.
+        `neurons` are those after the step before, which a rule that resets neurons ignores;
+        `age` is the number of steps that the network has learned before this one.
         """
         rule = self.rule
+        before = synapses
+        synapses = Synapses(synapses.forward, synapses.bias, synapses.backward)
         if rule.reset_neurons:
             neurons = tuple(jnp.zeros_like(layer) for layer in neurons)
         if rule.normalize_synapses in ("stored", "both"):
@@ -156,7 +164,7 @@ class Equations:
         seen = self._seen(fields, synapses)
         ahead, _ = self.forward_pass(fields, seen, neurons, inputs)
         if rule.forward_synapse_update:
-            synapses = self._updated(fields, "forward_synapse", synapses, inputs, ahead, ahead)
+            synapses = self._updated(fields, "forward_synapse", synapses, inputs, ahead, ahead, age)
         prediction = ahead[-1]
 
         def learn(synapses: Synapses) -> tuple[Layers, Synapses]:
@@ -164,19 +172,42 @@ class Equations:
             labelled = (*ahead[:-1], self._feedback(prediction, labels))
             after = self._backward_pass(fields, seen, labelled)
             lower = ahead if rule.forward_pre_states else after
-            return after, self._updated(fields, "synapse", synapses, inputs, lower, after)
+            return after, self._updated(fields, "synapse", synapses, inputs, lower, after, age)
 
         if rule.supervised_every == 1:
             after, synapses = learn(synapses)
         else:
+            supervised = age % rule.supervised_every == 0
             after, synapses = jax.lax.cond(
                 supervised, learn, lambda synapses: (ahead, synapses), synapses
             )
+        if rule.averaging == "synapses":
+            synapses = self._averaged(fields, before, synapses, age)
         return after, prediction, synapses
+
+    def _averaged(
+        self, fields: Fields, before: Synapses, synapses: Synapses, age: jax.Array | int
+    ) -> Synapses:
+        """The synapses after a step with their averages, which `before` has from earlier steps."""
+
+        def average(old: jax.Array, new: jax.Array, layer: int) -> jax.Array:
+            averaging = self._field(fields, "synapse.averaging", layer)
+            return old + averaging_weight(jnp, averaging, age) * (new - old)
+
+        averages, averages_of_bias = (
+            tuple(average(a, w, i) for i, (a, w) in enumerate(zip(old, new, strict=True)))
+            for old, new in (
+                (before.average, synapses.forward),
+                (before.average_bias, synapses.bias),
+            )
+        )
+        return synapses._replace(average=averages, average_bias=averages_of_bias)
 
     def query(self, fields: Fields, synapses: Synapses, neurons: Layers, data: Data) -> jax.Array:
         """Forward-only passes of the finished network: the last layer (Q, k, B, n_L)."""
         rule = self.rule
+        if rule.averaging == "synapses":
+            synapses = Synapses(synapses.average, synapses.average_bias, ())
         if rule.normalize_synapses in ("stored", "both"):
             synapses = self._normalized_synapses(fields, synapses)
         seen = self._seen(fields, synapses)
@@ -285,6 +316,7 @@ class Equations:
         inputs: jax.Array,
         lower: Layers,
         upper: Layers,
+        age: jax.Array | int,
     ) -> Synapses:
         """Equation 7 for every layer (RULE sections 4, 5), `part` naming its genome fields."""
         rule, planes = self.rule, self.rule.planes
@@ -312,7 +344,7 @@ class Equations:
             received = reduction * jnp.sum(target**2, axis=1)
             if rule.oja == "weights":
                 received = jnp.sum(weights**2, axis=2) + bias**2
-            new = functools.partial(self._new_value, fields, part, i)
+            new = functools.partial(self._new_value, fields, part, i, age)
             forward.append(new(weights, change, received[:, :, None]))
             biases.append(new(bias, bias_change, received))
             if i == 0 or rule.passes_share_synapses:
@@ -337,6 +369,7 @@ class Equations:
         fields: Fields,
         part: str,
         layer: int,
+        age: jax.Array | int,
         weights: jax.Array,
         change: jax.Array,
         received: jax.Array,
@@ -346,8 +379,11 @@ class Equations:
         `received` is what Oja's term multiplies them by, in a shape that goes with theirs.
         """
         rule = self.rule
-        keep = self._field(fields, f"{part}.keep", layer)
-        update = self._field(fields, f"{part}.update", layer)
+        keep, update = (
+            # One number, or one for each state, which is the first axis of the weights.
+            rate.reshape(-1, *[1] * (weights.ndim - 1)) if rule.per_state_rates else rate
+            for rate in self._rates(fields, part, layer, age)
+        )
         if rule.oja != "none":
             factor = rule.oja_extra * jnp.sign(update)
             if rule.oja_multiplier:
@@ -362,6 +398,21 @@ class Equations:
         else:
             value = keep * weights + update * change
         return _ACTIVATIONS[rule.synapse_activation](value)
+
+    def _rates(
+        self, fields: Fields, part: str, layer: int, age: jax.Array | int
+    ) -> tuple[jax.Array, jax.Array]:
+        """f̃ and η̃ of a synapse layer at an age: numbers, or (k,) where each state has its own."""
+        field = {
+            name: self._field(fields, f"{part}.{name}", layer)
+            for name in ("keep", "update", *(AGING_FIELDS if self.rule.aging == "rates" else ()))
+        }
+        if self.rule.aging == "none":
+            return field["keep"], field["update"]
+        return (
+            aged_keep(jnp, field["keep"], field["keep_aging"], field["keep_log_time"], age),
+            aged_update(jnp, field["update"], field["update_aging"], field["update_log_time"], age),
+        )
 
     def _seen(self, fields: Fields, synapses: Synapses) -> Synapses:
         """The synapses as the neuron passes see them (`effective` normalisation)."""

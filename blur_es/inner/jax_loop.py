@@ -150,18 +150,41 @@ class JaxInnerLoop:
 
     def unroll(self, genome: Genome, episode: Episode) -> Iterator[NetworkState]:
         """See `InnerLoop.unroll`."""
-        check_fit(self.rule, genome, episode)
+        yield from self._steps(genome, episode)
+
+    def learn(
+        self, genome: Genome, episode: Episode, network: NetworkState | None = None, age: int = 0
+    ) -> NetworkState:
+        """See `ContinuingInnerLoop.learn`."""
+        *_, last = self._steps(genome, episode, network, age)
+        return last
+
+    def ask(self, genome: Genome, episode: Episode, network: NetworkState) -> FloatArray:
+        """See `ContinuingInnerLoop.ask`."""
+        check_fit(self.rule, genome, episode, network)
+        run = self._function("ask", episode)
+        last = run(self._vectors(genome.vector), self._one(episode), *self._arranged(network))
+        return np.asarray(last).transpose(0, 2, 3, 1).copy()
+
+    def _steps(
+        self,
+        genome: Genome,
+        episode: Episode,
+        network: NetworkState | None = None,
+        age: int = 0,
+    ) -> Iterator[NetworkState]:
+        """The network after each step, from initial synapses or from a network of some age."""
+        check_fit(self.rule, genome, episode, network)
         data = self._one(episode)
         vector = self._vectors(genome.vector)
-        synapses, neurons = self._function("begin", episode)(vector, data)
+        if network is None:
+            synapses, neurons = self._function("begin", episode)(vector, data)
+        else:
+            synapses, neurons = self._arranged(network)
         step = self._function("step", episode)
-        for number, (inputs, labels) in enumerate(
-            zip(data.support_inputs, data.support_labels, strict=True)
-        ):
-            supervised = number % self.rule.supervised_every == 0
-            neurons, prediction, synapses = step(
-                vector, synapses, neurons, inputs, labels, supervised
-            )
+        batches = zip(data.support_inputs, data.support_labels, strict=True)
+        for now, (inputs, labels) in enumerate(batches, start=age):
+            neurons, prediction, synapses = step(vector, synapses, neurons, inputs, labels, now)
             yield self._state(inputs, neurons, prediction, synapses)
 
     def query(self, genome: Genome, episode: Episode) -> FloatArray:
@@ -252,6 +275,7 @@ class JaxInnerLoop:
                 "begin": functools.partial(_begin, equations),
                 "step": functools.partial(_step, equations),
                 "life": functools.partial(_life, equations),
+                "ask": functools.partial(_ask, equations),
             }
             self._compiled[key] = jax.jit(functions[name])
         function: Callable[..., Any] = self._compiled[key]
@@ -274,9 +298,15 @@ class JaxInnerLoop:
             full = np.broadcast_to(np.asarray(array), (k, *array.shape[1:]))
             return np.moveaxis(full, 0, -1).copy()
 
-        forward = tuple(
-            states_last(jnp.concatenate([jnp.swapaxes(weights, 1, 2), bias[:, None]], axis=1))
-            for weights, bias in zip(synapses.forward, synapses.bias, strict=True)
+        forward, average = (
+            tuple(
+                states_last(jnp.concatenate([jnp.swapaxes(weights, 1, 2), bias[:, None]], axis=1))
+                for weights, bias in zip(*parts, strict=True)
+            )
+            for parts in (
+                (synapses.forward, synapses.bias),
+                (synapses.average, synapses.average_bias),
+            )
         )
         returns = synapses.forward[1:] if self.rule.passes_share_synapses else synapses.backward
         backward = [states_last(weights) for weights in returns]
@@ -285,14 +315,36 @@ class JaxInnerLoop:
             prediction=states_last(prediction),
             forward=forward,
             backward=(None, *backward),
+            average=average if self.rule.averaging == "synapses" else None,
         )
+
+    def _arranged(self, network: NetworkState) -> tuple[Synapses, Layers]:
+        """Synapses and neurons of a network as the equations arrange them: states first."""
+        planes = self.rule.planes
+
+        def states_first(array: FloatArray) -> jax.Array:
+            return jnp.asarray(np.moveaxis(array, -1, 0).astype(self._dtype))
+
+        def split(layers: Sequence[FloatArray]) -> tuple[Layers, Layers]:
+            arrays = [states_first(array)[:planes] for array in layers]
+            weights = tuple(jnp.swapaxes(array[:, :-1], 1, 2) for array in arrays)
+            return weights, tuple(array[:, -1] for array in arrays)
+
+        backward: Layers = ()
+        if not self.rule.passes_share_synapses:
+            backward = tuple(
+                states_first(array)[:planes] for array in network.backward if array is not None
+            )
+        synapses = Synapses(*split(network.forward), backward, *split(network.average or ()))
+        return synapses, tuple(states_first(layer) for layer in network.neurons[1:])
 
 
 def life_bytes(rule: RuleSpec, episode: Episode, gradients: bool = False) -> int:
     """About how much device memory one life takes, for all that is there at a time."""
     sizes, rows = episode.sizes, episode.support_inputs.shape[1]
     one_way = sum((a + 1) * b for a, b in itertools.pairwise(sizes))
-    synapses = rule.planes * one_way * (1 if rule.passes_share_synapses else 2)
+    arrays = (1 if rule.passes_share_synapses else 2) + (rule.averaging == "synapses")
+    synapses = rule.planes * one_way * arrays
     neurons = rule.states * rows * sum(sizes[1:])
     queries = rule.states * episode.query_labels.size
     # Synapses old, new and their change; neurons of a pass, or of the pooled statistics.
@@ -328,6 +380,12 @@ def _step(
     return equations.step(fields, synapses, neurons, *batch)
 
 
+def _ask(
+    equations: Equations, vector: jax.Array, data: Data, synapses: Synapses, neurons: Layers
+) -> jax.Array:
+    return equations.query(equations.fields(vector, len(neurons)), synapses, neurons, data)
+
+
 def _life(
     equations: Equations, vector: jax.Array, data: Data, remember: bool = True
 ) -> tuple[jax.Array, jax.Array]:
@@ -347,8 +405,7 @@ def _life(
         return _Carry(synapses, after if keeps else (), finite), None
 
     steps = len(data.support_inputs)
-    supervised = jnp.arange(steps) % equations.rule.supervised_every == 0
-    batches = (data.support_inputs, data.support_labels, supervised)
+    batches = (data.support_inputs, data.support_labels, jnp.arange(steps))
     carry = _Carry(synapses, resting if keeps else (), jnp.bool_(True))
     if remember:
         carry, _ = jax.lax.scan(step, carry, batches)

@@ -33,7 +33,11 @@ from blur_es.inner.kernels.cache import compile_lock
 from blur_es.inner.kernels.compiling import compiled, entry, lighter_optimization
 from blur_es.inner.kernels.layout import Parameters
 from blur_es.inner.kernels.passes import GIVEN, OWN, backward_pass, forward_pass, give_feedback
-from blur_es.inner.kernels.synapses import normalize_all_synapses, update_synapses
+from blur_es.inner.kernels.synapses import (
+    average_synapses,
+    normalize_all_synapses,
+    update_synapses,
+)
 from blur_es.inner.support import COMMON, activation_options, check_implemented
 from blur_es.rule import RuleSpec
 from blur_es.util.arrays import Float32Array, FloatArray, Int64Array
@@ -91,6 +95,9 @@ def _live(options, shape, parameters, buffers, data, rows, block, predictions, s
             count, target = min(block, total - start), query
             mode = np.int64(GIVEN if pooled > 0 else OWN)
             inputs = data[2][start * sizes[0] : (start + count) * sizes[0]]
+        if options[at.AVERAGING] and not learning and start == -pooled:
+            # From here on there are only predictions, by the averaged synapses.
+            copy(buffers[12], forward)
         if learning or start == -pooled:
             if options[at.STORED]:
                 normalize_all_synapses(options, shape, scalars, buffers, forward, backward)
@@ -107,13 +114,14 @@ def _live(options, shape, parameters, buffers, data, rows, block, predictions, s
         )
         if not learning:
             if start < 0:
-                copy(query[offsets[layers - 1] * count :][: count * outputs], buffers[12])
+                copy(query[offsets[layers - 1] * count :][: count * outputs], buffers[13])
             for o in range(options[at.STATES] if start >= 0 else 0):
                 place = (offsets[layers - 1] + o * outputs) * count
                 to = (o * total + start) * outputs
                 copy(query[place : place + count * outputs], predictions[to:])
             start += count
             continue
+        time = min(step, len(parameters[3]) - 1)
         # The update may want the forward values; a caller, those of the last layer.
         kept = 0 if options[at.FORWARD_PRE] or options[at.FORWARD_UPDATE] else last
         copy(neurons[kept:], before[kept:])
@@ -132,7 +140,11 @@ def _live(options, shape, parameters, buffers, data, rows, block, predictions, s
                     normalize_all_synapses(options, shape, scalars, buffers, ahead, back)
                 backward_pass(options, shape, parameters, buffers, rows, back)
                 lower, upper = before if options[at.FORWARD_PRE] else neurons, neurons
-            update_synapses(options, shape, parameters, buffers, part, inputs, rows, lower, upper)
+            update_synapses(
+                options, shape, parameters, buffers, part, time, inputs, rows, lower, upper
+            )
+        if options[at.AVERAGING]:
+            average_synapses(shape, parameters, buffers, time)
         if not (finite and all_finite(forward) and all_finite(backward)):
             return False
         step += 1
@@ -173,7 +185,8 @@ class NumbaInnerLoop:
         for r, episode in enumerate(episodes):
             network = self._network(episode)
             layers = len(episode.sizes) - 1
-            parameters = at.genome_parameters(self.rule, np.asarray(genomes), layers)
+            ages = np.arange(len(episode.support_inputs))
+            parameters = at.genome_parameters(self.rule, np.asarray(genomes), layers, ages)
             labels = episode.query_labels.reshape(-1, episode.sizes[-1])
             for g in range(len(genomes)):
                 finite = network.run(Parameters(*(array[g] for array in parameters)))
@@ -191,7 +204,7 @@ class NumbaInnerLoop:
     ) -> NetworkState:
         """See `ContinuingInnerLoop.learn`."""
         check_fit(self.rule, genome, episode, network)
-        memory, parameters = self._one(genome, episode)
+        memory, parameters = self._one(genome, episode, age)
         if network is not None:
             memory.take_up(network)
         return memory.learn(parameters, age)
@@ -214,10 +227,11 @@ class NumbaInnerLoop:
         _compile()
         return _Network(self.rule, episode)
 
-    def _one(self, genome: Genome, episode: Episode) -> tuple[_Network, Parameters]:
+    def _one(self, genome: Genome, episode: Episode, age: int = 0) -> tuple[_Network, Parameters]:
         check_fit(self.rule, genome, episode)
         layers = len(episode.sizes) - 1
-        parameters = at.genome_parameters(self.rule, genome.vector[None], layers)
+        ages = np.arange(age, age + len(episode.support_inputs))
+        parameters = at.genome_parameters(self.rule, genome.vector[None], layers, ages)
         return self._network(episode), Parameters(*(array[0] for array in parameters))
 
 
@@ -228,7 +242,7 @@ def _compile() -> None:
     rule = RuleSpec(states=1, feedback="replace")
     episode = Episode(one, one, one, one, (np.zeros((2, 1, 1), np.float32),), (None,))
     vector = neutral_genome(rule).vector[None]
-    parameters = at.genome_parameters(rule, vector, 1)
+    parameters = at.genome_parameters(rule, vector, 1, np.zeros(1, np.int64))
     with compile_lock(_live.stats.cache_path), lighter_optimization():
         _Network(rule, episode).run(Parameters(*(array[0] for array in parameters)))
 
@@ -308,6 +322,7 @@ class _Network:
         behind = [] if self.options[at.TIED] else network.backward
         self.buffers.forward[:] = self._synapses(network.forward)
         self.buffers.backward[:] = self._synapses([b for b in behind if b is not None])
+        self.buffers.average[:] = self._synapses(network.average or ())
 
     def _synapses(self, layers: Sequence[FloatArray]) -> Float32Array:
         """Synapses (sources, targets, k) of every layer as they lie in the buffers."""
@@ -361,9 +376,13 @@ class _Network:
             return block.transpose(1, 2, 0).copy()
 
         layers = len(sizes) - 1
-        forward = tuple(
-            synapses(self.buffers.forward, self.shape.forward_starts, i, sizes[i + 1])
-            for i in range(layers)
+        forward, average = (
+            tuple(
+                synapses(values, self.shape.forward_starts, i, sizes[i + 1]) for i in range(layers)
+            )
+            if len(values) > 0
+            else ()
+            for values in (self.buffers.forward, self.buffers.average)
         )
         backward: list[Float32Array | None] = [None]
         for i in range(1, layers):
@@ -378,4 +397,5 @@ class _Network:
             prediction=layer(self.buffers.before, layers),
             forward=forward,
             backward=tuple(backward),
+            average=average or None,
         )

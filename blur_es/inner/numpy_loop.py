@@ -7,6 +7,7 @@ lower layer, j neuron of the upper one, c d e o states.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
@@ -15,6 +16,7 @@ from scipy.special import expit
 from blur_es.episode import Episode
 from blur_es.fitness import Measure
 from blur_es.genome import Genome
+from blur_es.inner.aging import aged_keep, aged_update, averaging_weight
 from blur_es.inner.base import (
     ACTIVATION_EPSILON,
     STATISTICS_BATCHES,
@@ -140,21 +142,33 @@ class _Run:
             check_fit(rule, genome, episode, network)
             self.forward, self.backward = list(network.forward), list(network.backward)
             self.neurons = list(network.neurons)
+            self.average = network.average
             return
         self.forward, self.backward = initial_synapses(rule, genome, episode)
         rows = episode.support_inputs.shape[1]
         self.neurons = [np.zeros((rows, size, self.rule.states)) for size in episode.sizes]
+        self.average = None
 
     def steps(self) -> Iterator[NetworkState]:
         """Every step in turn (RULE section 2)."""
-        for step, (inputs, labels) in enumerate(
+        for age, (inputs, labels) in enumerate(
             zip(self.episode.support_inputs, self.episode.support_labels, strict=True),
             start=self.age,
         ):
-            supervised = step % self.rule.supervised_every == 0
+            supervised = age % self.rule.supervised_every == 0
             state = inner_step(
-                self.genome, self.forward, self.backward, self.neurons, inputs, labels, supervised
+                self.genome,
+                self.forward,
+                self.backward,
+                self.neurons,
+                inputs,
+                labels,
+                supervised,
+                age,
             )
+            if self.rule.averaging == "synapses":
+                self.average = averaged(self.genome, self.average, state.forward, age)
+                state = dataclasses.replace(state, average=self.average)
             self.neurons = list(state.neurons)
             self.forward, self.backward = list(state.forward), list(state.backward)
             yield state
@@ -162,7 +176,7 @@ class _Run:
     def query(self) -> FloatArray:
         """Forward-only passes of the finished network on the query batches (RULE section 3)."""
         rule, genome, episode = self.rule, self.genome, self.episode
-        forward = self.forward
+        forward = self.forward if self.average is None else list(self.average)
         if rule.normalize_synapses in ("stored", "both"):
             forward, _ = _normalize_synapses(genome, forward, self.backward)
         if rule.normalize_synapses in ("effective", "both"):
@@ -201,6 +215,7 @@ def inner_step(
     inputs: FloatArray,
     labels: FloatArray,
     supervised: bool = True,
+    age: int = 0,
 ) -> NetworkState:
     """One step of learning (RULE section 2); its arguments are left as they are.
 
@@ -212,6 +227,7 @@ def inner_step(
         inputs: (B, n_0).
         labels: (B, n_L).
         supervised: whether this step sees the labels.
+        age: number of steps that the network has learned before this one.
     """
     rule = genome.rule
     if rule.reset_neurons:
@@ -223,13 +239,15 @@ def inner_step(
     after_forward = neurons
     if rule.forward_synapse_update:
         forward, backward = _update_synapses(
-            genome, "forward_synapse", forward, backward, neurons, neurons
+            genome, "forward_synapse", forward, backward, neurons, neurons, age
         )
     if supervised:
         neurons = [*neurons[:-1], feedback(rule, prediction, labels)]
         neurons = backward_pass(genome, _seen(genome, forward, backward)[1], neurons)
         lower = after_forward if rule.forward_pre_states else neurons
-        forward, backward = _update_synapses(genome, "synapse", forward, backward, lower, neurons)
+        forward, backward = _update_synapses(
+            genome, "synapse", forward, backward, lower, neurons, age
+        )
     return NetworkState(tuple(neurons), prediction, tuple(forward), tuple(backward))
 
 
@@ -249,10 +267,11 @@ def _update_synapses(
     backward: Sequence[FloatArray | None],
     lower: Sequence[FloatArray],
     upper: Sequence[FloatArray],
+    age: int,
 ) -> tuple[list[FloatArray], list[FloatArray | None]]:
     """The synapse update of every layer."""
     updated = [
-        synapse_update(genome, part, i, forward[i], backward[i], lower[i], upper[i + 1])
+        synapse_update(genome, part, i, forward[i], backward[i], lower[i], upper[i + 1], age)
         for i in range(len(forward))
     ]
     return [ahead for ahead, _ in updated], [back for _, back in updated]
@@ -345,6 +364,7 @@ def synapse_update(
     backward: FloatArray | None,
     lower: FloatArray,
     upper: FloatArray,
+    age: int = 0,
 ) -> tuple[FloatArray, FloatArray | None]:
     """Equation 7 for one synapse layer, `part` naming its genome fields (RULE sections 4, 5)."""
     rule = genome.rule
@@ -368,8 +388,7 @@ def synapse_update(
             d_backward = np.repeat(d_backward[..., :1], rule.states, axis=-1)
 
     def new_value(weights: FloatArray, change: FloatArray, target: FloatArray) -> FloatArray:
-        keep = layer_field(genome, f"{part}.keep", layer)
-        update = layer_field(genome, f"{part}.update", layer)
+        keep, update = rates(genome, part, layer, age)
         if rule.oja != "none":
             if rule.oja == "activations":
                 r = reduction * np.sum(np.einsum("bqd,od->bqo", target, post) ** 2, axis=0)
@@ -393,6 +412,40 @@ def synapse_update(
     if backward is None or d_backward is None:
         return new_forward, None
     return new_forward, new_value(backward, d_backward, lower)
+
+
+def rates(genome: Genome, part: str, layer: int, age: int) -> tuple[FloatArray, FloatArray]:
+    """f̃ and η̃ of a synapse layer at an age: numbers, or (k,) where every state has its own."""
+    keep = layer_field(genome, f"{part}.keep", layer)
+    update = layer_field(genome, f"{part}.update", layer)
+    if genome.rule.aging == "none":
+        return keep, update
+    exponents, times = (
+        [layer_field(genome, f"{part}.{rate}_{name}", layer) for rate in ("keep", "update")]
+        for name in ("aging", "log_time")
+    )
+    return (
+        aged_keep(np, keep, exponents[0], times[0], age),
+        aged_update(np, update, exponents[1], times[1], age),
+    )
+
+
+def averaged(
+    genome: Genome,
+    average: Sequence[FloatArray] | None,
+    forward: Sequence[FloatArray],
+    age: int,
+) -> tuple[FloatArray, ...]:
+    """The averaged forward synapses after a step of a network of some age; None before the first.
+
+    A = A + w (W - A), with the weight w of the newest synapses W.
+    """
+    result = []
+    for i, weights in enumerate(forward):
+        before = np.zeros_like(weights) if average is None else average[i]
+        weight = averaging_weight(np, layer_field(genome, "synapse.averaging", i), age)
+        result.append(before + weight * (weights - before))
+    return tuple(result)
 
 
 def _normalize(

@@ -39,6 +39,9 @@ COMMON: dict[str, Collection[Any] | None] = {
     "per_layer": SWITCH,
     "batch_reduction": ("mean", "sum"),
     "calibration_temperature": EVERY_VALUE,
+    "aging": ("none", "rates"),
+    "per_state_rates": SWITCH,
+    "averaging": ("none", "synapses"),
 }
 
 # Options that act outside the inner loop: on the inputs of an episode, before it starts.

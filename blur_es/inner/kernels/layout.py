@@ -19,6 +19,7 @@ import numpy.typing as npt
 
 from blur_es.errors import InputError
 from blur_es.genome import field_slices
+from blur_es.inner.aging import AGING_FIELDS, aged_keep, aged_update, averaging_weight
 from blur_es.rule import RuleSpec
 from blur_es.util.arrays import Float32Array, FloatArray, Int64Array
 
@@ -27,20 +28,23 @@ STATES, PLANES, FORWARD_ACTIVATION, BACKWARD_ACTIVATION, LAST_ACTIVATION = 0, 1,
 SYNAPSE_ACTIVATION, BACKWARD_UPDATE, SYMMETRIC, TIED, RESET, SUPERVISED_EVERY = 5, 6, 7, 8, 9, 10
 FEEDBACK, FORWARD_UPDATE, FORWARD_PRE, OJA, OJA_MULTIPLIER, SATURATION = 11, 12, 13, 14, 15, 16
 NORMALIZE_FORWARD, NORMALIZE_BACKWARD, STORED, EFFECTIVE, RESCALE, MEAN = 17, 18, 19, 20, 21, 22
-SINGLE_STATE, POOLED = 23, 24
-OPTIONS = 25
+SINGLE_STATE, POOLED, PLAIN, AVERAGING = 23, 24, 25, 26
+OPTIONS = 27
 
 # Positions in a layer's matrices (k, k each), scalars and normalisation vectors (k each).
 # `post` matrices are kept transposed: every matrix is (state before, state after) mixing.
 U, V = 0, 1
 MATRICES = 6
 NEURON_KEEP, NEURON_UPDATE, RESCALE_TO, OJA_EXTRA, SATURATION_EPSILON, INITIAL_SCALE = range(6)
-# Two matrices and four scalars of the synapse update, and of the forward synapse update.
+# Two matrices and two scalars of the synapse update, and of the forward synapse update.
 SYNAPSE, FORWARD_SYNAPSE = 0, 1
-PART_MATRICES, PART_SCALARS = (2, 4), (6, 10)
+PART_MATRICES, PART_SCALARS = (2, 4), (6, 8)
 PRE, POST = 0, 1
-KEEP, UPDATE, MULTIPLIER, SATURATION_SCALE = 0, 1, 2, 3
-SCALARS = 14
+MULTIPLIER, SATURATION_SCALE = 0, 1
+SCALARS = 10
+# Positions in the rates of a synapse update.
+KEEP, UPDATE = 0, 1
+RATES = 2
 FORWARD_SCALE, FORWARD_SHIFT, BACKWARD_SCALE, BACKWARD_SHIFT = 0, 1, 2, 3
 VECTORS = 4
 
@@ -82,6 +86,9 @@ class Parameters(NamedTuple):
     matrices: Float32Array  # (L, MATRICES, k, k)
     scalars: Float32Array  # (L, SCALARS)
     vectors: Float32Array  # (L, VECTORS, k)
+    # T is the number of steps, or 1 where all steps have the same rates.
+    rates: Float32Array  # (T, L, part, RATES, k)
+    averaging: Float32Array  # (T, L), weights of the newest synapses in their average
 
 
 class Shape(NamedTuple):
@@ -125,6 +132,7 @@ class Buffers(NamedTuple):
     columns: Float32Array  # (SQUARES + k, widest): sums and factors of a matrix's columns
     query: Float32Array  # neurons of forward-only passes
     statistics: Float32Array  # (2, ...): mean and variance of every neuron
+    average: Float32Array  # of the forward synapses; empty where the rule does not average
     pooled: Float32Array  # (rows, n_L), state 0 of the pooled support batches' last layer
 
 
@@ -157,18 +165,37 @@ def rule_options(rule: RuleSpec, pooled: int) -> Int64Array:
         (MEAN, rule.batch_reduction == "mean"),
         (SINGLE_STATE, rule.single_state),
         (POOLED, pooled),
+        (PLAIN, adds_in_place(rule)),
+        (AVERAGING, rule.averaging == "synapses"),
     ):
         options[position] = value
     return options
 
 
-def genome_parameters(rule: RuleSpec, vectors: FloatArray, layers: int) -> Parameters:
-    """The fields of P genomes (P, D), layer by layer, at the positions that kernels read."""
+def adds_in_place(rule: RuleSpec) -> bool:
+    """Whether new synapses are a multiple of the old ones plus a product of their own.
+
+    Then one matrix product does it in place.
+    """
+    copied = rule.single_state and rule.planes > 1
+    return rule.oja == "none" and rule.saturation == "none" and not copied
+
+
+def genome_parameters(
+    rule: RuleSpec, vectors: FloatArray, layers: int, ages: Int64Array
+) -> Parameters:
+    """The fields of P genomes (P, D), layer by layer, at the positions that kernels read.
+
+    `ages` are those before every step, for rates that depend on them.
+    """
     k, count = rule.states, len(vectors)
+    times = len(ages) if rule.aging != "none" or rule.averaging != "none" else 1
     found = Parameters(
         matrices=np.zeros((count, layers, MATRICES, k, k), np.float32),
         scalars=np.zeros((count, layers, SCALARS), np.float32),
         vectors=np.zeros((count, layers, VECTORS, k), np.float32),
+        rates=np.zeros((count, times, layers, 2, RATES, k), np.float32),
+        averaging=np.zeros((count, times, layers), np.float32),
     )
     places: dict[str, tuple[Float32Array, int]] = {
         "neuron.forward": (found.matrices, U),
@@ -186,8 +213,6 @@ def genome_parameters(rule: RuleSpec, vectors: FloatArray, layers: int) -> Param
         matrix, scalar = PART_MATRICES[part], PART_SCALARS[part]
         places[f"{name}.pre"] = (found.matrices, matrix + PRE)
         places[f"{name}.post"] = (found.matrices, matrix + POST)
-        places[f"{name}.keep"] = (found.scalars, scalar + KEEP)
-        places[f"{name}.update"] = (found.scalars, scalar + UPDATE)
         places[f"{name}.oja_multiplier"] = (found.scalars, scalar + MULTIPLIER)
         places[f"{name}.saturation"] = (found.scalars, scalar + SATURATION_SCALE)
     slices, shapes, dimensions = field_slices(rule, layers)
@@ -195,8 +220,16 @@ def genome_parameters(rule: RuleSpec, vectors: FloatArray, layers: int) -> Param
         raise InputError(
             f"genome: vectors of shape {vectors.shape[1:]}, expected {dimensions} values each"
         )
+
+    def field(name: str) -> FloatArray:
+        """Values of all genomes: (P, 1, L or 1, k or 1)."""
+        values = vectors[:, slices[name]].reshape(count, 1, *shapes[name])
+        if not rule.per_layer:
+            values = values[:, :, None]
+        return values if rule.per_state_rates else values[..., None]
+
     # A value beyond float32 becomes infinite here and diverges, as it does in the products.
-    with np.errstate(over="ignore"):
+    with np.errstate(over="ignore", invalid="ignore"):
         for name, (array, position) in places.items():
             if name in slices:
                 values = vectors[:, slices[name]].reshape(count, *shapes[name])
@@ -205,6 +238,21 @@ def genome_parameters(rule: RuleSpec, vectors: FloatArray, layers: int) -> Param
                 if name.endswith(".post"):
                     values = values.swapaxes(-1, -2)
                 array[:, :, position] = values
+        age = np.asarray(ages[:times], np.float64).reshape(-1, 1, 1)
+        for part, name in ((SYNAPSE, "synapse"), (FORWARD_SYNAPSE, "forward_synapse")):
+            if f"{name}.keep" in slices:
+                keep, update = field(f"{name}.keep"), field(f"{name}.update")
+                if rule.aging == "rates":
+                    aging = {each: field(f"{name}.{each}") for each in AGING_FIELDS}
+                    keep = aged_keep(np, keep, aging["keep_aging"], aging["keep_log_time"], age)
+                    update = aged_update(
+                        np, update, aging["update_aging"], aging["update_log_time"], age
+                    )
+                found.rates[:, :, :, part, KEEP] = keep
+                found.rates[:, :, :, part, UPDATE] = update
+        if rule.averaging == "synapses":
+            values = vectors[:, slices["synapse.averaging"]].reshape(count, 1, -1)
+            found.averaging[:] = averaging_weight(np, values, age[..., 0])
         found.scalars[:, :, OJA_EXTRA] = rule.oja_extra
         found.scalars[:, :, SATURATION_EPSILON] = rule.saturation_epsilon
     return found
@@ -254,7 +302,6 @@ def make_buffers(
     widest, neurons = max(sizes[1:]), sum(sizes[1:])
     effective = rule.normalize_synapses != "none"
     largest = max((a + 1) * b for a, b in itertools.pairwise(sizes))
-    plain = rule.oja == "none" and rule.saturation == "none"
     most = max(rows * max(1, int(options[POOLED])), block)
 
     def zeros(*shape: int) -> Float32Array:
@@ -269,10 +316,11 @@ def make_buffers(
         seen_backward=zeros(backward if effective else 0),
         scratch=zeros(most * k * widest),
         product=zeros(most * k * widest),
-        change=zeros(0 if plain else planes * largest),
+        change=zeros(0 if options[PLAIN] else planes * largest),
         columns=zeros(SQUARES + k, max(COLUMNS, widest)),
         query=zeros(most * k * neurons),
         statistics=zeros(2, k * neurons),
+        average=zeros(forward if options[AVERAGING] else 0),
         pooled=zeros(rows * int(options[POOLED]) * sizes[-1]),
     )
 

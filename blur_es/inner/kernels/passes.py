@@ -70,7 +70,7 @@ def forward_pass(
     the initial synapses.
     """
     sizes, starts = shape[0], shape[2]
-    matrices, scalars, vectors = parameters
+    matrices, scalars, vectors = parameters[0], parameters[1], parameters[2]
     scratch, product, columns, statistics = buffers[6], buffers[7], buffers[9], buffers[11]
     k, planes = options[at.STATES], options[at.PLANES]
     layers = len(sizes) - 1
@@ -180,7 +180,7 @@ def give_feedback(options, labels, last):
 def backward_pass(options, shape, parameters, buffers, rows, back):
     """Equation 6 from the last layer down to layer 1, in place; `back` are the synapses."""
     sizes, offsets, forward_starts, backward_starts = shape[0], shape[1], shape[2], shape[3]
-    matrices, scalars, vectors = parameters
+    matrices, scalars, vectors = parameters[0], parameters[1], parameters[2]
     neurons, forward, scratch, product = buffers[0], buffers[2], buffers[6], buffers[7]
     columns, statistics = buffers[9], buffers[11]
     k, planes = options[at.STATES], options[at.PLANES]

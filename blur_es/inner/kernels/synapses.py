@@ -8,17 +8,20 @@ import numpy as np
 
 from blur_es.inner.base import SYNAPSE_EPSILON
 from blur_es.inner.kernels import layout as at
-from blur_es.inner.kernels.activations import activate, sum_columns
+from blur_es.inner.kernels.activations import activate, copy, sum_columns
 from blur_es.inner.kernels.blas import gemm
 from blur_es.inner.kernels.compiling import compiled
 from blur_es.inner.kernels.passes import mix
 
 
 @compiled
-def update_synapses(options, shape, parameters, buffers, part, inputs, rows, lower, upper):
-    """Equation 7 for every layer; `lower` and `upper` hold layers 1 .. L of the neurons."""
+def update_synapses(options, shape, parameters, buffers, part, time, inputs, rows, lower, upper):
+    """Equation 7 for every layer; `lower` and `upper` hold layers 1 .. L of the neurons.
+
+    `time` is the place of the step in the rates.
+    """
     sizes, offsets, forward_starts, backward_starts = shape[0], shape[1], shape[2], shape[3]
-    matrices, scalars = parameters[0], parameters[1]
+    matrices, scalars, rates = parameters[0], parameters[1], parameters[3]
     forward, backward, scratch, product = buffers[2], buffers[3], buffers[6], buffers[7]
     columns = buffers[9]
     k, planes = options[at.STATES], options[at.PLANES]
@@ -36,7 +39,17 @@ def update_synapses(options, shape, parameters, buffers, part, inputs, rows, low
             _sum_squares(options, rows, scratch, size, columns)
         a = inputs if i == 0 else product
         _update(
-            *(options, scalars[i], part, buffers, rows, pre, forward, forward_starts[i]),
+            *(
+                options,
+                scalars[i],
+                rates[time, i, part],
+                part,
+                buffers,
+                rows,
+                pre,
+                forward,
+                forward_starts[i],
+            ),
             *(a, source, scratch, size, True, i == 0),
         )
         if i == 0 or options[at.TIED]:
@@ -53,7 +66,17 @@ def update_synapses(options, shape, parameters, buffers, part, inputs, rows, low
             mix(above, rows * size, k, pre, planes, product)
             a, z = product, scratch
         _update(
-            *(options, scalars[i], part, buffers, rows, post, backward, backward_starts[i]),
+            *(
+                options,
+                scalars[i],
+                rates[time, i, part],
+                part,
+                buffers,
+                rows,
+                post,
+                backward,
+                backward_starts[i],
+            ),
             *(a, size, z, source, False, False),
         )
 
@@ -62,6 +85,7 @@ def update_synapses(options, shape, parameters, buffers, part, inputs, rows, low
 def _update(
     options,
     scalars,
+    rates,
     part,
     buffers,
     rows,
@@ -84,12 +108,12 @@ def _update(
     zero = np.float32(0.0)
     reduction = np.float32(1.0) / np.float32(rows) if options[at.MEAN] else np.float32(1.0)
     # Plain decay and addition are done by sgemm itself, in place, without a Hebbian array.
-    plain = options[at.OJA] == at.NO_OJA and not options[at.SATURATION]
+    plain = options[at.PLAIN]
     scalar = at.PART_SCALARS[part]
-    alpha = scalars[scalar + at.UPDATE] * reduction if plain else reduction
-    beta = scalars[scalar + at.KEEP] if plain else zero
     height = (source + 1) * size if with_bias else source * size
     for o in range(planes):
+        alpha = rates[at.UPDATE, o] * reduction if plain else reduction
+        beta = rates[at.KEEP, o] if plain else zero
         place = start + o * height
         target = weights if plain else change
         new = place if plain else 0
@@ -116,7 +140,9 @@ def _update(
                     row[n] = old + alpha * weight * sums[n]
         matrix = weights[place : place + height]
         if not plain:
-            _new_values(options, scalars, scalar, matrix, size, change, columns[at.SQUARES + o])
+            keep, update = rates[at.KEEP, o], rates[at.UPDATE, o]
+            r = columns[at.SQUARES + o]
+            _new_values(options, scalars, scalar, keep, update, matrix, size, change, r)
         activate(matrix, options[at.SYNAPSE_ACTIVATION])
 
 
@@ -132,13 +158,12 @@ def _sum_squares(options, rows, z, size, columns):
 
 
 @compiled
-def _new_values(options, scalars, scalar, matrix, size, change, r):
+def _new_values(options, scalars, scalar, keep, update, matrix, size, change, r):
     """Steps (c) and (d) of the update where plain decay and addition do not do.
 
     `change` holds H, reduced over the batch; `r` the activation sums of the Oja term, or
     room for those of the weights.
     """
-    keep, update = scalars[scalar + at.KEEP], scalars[scalar + at.UPDATE]
     factor = np.float32(0.0)
     if options[at.OJA] != at.NO_OJA:
         factor = scalars[at.OJA_EXTRA] * np.sign(update)
@@ -188,3 +213,17 @@ def normalize_all_synapses(options, shape, scalars, buffers, forward, backward):
         (shape[3], shape[5], buffers[3], backward),
     ):
         normalize_synapses(options, scalars, shapes, weights, starts, buffers[9], target)
+
+
+@compiled
+def average_synapses(shape, parameters, buffers, time):
+    """Update the average of the forward synapses after a step: A = A + w (W - A)."""
+    starts = shape[2]
+    weights, average = buffers[2], buffers[12]
+    for i in range(len(starts) - 1):
+        newest = parameters[4][time, i]
+        if newest == np.float32(1.0):
+            copy(weights[starts[i] : starts[i + 1]], average[starts[i] :])
+        else:
+            for n in range(starts[i], starts[i + 1]):
+                average[n] += newest * (weights[n] - average[n])
