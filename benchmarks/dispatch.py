@@ -9,6 +9,7 @@ cores. The ideal time is all work divided by the sum of all speeds. Writes
 from __future__ import annotations
 
 # Before NumPy and JAX: they read these once.
+from blur_es.config import FleetConfig
 from blur_es.util.threads import use_one_thread
 
 use_one_thread()
@@ -26,7 +27,7 @@ from benchmarks.stubs import SLOW_CLAIM, SLOWNESS, UNIT_SECONDS
 from blur_es.analysis.bench import machine
 from blur_es.config import build_config
 from blur_es.evaluator import EpisodeRange, problem_of
-from blur_es.fleet.dispatch import RayFleet
+from blur_es.fleet.fleet import RayFleet
 from blur_es.genome import random_genome
 from blur_es.keys import Phase
 from blur_es.rule import RuleSpec
@@ -54,7 +55,7 @@ def efficiency(populations: tuple[int, ...] = POPULATIONS) -> list[dict[str, Any
     rule = RuleSpec(states=2)
     with tempfile.TemporaryDirectory() as folder:
         os.environ[SLOW_CLAIM] = str(Path(folder) / "slow")
-        fleet = RayFleet(problem, workers=WORKERS)
+        fleet = RayFleet(problem, FleetConfig(workers=WORKERS))
         try:
             return [_measure(fleet, population, rule) for population in populations]
         finally:

@@ -25,9 +25,9 @@ import numpy as np
 
 from benchmarks.linux import resident_bytes
 from blur_es.analysis.bench import machine
-from blur_es.config import ExperimentConfig, build_config
+from blur_es.config import ExperimentConfig, FleetConfig, build_config
 from blur_es.evaluator import EpisodeRange, LocalEvaluator, problem_of
-from blur_es.fleet.dispatch import RayFleet
+from blur_es.fleet.fleet import RayFleet
 from blur_es.inner import Evaluation
 from blur_es.keys import Phase
 from blur_es.meta.trainer import Trainer, initial_genome, search_space
@@ -99,7 +99,7 @@ def share() -> dict[str, Any]:
         episode={"unroll": 15, "batch_size": 128, "query_batches": 20},
     )
     clock: list[tuple[float, float]] = []
-    fleet = Watched(problem_of(config), workers=WORKERS)
+    fleet = Watched(problem_of(config), FleetConfig(workers=WORKERS))
     try:
         metrics = _train(
             config, lambda _: clock.append((time.perf_counter(), time.process_time())), fleet
@@ -126,7 +126,7 @@ def dispatch() -> dict[str, Any]:
     genomes = np.stack([space.initial.vector] * population)
     problem = problem_of(config)
     alone = LocalEvaluator(problem)
-    fleet = Watched(problem, workers=WORKERS)
+    fleet = Watched(problem, FleetConfig(workers=WORKERS))
     times: dict[str, list[float]] = {"alone": [], "fleet": []}
     try:
         for generation in range(repeats + 2):
@@ -150,9 +150,9 @@ def dispatch() -> dict[str, Any]:
 def memory(generations: int) -> dict[str, Any]:
     """Resident memory of the driver and the workers over the generations of a run."""
     config = _toy(8, generations)
-    fleet = Watched(problem_of(config), workers=WORKERS)
+    fleet = Watched(problem_of(config), FleetConfig(workers=WORKERS))
     samples: list[dict[str, Any]] = []
-    processes = [worker.process for worker in fleet.roster.serving.values()]
+    processes = [worker.process for worker in fleet.pool.serving.values()]
 
     def note(generation: int) -> None:
         if generation % max(1, generations // 20) == 0:

@@ -67,7 +67,7 @@ def train_in_stages(
 
 def headline(data_dir: str | None) -> dict[str, Any]:
     """Train and evaluate with one Ray worker per core."""
-    from blur_es.fleet.dispatch import RayFleet
+    from blur_es.fleet.fleet import RayFleet
 
     problem = problem_of(load_config(EXPERIMENT))
     fleet = RayFleet(problem, data_dir=data_dir)

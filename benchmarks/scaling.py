@@ -12,6 +12,7 @@ which processes need to start.
 from __future__ import annotations
 
 # Before NumPy and JAX: they read these once.
+from blur_es.config import FleetConfig
 from blur_es.util.threads import use_one_thread
 
 use_one_thread()
@@ -36,7 +37,7 @@ from blur_es.analysis.bench import machine
 from blur_es.config import ExperimentConfig, build_config
 from blur_es.evaluator import EpisodeRange, LocalEvaluator, problem_of
 from blur_es.fleet.connection import connect
-from blur_es.fleet.dispatch import RayFleet
+from blur_es.fleet.fleet import RayFleet
 from blur_es.genome import random_genome
 from blur_es.keys import Phase
 from blur_es.meta.trainer import Trainer
@@ -102,8 +103,8 @@ def threads() -> dict[str, Any]:
     rates: dict[str, list[float]] = {}
     connect(None, 4)
     fleets = {
-        "two workers of one core": RayFleet(problem_of(config), workers=2),
-        "one worker of two cores": RayFleet(problem_of(config), workers=1, cores=2),
+        "two workers of one core": RayFleet(problem_of(config), FleetConfig(workers=2)),
+        "one worker of two cores": RayFleet(problem_of(config), FleetConfig(workers=1, cores=2)),
     }
     try:
         for generation in range(repeats):
@@ -132,10 +133,10 @@ def measured(workers: int, each: int) -> dict[str, Any]:
     try:
         before = resident_bytes()
         began = time.perf_counter()
-        fleet = RayFleet(problem_of(_config()), workers=workers, cores=each)
+        fleet = RayFleet(problem_of(_config()), FleetConfig(workers=workers, cores=each))
         started = time.perf_counter() - began
         rows = [_generations(fleet, workers * each, items) for items in ITEMS]
-        processes = [worker.process for worker in fleet.roster.serving.values()]
+        processes = [worker.process for worker in fleet.pool.serving.values()]
         found = {
             "workers": workers,
             "cores_each": each,
@@ -159,7 +160,7 @@ def _generations(fleet: RayFleet, cores: int, items: int) -> dict[str, Any]:
         own, began = time.process_time(), time.perf_counter()
         fleet.evaluate(genomes, EpisodeRange(Phase.META_TRAINING, generation, 1))
         seconds = time.perf_counter() - began
-        speeds = [worker.speeds["genomes"] for worker in fleet.roster.serving.values()]
+        speeds = [worker.speeds["evaluate"] for worker in fleet.pool.serving.values()]
         ideal = len(genomes) / sum(speeds)
         rows.append(
             {

@@ -21,10 +21,11 @@ from unittest import mock
 
 import numpy as np
 
+from blur_es.config import FleetConfig
 from blur_es.evaluator import Problem
-from blur_es.fleet import dispatch, roster
+from blur_es.fleet import calls, dispatch, nodes, pool
 from blur_es.fleet.computing import ChunkResult, Description
-from blur_es.fleet.dispatch import RayFleet
+from blur_es.fleet.fleet import RayFleet
 from blur_es.fleet.worker import installed_versions
 
 CORES_OF_A_NODE = 64
@@ -134,7 +135,7 @@ class _Actor:
         return 0.0, Description("digest", "data", "cpu", None, 1)
 
     def _evaluate(self, call: bytes) -> tuple[float, Any]:
-        genomes = pickle.loads(call)[1][0]
+        genomes = pickle.loads(call)[0]
         noise = float(np.exp(self._ray.chance.normal(0.0, SPREAD_OF_CALLS)))
         rounds = math.ceil(len(genomes) / self._cores)
         seconds = rounds * self._ray.seconds * self._slowness * noise
@@ -272,10 +273,12 @@ def simulated_fleet(
     with (
         mock.patch.dict(sys.modules, {"ray": ray}),
         mock.patch.object(dispatch, "time", its_time),
-        mock.patch.object(roster, "time", its_time),
+        mock.patch.object(pool, "time", its_time),
+        mock.patch.object(nodes, "time", its_time),
+        mock.patch.object(calls, "time", its_time),
     ):
         began = ray.clock.now()
-        fleet = RayFleet(problem, cores=each)
+        fleet = RayFleet(problem, FleetConfig(cores=each))
         ray.start_seconds = ray.clock.now() - began
         try:
             yield fleet, ray

@@ -161,38 +161,31 @@ def _evaluator(
     if options.local:
         yield local
         return
-    from blur_es.fleet.chaos import Chaos
-    from blur_es.fleet.dispatch import RayFleet
-    from blur_es.fleet.roster import Autoscale
+    from blur_es.fleet.chaos import Chaos, ChaosCalls
+    from blur_es.fleet.fleet import RayFleet
 
     chaos = Chaos.parse(options.chaos, config.seed) if options.chaos is not None else None
-    autoscale = config.fleet.autoscale
-    workers = options.workers
-    if workers is not None and autoscale is not None:
-        raise InputError(
-            "--workers: fleet.autoscale.most says how many workers there may be; give one of them"
-        )
-    if workers is not None and config.fleet.split is not None:
-        raise InputError(
-            "--workers: fleet.split takes a worker for every GPU and for every core that is left"
-        )
-    if workers is None and config.fleet.workers != "auto":
-        workers = config.fleet.workers
+    settings = config.fleet
+    if options.workers is not None:
+        if settings.autoscale is not None:
+            raise InputError(
+                "--workers: fleet.autoscale.most is the number of workers; give only one of them"
+            )
+        if settings.split is not None:
+            raise InputError(
+                "--workers: with fleet.split there is a worker for every GPU and every other core"
+            )
+        settings = settings.model_copy(update={"workers": options.workers})
     on_message("starting Ray workers (the first start on a machine compiles for some 20 s)")
     with guard.interruptible():
         fleet = RayFleet(
             problem_of(config),
-            workers,
-            options.address,
-            options.data_dir,
-            config.fleet.shares(),
-            cores=config.fleet.cores,
-            autoscale=None if autoscale is None else Autoscale(**autoscale.model_dump()),
-            wait_seconds=config.fleet.longest_wait(),
-            on_fatal_genome=config.fleet.on_fatal_genome,
-            chaos=chaos,
+            settings,
+            address=options.address,
+            data_dir=options.data_dir,
             run=run,
             mixed_hardware=options.mixed_hardware,
+            calls=None if chaos is None else ChaosCalls(chaos),
         )
     try:
         on_message(f"{fleet.workers} workers ({', '.join(fleet.backends)})")

@@ -34,8 +34,6 @@ UPWARD_TODAY: set[tuple[str, str]] = set()
 CIRCLES_TODAY: set[frozenset[str]] = set()
 TOO_LONG_TODAY: set[str] = {
     "cli",
-    "fleet.dispatch",
-    "fleet.roster",
     "genome",
     "meta.trainer",
     "tasks.images",

@@ -12,31 +12,32 @@ from hypothesis import strategies as st
 from blur_es.errors import InputError
 from blur_es.fleet.chaos import Chaos, Fault
 from blur_es.fleet.chunks import (
-    HEAD_SECONDS,
+    DRIVER_SECONDS_PER_CALL,
     ROUNDS,
     Chunk,
+    ItemRange,
     Outstanding,
     Plan,
-    Share,
-    Speeds,
     chunk_size,
 )
 from blur_es.fleet.failures import (
     DEATHS,
+    RESPONSES,
     Failure,
-    Verdict,
+    NextStep,
     classify,
     deadline_seconds,
-    judge,
+    next_step,
 )
+from blur_es.fleet.speeds import Speeds
 
-OURS = ("numba",)
+BACKENDS = ("numba",)
 
 
-def speeds_of(*speeds: float | None, unit: int = 1) -> Speeds:
+def speeds_of(*speeds: float | None, batch: int = 1) -> Speeds:
     """Of workers 0, 1 and so on."""
-    workers = {number: (OURS[0], speed) for number, speed in enumerate(speeds)}
-    return Speeds(workers, {OURS[0]: unit})
+    workers = {number: (BACKENDS[0], speed) for number, speed in enumerate(speeds)}
+    return Speeds(workers, {BACKENDS[0]: batch})
 
 
 def rows(chunk: Chunk) -> tuple[np.ndarray[tuple[int, ...], np.dtype[np.int64]]]:
@@ -47,16 +48,16 @@ def rows(chunk: Chunk) -> tuple[np.ndarray[tuple[int, ...], np.dtype[np.int64]]]
 @given(
     count=st.integers(1, 200),
     speeds=st.lists(st.sampled_from([None, 1.0, 10.0, 1000.0]), min_size=1, max_size=5),
-    unit=st.integers(1, 9),
+    batch=st.integers(1, 9),
     data=st.data(),
 )
 def test_every_item_is_done_once_whatever_is_lost(
-    count: int, speeds: list[float | None], unit: int, data: st.DataObject
+    count: int, speeds: list[float | None], batch: int, data: st.DataObject
 ) -> None:
     """Chunks come back, are lost or are overtaken in any order; each row is where it belongs."""
-    plan = Plan(count, [Share(0, count, OURS)])
+    plan = Plan(count, [ItemRange(0, count, BACKENDS)])
     workers = range(len(speeds))
-    known, fast = speeds_of(*speeds, unit=unit), speeds_of(*[1e9] * 5, unit=unit)
+    known, fast = speeds_of(*speeds, batch=batch), speeds_of(*[1e9] * 5, batch=batch)
     flying: dict[int, Chunk] = {}
     done = 0
     for _ in range(50 * count + 100):
@@ -77,7 +78,7 @@ def test_every_item_is_done_once_whatever_is_lost(
         if event == "result":
             done += plan.fill(chunk, rows(chunk))
         elif event == "cut" and len(chunk) > 1:
-            plan.cut(chunk)
+            plan.halve(chunk)
         else:
             plan.put_back(chunk)
     else:
@@ -99,11 +100,11 @@ def test_chunks_shrink_and_follow_speed() -> None:
     assert chunk_size(1000, 0.4, 1.0, 1, 4) == pytest.approx(
         4 * chunk_size(1000, 0.1, 1.0, 1, 4), abs=2
     )
-    # A call is worth its overhead, and a device's pieces are full.
+    # A call is worth its overhead, and device batches are full.
     assert chunk_size(400, 0.01, 1000.0, 1, 4) == 10
     assert chunk_size(1000, 0.25, 1.0, 16, 4) % 16 == 0
     # Many workers have longer ones, so that the head gets round, even if some get none.
-    round_trip = 1000 * HEAD_SECONDS
+    round_trip = 1000 * DRIVER_SECONDS_PER_CALL
     assert chunk_size(200_000, 0.001, 100.0, 1, 1000) == 100 * ROUNDS * round_trip
     assert chunk_size(2000, 0.001, 100.0, 1, 1000) == 100 * round_trip > 2000 * 0.001
     assert chunk_size(5, 0.25, 1.0, 16, 4) == 5
@@ -116,7 +117,7 @@ def test_dispatch_comes_near_the_ideal(population: int) -> None:
     efficiencies = []
     for seed in range(20):
         costs = np.random.default_rng(seed).integers(10, 101, population) / 55
-        plan = Plan(population, [Share(0, population, OURS)])
+        plan = Plan(population, [ItemRange(0, population, BACKENDS)])
         known = speeds_of(*speeds)
         flying: list[tuple[float, int, Chunk, float]] = []
         now = 0.0
@@ -142,7 +143,7 @@ def test_dispatch_comes_near_the_ideal(population: int) -> None:
 
 
 def test_a_chunk_that_kills_is_cut_down_to_one_item_on_fresh_workers() -> None:
-    plan = Plan(16, [Share(0, 16, OURS)])
+    plan = Plan(16, [ItemRange(0, 16, BACKENDS)])
     workers = speeds_of(None)
     poison, deaths, fresh_deaths = 11, 0, 0
     alive = {"node"}
@@ -159,12 +160,12 @@ def test_a_chunk_that_kills_is_cut_down_to_one_item_on_fresh_workers() -> None:
         deaths += 1
         fresh_deaths += fresh
         chunk.deaths.append("node")
-        verdict = judge(chunk, alive)
-        if verdict is Verdict.CUT:
-            plan.cut(chunk)
-        elif verdict is Verdict.ISOLATE:
+        step = next_step(chunk, alive)
+        if step is NextStep.HALVE:
+            plan.halve(chunk)
+        elif step is NextStep.ISOLATE:
             plan.isolate(chunk)
-        elif verdict is Verdict.AGAIN:
+        elif step is NextStep.REPEAT:
             plan.put_back(chunk)
         else:
             break
@@ -175,13 +176,13 @@ def test_a_chunk_that_kills_is_cut_down_to_one_item_on_fresh_workers() -> None:
 
 
 def test_deaths_with_their_node_are_not_held_against_a_chunk() -> None:
-    chunk = Chunk(0, 4, OURS, deaths=["gone", "gone", "gone", "here"])
-    assert judge(chunk, {"here"}) is Verdict.AGAIN
-    assert judge(chunk, {"here", "gone"}) is Verdict.CUT
+    chunk = Chunk(0, 4, BACKENDS, deaths=["gone", "gone", "gone", "here"])
+    assert next_step(chunk, {"here"}) is NextStep.REPEAT
+    assert next_step(chunk, {"here", "gone"}) is NextStep.HALVE
 
 
 def test_a_suspect_is_not_given_to_two_at_once() -> None:
-    plan = Plan(4, [Share(0, 4, OURS)])
+    plan = Plan(4, [ItemRange(0, 4, BACKENDS)])
     workers = speeds_of(1.0)
     chunk = plan.take(0, workers, fresh=True)
     assert chunk is not None
@@ -200,10 +201,10 @@ def test_a_suspect_is_not_given_to_two_at_once() -> None:
 
 def test_what_is_computed_at_a_time_is_not_divided() -> None:
     """A worker of eight cores takes as long over one genome as over eight."""
-    speeds = speeds_of(8.0, 8.0, unit=8)
+    speeds = speeds_of(8.0, 8.0, batch=8)
     assert speeds.seconds(0, 1) == speeds.seconds(0, 8) == 1.0
     assert speeds.seconds(0, 9) == 2.0
-    plan = Plan(24, [Share(0, 24, OURS)])
+    plan = Plan(24, [ItemRange(0, 24, BACKENDS)])
     chunk = plan.take(0, speeds, fresh=True)
     assert chunk is not None
     assert len(chunk) % 8 == 0
@@ -218,7 +219,7 @@ def test_what_is_computed_at_a_time_is_not_divided() -> None:
 
 
 def test_work_for_others_is_not_repeated() -> None:
-    plan = Plan(4, [Share(0, 4, ("jax",))])
+    plan = Plan(4, [ItemRange(0, 4, ("jax",))])
     speeds = Speeds({0: ("jax", 1.0), 1: ("numba", 100.0)})
     chunk = plan.take(0, speeds, fresh=True)
     assert chunk is not None
@@ -226,7 +227,7 @@ def test_work_for_others_is_not_repeated() -> None:
 
 
 def test_a_result_with_too_few_rows_is_no_result() -> None:
-    plan = Plan(4, [Share(0, 4, OURS)])
+    plan = Plan(4, [ItemRange(0, 4, BACKENDS)])
     chunk = plan.take(0, speeds_of(None), fresh=True)
     assert chunk is not None
     with pytest.raises(ValueError, match="expected"):
@@ -253,9 +254,9 @@ def test_errors_of_ray_have_their_classes() -> None:
     assert classify(exceptions.ObjectLostError("00", None, "")) is Failure.RESULT_LOST
     preempted = exceptions.RayActorError(preempted=True)
     assert classify(preempted) is Failure.PREEMPTED
-    assert not Failure.PREEMPTED.of_itself
-    assert not Failure.CHAOS.of_itself
-    assert not Failure.NODE_LOST.of_itself
+    for failure in (Failure.PREEMPTED, Failure.INJECTED, Failure.NODE_LOST):
+        assert not RESPONSES[failure].blames_chunk
+    assert set(RESPONSES) == set(Failure)
 
 
 # Chaos
@@ -283,9 +284,9 @@ def test_chaos_is_a_function_of_the_seed() -> None:
         ("kill-worker:often", "found 'often'"),
         ("kill-worker:1.5", "expected a rate from 0 to 0.9"),
         ("kill-worker:nan", "found 'nan'"),
-        ("kill-worker:0.5,hang-worker:0.5", "come to 1 in all"),
-        ("kill-node:0.5", "how many nodes"),
-        ("kill-node:1,kill-node:1", "there twice"),
+        ("kill-worker:0.5,hang-worker:0.5", "the sum of the rates is 1"),
+        ("kill-node:0.5", "expected the number of nodes"),
+        ("kill-node:1,kill-node:1", "is given twice"),
         ("", "unknown fault ''"),
     ],
 )

@@ -62,10 +62,10 @@ def test_as_they_are_they_are_refused_by_line_with_what_to_put_there(
         for placeholder in VALUES:
             if placeholder in line.split("#")[0]:
                 assert (
-                    f"{path}:{number}: {placeholder} is still to be filled in; put here "
+                    f"{path}:{number}: found the placeholder {placeholder}; expected "
                     f"{PLACEHOLDERS[placeholder]}" in said
                 )
-    assert said.count("still to be filled in") <= 4
+    assert said.count("found the placeholder") <= 4
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -129,7 +129,7 @@ def test_versions_are_those_of_the_project() -> None:
         ("local.yaml", "192.168.1.10", "8.8.8.8", "head_ip", "8.8.8.8 is a public address"),
         ("local.yaml", "head_ip", "head", "provider", "expected head_ip too"),
         ("local.yaml", "192.168.1.11", "192.168.1.10", "worker_ips", "192.168.1.10 is the head"),
-        ("local.yaml", "192.168.1.11", "<my-worker>", "<my-", "<my-worker> is still to be"),
+        ("local.yaml", "192.168.1.11", "<my-worker>", "<my-", "placeholder <my-worker>; expected"),
         ("local.yaml", "type: local", "type: locl", "type", "'local'?"),
         ("cpu.yaml", "region:", "regoin:", "provider", "expected region too"),
         ("cpu.yaml", "name: blur-es-cpu", "name: mine", "name:", "expected blur-es-..."),
@@ -143,9 +143,15 @@ def test_versions_are_those_of_the_project() -> None:
             *("kuberay.yaml", "serviceType: ClusterIP", "headService: {spec: {type: NodePort}}"),
             *("NodePort", "type: NodePort opens the head"),
         ),
-        ("gpu.yaml", "  ~/.ray/auth_token: ~", "  ~/x: ~", "file_mounts", "does not travel"),
+        ("gpu.yaml", "  ~/.ray/auth_token: ~", "  ~/x: ~", "file_mounts", "is not copied"),
         ("cpu.yaml", "head_node_type: head", "head_node_type: haed", "haed", "'head'?)"),
-        ("cpu.yaml", "SecurityGroupIds: [sg-0123456789abcdef0]", "", "node_config", "try ssh"),
+        (
+            "cpu.yaml",
+            "SecurityGroupIds: [sg-0123456789abcdef0]",
+            "",
+            "node_config",
+            "found no SecurityGroupIds",
+        ),
         ("cpu.yaml", "min_workers: 0", "min_workers: none", "min_workers", "'none' is not of"),
         ("kuberay.yaml", "mode: token", "mode: disabled", "authOptions", "authOptions: {mode"),
         ("kuberay.yaml", "Type: ClusterIP", "Type: LoadBalancer", "LoadB", "ClusterIP"),

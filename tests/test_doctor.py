@@ -132,8 +132,8 @@ def test_a_wrong_node_is_named_with_what_is_wrong_and_a_right_one_is_not(
     assert [node["name"] for node in found["nodes"]] == ["head", "odd", "twin"]
     assert {finding["node"] for finding in found["findings"]} == {"odd"}, found["findings"]
     said = "\n".join(finding["what"] for finding in found["findings"])
-    assert "numpy 0.0.7, the head has" in said
-    assert "numba 0.0.7, the head has" in said
+    assert "numpy 0.0.7, the driver has" in said
+    assert "numba 0.0.7, the driver has" in said
     assert "data of mnist: " in said
     assert "Ray grants 1 GPUs, JAX sees 0" in said
     assert "Ray grants 4096 cores, but the machine lets" in said
@@ -235,13 +235,13 @@ def test_what_can_hardly_be_arranged_is_judged_too() -> None:
     assert whats(*fine) == []
     (found,) = whats(*fine, report("c", digests={"numba": "f" * 64}))
     assert found[0] == "c"
-    assert "canonical digest of numba is ffffffff, most nodes have eeeeeeee" in found[1]
+    assert "canonical digest of numba is ffffffff, but most nodes have eeeeeeee" in found[1]
     (found,) = whats(*fine, report("c", tasks={"mnist": "0" * 64}))
-    assert "the data of mnist is other data" in found[1]
+    assert "the data of mnist differ" in found[1]
     (found,) = whats(report("c", python="3.12.1"))
-    assert found == ("c", "Python 3.12.1, the head has 3.11.7")
+    assert found == ("c", "Python 3.12.1, the driver has 3.11.7")
     (found,) = whats(report("c", source="b" * 64))
-    assert "other files (bbbbbbbb) than the head's (aaaaaaaa)" in found[1]
+    assert "other files (bbbbbbbb) than the driver's (aaaaaaaa)" in found[1]
     (found,) = whats(report("c", threads=8))
     assert "compute with 8 threads" in found[1]
     (found,) = whats(report("c", disk={"total": 10**12, "free": 10**10}))
@@ -256,7 +256,7 @@ def test_jax_is_missed_only_where_it_is_needed() -> None:
     without = ANSWER["packages"] | {"jax": None}
     assert whats(report("c", packages=without)) == []
     (found,) = whats(report("c", packages=without), needs_jax=True)
-    assert found == ("c", "jax is missing, the head has 1.0")
+    assert found == ("c", "jax is missing, the driver has 1.0")
     on_gpu = dataclasses.replace(report("c", packages=without, gpus=1), gpus=1.0)
     (finding,) = diagnose([on_gpu], ANSWER)
     assert "jax[cuda12]==1.0" in finding.remedy

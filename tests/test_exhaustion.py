@@ -11,9 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from blur_es.config import FleetConfig
 from blur_es.evaluator import LocalEvaluator, problem_of
-from blur_es.fleet.dispatch import RayFleet
 from blur_es.fleet.failures import Failure
+from blur_es.fleet.fleet import RayFleet
 from tests.clusters import TRAINING, make_cluster, random_population, ray_warnings
 from tests.experiments import small
 
@@ -66,7 +67,7 @@ def test_rays_memory_monitor_kills_and_nothing_is_lost(
     population = random_population(config, 9)
     expected = LocalEvaluator(problem_of(config)).evaluate(population, TRAINING)
     with make_cluster(num_cpus=1) as cluster:
-        fleet = RayFleet(problem_of(config), 1, cluster.address)
+        fleet = RayFleet(problem_of(config), FleetConfig(workers=1), address=cluster.address)
         try:
             found = fleet.evaluate(population, TRAINING)
             report = fleet.report(0.0)
@@ -109,7 +110,7 @@ def test_a_store_that_others_have_filled_is_waited_for(
     population = random_population(config, 6000)
     expected = LocalEvaluator(problem_of(config)).evaluate(population, TRAINING)
     with make_cluster(num_cpus=1) as cluster:
-        fleet = RayFleet(problem_of(config), 1, cluster.address)
+        fleet = RayFleet(problem_of(config), FleetConfig(workers=1), address=cluster.address)
         try:
             with subprocess.Popen(
                 [sys.executable, "-c", FILL, cluster.address],

@@ -11,10 +11,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from blur_es.config import FleetConfig
 from blur_es.errors import RunError
 from blur_es.evaluator import LocalEvaluator, problem_of
 from blur_es.fleet.computing import ChunkEvaluator, ChunkResult
-from blur_es.fleet.dispatch import RayFleet
+from blur_es.fleet.fleet import RayFleet
 from tests.clusters import TRAINING, random_population, ray_warnings
 from tests.experiments import genome_hash, small, train
 from tests.processes import FLEET_WORKERS, running
@@ -28,11 +29,13 @@ def test_the_genome_does_not_depend_on_the_workers(
 ) -> None:
     config = small(tmp_path)
     local = train(config, tmp_path / "local")
-    fleet = RayFleet(problem_of(config), workers, ray_address, cores=cores)
+    fleet = RayFleet(
+        problem_of(config), FleetConfig(workers=workers, cores=cores), address=ray_address
+    )
     try:
         assert fleet.workers == workers
         # A product is computed by one thread whatever the grant.
-        assert fleet.roster.first["numba"].threads == 1
+        assert fleet.pool.admission.first["numba"].threads == 1
         spread = train(config, tmp_path / "spread", evaluator=fleet)
     finally:
         fleet.close()
@@ -46,7 +49,7 @@ def test_a_worker_larger_than_any_machine_is_a_clear_error(
     tmp_path: Path, ray_address: str
 ) -> None:
     with pytest.raises(RunError, match=r"fleet.cores: found 3, expected at most 2"):
-        RayFleet(problem_of(small(tmp_path)), None, ray_address, cores=3)
+        RayFleet(problem_of(small(tmp_path)), FleetConfig(cores=3), address=ray_address)
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 20])
@@ -65,7 +68,7 @@ def test_results_are_in_the_order_of_the_genomes(tmp_path: Path, ray_address: st
     config = small(tmp_path, "tasks.1.episode={unroll: 9, batch_size: 8}")
     population = random_population(config, 23)
     local = LocalEvaluator(problem_of(config))
-    fleet = RayFleet(problem_of(config), 2, ray_address)
+    fleet = RayFleet(problem_of(config), FleetConfig(workers=2), address=ray_address)
     try:
         for drawn in (None, (0,), (1,), (0, 1)):
             wanted = TRAINING._replace(tasks=drawn)
@@ -82,7 +85,7 @@ def test_killed_workers_are_replaced_and_their_work_done_again(
 ) -> None:
     config = small(tmp_path, "meta.generations=300", "episode.unroll=60")
     undisturbed = train(config, tmp_path / "undisturbed")
-    fleet = RayFleet(problem_of(config), 2, ray_address)
+    fleet = RayFleet(problem_of(config), FleetConfig(workers=2), address=ray_address)
     stop = threading.Event()
     killed = 0
 
@@ -115,7 +118,7 @@ def test_an_error_in_a_users_measure_stops_with_its_traceback(
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.chdir(tmp_path)
     config = small(tmp_path, "fitness.measure='own_measure:broken'")
-    fleet = RayFleet(problem_of(config), 1, ray_address)
+    fleet = RayFleet(problem_of(config), FleetConfig(workers=1), address=ray_address)
     try:
         with pytest.raises(RunError, match="the measure is broken"):
             fleet.evaluate(random_population(config, 2), TRAINING)
@@ -129,5 +132,5 @@ def test_no_cluster_at_the_address_is_a_clear_error(
     monkeypatch.setenv("RAY_gcs_rpc_server_reconnect_timeout_s", "1")
     began = time.monotonic()
     with pytest.raises(RunError, match="cannot reach the Ray cluster at"):
-        RayFleet(problem_of(small(tmp_path)), 1, "127.0.0.1:1")
+        RayFleet(problem_of(small(tmp_path)), FleetConfig(workers=1), address="127.0.0.1:1")
     assert time.monotonic() - began < 60

@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from blur_es.config import OPTIMIZERS, ExperimentConfig
+from blur_es.config import OPTIMIZERS, ExperimentConfig, FleetConfig
 from blur_es.errors import InputError
 from blur_es.evaluator import EpisodeRange, LocalEvaluator, largest_device_batch, problem_of
-from blur_es.fleet.dispatch import RayFleet
+from blur_es.fleet.fleet import RayFleet
 from blur_es.genome import Genome, random_genome
 from blur_es.inner import DeviceBatchTooLargeError, Evaluation, GradientEvaluation
 from blur_es.keys import Phase
@@ -282,7 +282,7 @@ def test_gradients_do_not_depend_on_the_workers(
     alone = hash_of(undisturbed)
     if device_batch > 1:
         alone = genome_hash(train(config, tmp_path / "alone"))
-    fleet = RayFleet(problem_of(config), 2, ray_address)
+    fleet = RayFleet(problem_of(config), FleetConfig(workers=2), address=ray_address)
     try:
         assert fleet.backends == ("jax",)
         spread = train(config, tmp_path / "run", evaluator=fleet)
@@ -297,7 +297,7 @@ def test_gradients_in_lives_of_several_lengths_do_not_depend_on_the_workers(
     tasks = "tasks=[{name: xor}, {name: two_moons, episode: {unroll: 7, batch_size: 8}}]"
     config = small(tmp_path, *GRADIENT, tasks, "meta.tasks_per_generation=1")
     alone = train(config, tmp_path / "alone")
-    fleet = RayFleet(problem_of(config), 2, ray_address)
+    fleet = RayFleet(problem_of(config), FleetConfig(workers=2), address=ray_address)
     try:
         spread = train(config, tmp_path / "spread", evaluator=fleet)
     finally:
@@ -318,7 +318,7 @@ def test_a_split_gives_each_backend_its_share(tmp_path: Path, gpu_ray_address: s
         for backend in ("jax", "numba")
     }
     assert not np.array_equal(by_backend["jax"].fitness, by_backend["numba"].fitness)
-    fleet = RayFleet(problem_of(config), None, gpu_ray_address, split=config.fleet.shares())
+    fleet = RayFleet(problem_of(config), config.fleet, address=gpu_ray_address)
     try:
         assert fleet.reproducible
         for _ in range(2):
@@ -335,10 +335,10 @@ def test_a_split_waits_for_a_lost_kind(tmp_path: Path, gpu_ray_address: str) -> 
         [random_genome(config.rule, np.random.default_rng(i)).vector for i in range(6)]
     )
     episodes = EpisodeRange(Phase.META_TRAINING, 1, 2)
-    fleet = RayFleet(problem_of(config), None, gpu_ray_address, split=config.fleet.shares())
+    fleet = RayFleet(problem_of(config), config.fleet, address=gpu_ray_address)
     try:
         before = fleet.evaluate(population, episodes)
-        for worker in list(fleet.roster.serving.values()):
+        for worker in list(fleet.pool.serving.values()):
             if worker.kind.backend == "jax":
                 os.kill(worker.process, signal.SIGKILL)
         after = fleet.evaluate(population, episodes)
@@ -350,7 +350,7 @@ def test_a_split_waits_for_a_lost_kind(tmp_path: Path, gpu_ray_address: str) -> 
 
 def test_whoever_is_free_is_not_reproducible(tmp_path: Path, gpu_ray_address: str) -> None:
     config = small(tmp_path, "fleet.split=any", "meta.generations=2")
-    fleet = RayFleet(problem_of(config), None, gpu_ray_address, split="any")
+    fleet = RayFleet(problem_of(config), FleetConfig(split="any"), address=gpu_ray_address)
     try:
         train(config, tmp_path / "run", evaluator=fleet)
     finally:
@@ -360,7 +360,7 @@ def test_whoever_is_free_is_not_reproducible(tmp_path: Path, gpu_ray_address: st
 
 
 def test_auto_is_jax_where_there_is_a_gpu(tmp_path: Path, gpu_ray_address: str) -> None:
-    fleet = RayFleet(problem_of(small(tmp_path)), None, gpu_ray_address)
+    fleet = RayFleet(problem_of(small(tmp_path)), address=gpu_ray_address)
     try:
         assert fleet.backends == ("jax",)
         assert fleet.workers == 1

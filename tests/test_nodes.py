@@ -15,11 +15,12 @@ import pytest
 from blur_es.config import ExperimentConfig
 from blur_es.errors import RunError
 from blur_es.evaluator import LocalEvaluator, problem_of
-from blur_es.fleet.chaos import Chaos
-from blur_es.fleet.dispatch import RayFleet
-from blur_es.fleet.roster import Autoscale
+from blur_es.fleet.chaos import Chaos, ChaosCalls
+from blur_es.fleet.fleet import RayFleet
+from blur_es.run.store import RunFolder
 from tests.clusters import TRAINING, make_cluster, random_population, ray_warnings
 from tests.experiments import genome_hash, small, train
+from tests.processes import COMMAND, HANG_SECONDS, wait_for_generation, wait_until
 
 pytestmark = ray_warnings
 
@@ -44,30 +45,31 @@ def check(fleet: RayFleet, config: ExperimentConfig) -> None:
     np.testing.assert_array_equal(fleet.evaluate(population, TRAINING).fitness, expected.fitness)
 
 
-def work_until(fleet: RayFleet, config: ExperimentConfig, workers: int, seconds: float) -> None:
-    """Evaluate until the fleet has so many workers."""
-    deadline = time.monotonic() + seconds
-    while fleet.workers != workers and time.monotonic() < deadline:
+def work_until(fleet: RayFleet, config: ExperimentConfig, workers: int) -> None:
+    """Evaluate until the fleet has this many workers."""
+
+    def reached() -> bool:
         check(fleet, config)
-        time.sleep(0.05)
-    assert fleet.workers == workers
+        return fleet.workers == workers
+
+    wait_until(reached, f"{workers} workers")
 
 
 def test_the_fleet_follows_its_cluster(tmp_path: Path) -> None:
     """Nodes join, leave in good order and are killed, all while there is work."""
     config = small(tmp_path)
     with make_cluster(num_cpus=1) as cluster:
-        fleet = RayFleet(problem_of(config), None, cluster.address)
+        fleet = RayFleet(problem_of(config), address=cluster.address)
         try:
             assert fleet.workers == 1
             first = cluster.add(num_cpus=2)
-            work_until(fleet, config, 3, 30)
+            work_until(fleet, config, 3)
             second = cluster.add(num_cpus=1)
-            work_until(fleet, config, 4, 30)
+            work_until(fleet, config, 4)
             cluster.remove(first)
-            work_until(fleet, config, 2, 30)
+            work_until(fleet, config, 2)
             cluster.kill(second)
-            work_until(fleet, config, 1, 30)
+            work_until(fleet, config, 1)
             found = fleet.report(0.0)
             assert found["lost_workers"] == 3
             assert set(found["failures"]) <= {"node_lost", "worker_unreachable", "worker_killed"}
@@ -83,12 +85,14 @@ def test_a_killed_node_and_chaos_leave_the_genome_as_it_is(tmp_path: Path) -> No
         cluster.add(num_cpus=1)
         second = cluster.add(num_cpus=1)
         fleet = RayFleet(
-            problem_of(config), None, cluster.address, chaos=Chaos.parse(faults, config.seed)
+            problem_of(config),
+            address=cluster.address,
+            calls=ChaosCalls(Chaos.parse(faults, config.seed)),
         )
         threading.Timer(2.0, cluster.kill, [second]).start()
         try:
             disturbed = train(config, tmp_path / "run", evaluator=fleet)
-            nodes = fleet.roster.nodes
+            nodes = fleet.pool.nodes.names
         finally:
             fleet.close()
     assert genome_hash(disturbed) == genome_hash(undisturbed)
@@ -120,16 +124,17 @@ def test_a_node_that_cannot_compute_alike_is_named_and_not_used(
     with make_cluster(num_cpus=1) as cluster:
         cluster.add(num_cpus=1, env_vars={"PYTHONPATH": str(other)})
         cluster.add(num_cpus=1, env_vars={"OWN_DATA": "gone"})
-        fleet = RayFleet(problem_of(config), None, cluster.address)
+        fleet = RayFleet(problem_of(config), address=cluster.address)
         try:
             check(fleet, config)
             assert fleet.workers == 1
-            assert fleet.roster.target == 1
-            # They are not tried again and again.
-            started = fleet.roster._number
-            time.sleep(2.5)
-            check(fleet, config)
-            assert fleet.roster._number == started
+            assert fleet.pool.capacity == 1
+            # No worker is started on them again, although the cluster is looked at every second.
+            started = fleet.pool.started
+            began = time.monotonic()
+            while time.monotonic() - began < 2.5:
+                check(fleet, config)
+            assert fleet.pool.started == started
         finally:
             fleet.close()
     told = [record.message for record in caplog.records if "is not used" in record.message]
@@ -154,101 +159,95 @@ def test_a_cluster_without_a_usable_machine_says_so_at_once(
     monkeypatch.syspath_prepend(str(tmp_path))
     sys.modules.pop("own", None)
     config = small(tmp_path, "tasks=[{name: 'own:own'}]")
-    began = time.monotonic()
     with (
         make_cluster(num_cpus=1) as cluster,
-        pytest.raises(RunError, match=r"no machine can be used:\n.*there is no own.data"),
+        pytest.raises(RunError, match=r"no node can be used:\n.*there is no own.data"),
     ):
-        RayFleet(problem_of(config), None, cluster.address)
-    assert time.monotonic() - began < 40
+        RayFleet(problem_of(config), address=cluster.address)
 
 
 def test_without_a_worker_for_long_the_run_stops_with_a_checkpoint(tmp_path: Path) -> None:
     """From the command line: exit code 1, a message, and a run that can be resumed."""
     small(tmp_path)
+    settings = (
+        *("--set", "meta.generations=100000", "--set", "episode.unroll=60"),
+        # Time in which a worker starts does not count, so this can be short.
+        *("--set", "fleet.wait_seconds=3", "--set", "run.checkpoint_every=10000"),
+    )
+    run = tmp_path / "run"
     with make_cluster(num_cpus=0) as cluster:
         node = cluster.add(num_cpus=1)
-        command = [sys.executable, "-m", "blur_es.cli", "train", "small.yaml", "--run-dir", "run"]
-        # Longer than a worker takes to start, also on a machine that has other things to do.
-        options = ["meta.generations=100000", "fleet.wait_seconds=12", "run.checkpoint_every=10000"]
-        options.append("episode.unroll=60")
-        settings = [part for option in options for part in ("--set", option)]
+        where = ("--run-dir", "run", "--address", cluster.address)
         with subprocess.Popen(
-            [*command, "--address", cluster.address, *settings],
+            [*COMMAND, "train", "small.yaml", *where, *settings],
             cwd=tmp_path,
             stderr=subprocess.PIPE,
             text=True,
-        ) as head:
-            metrics = tmp_path / "run/metrics.jsonl"
-            for _ in range(1200):
-                begun = metrics.exists() and metrics.read_text().count("\n") > 3
-                if begun or head.poll() is not None:
-                    break
-                time.sleep(0.1)
+        ) as driver:
+            wait_for_generation(run, 4, driver)
             cluster.kill(node)
-            _, messages = head.communicate(timeout=60)
-    assert head.returncode == 1, messages
-    assert "no numba worker for 12 s (fleet.wait_seconds)" in messages
+            _, messages = driver.communicate(timeout=HANG_SECONDS)
+    assert driver.returncode == 1, messages
+    assert "no numba worker for 3 s (fleet.wait_seconds)" in messages
     assert "Traceback" not in messages
-    assert begun, messages
-    done = metrics.read_text().count("\n")
-    resumed = train(
-        small(tmp_path, f"meta.generations={done}", "episode.unroll=60"),
-        tmp_path / "run",
-        resume=True,
-    )
-    undisturbed = train(
-        small(tmp_path, f"meta.generations={done}", "episode.unroll=60"), tmp_path / "undisturbed"
-    )
+    checkpoint, _ = RunFolder(run).checkpoints.latest()
+    assert checkpoint is not None
+    assert checkpoint.generation == (run / "metrics.jsonl").read_text().count("\n")
+    longer = (f"meta.generations={checkpoint.generation}", "episode.unroll=60")
+    resumed = train(small(tmp_path, *longer), run, resume=True)
+    undisturbed = train(small(tmp_path, *longer), tmp_path / "undisturbed")
     assert genome_hash(resumed) == genome_hash(undisturbed)
 
 
 def test_an_autoscaler_is_asked_for_a_bounded_number_of_workers(tmp_path: Path) -> None:
-    config = small(tmp_path)
+    config = small(tmp_path, "fleet.autoscale={pending: 2, most: 4}")
     with make_cluster(num_cpus=1) as cluster:
-        fleet = RayFleet(
-            problem_of(config), None, cluster.address, autoscale=Autoscale(pending=2, most=4)
-        )
-        try:
-            deadline = time.monotonic() + 5
-            while time.monotonic() < deadline:
+        fleet = RayFleet(problem_of(config), config.fleet, address=cluster.address)
+
+        def joining(count: int) -> None:
+            """Wait until this many workers wait for room; there are never more."""
+
+            def reached() -> bool:
                 check(fleet, config)
+                assert len(fleet.pool.joining) <= 2
+                assert fleet.workers + len(fleet.pool.joining) <= 4
+                return len(fleet.pool.joining) == count
+
+            wait_until(reached, f"{count} workers that wait")
+
+        try:
+            joining(2)
             assert fleet.workers == 1
-            assert len(fleet.roster.joining) == 2
             cluster.add(num_cpus=2)
-            work_until(fleet, config, 3, 30)
-            time.sleep(1.5)
-            check(fleet, config)
-            # A fourth may be asked for, and no fifth.
-            assert len(fleet.roster.joining) == 1
+            work_until(fleet, config, 3)
+            # A fourth worker is requested, and no fifth.
+            joining(1)
         finally:
             fleet.close()
 
 
-@pytest.mark.parametrize("split", [None, {"jax": 0.5, "numba": 0.5}], ids=["alone", "split"])
-def test_gpus_are_asked_for_before_there_are_any(
-    split: dict[str, float] | None,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
+@pytest.mark.parametrize("split", [False, True], ids=["alone", "split"])
+def test_gpus_are_requested_before_there_are_any(
+    split: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("blur_es.fleet.dispatch.TELL_SECONDS", 2.0)
-    config = small(tmp_path)
+    monkeypatch.setattr("blur_es.fleet.dispatch.WARN_SECONDS", 1.0)
+    fleet_settings = "split: {jax: 0.5, numba: 0.5}, autoscale: {pending: 2, most: 2}"
+    if not split:
+        fleet_settings = "autoscale: {pending: 2, most: 2, gpus: true}"
+    config = small(tmp_path, f"fleet={{{fleet_settings}, wait_seconds: 200}}")
     with make_cluster(num_cpus=1) as cluster:
-        machine = threading.Timer(5, cluster.add, kwargs={"num_cpus": 2, "num_gpus": 1})
-        machine.start()
-        fleet = RayFleet(
-            problem_of(config),
-            None,
-            cluster.address,
-            split=split,
-            autoscale=Autoscale(pending=2, most=2, gpus=split is None),
-            wait_seconds=60,
-        )
+
+        def add_node_after_the_warning() -> None:
+            wait_until(lambda: "no jax worker" in caplog.text, "the warning")
+            cluster.add(num_cpus=2, num_gpus=1)
+
+        node = threading.Thread(target=add_node_after_the_warning)
+        node.start()
+        fleet = RayFleet(problem_of(config), config.fleet, address=cluster.address)
         try:
-            machine.join()
+            node.join()
             assert fleet.backends == (("jax", "numba") if split else ("jax",))
-            assert "no jax worker for 2 s; the run stops after 60 s" in caplog.text
+            assert "no jax worker for 1 s; the run stops after 200 s" in caplog.text
             assert "Nodes in the cluster: 1; workers" in caplog.text
             population = random_population(config, 4)
             expected = LocalEvaluator(problem_of(config)).evaluate(population, TRAINING).fitness
@@ -259,27 +258,25 @@ def test_gpus_are_asked_for_before_there_are_any(
 
 
 def test_cores_that_others_took_do_not_keep_a_gpu_idle(tmp_path: Path) -> None:
-    """Numba workers wait for room anywhere, and take the core beside a GPU when its worker dies."""
-    config = small(tmp_path)
+    """Numba workers wait for room anywhere; one takes the core that a lost JAX worker left."""
+    config = small(
+        tmp_path,
+        "fleet={split: {jax: 0.5, numba: 0.5}, autoscale: {pending: 2, most: 6}, "
+        "wait_seconds: 200}",
+    )
     with make_cluster(num_cpus=0) as cluster:
-        machine = threading.Timer(2, cluster.add, kwargs={"num_cpus": 2, "num_gpus": 1})
-        machine.start()
-        fleet = RayFleet(
-            problem_of(config),
-            None,
-            cluster.address,
-            split={"jax": 0.5, "numba": 0.5},
-            autoscale=Autoscale(pending=2, most=6),
-            wait_seconds=60,
-        )
+        node = threading.Timer(1, cluster.add, kwargs={"num_cpus": 2, "num_gpus": 1})
+        node.start()
+        fleet = RayFleet(problem_of(config), config.fleet, address=cluster.address)
         try:
-            machine.join()
+            node.join()
             for _ in range(2):
-                for worker in fleet.roster.alive(["jax"]):
-                    fleet.roster.lose(worker)
-                time.sleep(3)
-                # All of the population, so by both backends.
+                numba = len(fleet.pool.alive(["numba"]))
+                for worker in fleet.pool.alive(["jax"]):
+                    fleet.pool.lose(worker)
+                # Half of the genomes are for the JAX worker, which is started again.
                 fleet.evaluate(random_population(config, 4), TRAINING)
-                assert fleet.roster.alive(["jax"])
+                assert fleet.pool.alive(["jax"])
+                assert len(fleet.pool.alive(["numba"])) >= numba
         finally:
             fleet.close()

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from blur_es.config import FleetConfig
 from blur_es.evaluator import problem_of
-from blur_es.fleet.dispatch import RayFleet
+from blur_es.fleet.fleet import RayFleet
 from tests.clusters import TRAINING, make_cluster, random_population, ray_warnings
 from tests.experiments import small, train
 
@@ -25,9 +26,9 @@ def test_metrics_of_a_run_carry_the_fleet(
     import ray
 
     config = small(tmp_path)
-    fleet = RayFleet(problem_of(config), 2, ray_address)
+    fleet = RayFleet(problem_of(config), FleetConfig(workers=2), address=ray_address)
     try:
-        ray.kill(next(iter(fleet.roster.serving.values())).actor)
+        ray.kill(next(iter(fleet.pool.serving.values())).actor)
         train(config, tmp_path / "run", evaluator=fleet, quiet=False)
     finally:
         fleet.close()
@@ -53,7 +54,9 @@ def test_rays_metrics_endpoint_has_them(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setenv("RAY_metrics_report_interval_ms", "500")
     config = small(tmp_path)
     with make_cluster(num_cpus=2) as cluster:
-        fleet = RayFleet(problem_of(config), 2, cluster.address, run="scraped")
+        fleet = RayFleet(
+            problem_of(config), FleetConfig(workers=2), address=cluster.address, run="scraped"
+        )
         try:
             node = ray.nodes()[0]  # type: ignore[no-untyped-call]
             url = f"http://{node['NodeManagerAddress']}:{node['MetricsExportPort']}/metrics"

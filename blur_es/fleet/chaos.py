@@ -1,30 +1,43 @@
-"""Faults on purpose, from a seeded stream: for tests, and for trusting one's own cluster.
+"""Injected faults, for tests and for trying out a cluster: `--chaos`.
 
-None of them changes a result, and none is held against a genome.
+Faults change how long a run takes, but not its result, and they do not count against genomes.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import enum
+import logging
+import pickle
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from blur_es.errors import InputError, nearest
+from blur_es.fleet.calls import Calls
+from blur_es.fleet.chaos_worker import ChaosWorker
+from blur_es.fleet.computing import ChunkResult
+from blur_es.fleet.failures import RESPONSES, CallError, Failure
 from blur_es.keys import Stream, random_generator
 
-# A slow worker takes so many times as long.
+if TYPE_CHECKING:
+    from blur_es.fleet.pool import Worker
+
+logger = logging.getLogger(__name__)
+
+# A slow worker takes this many times as long.
 SLOWNESS = 4.0
-# Rates together: with more, next to nothing would get done.
-MOST = 0.9
-# One in so many calls is the time for the next node to be killed.
-CALLS_A_NODE = 20
+# Upper limit for the sum of the rates; with more faults hardly any work would be done.
+LARGEST_RATE = 0.9
+# Mean number of calls between two nodes that are killed.
+CALLS_PER_NODE = 20
 
 EXAMPLE = "kill-worker:0.05,slow-worker:0.1,drop-result:0.02,hang-worker:0.01,kill-node:1"
 
+_HEAD_RESOURCE = "node:__internal_head__"
+
 
 class Fault(enum.StrEnum):
-    """What may be made to go wrong. All but the last are rates by call."""
+    """Faults that can be injected; all but `KILL_NODE` have a rate per call."""
 
     KILL_WORKER = "kill-worker"
     SLOW_WORKER = "slow-worker"
@@ -34,7 +47,12 @@ class Fault(enum.StrEnum):
 
 
 class Injection(NamedTuple):
-    """A fault of one call, and when: the part [0, 1) of its expected time that has passed."""
+    """A fault of a call.
+
+    Attributes:
+        fault: the fault.
+        moment: when it happens, as a fraction [0, 1) of the call's expected time.
+    """
 
     fault: Fault
     moment: float
@@ -42,12 +60,12 @@ class Injection(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Chaos:
-    """Which faults to inject: a pure function of the seed and of the calls' numbers.
+    """Which calls suffer faults: a pure function of the seed and of the number of the call.
 
     Attributes:
-        rates: the part of the calls that each fault befalls.
-        nodes: how many nodes to kill.
-        seed: of the stream.
+        rates: fraction of the calls that suffer each fault.
+        nodes: number of nodes to kill.
+        seed: seed of the random numbers.
     """
 
     rates: Mapping[Fault, float]
@@ -56,11 +74,11 @@ class Chaos:
 
     @classmethod
     def parse(cls, text: str, seed: int) -> Chaos:
-        """From `kill-worker:0.05,kill-node:1`. Raises `InputError` with what was expected."""
+        """Read `kill-worker:0.05,kill-node:1`. Raises `InputError` with what was expected."""
         rates: dict[Fault, float] = {}
         nodes: int | None = None
-        for part in text.split(","):
-            name, separator, value = (piece.strip() for piece in part.partition(":"))
+        for entry in text.split(","):
+            name, separator, value = (word.strip() for word in entry.partition(":"))
             if name not in list(Fault):
                 raise InputError(
                     f"--chaos: unknown fault {name!r}{nearest(name, Fault)}; expected some of "
@@ -68,25 +86,20 @@ class Chaos:
                 )
             fault = Fault(name)
             if fault in rates or (fault is Fault.KILL_NODE and nodes is not None):
-                raise InputError(f"--chaos: {name} is there twice; expected it once")
+                raise InputError(f"--chaos: {name} is given twice; expected it once")
             if fault is Fault.KILL_NODE:
-                if not value.isdecimal():
-                    raise InputError(
-                        f"--chaos: {name}: found {value!r}, expected how many nodes to kill over "
-                        f"the run, as in {name}:1"
-                    )
-                nodes = int(value)
-                continue
-            rates[fault] = _rate(name, value if separator else "")
-        if sum(rates.values()) > MOST:
+                nodes = _count(name, value)
+            else:
+                rates[fault] = _rate(name, value if separator else "")
+        if sum(rates.values()) > LARGEST_RATE:
             raise InputError(
-                f"--chaos: the rates come to {sum(rates.values()):g} in all, expected {MOST:g} or "
-                "less: with more, next to nothing would get done"
+                f"--chaos: the sum of the rates is {sum(rates.values()):g}, expected at most "
+                f"{LARGEST_RATE:g}: with more faults hardly any work would be done"
             )
         return cls(rates, nodes or 0, seed)
 
     def injection(self, call: int) -> Injection | None:
-        """The fault of a call, by its number; nodes apart."""
+        """The fault of a call, by the call's number; nodes are killed by `kills_node`."""
         chance, moment = random_generator(self.seed, Stream.CHAOS, 0, call).random(2)
         for fault, rate in self.rates.items():
             if chance < rate:
@@ -95,9 +108,114 @@ class Chaos:
         return None
 
     def kills_node(self, call: int) -> bool:
-        """Whether it is time, at a call, to kill the next node."""
+        """Whether the next node is to be killed at a call, by the call's number."""
         generator = random_generator(self.seed, Stream.CHAOS, 1, call)
-        return self.nodes > 0 and bool(generator.random() < 1 / CALLS_A_NODE)
+        return self.nodes > 0 and bool(generator.random() < 1 / CALLS_PER_NODE)
+
+
+class ChaosCalls(Calls):
+    """Calls to workers with injected faults.
+
+    Args:
+        chaos: which calls suffer which faults.
+    """
+
+    worker_class = ChaosWorker
+
+    def __init__(self, chaos: Chaos) -> None:
+        super().__init__()
+        self._chaos = chaos
+        self._number = 0
+        self._injections: dict[Any, Injection] = {}
+        self._nodes_killed = 0
+        self._node_is_due = False
+        self._warned = False
+
+    def send(
+        self,
+        worker: Worker,
+        method: str,
+        arguments: tuple[Any, ...],
+        name: str,
+        expected: float | None,
+    ) -> Any:
+        """See `Calls.send`; decides on the fault of the call."""
+        self._number += 1
+        injection = self._next_injection(worker)
+        fault = None if injection is None else _message(injection, expected or 0.0)
+        call = fault, pickle.dumps(arguments)
+        reference = super().send(worker, method, call, name, expected)
+        if injection is not None:
+            self._injections[reference] = injection
+        return reference
+
+    def receive(self, reference: Any) -> ChunkResult:
+        """See `Calls.receive`; failures that faults cause are `Failure.INJECTED`."""
+        injection = self._injections.pop(reference, None)
+        try:
+            found = super().receive(reference)
+        except CallError as error:
+            if injection is not None and RESPONSES[error.failure].blames_chunk:
+                raise CallError(Failure.INJECTED, error.text) from error
+            raise
+        if injection is not None and injection.fault is Fault.DROP_RESULT:
+            raise CallError(Failure.INJECTED_LOSS, "chaos dropped the result")
+        return found
+
+    def overdue(self, reference: Any) -> Failure:
+        """See `Calls.overdue`."""
+        injected = reference in self._injections
+        return Failure.INJECTED if injected else super().overdue(reference)
+
+    def forget(self, reference: Any) -> None:
+        """See `Calls.forget`."""
+        self._injections.pop(reference, None)
+
+    def _next_injection(self, worker: Worker) -> Injection | None:
+        if self._nodes_killed < self._chaos.nodes:
+            self._node_is_due |= self._chaos.kills_node(self._number)
+        if self._node_is_due:
+            expendable = self._expendable_nodes()
+            if worker.node in expendable:
+                self._node_is_due = False
+                self._nodes_killed += 1
+                logger.warning("chaos: killing the node of %s", worker.name)
+                return Injection(Fault.KILL_NODE, 0.0)
+            if not expendable and not self._warned:
+                self._warned = True
+                logger.warning(
+                    "chaos: there is no node to kill: all workers are on Ray's head node or on "
+                    "the node of this process"
+                )
+        return self._chaos.injection(self._number)
+
+    def _expendable_nodes(self) -> set[str]:
+        """Nodes that may be killed: neither Ray's head node nor the one of this process."""
+        own = self.ray.get_runtime_context().get_node_id()
+        return {
+            node["NodeID"]
+            for node in self.ray.nodes()
+            if node["Alive"] and _HEAD_RESOURCE not in node["Resources"] and node["NodeID"] != own
+        }
+
+
+def _message(injection: Injection, expected: float) -> tuple[str, float] | None:
+    """What a worker is told of its fault: the name, and an amount."""
+    if injection.fault is Fault.DROP_RESULT:
+        return None
+    if injection.fault is Fault.SLOW_WORKER:
+        return injection.fault.value, SLOWNESS
+    return injection.fault.value, injection.moment * expected
+
+
+def _count(name: str, text: str) -> int:
+    # More digits than any cluster has nodes; Python refuses to convert very long numbers.
+    if not (text.isascii() and text.isdecimal() and len(text) < 10):
+        raise InputError(
+            f"--chaos: {name}: found {text[:40]!r}, expected the number of nodes to kill during "
+            f"the run, as in {name}:1"
+        )
+    return int(text)
 
 
 def _rate(name: str, text: str) -> float:
@@ -105,9 +223,9 @@ def _rate(name: str, text: str) -> float:
         rate = float(text)
     except ValueError:
         rate = -1.0
-    if not 0.0 <= rate <= MOST:
+    if not 0.0 <= rate <= LARGEST_RATE:
         raise InputError(
-            f"--chaos: {name}: found {text!r}, expected a rate from 0 to {MOST:g}, as in "
-            f"{name}:0.05"
+            f"--chaos: {name}: found {text[:40]!r}, expected a rate from 0 to {LARGEST_RATE:g}, "
+            f"as in {name}:0.05"
         )
     return rate

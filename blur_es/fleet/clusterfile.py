@@ -1,6 +1,7 @@
-"""Is a cluster file fit for use? Placeholders, schema, and what must not be left open.
+"""Checks of cluster files: placeholders, schema and security settings.
 
-Files for Ray's cluster launcher (`ray up FILE`) and `RayCluster`s for the KubeRay operator.
+The files are those of Ray's cluster launcher (`ray up FILE`) and `RayCluster` resources for the
+KubeRay operator.
 """
 
 from __future__ import annotations
@@ -18,14 +19,14 @@ from blur_es.config.source import read_text
 from blur_es.errors import InputError, nearest
 
 PLACEHOLDERS = {
-    "<YOUR-HEAD>": "the address of the machine that shall be the head, such as 192.168.1.10",
-    "<YOUR-WORKER>": "the addresses of the other machines, such as 192.168.1.11, 192.168.1.12",
-    "<YOUR-USER>": "the name to log in with over ssh, such as ubuntu",
-    "<YOUR-REGISTRY>": "where you pushed the image to, such as ghcr.io/your-name",
-    "<YOUR-AMI>": "an Ubuntu machine image with Docker and the NVIDIA driver, of the file's "
-    "region, such as ami-0123456789abcdef0; `python cluster/prepare_aws.py` prints one",
+    "<YOUR-HEAD>": "the address of the head node, such as 192.168.1.10",
+    "<YOUR-WORKER>": "the addresses of the worker nodes, such as 192.168.1.11, 192.168.1.12",
+    "<YOUR-USER>": "the user name for ssh, such as ubuntu",
+    "<YOUR-REGISTRY>": "the registry to which you pushed the image, such as ghcr.io/your-name",
+    "<YOUR-AMI>": "an Ubuntu machine image with Docker and the NVIDIA driver in the region of the "
+    "file, such as ami-0123456789abcdef0; `python cluster/prepare_aws.py` prints one",
     "<YOUR-SECURITY-GROUP>": "the id of a security group, such as sg-0123456789abcdef0; "
-    "`python cluster/prepare_aws.py` makes one that lets in your address alone",
+    "`python cluster/prepare_aws.py` makes one that admits only your address",
     "<YOUR-BUCKET>": "the name of your bucket, such as my-blur-es",
 }
 
@@ -64,9 +65,9 @@ def _keys(required: Sequence[str], **properties: Any) -> dict[str, Any]:
     }
 
 
-# The operator's own part of a `RayCluster` (ray.io/v1), key for key as in the custom resource
-# definition that KubeRay publishes (helm-chart/kuberay-operator/crds/ray.io_rayclusters.yaml);
-# pods are Kubernetes' to check.
+# The operator's part of a `RayCluster` (ray.io/v1), as in the custom resource definition that
+# KubeRay publishes (helm-chart/kuberay-operator/crds/ray.io_rayclusters.yaml). Kubernetes
+# checks the pods.
 RAY_CLUSTER = _keys(
     ["apiVersion", "kind", "metadata", "spec"],
     apiVersion={"const": "ray.io/v1"},
@@ -127,13 +128,19 @@ RAY_CLUSTER = _keys(
     ),
 )
 
-# Where something stands: keys from the root on; and what is wrong there.
+# The keys from the root to a place in the file, and what is wrong there.
 Keys = tuple[str | int, ...]
 Wrong = Iterator[tuple[Keys, str]]
 
 
 class ClusterSummary(NamedTuple):
-    """A cluster file that is fit for use: its kind of provider, and its groups of nodes."""
+    """A cluster file without errors.
+
+    Attributes:
+        file: its path.
+        provider: the type of its provider.
+        nodes: its groups of nodes, in words.
+    """
 
     file: str
     provider: str
@@ -143,7 +150,7 @@ class ClusterSummary(NamedTuple):
 def check_cluster_file(path: Path) -> ClusterSummary:
     """Check a file for `ray up` or the KubeRay operator.
 
-    Raises `InputError` that names every line in which something is to be put right.
+    Raises `InputError` with one line for each error, which starts with file and line.
     """
     text = read_text(path, "a cluster file")
     if wrong := list(_placeholders(text)):
@@ -179,11 +186,11 @@ def _error(path: Path, wrong: Sequence[tuple[int, str]]) -> InputError:
 
 
 def _placeholders(text: str) -> Iterator[tuple[int, str]]:
-    """Lines with something that is still to be filled in, outside of comments."""
+    """Lines with placeholders outside of comments."""
     for number, line in enumerate(text.splitlines(), 1):
         for name in re.findall(r"<[A-Za-z]\w*(?:-\w+)+>", re.sub(r"(^|\s)#.*", "", line)):
-            what = PLACEHOLDERS.get(name.upper(), "a value of your own")
-            yield number, f"{name} is still to be filled in; put here {what}"
+            what = PLACEHOLDERS.get(name.upper(), "your value")
+            yield number, f"found the placeholder {name}; expected {what}"
 
 
 def _lines(node: Any, path: Keys) -> Iterator[tuple[Keys, int]]:
@@ -192,7 +199,7 @@ def _lines(node: Any, path: Keys) -> Iterator[tuple[Keys, int]]:
     if isinstance(node, yaml.MappingNode):
         for key, value in node.value:
             yield from _lines(value, (*path, key.value))
-            # The key's line, not its value's.
+            # The line of the key replaces that of its value.
             yield (*path, key.value), key.start_mark.line + 1
     elif isinstance(node, yaml.SequenceNode):
         for index, value in enumerate(node.value):
@@ -200,7 +207,7 @@ def _lines(node: Any, path: Keys) -> Iterator[tuple[Keys, int]]:
 
 
 def _line(path: Keys, lines: Mapping[Keys, int]) -> int:
-    """Where a path of keys stands, or the nearest of its parents (a merged key has no line)."""
+    """The line of some keys or, for keys that were merged in, of the nearest parent."""
     while path not in lines:
         path = path[:-1]
     return lines[path]
@@ -229,7 +236,7 @@ def _check_schema(tree: dict[str, Any], schema: dict[str, Any]) -> Wrong:
 
 
 def _launcher_schema() -> dict[str, Any]:
-    """The schema that Ray's cluster launcher holds files to."""
+    """The schema of Ray's cluster launcher."""
     import ray.autoscaler
 
     path = Path(next(iter(ray.autoscaler.__path__))) / "ray-schema.json"
@@ -246,14 +253,14 @@ def _check_launcher(config: dict[str, Any]) -> Wrong:
             if "ray start" in command
         ]
         if not starts:
-            yield (key,), f"{key}: found no `ray start`; without one no node joins"
+            yield (key,), f"{key}: found no `ray start`, without which no node joins the cluster"
         for index, command in starts:
             modes = re.findall(r"RAY_AUTH_MODE=(\S*)", command.partition("ray start")[0])
             if not modes or modes[-1].strip("'\";") != "token":
                 yield (
                     (key, index),
-                    "without RAY_AUTH_MODE=token before `ray start`, whoever reaches the port can "
-                    "run commands on the cluster; put it there",
+                    "found no RAY_AUTH_MODE=token before `ray start`; without it, anyone who "
+                    "reaches the port can run commands on the cluster",
                 )
             yield from _check_dashboard((key, index), command)
     if config.get("file_mounts") is None or not any(
@@ -261,7 +268,7 @@ def _check_launcher(config: dict[str, Any]) -> Wrong:
     ):
         yield (
             ("file_mounts",),
-            "file_mounts: the token does not travel to the nodes; add "
+            "file_mounts: the token is not copied to the nodes; add "
             "~/.ray/auth_token: ~/.ray/auth_token",
         )
     types = config.get("available_node_types", {})
@@ -281,7 +288,7 @@ def _check_launcher(config: dict[str, Any]) -> Wrong:
                 yield (
                     ("cluster_name",),
                     f"cluster_name: found {config['cluster_name']!r}, expected blur-es-...: the "
-                    f"role {profile} ends instances of such clusters only",
+                    f"role {profile} may only end instances of such clusters",
                 )
 
 
@@ -310,13 +317,13 @@ def _check_provider(provider: dict[str, Any]) -> Wrong:
         if public:
             yield (
                 ("provider", "head_ip" if address == head else "worker_ips"),
-                f"{address} is a public address, and Ray would listen there; use addresses of a "
-                "private network, or of a virtual one that you lay over the public one",
+                f"{address} is a public address, on which Ray would listen; use addresses of a "
+                "private network or of a virtual private network",
             )
     if head in workers:
         yield (
             ("provider", "worker_ips"),
-            f"provider.worker_ips: {head} is the head; expected the other machines",
+            f"provider.worker_ips: {head} is the head node; expected the other nodes",
         )
 
 
@@ -325,8 +332,8 @@ def _check_dashboard(path: Keys, command: str) -> Wrong:
     if host and host.group(1).strip("'\"") not in ("127.0.0.1", "localhost", "::1"):
         yield (
             path,
-            f"--dashboard-host={host.group(1)} opens the dashboard to other machines; "
-            "use 127.0.0.1, and `ray dashboard FILE` to reach it through ssh",
+            f"--dashboard-host={host.group(1)} opens the dashboard to other hosts; use "
+            "127.0.0.1, and `ray dashboard FILE` to reach it through ssh",
         )
 
 
@@ -335,8 +342,8 @@ def _check_aws(path: Keys, node: dict[str, Any]) -> Wrong:
     if not config.get("SecurityGroupIds") and not config.get("NetworkInterfaces"):
         yield (
             path,
-            "without SecurityGroupIds, Ray makes a security group that lets everybody try ssh; "
-            f"put there {PLACEHOLDERS['<YOUR-SECURITY-GROUP>']}",
+            "found no SecurityGroupIds; without it, Ray makes a security group that is open to "
+            f"ssh from anywhere; expected {PLACEHOLDERS['<YOUR-SECURITY-GROUP>']}",
         )
     for key, group in enumerate(config.get("SecurityGroupIds") or ()):
         if not str(group).startswith("sg-"):
@@ -355,11 +362,11 @@ def _check_aws(path: Keys, node: dict[str, Any]) -> Wrong:
         import botocore.session
         import botocore.validate
     except ModuleNotFoundError:
-        # `ray up` needs it, and says so.
+        # `ray up` needs botocore and reports that it is missing.
         return
     model = botocore.session.get_session().get_service_model("ec2")
     shape = model.operation_model("RunInstances").input_shape
-    # Ray fills in how many.
+    # Ray fills in the counts.
     report = botocore.validate.ParamValidator().validate(
         {"MinCount": 1, "MaxCount": 1, **config}, shape
     )
@@ -393,8 +400,8 @@ def _check_kuberay(cluster: dict[str, Any]) -> Wrong:
     if spec.get("authOptions", {}).get("mode") != "token":
         yield (
             ("spec", "authOptions"),
-            "without authOptions: {mode: token}, whoever reaches the head's service can run "
-            "commands on the cluster; put it under spec",
+            "found no authOptions: {mode: token} under spec; without it, anyone who reaches the "
+            "service of the head node can run commands on the cluster",
         )
     head = spec["headGroupSpec"]
     service = head.get("headService", {}).get("spec", {})
@@ -406,8 +413,8 @@ def _check_kuberay(cluster: dict[str, Any]) -> Wrong:
         if value in ("NodePort", "LoadBalancer", True):
             yield (
                 ("spec", "headGroupSpec", *keys),
-                f"{keys[-1]}: {value} opens the head to other networks; leave it with ClusterIP, "
-                "and use `kubectl port-forward` to reach it",
+                f"{keys[-1]}: {value} opens the head node to other networks; use ClusterIP, and "
+                "`kubectl port-forward` to reach it",
             )
     for index, group in enumerate(spec.get("workerGroupSpecs", ())):
         least, most = group.get("minReplicas", 0), group.get("maxReplicas", 2**31 - 1)
@@ -415,7 +422,7 @@ def _check_kuberay(cluster: dict[str, Any]) -> Wrong:
             yield (
                 ("spec", "workerGroupSpecs", index, "replicas"),
                 f"replicas: found {group.get('replicas', least)}, expected {least} to {most}, "
-                "which minReplicas and maxReplicas say",
+                "the range from minReplicas to maxReplicas",
             )
 
 

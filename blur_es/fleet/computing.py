@@ -1,4 +1,4 @@
-"""Computing chunks: what a worker does once it is known to be one of ours."""
+"""Computing chunks: what an admitted worker does with the calls that it receives."""
 
 from __future__ import annotations
 
@@ -11,27 +11,29 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from blur_es.errors import BlurError, users_traceback
+from blur_es.errors import BlurError, InputError, users_traceback
 from blur_es.evaluator import EpisodeRange, LocalEvaluator, Problem
+from blur_es.fleet.failures import Failure
 from blur_es.inner import DeviceBatchTooLargeError
 from blur_es.keys import Phase
 from blur_es.util.arrays import FloatArray
 
-# A thread gets its share of a chunk in up to so many parts: who is done sooner takes one more...
-PARTS = 4
-# ...but not in parts of fewer genomes: each makes the networks of all episodes anew.
-LEAST_PART = 8
+# A chunk is cut into up to this many slices per thread, so that a thread which finishes early
+# can take another one.
+SLICES_PER_THREAD = 4
+# Slices have at least this many genomes, because each makes the networks of all episodes anew.
+LEAST_SLICE = 8
 
 
 class Description(NamedTuple):
-    """What a worker says of itself when it is ready.
+    """What a worker reports when it is ready.
 
     Attributes:
-        digest: of a canonical evaluation: others round differently.
-        data: digest of one episode of every task: others have other data.
-        device: what its backend computes on.
-        device_batch: lives that fit it at a time; None where the backend has no such thing.
-        threads: the most that any of its BLAS libraries uses for a product.
+        digest: digest of the canonical evaluation, which shows how arithmetic rounds.
+        data: digest of one episode of every task.
+        device: name of the device that the backend computes on.
+        device_batch: device batch that fits the device; None if the backend has none.
+        threads: largest number of threads of the loaded BLAS libraries.
     """
 
     digest: str
@@ -42,21 +44,27 @@ class Description(NamedTuple):
 
 
 class ChunkResult(NamedTuple):
-    """Arrays with one row for each item of a chunk, and the seconds that they took."""
+    """The result of a chunk.
+
+    Attributes:
+        arrays: arrays with one row for each item.
+        seconds: time that the chunk took.
+    """
 
     arrays: tuple[npt.NDArray[Any], ...]
     seconds: float
 
 
 class ChunkFailure(NamedTuple):
-    """An evaluation ended in an exception, which is told here in plain values.
+    """An exception in an evaluation, in plain values.
 
-    Exceptions of a user's code may not survive the way to the head.
+    The exception itself may be of a class that the driver cannot unpickle.
 
     Attributes:
-        kind: `error`, `memory`, `exit` or, if a device batch did not fit, `device_batch`.
-        text: the user's part of the traceback, or the message of one of our own errors.
-        device_batch: that did not fit.
+        kind: value of a `Failure`; or `input` for an `InputError`, or `device_batch` if the
+            device batch does not fit.
+        text: the user's part of the traceback, or the message of one of blur_es's own errors.
+        device_batch: the size that did not fit.
     """
 
     kind: str
@@ -65,13 +73,13 @@ class ChunkFailure(NamedTuple):
 
 
 class ChunkEvaluator:
-    """Evaluates chunks on this machine.
+    """Evaluates chunks on this node.
 
     Args:
-        problem: what to evaluate on.
-        data_dir: folder of data sets; None for the usual ones.
-        threads: how many genomes to compute at a time. Each is computed by one thread, so
-            its bits do not depend on how many there are.
+        problem: the problem to evaluate.
+        data_dir: folder of data sets; None for the default folders.
+        threads: number of genomes to evaluate at a time. Each is evaluated by one thread, so
+            its bits do not depend on the number of threads.
 
     Raises:
         InputError: data are missing.
@@ -82,20 +90,22 @@ class ChunkEvaluator:
 
         limit_loaded_libraries()
         self._evaluator = LocalEvaluator(problem, data_dir)
-        # scipy's BLAS has been loaded with the inner loop.
+        # Making the tasks may have loaded further libraries, such as scipy's BLAS.
         limit_loaded_libraries()
         self._threads = threads
         self._pool = ThreadPoolExecutor(threads) if threads > 1 else None
 
     def describe(self) -> Description:
-        """Compile, and compute what tells whether all workers compute alike."""
+        """Compile, and compute what this worker is compared with others by."""
         import threadpoolctl
 
-        evaluator = self._evaluator
-        digest, device, device_batch = evaluator.digest, evaluator.device, evaluator.device_batch
-        threads = [int(pool["num_threads"]) for pool in threadpoolctl.threadpool_info()]
+        threads = [int(library["num_threads"]) for library in threadpoolctl.threadpool_info()]
         return Description(
-            digest, self._data_digest(), device, device_batch, max(threads, default=1)
+            digest=self._evaluator.digest,
+            data=self._data_digest(),
+            device=self._evaluator.device,
+            device_batch=self._evaluator.device_batch,
+            threads=max(threads, default=1),
         )
 
     def _data_digest(self) -> str:
@@ -107,16 +117,17 @@ class ChunkEvaluator:
         except BlurError:
             raise
         except Exception:
-            # A user's task fails: that is told of the evaluation in which it does.
+            # A user's task fails. The evaluation in which it fails again reports the exception.
             return "none"
         return data.hexdigest()
 
     def evaluate(
         self, genomes: FloatArray, episodes: EpisodeRange, device_batch: int | None
     ) -> ChunkResult | ChunkFailure:
-        """Run a chunk of genomes (p, D) on all R episodes of the range.
+        """Evaluate genomes (p, D) on all R episodes of the range.
 
-        The rows are fitness (M, R) and divergence (R,) of each genome.
+        Returns:
+            Rows of fitness (M, R) and divergence (R,), one for each genome.
         """
 
         def rows(some: FloatArray) -> tuple[npt.NDArray[Any], ...]:
@@ -126,14 +137,15 @@ class ChunkEvaluator:
         def run() -> tuple[npt.NDArray[Any], ...]:
             if self._pool is None or len(genomes) == 1:
                 return rows(genomes)
-            # Made once, before the threads all ask for them.
+            # Made before the threads start, so that it is made only once.
             self._evaluator.episodes(episodes)
-            each = min(PARTS, max(1, len(genomes) // (LEAST_PART * self._threads)))
-            parts = np.array_split(genomes, min(len(genomes), each * self._threads))
-            running = [self._pool.submit(rows, part) for part in parts]
-            # None goes on beside the next call when one has failed.
+            each = len(genomes) // (LEAST_SLICE * self._threads)
+            each = min(SLICES_PER_THREAD, max(1, each))
+            slices = np.array_split(genomes, min(len(genomes), each * self._threads))
+            running = [self._pool.submit(rows, some) for some in slices]
+            # If one fails, the others must not go on beside the next call.
             wait(running)
-            found = [part.result() for part in running]
+            found = [future.result() for future in running]
             return tuple(map(np.concatenate, zip(*found, strict=True)))
 
         return self._run(run, device_batch)
@@ -148,7 +160,8 @@ class ChunkEvaluator:
     ) -> ChunkResult | ChunkFailure:
         """Differentiate a genome (D,) on the episodes `start` to `stop` of the range.
 
-        The rows are fitness (M,), divergence and gradient (D,) of each episode.
+        Returns:
+            Rows of fitness (M,), divergence () and gradient (D,), one for each episode.
         """
 
         def run() -> tuple[npt.NDArray[Any], ...]:
@@ -167,9 +180,11 @@ class ChunkEvaluator:
             return ChunkResult(action(), time.perf_counter() - began)
         except DeviceBatchTooLargeError as error:
             return ChunkFailure("device_batch", str(error), error.device_batch)
+        except InputError as error:
+            return ChunkFailure("input", str(error))
         except MemoryError as error:
-            return ChunkFailure("memory", users_traceback(error))
+            return ChunkFailure(Failure.OUT_OF_MEMORY.value, users_traceback(error))
         except SystemExit as error:
-            return ChunkFailure("exit", users_traceback(error))
+            return ChunkFailure(Failure.EXITED.value, users_traceback(error))
         except Exception as error:
-            return ChunkFailure("error", users_traceback(error))
+            return ChunkFailure(Failure.ERROR.value, users_traceback(error))

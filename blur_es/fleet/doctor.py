@@ -1,4 +1,4 @@
-"""Examine a Ray cluster: wait for its nodes, ask each what it is, and say what is wrong."""
+"""`blur-es doctor`: wait for the nodes of a cluster, probe each, and report what is wrong."""
 
 from __future__ import annotations
 
@@ -16,20 +16,24 @@ from blur_es.fleet.diagnosis import Finding, NodeReport, diagnose, size
 from blur_es.util.callbacks import ProgressCallback, ignore_progress
 from blur_es.util.threads import ONE_THREAD
 
-# A node that comes up compiles first, on a slow machine for a minute.
+# The first probe of a node compiles, which takes a minute on a slow one.
 PROBE_SECONDS = 180.0
-# What a node's answer may need on its way, on top of what the probe takes.
+# Time for an answer to arrive, in addition to the time of the probe.
 CALL_SECONDS = 20.0
 POLL_SECONDS = 0.5
-
-# Is called with what is going on, how much of it is done, and out of how much.
 
 
 @dataclasses.dataclass(frozen=True)
 class Examination:
-    """What was found: this machine's own answer, the nodes, and what is wrong."""
+    """What was found.
 
-    head: dict[str, Any]
+    Attributes:
+        driver: answer of the probe on this machine.
+        nodes: reports of the nodes.
+        findings: what is wrong.
+    """
+
+    driver: dict[str, Any]
     nodes: list[NodeReport]
     findings: list[Finding]
 
@@ -39,19 +43,19 @@ class Examination:
         return not self.findings
 
     def to_json(self) -> dict[str, Any]:
-        """For machines."""
+        """The findings as JSON data."""
         return {
             "healthy": self.healthy,
-            "head": self.head,
+            "driver": self.driver,
             "nodes": [dataclasses.asdict(node) for node in self.nodes],
             "findings": [dataclasses.asdict(finding) for finding in self.findings],
         }
 
     def text(self) -> str:
-        """For people: the head's versions, a table of the nodes, and what to do."""
-        packages = self.head["packages"].items()
+        """The versions on this machine, a table of the nodes, and what to do."""
+        packages = self.driver["packages"].items()
         lines = [
-            f"here: Python {self.head['python']}, "
+            f"here: Python {self.driver['python']}, "
             + ", ".join(f"{name} {version or 'missing'}" for name, version in packages),
             "",
             *_table(self.nodes, {finding.node for finding in self.findings}),
@@ -61,7 +65,7 @@ class Examination:
             lines += [f"{finding.node}: {finding.what}", f"    {finding.remedy}"]
         count = len(self.findings)
         lines.append(
-            f"{count} thing{'s' * (count != 1)} to mend" if count else "the cluster is fine"
+            f"{count} problem{'s' * (count != 1)} to fix" if count else "the cluster is fine"
         )
         return "\n".join(lines)
 
@@ -80,16 +84,15 @@ def examine_cluster(
     """Examine a cluster.
 
     Args:
-        address: of the cluster; None starts a local one of this machine and ends it again.
+        address: address of the cluster; None starts a local one and ends it again.
         expected: number of nodes to wait for, or their addresses or names.
         wait_seconds: how long to wait for them.
-        problem: of an experiment, whose data and backend are tried.
-        run_dir: where runs would be kept: a URL is written to from every node, a path only
-            here, where the head writes it.
-        data_dir: folder of data sets, as on this machine.
-        import_paths: where a user's own tasks are imported from.
-        on_progress: called as nodes arrive and answer.
-        probe_seconds: how long a node may take to answer.
+        problem: problem of an experiment, whose data and backend are checked.
+        run_dir: folder for runs. Every node writes to a URL; only this machine writes to a path.
+        data_dir: folder of data sets on all nodes; None for the default folders.
+        import_paths: folders from which a user's own tasks are imported.
+        on_progress: called as nodes join and answer.
+        probe_seconds: time limit of the probe on each node.
 
     Raises:
         RunError: there is no cluster at the address.
@@ -104,7 +107,7 @@ def examine_cluster(
         "import_paths": list(import_paths),
         "run_dir": run_dir if everywhere else None,
     }
-    head = probe.examine(question | {"run_dir": run_dir})
+    driver = probe.examine(question | {"run_dir": run_dir})
     connected_here = not ray.is_initialized()
     if connected_here:
         connect(address)
@@ -116,16 +119,16 @@ def examine_cluster(
         if connected_here:
             ray.shutdown()
     findings += [
-        Finding("this machine", f"{part}: {message}", "mend it here first: this is the head")
-        for part, message in head["errors"].items()
+        Finding("this machine", f"{part}: {message}", "fix this first: the driver runs here")
+        for part, message in driver["errors"].items()
     ]
-    return Examination(head, nodes, findings + diagnose(nodes, head, backend == "jax"))
+    return Examination(driver, nodes, findings + diagnose(nodes, driver, backend == "jax"))
 
 
 def _wait_for_nodes(
     ray: Any, expected: int | Sequence[str], seconds: float, on_progress: ProgressCallback
 ) -> tuple[list[dict[str, Any]], list[Finding]]:
-    """The nodes that are there, once all expected are or the time is over, and who is missing."""
+    """The nodes, once all are there or the time is over, and a finding for each missing one."""
     began = time.monotonic()
     total = expected if isinstance(expected, int) else len(expected)
     while True:
@@ -142,12 +145,12 @@ def _wait_for_nodes(
             break
         on_progress(f"waiting up to {seconds:.0f} s for {total} nodes, there", there, total)
         time.sleep(min(POLL_SECONDS, left))
-    # Ray's head first, then by name.
+    # Ray's head node first, then by name.
     alive.sort(key=lambda node: ("node:__internal_head__" not in node["Resources"], _names(node)))
     if there >= total:
         return alive, []
     died = [
-        f"{node['NodeName']} died: {node['DeathReasonMessage'] or 'no reason is known'}"
+        f"{node['NodeName']} died: {node['DeathReasonMessage'] or 'the reason is unknown'}"
         for node in nodes
         if not node["Alive"]
     ]
@@ -156,9 +159,9 @@ def _wait_for_nodes(
             name,
             f"not in the cluster after {seconds:.0f} s ({there} of {total} nodes are)"
             + "".join(f"; {each}" for each in died),
-            "on that machine, run `ray start --address=HEAD:6379` by hand and read what it says "
-            "(a version that differs, a port that is closed, a token that is missing); with "
-            "`ray up`, `ray monitor FILE` shows what the launcher did",
+            "on that node, run `ray start --address=HEAD:6379` and read its messages (another "
+            "version, a closed port, a missing token); with `ray up`, `ray monitor FILE` shows "
+            "what the launcher did",
         )
         for name in missing or [f"{total - there} node{'s' * (total - there > 1)}"]
     ]
@@ -176,10 +179,10 @@ def _probe_nodes(
     seconds: float,
     on_progress: ProgressCallback,
 ) -> list[NodeReport]:
-    """Ask all nodes at once; a node that is silent is given up after its time."""
+    """Probe all nodes at the same time; a node that does not answer in time is given up."""
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-    # A node may have another version of this package, or none: send the functions themselves.
+    # A node may have another version of this package, or none, so the code is sent along.
     ray.cloudpickle.register_pickle_by_value(probe)
     try:
         run_script, read_clock = ray.remote(probe.run_script), ray.remote(probe.read_clock)
@@ -187,7 +190,7 @@ def _probe_nodes(
         gpu_cluster = any(node["Resources"].get("GPU") for node in nodes)
 
         def pinned(function: Any, node: Mapping[str, Any]) -> Any:
-            # No core is asked for: a busy node answers too.
+            # Without a core, so that a busy node can answer.
             return function.options(
                 name=f"blur-es doctor on {node['NodeName']}",
                 num_cpus=0,
@@ -225,7 +228,7 @@ def _probe_nodes(
 
 
 def _asked_of(node: Mapping[str, Any], backend: str, gpu_cluster: bool) -> dict[str, Any]:
-    """What this node is asked: nothing of data and backends where no worker would be."""
+    """The questions for a node; data and backends matter only where workers would run."""
     gpus, cores = node["Resources"].get("GPU", 0), node["Resources"].get("CPU", 0)
     if not cores:
         return {"backends": [], "tasks": []}
@@ -239,7 +242,7 @@ def _asked_of(node: Mapping[str, Any], backend: str, gpu_cluster: bool) -> dict[
 def _report(ray: Any, node: Mapping[str, Any], name: str, reference: Any, clock: Any) -> NodeReport:
     try:
         answer = ray.get(reference)
-        # The worker that answered is idle now: this call takes milliseconds.
+        # The process that answered is idle now, so this call takes milliseconds.
         sent = time.time()
         theirs = ray.get(clock.remote(), timeout=CALL_SECONDS)
         received = time.time()
@@ -269,7 +272,7 @@ def _no_answer(message: str) -> dict[str, Any]:
 
 
 def _unique_names(nodes: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-    """A name for each node id: its own if it has one, else the host's, told apart by address."""
+    """A name for each node id: its given name, or else its host name and address."""
     names = {}
     for node in nodes:
         given, host, address = _names(node)

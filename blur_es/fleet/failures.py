@@ -1,33 +1,39 @@
-"""What may go wrong with a worker, and what a chunk that outlives none is to expect.
+"""Failures of workers: their causes, what the fleet does about each, and when it gives up.
 
-Without Ray at import: errors of Ray are known by their class names and texts.
+This module does not import Ray: Ray's errors are recognised by their class names and texts.
 """
 
 from __future__ import annotations
 
 import enum
-from collections.abc import Container
+from collections.abc import Container, Mapping
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
 
 from blur_es.errors import RunError
 from blur_es.fleet.chunks import Chunk
-from blur_es.util.arrays import Float64Array
 
-# A chunk on which so many workers died of themselves is looked into.
+# After this many deaths of workers that computed a chunk, the fleet looks for the genome that
+# causes them.
 DEATHS = 3
-# An evaluation that ends in an exception so often stops the run.
+# An exception in an evaluation stops the run when it occurs this often for one chunk.
 ERRORS = 2
+# Pause after Ray's object store was full.
+STORE_SECONDS = 1.0
 
-# A call may take so many times as long as expected, and never less than so many seconds...
-DEADLINE_TIMES = 20.0
+# A call may take this many times as long as expected, and never less than the minimum.
+DEADLINE_FACTOR = 20.0
 LEAST_DEADLINE_SECONDS = 30.0
-# ...and more when the worker has yet to compile what it needs...
+# Additional time for a worker that may have to compile.
 COMPILE_SECONDS = 600.0
-# ...or when nobody knows yet how long an evaluation takes.
+# Time for a call before any evaluation has been measured.
 UNKNOWN_SECONDS = 1800.0
 
 
 class Failure(enum.StrEnum):
-    """The classes of failures, as the metrics name them."""
+    """Causes of failures; the values are their names in the metrics."""
 
     KILLED = "worker_killed"
     EXITED = "worker_exited"
@@ -39,20 +45,66 @@ class Failure(enum.StrEnum):
     STORE_FULL = "object_store_full"
     RESULT_LOST = "result_lost"
     ERROR = "error_in_evaluation"
-    CHAOS = "chaos"
     NOT_STARTED = "worker_not_started"
+    INJECTED = "chaos"
+    INJECTED_LOSS = "chaos_result_dropped"
+
+
+class Response(NamedTuple):
+    """What the fleet does after a failure; the chunk is computed again in any case.
+
+    Attributes:
+        replaces_worker: the worker is given up and another one is started.
+        blames_chunk: the failure counts against the chunk, because its genomes may be the cause.
+        attempts: the run stops when this many attempts at a chunk have failed in this way.
+        pause_seconds: the fleet waits before it tries again.
+    """
+
+    replaces_worker: bool = False
+    blames_chunk: bool = False
+    attempts: int | None = None
+    pause_seconds: float = 0.0
+
+
+# An evaluation that never ends looks like a hung worker, so a missed deadline counts too.
+RESPONSES: Mapping[Failure, Response] = {
+    Failure.KILLED: Response(replaces_worker=True, blames_chunk=True),
+    Failure.EXITED: Response(replaces_worker=True, blames_chunk=True),
+    Failure.OUT_OF_MEMORY: Response(replaces_worker=True, blames_chunk=True),
+    Failure.HUNG: Response(replaces_worker=True, blames_chunk=True),
+    Failure.UNREACHABLE: Response(replaces_worker=True),
+    Failure.NODE_LOST: Response(replaces_worker=True),
+    Failure.PREEMPTED: Response(replaces_worker=True),
+    Failure.STORE_FULL: Response(pause_seconds=STORE_SECONDS),
+    Failure.RESULT_LOST: Response(),
+    Failure.ERROR: Response(attempts=ERRORS),
+    Failure.NOT_STARTED: Response(),
+    Failure.INJECTED: Response(replaces_worker=True),
+    Failure.INJECTED_LOSS: Response(),
+}
+
+
+class CallError(Exception):
+    """A call to a worker failed.
+
+    Attributes:
+        failure: the cause.
+        text: what is known about it, such as the user's part of a traceback.
+    """
+
+    def __init__(self, failure: Failure, text: str) -> None:
+        super().__init__(failure, text)
+        self.failure = failure
+        self.text = text
 
     @property
-    def of_itself(self) -> bool:
-        """Whether what the worker computed may be to blame.
-
-        A missed deadline is among them: an evaluation that never ends looks like that.
-        """
-        return self in (Failure.KILLED, Failure.EXITED, Failure.OUT_OF_MEMORY, Failure.HUNG)
+    def reason(self) -> str:
+        """The last line of the text, which names the exception."""
+        return self.text.strip().split("\n")[-1]
 
 
 def classify(error: BaseException) -> Failure:
-    """The class of an error with which Ray answers for the result of a call."""
+    """The cause of an error that Ray raises in place of a result."""
     names = {kind.__name__ for kind in type(error).__mro__}
     text = str(error)
     if getattr(error, "preempted", False):
@@ -74,48 +126,51 @@ def classify(error: BaseException) -> Failure:
 
 
 def cause_of(error: BaseException) -> str:
-    """What an error of Ray says of its cause, in a line."""
+    """The line of one of Ray's error messages that names the cause."""
     lines = [line.strip() for line in str(error).strip().split("\n")]
-    told = [line for line in lines if line.startswith(("The actor is dead", "The actor died be"))]
-    return (told or lines)[0].split(" Some common causes")[0]
+    causes = [line for line in lines if line.startswith(("The actor is dead", "The actor died be"))]
+    return (causes or lines)[0].split(" Some common causes")[0]
 
 
-class Verdict(enum.Enum):
-    """What becomes of a chunk on which a worker died of itself."""
+class NextStep(enum.Enum):
+    """What happens to a chunk after workers died that computed it."""
 
-    AGAIN = enum.auto()
-    CUT = enum.auto()
+    REPEAT = enum.auto()
+    HALVE = enum.auto()
     ISOLATE = enum.auto()
-    FATAL = enum.auto()
+    GIVE_UP = enum.auto()
 
 
-def judge(chunk: Chunk, alive: Container[str]) -> Verdict:
+def next_step(chunk: Chunk, alive: Container[str]) -> NextStep:
     """What to do with a chunk after the deaths that it has seen.
 
-    `alive` holds the nodes that are: a death whose node turned out to be lost is none of the
-    chunk's. A chunk that killed three workers is cut in halves until the one item that does
-    it is found; that one is tried on three fresh workers, alone, before it is given up.
+    A chunk that killed three workers is halved until the one item that kills them is found.
+    Three fresh workers then compute that item alone before it is given up.
+
+    Args:
+        chunk: the chunk, with the nodes on which workers died.
+        alive: the nodes of the cluster. A death on a node that was lost does not count.
     """
     deaths = sum(node in alive for node in chunk.deaths)
     if chunk.alone:
-        return Verdict.FATAL if deaths >= DEATHS else Verdict.AGAIN
+        return NextStep.GIVE_UP if deaths >= DEATHS else NextStep.REPEAT
     if deaths >= (1 if chunk.suspect else DEATHS):
-        return Verdict.CUT if len(chunk) > 1 else Verdict.ISOLATE
-    return Verdict.AGAIN
+        return NextStep.HALVE if len(chunk) > 1 else NextStep.ISOLATE
+    return NextStep.REPEAT
 
 
 def deadline_seconds(expected: float | None, compiled: bool, misses: int) -> float:
-    """How long a call may take before its worker is taken for hung.
+    """How long a call may take before its worker counts as hung.
 
     Args:
-        expected: seconds by the worker's measured speed; None before anything is measured.
-        compiled: whether the worker has done a call of this kind before.
-        misses: how often the chunk was late already; each doubles the time, so that work
-            which really takes that long is done in the end.
+        expected: expected time by the worker's measured speed; None before any measurement.
+        compiled: whether the worker has completed a call of this kind before.
+        misses: how often the chunk has missed its deadline. Each miss doubles the time, so that
+            an evaluation which really takes that long is completed in the end.
     """
     if expected is None:
         return UNKNOWN_SECONDS * 2**misses
-    usual = max(LEAST_DEADLINE_SECONDS, DEADLINE_TIMES * expected) * 2**misses
+    usual = max(LEAST_DEADLINE_SECONDS, DEADLINE_FACTOR * expected) * 2**misses
     return usual if compiled else usual + COMPILE_SECONDS
 
 
@@ -124,21 +179,24 @@ class FatalGenomeError(RunError):
 
     Attributes:
         vector: (D,) the genome.
-        index: of the genome among those of its call; None for the genome of a gradient.
-        about: what the call was for: a generation, or the validation.
-        last: what the last worker died of.
+        index: index of the genome among those of its call; None for the genome of a gradient.
+        purpose: what the call was for, such as a generation or the validation.
+        cause: what the last worker died of.
     """
 
-    def __init__(self, vector: Float64Array, index: int | None, about: str, last: str) -> None:
-        super().__init__(last)
+    def __init__(
+        self, vector: npt.NDArray[np.float64], index: int | None, purpose: str, cause: str
+    ) -> None:
+        super().__init__(cause)
         self.vector = vector
         self.index = index
-        self.about = about
-        self.last = last
+        self.purpose = purpose
+        self.cause = cause
 
     def __str__(self) -> str:
         which = "the genome" if self.index is None else f"genome {self.index}"
         return (
-            f"{which} of {self.about} kills the workers that evaluate it: "
-            f"{DEATHS} fresh ones that had nothing else to do died, the last one of: {self.last}"
+            f"{which} of {self.purpose} kills the workers that evaluate it: "
+            f"{DEATHS} fresh workers that evaluated nothing else died, the last one of: "
+            f"{self.cause}"
         )

@@ -1,7 +1,7 @@
-"""Independent jobs on Ray: each a call of a pure function, done again wherever it was lost.
+"""Independent jobs on Ray: calls of a pure function, repeated wherever they are lost.
 
-A generation of a training is for `blur_es.fleet.dispatch`, whose workers stay and keep what
-they have compiled. This is for fewer and longer pieces of work that have nothing in common.
+`blur_es.fleet.dispatch` serves the generations of a training, whose workers keep what they have
+compiled. This module serves fewer and longer jobs that have nothing in common.
 """
 
 from __future__ import annotations
@@ -22,18 +22,21 @@ Result = TypeVar("Result")
 
 WAIT_SECONDS = 1.0
 
-# A core is what a job is given, also where there is a GPU beside it.
+# A job is granted a core and no GPU, so JAX must not look for one.
 ENVIRONMENT = {**ONE_THREAD, "JAX_PLATFORMS": "cpu"}
+
+# Number of tasks that a worker keeps between jobs; MNIST takes 200 MB of memory.
+TASKS_KEPT = 2
 
 
 @dataclasses.dataclass(frozen=True)
 class Place:
-    """Where jobs are done; their results do not depend on it.
+    """Where jobs run; results do not depend on it.
 
     Attributes:
-        local: in this process, without Ray.
-        address: an existing Ray cluster; None starts a local one.
-        workers: how many jobs run at a time at most; None for one a core.
+        local: run in this process, without Ray.
+        address: address of a Ray cluster; None starts a local one.
+        workers: largest number of jobs that run at a time; None for one on each core.
     """
 
     local: bool = False
@@ -53,16 +56,16 @@ class Place:
 def run_jobs(
     function: Callable[[Job], Result], jobs: Sequence[Job], costs: Sequence[float], place: Place
 ) -> Generator[tuple[int, Result]]:
-    """Have a function called with every job; yields index and result as they come.
+    """Call a function with every job; yields index and result as they become available.
 
-    In this process that is in the order of the jobs, whose neighbours may share what they read;
-    on Ray (see `run_on_ray`) those with the largest costs begin.
+    In this process the jobs run in their order, so that neighbours can share what they read. On
+    Ray (see `run_on_ray`) the jobs with the highest costs start first.
     """
     if place.local:
         for index, job in enumerate(jobs):
             yield index, function(job)
         return
-    # Workers read their own.
+    # The driver does not need its tasks any longer; workers make their own.
     _tasks.clear()
     order = sorted(range(len(jobs)), key=lambda index: -costs[index])
     ordered = [jobs[index] for index in order]
@@ -80,23 +83,23 @@ def run_on_ray(
     retries: int = -1,
     check: Callable[[], None] = lambda: None,
 ) -> Generator[tuple[int, Result]]:
-    """Have a function called with every job, on a core each; yields index and result as they come.
+    """Call a function with every job, each on a core; yields index and result when available.
 
-    A job whose worker or node is lost is done again. When the iterator is closed, what is not
-    done yet is given up.
+    A job whose worker or node is lost is repeated. Closing the iterator cancels the jobs that
+    remain.
 
     Args:
-        function: pure, and importable on every node.
-        jobs: what it is called with; those that take longest should come first.
-        address: an existing cluster; None starts a local one, which ends with the iterator. A
-            caller who is connected already stays connected, and to the same cluster.
-        workers: how many jobs run at a time at most; None for as many as there are cores.
-        names: of the jobs, for Ray's dashboard and for messages.
-        retries: how often a job is done again; -1 for however often its worker is lost.
-        check: called about once a second; what it raises ends the iterator.
+        function: a pure function that every node can import.
+        jobs: its arguments; those that take longest should come first.
+        address: address of a cluster; None starts a local one, which ends with the iterator. A
+            caller that is connected to a cluster already stays connected to it.
+        workers: largest number of jobs that run at a time; None for one on each core.
+        names: names of the jobs, for Ray's dashboard and for messages.
+        retries: how often a lost job is repeated; -1 for any number of times.
+        check: called about once a second; an exception that it raises ends the iterator.
 
     Raises:
-        RunError: no cluster at the address, or a job that failed.
+        RunError: there is no cluster at the address, or a job fails.
         BlurError: a job raised it.
     """
     import ray
@@ -104,31 +107,31 @@ def run_on_ray(
     connected_here = not ray.is_initialized()
     if connected_here:
         connect(address)
-    flying: dict[Any, int] = {}
+    running: dict[Any, int] = {}
     try:
         settings: Any = {"max_retries": retries, "runtime_env": {"env_vars": ENVIRONMENT}}
         remote: Any = ray.remote(num_cpus=1, **settings)(function)
         following = 0
-        while following < len(jobs) or flying:
-            # All of them, so that a cluster that grows with its queue sees what there is.
-            while following < len(jobs) and len(flying) < (workers or len(jobs)):
+        while following < len(jobs) or running:
+            # Submit all jobs at once, so that a cluster that grows with its queue sees them.
+            while following < len(jobs) and len(running) < (workers or len(jobs)):
                 call = remote if names is None else remote.options(name=names[following])
-                flying[call.remote(jobs[following])] = following
+                running[call.remote(jobs[following])] = following
                 following += 1
             check()
-            ready, _ = ray.wait(list(flying), timeout=WAIT_SECONDS)
+            ready, _ = ray.wait(list(running), timeout=WAIT_SECONDS)
             for reference in ready:
-                index = flying.pop(reference)
+                index = running.pop(reference)
                 yield index, _result(reference, names[index] if names else None)
     finally:
-        for reference in flying:
+        for reference in running:
             ray.cancel(reference, force=True)
         if connected_here:
             ray.shutdown()
 
 
 def _result(reference: Any, name: str | None) -> Any:
-    """The result of a job, or what went wrong in it as an error of our own."""
+    """The result of a job; its failure is raised as an error of blur_es."""
     import ray
 
     try:
@@ -140,15 +143,15 @@ def _result(reference: Any, name: str | None) -> Any:
         raise RunError(f"{name or 'a job'} failed on a Ray worker:\n{error}") from error
     except ray.exceptions.RayError as error:
         raise RunError(
-            f"{name or 'a job'} could not be done; the process that ran it was lost, in the end "
-            f"with: {str(error).strip()}"
+            f"{name or 'a job'} could not be completed; the last process that ran it was lost: "
+            f"{str(error).strip()}"
         ) from error
 
 
 def job_tasks(
     wanted: Sequence[Mapping[str, Any]], data_dir: str | None, import_path: str = ""
 ) -> list[Task]:
-    """The tasks that a job needs, by their options; those of the last job are remembered.
+    """The tasks of a job, by their options; the last ones are kept for the next job.
 
     A user's own tasks and measures are imported from `import_path`. Raises `InputError` as
     `make_task` does.
@@ -157,15 +160,13 @@ def job_tasks(
         sys.path.append(import_path)
     keys = [(json.dumps(options), data_dir) for options in wanted]
     for key, options in zip(keys, wanted, strict=True):
-        # The last that was wanted comes last.
+        # The most recently wanted task is moved to the end.
         known = key in _tasks
         _tasks[key] = _tasks.pop(key) if known else make_task(options, data_dir)
     found = [_tasks[key] for key in keys]
-    while len(_tasks) > max(REMEMBERED, len(set(keys))):
+    while len(_tasks) > max(TASKS_KEPT, len(set(keys))):
         del _tasks[next(iter(_tasks))]
     return found
 
 
-# A worker does many jobs with the same data; all of MNIST in memory are 200 MB.
-REMEMBERED = 2
 _tasks: dict[tuple[str, str | None], Task] = {}

@@ -1,8 +1,8 @@
-"""What `blur-es doctor` runs on every node: a script that answers in JSON.
+"""The script that `blur-es doctor` runs on every node; it answers in JSON.
 
-A node may lack this package, or have another version of it. So the source of this module
-goes over the wire, and it needs nothing but the standard library; everything else is
-imported where it is tried, and whatever fails there is an answer too.
+A node may lack this package or have another version of it. So the source of this module is sent
+to the node, and it imports only the standard library at its top. Other imports are part of the
+checks; if one fails, the failure is part of the answer.
 """
 
 from __future__ import annotations
@@ -26,21 +26,21 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-# Versions of these must be those of the head; the rest follows from their requirements.
+# Nodes need the driver's versions of these packages, which determine those of all others.
 PACKAGES = ("ray", "blur_es", "numpy", "numba", "jax")
 
 
 def run_script(source: str, question: dict[str, Any], seconds: float) -> dict[str, Any]:
-    """Run this module's `source` in a process of its own and return its answer.
+    """Run this module's source in a process of its own and return its answer.
 
-    The body of the Ray task. The process is ended after so many seconds, whatever it does;
-    the answer then holds nothing but an error.
+    This is the Ray task. It ends the process after some seconds; the answer then only has an
+    error.
     """
     environment = dict(os.environ)
-    # Where Ray has GPUs, JAX takes what it finds, and leaves its memory to who computes there.
+    # On a node with GPUs, JAX looks for them, without taking memory from running workers.
     environment["JAX_PLATFORMS"] = "" if question.get("gpus") else "cpu"
     environment["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"
-    # Whatever the worker can import: the packages of a job's working directory as well.
+    # What the worker can import, including the working directory of a job.
     environment["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
     flags = (environment.get("XLA_FLAGS", ""), "--xla_gpu_deterministic_ops=true")
     environment["XLA_FLAGS"] = " ".join(flags).strip()
@@ -60,13 +60,13 @@ def run_script(source: str, question: dict[str, Any], seconds: float) -> dict[st
     try:
         answer: dict[str, Any] = json.loads(lines[-1])
     except (IndexError, ValueError):
-        last = (done.stderr.strip() or done.stdout.strip() or "it said nothing").splitlines()[-1]
+        last = (done.stderr.strip() or done.stdout.strip() or "no output").splitlines()[-1]
         return {"errors": {"probe": f"it ended with code {done.returncode}: {last}"}}
     return answer
 
 
 def read_clock() -> float:
-    """Seconds since 1970 on this machine."""
+    """Seconds since 1970 by the clock of this node."""
     return time.time()
 
 
@@ -74,14 +74,13 @@ def examine(question: dict[str, Any]) -> dict[str, Any]:
     """Describe this machine.
 
     Args:
-        question: what is asked beyond the machine itself: `tasks` (options of tasks whose
-            data should be here), `data_dir`, `import_paths` (of a user's own tasks),
-            `run_dir` (a URL to write to), `backends` (whose canonical digests are computed),
-            `precision` (of the JAX backend's products) and `gpus` (whether JAX should be
-            asked for GPUs).
+        question: what to check besides the machine itself: `tasks` (options of tasks whose data
+            should be here), `data_dir`, `import_paths` (folders of a user's own tasks),
+            `run_dir` (a URL to write to), `backends` (to compute canonical digests with),
+            `precision` (of the JAX backend) and `gpus` (whether to look for GPUs with JAX).
 
     Returns:
-        What was found, in plain values; `errors` holds a message for each part that failed.
+        What was found, in plain values; `errors` has a message for each check that failed.
     """
     sys.path.extend(path for path in question.get("import_paths", ()) if path not in sys.path)
     errors: dict[str, str] = {}
@@ -126,7 +125,10 @@ def examine(question: dict[str, Any]) -> dict[str, Any]:
 
 
 def check_storage(url: str) -> None:
-    """Write, read and delete a small object below a URL or path; raises what goes wrong."""
+    """Write, read and delete a small file in a folder given by URL or path.
+
+    Raises whatever goes wrong.
+    """
     import fsspec
 
     content = uuid.uuid4().bytes
@@ -134,7 +136,7 @@ def check_storage(url: str) -> None:
     local = "file" in (store.protocol if isinstance(store.protocol, tuple) else (store.protocol,))
     made = local and not store.exists(folder)
     if local:
-        # Object stores have no folders, and making one there could make a bucket.
+        # Object stores have no folders; making one could create a bucket.
         store.makedirs(folder, exist_ok=True)
     name = f"{folder.rstrip('/')}/.blur-es-doctor-{uuid.uuid4().hex}"
     try:
@@ -144,7 +146,7 @@ def check_storage(url: str) -> None:
         finally:
             store.rm_file(name)
         if found != content:
-            raise OSError(f"{url}: read {len(found)} other bytes than were written")
+            raise OSError(f"{url}: what was read differs from what was written")
     finally:
         if made:
             with contextlib.suppress(OSError):
@@ -159,7 +161,7 @@ def _version(name: str) -> str | None:
 
 
 def _source_digest() -> str | None:
-    """Of the package's modules: two checkouts of one version may differ."""
+    """Digest of the package's source, because two checkouts of one version may differ."""
     found = importlib.util.find_spec("blur_es")
     if found is None or not found.submodule_search_locations:
         return None
@@ -171,7 +173,7 @@ def _source_digest() -> str | None:
 
 
 def _cores() -> int:
-    """Cores that this process may use: its affinity, and the quota of its control group."""
+    """Number of cores that this process may use, by its affinity and its control group."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     quota = Path("/sys/fs/cgroup/cpu.max")
     if quota.exists():
@@ -182,7 +184,7 @@ def _cores() -> int:
 
 
 def _memory() -> dict[str, int]:
-    """Bytes of memory in all and available, of the machine or of its control group."""
+    """Total and available memory in bytes, of the machine or of its control group."""
     lines = dict(
         line.split(":", 1) for line in Path("/proc/meminfo").read_text().splitlines() if ":" in line
     )
@@ -195,7 +197,7 @@ def _memory() -> dict[str, int]:
 
 
 def _disk() -> dict[str, int]:
-    """Bytes of disk in all and free, where Ray keeps its session."""
+    """Total and free bytes of the disk on which Ray keeps its session."""
     usage = shutil.disk_usage(os.environ.get("RAY_TMPDIR") or "/tmp")
     return {"total": usage.total, "free": usage.free}
 
@@ -207,7 +209,7 @@ def _gpus() -> int:
 
 
 def _task_digest(options: dict[str, Any], data_dir: str | None) -> str:
-    """Of a few rows of a task: whether nodes hold the same data."""
+    """Digest of a few rows of a task, which shows whether nodes have the same data."""
     import numpy as np
 
     from blur_es.keys import Phase
@@ -228,7 +230,7 @@ def _canonical(backend: str, precision: Any) -> str:
 
 
 def _threads() -> int:
-    """The most threads that a linear algebra library would start in a worker."""
+    """The largest number of threads of the linear algebra libraries in a worker."""
     import threadpoolctl
 
     return max((each["num_threads"] for each in threadpoolctl.threadpool_info()), default=1)
@@ -237,7 +239,7 @@ def _threads() -> int:
 def _main() -> None:
     question = json.loads(sys.argv[1])
     if seconds := question.get("seconds"):
-        # Whoever asked may have died; nothing of this may stay.
+        # End this process even if the one that started it has died.
         signal.alarm(math.ceil(seconds) + 1)
     began = time.monotonic()
     answer = examine(question)
