@@ -367,7 +367,7 @@ def test_with_a_number_of_workers_a_comparison_starts_ray_of_its_own(
     ("arguments", "message"),
     [
         (["mine.npz", "--optimizers", "adan"], "did you mean 'adam'"),
-        (["mine.npz", "--output", "."], "holds other things than a comparison"),
+        (["mine.npz", "--output", "."], "holds something else than a comparison"),
         (["mine"], "no such genome file or run folder"),
         (["backprop"], "--experiment FILE"),
     ],

@@ -162,7 +162,7 @@ def test_diverged_genomes_do_not_squeeze_the_fitness_flat() -> None:
         line["q10"], line["mean"] = -20.0, -5.0
     axes = fitness_figure(metrics).axes[0]
     assert -6.0 < axes.get_ylim()[0] < -2.5
-    assert [text.get_text() for text in axes.texts] == ["the lowest reach −20, below this picture"]
+    assert [text.get_text() for text in axes.texts] == ["the lowest values reach −20, outside this picture"]
     unharmed = fitness_figure(make_metrics(20)).axes[0]
     assert not unharmed.texts
 
@@ -178,7 +178,7 @@ def test_the_picture_begins_a_little_below_the_worst_of_most_of_the_population()
     assert axes.get_ylim() == pytest.approx((-4.2, 2.4))
     assert [text.get_text() for text in axes.texts] == [
         "unroll 10",
-        "the lowest reach −20, below this picture",
+        "the lowest values reach −20, outside this picture",
     ]
     # Not more than four times as far down: nothing is squeezed.
     for line in metrics:
@@ -309,7 +309,7 @@ def test_a_rule_in_words() -> None:
     text = " ".join(rule_in_words(RuleSpec(symmetric=True, normalize="both")))
     assert "holds 2 values" in text
     assert "same synapses" in text
-    assert "last four batches" in text
+    assert "last four support batches" in text
     assert "normalised over the batch" in text
 
 
@@ -318,33 +318,33 @@ def test_a_rule_in_words() -> None:
     [
         ({"states": 1, "feedback": "replace"}, "holds one value"),
         ({"supervised_every": 3}, "one step in 3"),
-        ({"per_layer": True}, "a genome of its own"),
+        ({"per_layer": True}, "has its own genome"),
         ({"reset_neurons": False}, "keep their values"),
         ({"forward_synapse_update": True}, "before any label is seen"),
         ({"oja": "weights", "oja_multiplier": True}, "times a learned factor"),
         ({"oja": "activations"}, "activity squared"),
         ({"saturation": "exp_update"}, "the less it changes"),
         ({"normalize_synapses": "stored", "rescale_synapses": True}, "unit length"),
-        ({"normalize_synapses": "effective"}, "The passes see"),
-        ({"normalize_synapses": "both"}, "once more"),
+        ({"normalize_synapses": "effective"}, "The passes use"),
+        ({"normalize_synapses": "both"}, "and again"),
         ({"normalize": "forward", "query_statistics": "batch"}, "the other rows"),
         ({"batch_reduction": "sum"}, "summed over the batch"),
-        ({"inputs": "equalized"}, "are multiplied by a number that gives inner products"),
+        ({"inputs": "equalized"}, "are multiplied by a number that makes inner products"),
         (
             {"inputs": "partially_whitened"},
-            "Standardised inputs are shrunk along directions that hold",
+            "Standardised inputs are shrunk along directions with more",
         ),
         ({"inputs": "compressed"}, "Inverse hyperbolic sines of standardised inputs are shrunk"),
-        ({"calibration_temperature": 0.3}, "divided by 0.3 are logits"),
+        ({"calibration_temperature": 0.3}, "divided by 0.3 serve as logits"),
         ({"single_state": True}, "All states of a synapse are equal"),
         ({"single_state": True, "oja": "activations"}, "All states of a synapse begin equal"),
-        ({"symmetric": True, "oja": "weights"}, "The way back begins with the same synapses"),
-        ({"symmetric": True}, "The way back uses the same synapses"),
-        ({"backward_update": "multiplicative"}, "what comes back through µ, and by f"),
+        ({"symmetric": True, "oja": "weights"}, "The backward synapses begin equal"),
+        ({"symmetric": True}, "uses the same synapses as the forward pass"),
+        ({"backward_update": "multiplicative"}, "is multiplied by the feedback through µ"),
         ({"synapse_activation": "tanh"}, "Then it goes through tanh"),
-        ({"last_activation": "identity"}, "in the last layer, it is left as it is"),
+        ({"last_activation": "identity"}, "in the last layer, it is left unchanged"),
         ({"forward_pre_states": True}, "before the backward pass"),
-        ({"backward_update": "replace"}, "takes the place"),
+        ({"backward_update": "replace"}, "replaces a neuron"),
         ({"backward_update": "multiplicative"}, "multiplied"),
     ],
 )
@@ -434,7 +434,7 @@ def test_a_report_holds_everything_and_needs_nothing(tmp_path: Path) -> None:
         "sgd + momentum",
         "seed: 0",
         "packages.numpy",
-        "last four batches",
+        "last four support batches",
         "a better one may lie outside",
     ):
         assert expected in page.text
@@ -489,8 +489,8 @@ def test_the_table_of_a_comparison_has_everybodys_numbers(tmp_path: Path) -> Non
 
 
 FITNESS_CAPTION = (
-    "in every generation; more is better. Every generation faces new episodes, so the best of "
-    "one is not always better than the best of the one before."
+    "in every generation; more is better. Every generation has new episodes, so the best value of "
+    "a generation may be lower than that of the one before."
 )
 
 
@@ -565,8 +565,8 @@ def test_hostile_names_are_shown_and_not_run(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("missing", "sentence"),
     [
-        ("comparison.json", "the rule has not been compared"),
-        ("result.json", "the training has not ended"),
+        ("comparison.json", "no comparison has been made"),
+        ("result.json", "meta-training has not ended"),
     ],
 )
 def test_without_an_optional_file_a_sentence_says_so(
@@ -590,7 +590,7 @@ def test_empty_optional_contents(tmp_path: Path) -> None:
     write_json(folder, "result.json", {})
     write_lines(folder, [])
     text = Page(Path(write_report(RunFolder(folder))).read_text(encoding="utf-8")).text
-    assert "asked for no comparison" in text
+    assert "does not ask for a comparison" in text
     assert "holds no generation" in text
     assert "was not written down" in text
 

@@ -140,12 +140,12 @@ def test_the_figures_that_are_promised_are_there() -> None:
         ("states: 2", "staets: 2", "tiny.yaml:7: rule.staets: unknown key .*states"),
         ("none: {rule.normalize: none}", "none: {rule.normalize: off}", "tiny.yaml:15.*normalize"),
         ("none: {rule.normalize: none}", "none: {rool.x: 1}", "tiny.yaml:15.*rool: unknown key"),
-        ("steps: [1, 4]", "steps: [1, 5]", "evaluate.steps end with 5, but a life has 4"),
+        ("steps: [1, 4]", "steps: [1, 5]", "evaluate.steps end with 5, but an episode has 4"),
         ("steps: [1, 4]", "steps: [4, 1]", "tiny.yaml:19: evaluate.steps.*rising"),
         ("xor: {tasks", "xor: {rule.states: 3, tasks", "tiny.yaml:20.*network, tasks, episode"),
         ("kind: curves", "kind: curve", "tiny.yaml:25: picture.kind: found 'curve'"),
         ("panels: task", "panels: tsk", "tiny.yaml:25: picture.panels.*did you mean 'task'"),
-        (", panels: task", "", "tiny.yaml:25: picture: nothing in it shows task"),
+        (", panels: task", "", "tiny.yaml:25: picture: no part shows task"),
         ("both, task: xor", "bath, task: xor", "tiny.yaml:27: paper.0.where.*did you mean 'both'"),
         ("  rule: {states", "  seed: 3\n  rule: {states", "tiny.yaml:7: train.seed"),
         ("train.meta.generations: 40", "train.meta.generations: x", "tiny.yaml:29.*generations"),
@@ -153,7 +153,11 @@ def test_the_figures_that_are_promised_are_there() -> None:
         ("seeds: 2", "Seeds: 2", r"tiny.yaml:5: Seeds: unknown key \(did you mean 'seeds'\?\)"),
         ("  episodes: 2", "  Episodes: 2", "evaluate.Episodes: unknown key .*'episodes'"),
         ("train.meta.generations: 40", "vary.norm: {a: {}}", "tiny.yaml:29: quick: vary.norm: the"),
-        ("series: normalisation", "x: normalisation", "tiny.yaml:25: picture.x: curves are not"),
+        (
+            "series: normalisation",
+            "x: normalisation",
+            "tiny.yaml:25: picture.x: pictures of kind curves",
+        ),
         (
             "blobs: {tasks",
             "x o r: {tasks: [{name: xor}]}\n      x-o-r: {tasks",
@@ -172,7 +176,7 @@ def test_the_figures_that_are_promised_are_there() -> None:
         (
             "xor: {tasks: [{name: xor}]}",
             "xor: {tasks: [{name: xor, episode: {unroll: 2}}]}",
-            r"end with 4, but a life has 2 steps",
+            r"end with 4, but an episode has 2 steps",
         ),
         ("sgd: [", "sgdd: [", "baselines: unknown optimizer 'sgdd' .*'sgd'"),
         ("[0.1, 1.0]", "[0.1, 0.1]", "tiny.yaml:24: evaluate.baselines: sgd: found the rates"),
@@ -180,7 +184,7 @@ def test_the_figures_that_are_promised_are_there() -> None:
         (
             "none: {rule.normalize: none}",
             "none: {episode.batch_size: 8}",
-            "trainings differ in what",
+            "trainings are measured on different",
         ),
         (
             "picture: {kind: curves, series: normalisation, panels: task}",
@@ -191,7 +195,7 @@ def test_the_figures_that_are_promised_are_there() -> None:
         (
             "none: {rule.normalize: none}",
             "none: {rule.states: 3}",
-            "trainings differ in what .* one number of rule.states",
+            "trainings are measured on different .* one value of rule.states",
         ),
         ("symmetric: true", "symmetric: true, per_layer: true", "tiny.yaml:23.*for 2 layers .* 3"),
     ],

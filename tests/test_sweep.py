@@ -101,7 +101,7 @@ def test_an_axis_is_read(text: str, name: str, values: list[Any]) -> None:
         ("unrol=5", r"did you mean 'unroll'\?"),
         ("rule.states=2,3", r"found 'rule.states', expected one of task, hidden, "),
         ("seed=1,2", "--seeds N takes several seeds"),
-        ("unroll=5,5", "5 stands in the list twice"),
+        ("unroll=5,5", "5 is in the list twice"),
         ("hidden=[64, 64]", "one network of several layers is written 128-64"),
         ("unroll=5,{", "cannot be read as YAML"),
     ],
@@ -142,14 +142,17 @@ def test_a_size_is_that_of_all_tasks_that_a_point_has() -> None:
     [
         (["unroll=0"], "found 0"),
         (["unroll=1", "episode.unroll=2"], "episode.unroll is varied twice"),
-        (["size=4,6", "tasks.0.size=3,5"], "what tasks.0.size sets is varied by tasks.*.size as"),
-        (["network={hidden: [4]}", "hidden=5"], "what network.hidden sets is varied by network as"),
+        (["size=4,6", "tasks.0.size=3,5"], "tasks.0.size and tasks.*.size set the same values"),
+        (["network={hidden: [4]}", "hidden=5"], "network.hidden and network set the same values"),
         (["task=digits,xor", "size=4"], "xor has no option 'size'"),
         (["tasks.1.size=4"], "tasks is a list of 1"),
         (["hidden=wide"], "network.hidden: found 'wide'"),
         (["network.hiden=[[3]]"], "did you mean 'hidden'"),
         (["task=digit"], "did you mean 'digits'"),
-        (["jax.precision=float32,tf32"], "it changes nothing where backend is auto; expected jax"),
+        (
+            ["jax.precision=float32,tf32"],
+            "has no effect with backend auto; expected the backend jax",
+        ),
         (["backend=jax,numba", "jax.precision=tf32"], "nothing where backend is numba"),
     ],
 )
@@ -247,7 +250,7 @@ def test_what_cannot_be_swept_is_found_before_the_work() -> None:
     place = Place(address="127.0.0.1:1")
     with pytest.raises(InputError, match="for 2 synapse layers; expected 1 hidden layers"):
         sweep_genome(genome, points("hidden=8,8-8"), [0], 1, place)
-    with pytest.raises(InputError, match="digits, size 4 comes up twice"):
+    with pytest.raises(InputError, match="digits, size 4 occurs twice"):
         sweep_genome(make_genome(), [*points(), *points()], [0], 1, place)
     with pytest.raises(InputError, match="0 points and 1 seeds"):
         sweep_genome(make_genome(), [], [0], 1, place)
@@ -371,7 +374,7 @@ def test_several_seeds_alone_need_no_ray(here: Path, capsys: pytest.CaptureFixtu
     [
         (["--vary", "unroll=0"], "found 0"),
         (["--vary", "depth=1"], "expected one of task"),
-        (["--vary", "unroll=1", "--output", "."], "holds other things than a sweep"),
+        (["--vary", "unroll=1", "--output", "."], "holds something else than a sweep"),
         (["--vary", "unroll=1", "--output", "/proc/sweep"], "cannot write"),
         (["--seeds", "2", "--seed", str(2**32 - 1)], "--seeds: 2 from seed"),
         (["--vary", "task={name: digits},{name: digits}"], "twice"),

@@ -1,8 +1,7 @@
-"""The axes of a sweep, as people type them: `hidden=64,128-64`, `episode.unroll=[5, 15]`.
+"""Axes of a sweep as users write them: `hidden=64,128-64`, `episode.unroll=[5, 15]`.
 
-An axis is `KEY=LIST`. The key is a dotted key of the experiment, in which `tasks.*` stands for
-every task, or a short name. The list is written as in a file; its outer brackets may be left
-out.
+An axis is `KEY=LIST`. The key is a dotted key of the experiment, in which `tasks.*` means every
+task, or a short name. The list is written as in YAML; its outer brackets are optional.
 """
 
 from __future__ import annotations
@@ -27,25 +26,30 @@ SHORT_NAMES = {
     "batch_size": "episode.batch_size",
 }
 
-# A genome is what it is: nothing else of an experiment changes how well it learns.
+# Only these sections change how accurate a given genome is.
 SECTIONS = ("tasks", "network", "episode", "backend", "jax")
 
-# What varies at a point of a sweep, by axis, and the experiment there.
+# A point of a sweep: the settings that vary, by axis, and the resulting experiment.
 Point = tuple[Mapping[str, Any], ExperimentConfig]
 
 
 class Axis(NamedTuple):
-    """A key, or a short name, and the values that it takes."""
+    """A key or short name, and its values."""
 
     name: str
     values: tuple[Any, ...]
 
 
 def parse_axis(text: str, option: str = "--vary") -> Axis:
-    """An axis from `KEY=LIST`; `option` begins every message.
+    """Parse an axis from `KEY=LIST`.
 
-    Raises `InputError` for a key that a genome cannot be evaluated with another value of, and
-    for a list that is none, is empty or holds a value twice.
+    Args:
+        text: the key and the list.
+        option: the beginning of every error message.
+
+    Raises:
+        InputError: the key does not change a measurement, or the list is missing, malformed or
+            empty, or has a value twice.
     """
     name, equals, written = text.partition("=")
     where = f"{option} {text}"
@@ -99,7 +103,7 @@ def _check_name(name: str, where: str) -> None:
 
 
 def _in_full(name: str, value: Any) -> Any:
-    """The value of the key that a short name stands for."""
+    """Return a value of a short name as a value of its full key."""
     if name == "hidden" and isinstance(value, int) and not isinstance(value, bool):
         return [value]
     if name == "hidden" and isinstance(value, str) and re.fullmatch(r"\d+(-\d+)*", value):
@@ -112,19 +116,19 @@ def _in_full(name: str, value: Any) -> Any:
 
 
 def key_of(name: str) -> str:
-    """The dotted key that a name of an axis is, or stands for."""
+    """Return the full dotted key of an axis."""
     return SHORT_NAMES.get(name, name)
 
 
 def chooses_task(name: str) -> bool:
-    """Whether an axis is of tasks as a whole, and not of an option of theirs."""
+    """Return whether an axis replaces whole tasks rather than one of their options."""
     return re.fullmatch(r"tasks(\.(\*|\d+)(\.name)?)?", key_of(name)) is not None
 
 
 def keys_clash(one: str, other: str) -> bool:
-    """Whether of two dotted keys one sets what the other sets, so that one has no effect.
+    """Return whether two dotted keys set the same value, so that one would have no effect.
 
-    What is a part of a task may be set beside the task, of which it is then an option.
+    A whole task and an option of that task do not clash: the option changes the new task.
     """
     shorter, longer = sorted((one.split("."), other.split(".")), key=len)
     if any(a != b and "*" not in (a, b) for a, b in zip(shorter, longer, strict=False)):
@@ -133,18 +137,18 @@ def keys_clash(one: str, other: str) -> bool:
 
 
 def grid(config: ExperimentConfig, axes: Sequence[Axis]) -> list[Point]:
-    """Every combination of the axes' values, the last axis varying fastest.
+    """Return every combination of the axes' values; the last axis varies fastest.
 
-    Raises `InputError` for a key that is varied twice and for a point that is no experiment.
+    Raises `InputError` for a key that is varied twice and for an invalid experiment.
     """
     keys = [key_of(axis.name) for axis in axes]
     for index, key in enumerate(keys):
         for other in keys[:index]:
             if keys_clash(key, other):
-                told = f"{key} is varied twice"
+                problem = f"{key} is varied twice"
                 if key != other:
-                    told = f"what {key} sets is varied by {other} as well"
-                raise InputError(f"--vary {axes[index].name}: {told}")
+                    problem = f"{key} and {other} set the same values"
+                raise InputError(f"--vary {axes[index].name}: {problem}; expected one of them")
     names = [axis.name for axis in axes]
     combinations = itertools.product(*(axis.values for axis in axes))
     chosen = [dict(zip(names, values, strict=True)) for values in combinations]
@@ -152,8 +156,8 @@ def grid(config: ExperimentConfig, axes: Sequence[Axis]) -> list[Point]:
     for axis in axes:
         if axis.name.startswith("jax.") and (other := _other_backends(points)):
             raise InputError(
-                f"--vary {axis.name}: it changes nothing where backend is {other}; expected jax "
-                "everywhere, such as by --set backend=jax"
+                f"--vary {axis.name}: has no effect with backend {other}; expected the backend jax "
+                "at every point, e.g. by --set backend=jax"
             )
     return points
 
@@ -163,7 +167,7 @@ def _other_backends(points: Sequence[Point]) -> str:
 
 
 def _apply(config: ExperimentConfig, settings: Mapping[str, Any]) -> ExperimentConfig:
-    """An experiment with settings by key or short name; `tasks.*` is of the tasks that it gets."""
+    """Apply settings to an experiment; `tasks.*` applies to the tasks that it then has."""
     plain = {key: value for name, value in settings.items() if "*" not in (key := key_of(name))}
     [(_, varied)] = vary_config(config, {key: [value] for key, value in plain.items()})
     each = {
@@ -176,22 +180,22 @@ def _apply(config: ExperimentConfig, settings: Mapping[str, Any]) -> ExperimentC
 
 
 def task_labels(point: Point) -> list[str]:
-    """What the tasks of a point are, apart from what varies: `mnist`, `emnist, split letters`."""
+    """Label the tasks of a point by their fixed options: `mnist`, `emnist, split letters`."""
     settings, config = point
     varied = {key_of(name) for name in settings}
     labels = []
     for index, options in enumerate(config.tasks):
-        told = [
+        fixed = [
             f"{name} {label(value)}"
             for name, keys, value in _parts(options)
             if not varied & {f"tasks.{of}.{key}" for of in ("*", index) for key in keys}
         ]
-        labels.append(", ".join([str(options["name"]), *told]))
+        labels.append(", ".join([str(options["name"]), *fixed]))
     return labels
 
 
 def _parts(options: Mapping[str, Any]) -> Iterator[tuple[str, tuple[str, ...], Any]]:
-    """What a task has beside its name: as people call it, the keys that set it, its value."""
+    """Yield the options of a task: a name for people, the keys that set it, and the value."""
     for option, value in options.items():
         if option == "network":
             yield option, (option, f"{option}.hidden"), value["hidden"]
@@ -203,7 +207,7 @@ def _parts(options: Mapping[str, Any]) -> Iterator[tuple[str, tuple[str, ...], A
 
 
 def label(value: Any) -> str:
-    """A value for people: numbers of a list are joined, as in 128-64."""
+    """Format a value for people: the numbers of a list are joined, as in 128-64."""
     if isinstance(value, str):
         return value
     if isinstance(value, list) and not value:

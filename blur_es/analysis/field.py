@@ -1,24 +1,24 @@
-"""Whether an update is the gradient of anything (paper, section 3.5 and figure 2).
+"""Whether a rule's update is the gradient of any function (paper, section 3.5 and figure 2).
 
-On a fixed batch, one step of a rule moves the synapses θ by Δ(θ): a vector field. Where it is
-minus the gradient of some function L(θ), its Jacobian ∂Δ_a/∂θ_b is minus the Hessian of L and
-so symmetric; and where the Jacobian is symmetric throughout a region without holes, there is
-such a function (Poincaré's lemma). What is measured here is how far the Jacobian is from
-symmetric, at synapses where the rule works. The Jacobian is taken by central differences of
-the float64 reference, `blur_es.inner.numpy_loop`.
+On a fixed batch, one step of a rule changes the synapses θ by Δ(θ), which is a vector field. If
+Δ is minus the gradient of a function L(θ), its Jacobian ∂Δ_a/∂θ_b is minus the Hessian of L and
+therefore symmetric. Conversely, if the Jacobian is symmetric throughout a region without holes,
+such a function exists (Poincaré's lemma). This module measures how far the Jacobian is from
+symmetric, by central differences of the float64 reference `blur_es.inner.numpy_loop`.
 
-What is θ: the values that a synapse of the rule can hold independently of others. Of
-synapses that the rule keeps equal (the two directions of a symmetric rule, the states of a
-single-state one) there is one, and moving it moves all. An Oja term unties directions, as does
-normalising stored synapses, and one from activations unties states; θ is then all of them.
+θ consists of the synapse values that are independent of each other. Of synapses that the rule
+keeps equal (the two directions of a symmetric rule, or the states of a single-state rule) θ has
+one, and moving it moves all of them. An Oja term, or normalising the stored synapses, lets the
+directions diverge, and an Oja term from activations also lets the states diverge; θ then has
+all of them.
 
-What is Δ: all that a step with labels changes, with forgetting f̃ (a multiple of the identity,
-which makes the asymmetry smaller but never zero), normalisation of stored synapses and the
-update after the forward pass, if the rule has them. Under `supervised_every` it is a step
-that sees labels. Neurons that are not reset hold fixed values, as the steps before left them.
+Δ is everything that a step with labels changes: it includes forgetting f̃ (a multiple of the
+identity, which makes the asymmetry smaller but never zero), the normalisation of stored
+synapses, and the update after the forward pass, if the rule has them. With `supervised_every`,
+Δ is a step that sees labels. Neurons that are not reset keep the values from the steps before.
 
-What is not measured: whether Δ is a gradient times a matrix. Gradient descent with different
-rates in different layers is asymmetric here, and so would be any preconditioned one.
+A gradient that is multiplied by a matrix is not detected: gradient descent with different
+learning rates in different layers, or with any preconditioner, counts as asymmetric.
 """
 
 from __future__ import annotations
@@ -41,16 +41,18 @@ from blur_es.util.callbacks import ProgressCallback, ignore_progress
 Synapses = tuple[list[FloatArray], list[FloatArray | None]]
 Verdict = Literal["gradient", "no gradient", "undecided"]
 
-# Of the root mean square of the synapses. The error of central differences falls with the
-# square of the distance and that of rounding grows with its inverse: here both are near 1e-10.
+# Distance of the differences, relative to the root mean square of the synapses. The error of
+# central differences is proportional to its square and the rounding error to its inverse; at this
+# value both are near 1e-10.
 RELATIVE_DISTANCE = 1e-5
 
-# What is called symmetric: far above the errors of differences, far below any learned rule.
+# A Jacobian below this asymmetry counts as symmetric: the value is far above the error of the
+# differences and far below the asymmetry of any learned rule.
 SYMMETRIC = 1e-6
 
 
 class Group(NamedTuple):
-    """The synapses of one layer and direction: a name, and where they are in θ."""
+    """The synapses of one layer and direction: a name, and their slice of θ."""
 
     name: str
     part: slice
@@ -59,10 +61,10 @@ class Group(NamedTuple):
 def independent_synapses(
     rule: RuleSpec, forward: Sequence[FloatArray], backward: Sequence[FloatArray | None]
 ) -> list[tuple[str, FloatArray]]:
-    """The arrays that make up θ, named `forward 1`, `backward 2`, ...; layers count from 1.
+    """Return the arrays of θ with their names: `forward 1`, `backward 2`, ... from layer 1.
 
-    Forward ones are (n_i + 1, n_{i+1}, K) and backward ones (n_{i+1}, n_i, K), where K is k,
-    or 1 for states that stay equal.
+    Forward arrays are (n_i + 1, n_{i+1}, K) and backward arrays (n_{i+1}, n_i, K), where K is
+    the number of states k, or 1 if the states stay equal.
     """
     named = [(f"forward {i + 1}", weights) for i, weights in enumerate(forward)]
     if not rule.synapses_stay_symmetric:
@@ -77,14 +79,14 @@ def independent_synapses(
 def pack(
     rule: RuleSpec, forward: Sequence[FloatArray], backward: Sequence[FloatArray | None]
 ) -> Float64Array:
-    """θ (n,), the independent synapses one after the other."""
+    """Return θ (n,), the concatenated independent synapses."""
     return np.concatenate(
         [weights.ravel() for _, weights in independent_synapses(rule, forward, backward)]
     )
 
 
 def unpack(rule: RuleSpec, sizes: Sequence[int], theta: Float64Array) -> Synapses:
-    """The synapses of θ (n,) in a network of layer sizes n_0 .. n_L, as in `NetworkState`."""
+    """Return the synapses of θ (n,) for layer sizes n_0 .. n_L, as in `NetworkState`."""
     planes = rule.planes
     start = 0
 
@@ -106,7 +108,7 @@ def unpack(rule: RuleSpec, sizes: Sequence[int], theta: Float64Array) -> Synapse
 def central_jacobian(
     field: Callable[[Float64Array], Float64Array], theta: Float64Array, distance: float
 ) -> Float64Array:
-    """∂ field_a / ∂ θ_b at θ (n,) by central differences: (n, n), a in rows."""
+    """Return ∂ field_a / ∂ θ_b at θ (n,) by central differences: (n, n), with a in rows."""
     columns = []
     for b in range(len(theta)):
         shift = np.zeros_like(theta)
@@ -116,10 +118,10 @@ def central_jacobian(
 
 
 def asymmetry(matrix: Float64Array) -> float:
-    """The antisymmetric part's share of a square matrix: ‖(J - Jᵀ) / 2‖ / ‖J‖, Frobenius.
+    """Return the antisymmetric share of a square matrix, ‖(J - Jᵀ) / 2‖ / ‖J‖ (Frobenius norm).
 
-    0 for a symmetric matrix, 1 for an antisymmetric one, and 1/√2 = 0.71 on average for one
-    of independent numbers of mean 0. 0 for a matrix of zeros.
+    The value is 0 for a symmetric matrix and for zeros, 1 for an antisymmetric matrix, and on
+    average 1/√2 = 0.71 for independent numbers of mean 0.
     """
     norm = float(np.linalg.norm(matrix))
     return float(np.linalg.norm(matrix - matrix.T)) / (2.0 * norm) if norm else 0.0
@@ -130,9 +132,9 @@ class UpdateJacobian:
     """The Jacobian of a rule's update at one θ, on one batch.
 
     Attributes:
-        groups: the parts of θ.
+        groups: the G groups of synapses in θ.
         matrix: (n, n) float64, ∂Δ_a/∂θ_b with a in rows.
-        resolution: the asymmetry that rounding alone would show, roughly.
+        resolution: rough estimate of the asymmetry that rounding alone causes.
     """
 
     groups: tuple[Group, ...]
@@ -141,12 +143,12 @@ class UpdateJacobian:
 
     @property
     def asymmetry(self) -> float:
-        """Of the whole; see `asymmetry`."""
+        """Asymmetry of the whole matrix; see `asymmetry`."""
         return asymmetry(self.matrix)
 
     @property
     def blocks(self) -> Float64Array:
-        """(G, G) the same for every pair of groups, from their two blocks of the Jacobian."""
+        """(G, G) asymmetry of every pair of groups, from their two blocks of the Jacobian."""
         count = len(self.groups)
         result = np.zeros((count, count))
         for (a, first), (b, second) in itertools.product(enumerate(self.groups), repeat=2):
@@ -159,18 +161,25 @@ class UpdateJacobian:
 
     @property
     def verdict(self) -> Verdict:
-        """What the asymmetry says; undecided where rounding could be all of it."""
+        """The conclusion; undecided if rounding could explain the whole asymmetry."""
         if self.asymmetry > max(SYMMETRIC, 10.0 * self.resolution):
             return "no gradient"
         return "gradient" if self.resolution < SYMMETRIC else "undecided"
 
 
 def update_jacobian(genome: Genome, episode: Episode, steps: int) -> UpdateJacobian:
-    """The Jacobian of the update after the first `steps` steps of an episode, on the next batch.
+    """Return the Jacobian of the update after some steps of an episode, on the next batch.
 
-    With 0 steps it is taken at fresh synapses. The episode needs more than `steps` support
-    batches. Values are not finite where the rule diverges. Raises `InputError` if the genome
-    does not fit the episode.
+    Args:
+        genome: the genome.
+        episode: an episode with more than `steps` support batches.
+        steps: number of steps that come before; 0 for the initial synapses.
+
+    Returns:
+        The Jacobian; its values are not finite if the rule diverges.
+
+    Raises:
+        InputError: the genome does not fit the episode.
     """
     rule, sizes = genome.rule, episode.sizes
     inputs, labels = episode.support_inputs[steps], episode.support_labels[steps]
@@ -181,13 +190,13 @@ def update_jacobian(genome: Genome, episode: Episode, steps: int) -> UpdateJacob
         state = inner_step(genome, *unpack(rule, sizes, at), neurons, inputs, labels)
         return pack(rule, state.forward, state.backward) - at
 
-    # A diverging genome overflows: that is a result, and `nan` says so.
+    # A diverging genome overflows, and `nan` in the result reports that.
     with np.errstate(all="ignore"):
         size = float(np.sqrt(np.mean(theta**2))) or 1.0
         distance = RELATIVE_DISTANCE * size
         matrix = central_jacobian(update, theta, distance)
         moved = theta + update(theta)
-        # Two values of about this size are subtracted, each rounded to half a unit.
+        # Two values of about this size, each rounded to half a unit, are subtracted.
         noise = np.finfo(np.float64).eps * np.linalg.norm(moved) / (2.0 * distance)
         resolution = float(noise * np.sqrt(len(theta)) / (np.sqrt(2.0) * np.linalg.norm(matrix)))
     named = independent_synapses(rule, forward, backward)
@@ -202,7 +211,7 @@ def update_jacobian(genome: Genome, episode: Episode, steps: int) -> UpdateJacob
 def _after(
     genome: Genome, episode: Episode, steps: int
 ) -> tuple[Sequence[FloatArray], Sequence[FloatArray | None], Sequence[FloatArray]]:
-    """Forward and backward synapses, and neurons, after so many steps."""
+    """Return forward synapses, backward synapses and neurons after some steps."""
     if steps:
         unroll = NumpyInnerLoop(genome.rule).unroll(genome, episode)
         state = next(itertools.islice(unroll, steps - 1, None))
@@ -214,12 +223,12 @@ def _after(
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class FieldTest:
-    """The update's Jacobians at one moment of learning, in several episodes.
+    """The update's Jacobians after one number of steps, in several episodes.
 
     Attributes:
-        steps: how many steps came before.
-        jacobians: those that are finite; none where every episode diverged.
-        diverged: the number of episodes where it is not.
+        steps: number of steps that come before.
+        jacobians: the finite Jacobians; empty if every episode diverged.
+        diverged: number of episodes whose Jacobian is not finite.
     """
 
     steps: int
@@ -228,17 +237,17 @@ class FieldTest:
 
     @property
     def asymmetries(self) -> tuple[float, ...]:
-        """Of every episode that did not diverge."""
+        """Asymmetry in every episode that did not diverge."""
         return tuple(jacobian.asymmetry for jacobian in self.jacobians)
 
     @property
     def mean(self) -> float | None:
-        """Mean asymmetry; None where all diverged."""
+        """Mean asymmetry; None if all episodes diverged."""
         return float(np.mean(self.asymmetries)) if self.jacobians else None
 
     @property
     def std(self) -> float | None:
-        """Deviation of the asymmetry between episodes; None where all diverged."""
+        """Standard deviation of the asymmetry between episodes; None if all diverged."""
         return float(np.std(self.asymmetries)) if self.jacobians else None
 
     @property
@@ -270,10 +279,10 @@ def measure_field(
 
 
 def overall_verdict(tests: Sequence[FieldTest]) -> Verdict:
-    """What all Jacobians together say: one that is not symmetric is enough."""
+    """Return the conclusion from all Jacobians; a single asymmetric one decides."""
     verdicts = [jacobian.verdict for test in tests for jacobian in test.jacobians]
     if "no gradient" in verdicts:
         return "no gradient"
-    # Where it diverges it was not measured, which is not for it to be a gradient.
+    # A diverged episode was not measured, so it does not support a gradient.
     complete = verdicts and not any(test.diverged for test in tests)
     return "gradient" if complete and "undecided" not in verdicts else "undecided"

@@ -1,8 +1,7 @@
-"""What a genome does, in numbers: is its update a gradient, and do its synapses stay bounded.
+"""What a genome does, in numbers: is its update a gradient, and do its synapses stay bounded?
 
-Paper, section 3.5 with figure 2, and figure 15 of the appendix. The measurements are in
-`blur_es.analysis.field` and `blur_es.analysis.growth`; here they get their episodes and are
-put into words.
+See section 3.5 and figures 2 and 15 of the paper. `blur_es.analysis.field` and
+`blur_es.analysis.growth` do the measuring; this module chooses the episodes and summarises.
 """
 
 from __future__ import annotations
@@ -25,16 +24,16 @@ from blur_es.keys import EpisodeKey, Phase
 from blur_es.tasks import make_task
 from blur_es.util.callbacks import ProgressCallback, ignore_progress
 
-# Two numbers for each pair of synapses: the Jacobian needs a network that is small. Three
-# digits seen through 2 x 2 pixels are real data for one.
+# The Jacobian has a number for every pair of synapses, so the network must be small. Three
+# digits at 2 x 2 pixels are real data for such a network.
 FIELD_TASK = {"name": "digits", "size": 2, "classes": [0, 1, 2]}
 FIELD_HIDDEN = 5
 FIELD_STEPS = 15
 FIELD_EPISODES = 8
 
-# Lives for the growth of norms, and how many times longer they are than what was learned for.
-LIVES = 4
-LONGER = 10
+# Number of the long episodes, and their length in unrolls of the meta-training.
+LONG_EPISODES = 4
+LONG_UNROLLS = 10
 
 _VERDICTS: dict[Verdict, str] = {
     "gradient": "Yes: its Jacobian is symmetric, up to rounding, wherever it was measured.",
@@ -45,17 +44,17 @@ _VERDICTS: dict[Verdict, str] = {
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class GenomeAnalysis:
-    """The results.
+    """The results of an analysis.
 
     Attributes:
-        genome: what was analysed.
+        genome: the genome.
         field_sizes: layer sizes of the small network of the Jacobians.
-        field: Jacobians at fresh synapses, and after some steps of learning.
-        task: the task of the long lives.
+        field: Jacobians at the initial synapses, and after some steps of learning.
+        task: the task of the long episodes.
         sizes: layer sizes of their network.
-        told: the steps after which growth is told in numbers.
-        growth: of the rule as it is.
-        toggled: with the Oja term that it lacks, or without the one that it has.
+        milestones: the steps after which the summary shows the growth.
+        growth: growth under the rule as it is.
+        toggled: growth with the Oja term added or, if the rule has one, removed.
     """
 
     genome: Genome
@@ -63,7 +62,7 @@ class GenomeAnalysis:
     field: tuple[FieldTest, ...]
     task: str
     sizes: tuple[int, ...]
-    told: tuple[int, ...]
+    milestones: tuple[int, ...]
     growth: NormGrowth
     toggled: NormGrowth
 
@@ -73,7 +72,7 @@ class GenomeAnalysis:
         return overall_verdict(self.field)
 
     def to_json(self) -> dict[str, Any]:
-        """The numbers as a plain dictionary, the Jacobians left out."""
+        """Return the numbers as a plain dictionary, without the Jacobians."""
         return {
             "genome_sha256": self.genome.sha256,
             "field": {
@@ -103,7 +102,7 @@ class GenomeAnalysis:
         }
 
     def summary(self) -> str:
-        """The numbers for people."""
+        """Return the numbers as text."""
         return "\n".join(
             [
                 f"genome {self.genome.sha256}",
@@ -121,10 +120,10 @@ class GenomeAnalysis:
         lines = [
             f"  {_VERDICTS[self.verdict]}",
             "  Asymmetry of the Jacobian: 0 for a gradient, 0.71 for unrelated numbers, 1 at most;",
-            f"  mean ± deviation over {episodes} episodes, "
+            f"  mean ± standard deviation over {episodes} episodes, "
             f"{label(list(self.field_sizes))} neurons:",
         ]
-        lines += [f"    {moment(test.steps):16}  {told_asymmetry(test)}" for test in self.field]
+        lines += [f"    {moment(test.steps):16}  {asymmetry_text(test)}" for test in self.field]
         last = self.field[-1]
         if len(last.groups) > 1:
             rows = [["", *last.groups]]
@@ -136,19 +135,19 @@ class GenomeAnalysis:
         return lines
 
     def _growth_lines(self) -> list[str]:
-        lives = len(self.growth.norms)
+        episodes = len(self.growth.norms)
         lines = [
-            f"  Norm over norm at the start, mean over {lives} test episodes of {self.task}, "
+            f"  Norm over norm at the start, mean over {episodes} test episodes of {self.task}, "
             f"{label(list(self.sizes))} neurons:"
         ]
-        rows = [["", *(f"step {step}" for step in self.told)]]
+        rows = [["", *(f"step {step}" for step in self.milestones)]]
         for growth in (self.growth, self.toggled):
             rows += [
-                [group, *(_significant(growth.growth[step, index]) for step in self.told)]
+                [group, *(_significant(growth.growth[step, index]) for step in self.milestones)]
                 for index, group in enumerate(growth.groups)
             ]
             accuracy = np.mean(growth.accuracies, axis=0)
-            at = [accuracy[growth.accuracy_steps.index(step)] for step in self.told]
+            at = [accuracy[growth.accuracy_steps.index(step)] for step in self.milestones]
             rows.append(["accuracy", *("-" if np.isnan(a) else f"{a:.3f}" for a in at)])
         head, *table = _table(rows)
         lines.append(head)
@@ -157,18 +156,18 @@ class GenomeAnalysis:
             own, table = table[: len(growth.groups) + 1], table[len(growth.groups) + 1 :]
             lines += own
             if failed := [step for step in growth.diverged_at if step is not None]:
-                count = f"{len(failed)} of {lives} episodes"
+                count = f"{len(failed)} of {episodes} episodes"
                 lines.append(f"    diverged in {count}, first at step {min(failed)}")
         return lines
 
 
 def moment(steps: int) -> str:
-    """When a Jacobian was taken."""
+    """Return a description of when a Jacobian was taken."""
     return f"after {steps} steps" if steps else "fresh synapses"
 
 
-def told_asymmetry(test: FieldTest) -> str:
-    """Mean ± deviation, and what diverged."""
+def asymmetry_text(test: FieldTest) -> str:
+    """Return mean ± standard deviation, and the number of diverged episodes."""
     if test.mean is None:
         return f"diverged in all {test.diverged} episodes"
     note = f"  (diverged in {test.diverged} more)" if test.diverged else ""
@@ -177,7 +176,7 @@ def told_asymmetry(test: FieldTest) -> str:
 
 
 def variant(growth: NormGrowth, own: NormGrowth) -> str:
-    """What was done to the rule whose growth this is, `own` being the one as it is."""
+    """Return how the rule of `growth` differs from the genome's own, whose growth is `own`."""
     if growth is own:
         return "the rule as it is"
     if growth.oja == "none":
@@ -195,19 +194,20 @@ def analyze_genome(
     """Measure whether a genome's update is a gradient, and how its synapses grow.
 
     Args:
-        genome: what to analyse.
-        problem: what it was learned for; None for digits. Long lives are of its first task.
-        steps: their length; None for ten times the problem's unroll.
-        data_dir: folder of data sets; None for the usual ones.
+        genome: the genome.
+        problem: the problem that the genome was trained on; None for the demo's. The long
+            episodes are of its first task.
+        steps: number of steps in the long episodes; None for ten times the problem's unroll.
+        data_dir: folder of data sets; None for the default one.
         on_progress: called for every Jacobian and every step.
 
     Raises:
-        InputError: data are missing, or the genome is for another number of layers.
+        InputError: data are missing, or the genome does not fit the problem's layers.
     """
     problem = dataclasses.replace(problem or _default_problem(genome), rule=genome.rule)
     spec = problem.specs[0]
     unroll = spec.unroll
-    steps = steps or LONGER * unroll
+    steps = steps or LONG_UNROLLS * unroll
     if steps > MAXIMUM_LENGTH:
         raise InputError(f"--steps: found {steps}, expected {MAXIMUM_LENGTH} at most")
     long = dataclasses.replace(
@@ -217,8 +217,8 @@ def analyze_genome(
         specs=(dataclasses.replace(spec, unroll=steps),),
     )
     evaluator = LocalEvaluator(long, data_dir)
-    lives = evaluator.episodes(EpisodeRange(Phase.TEST, 0, LIVES))
-    told = milestones(unroll, steps)
+    long_episodes = evaluator.episodes(EpisodeRange(Phase.TEST, 0, LONG_EPISODES))
+    shown = milestones(unroll, steps)
 
     episodes = _field_episodes(genome, spec.batch_size, problem.seed)
     field = [
@@ -228,21 +228,21 @@ def analyze_genome(
     growth = []
     for variant_genome in (genome, toggle_oja(genome)):
         loop = make_inner_loop(problem.backend, variant_genome.rule)
-        growth.append(measure_growth(variant_genome, loop, lives, told, on_progress))
+        growth.append(measure_growth(variant_genome, loop, long_episodes, shown, on_progress))
     return GenomeAnalysis(
         genome=genome,
         field_sizes=episodes[0].sizes,
         field=tuple(field),
         task=evaluator.tasks[0].name,
-        sizes=lives[0].sizes,
-        told=told,
+        sizes=long_episodes[0].sizes,
+        milestones=shown,
         growth=growth[0],
         toggled=growth[1],
     )
 
 
 def _default_problem(genome: Genome) -> Problem:
-    """The demo's network and episodes, for a genome that does not say what it is for."""
+    """Return the demo's network and episodes, for a genome that names no experiment."""
     return Problem(
         rule=genome.rule,
         hidden=((64,) * ((genome.layers or 2) - 1),),
@@ -256,7 +256,7 @@ def _default_problem(genome: Genome) -> Problem:
 
 
 def _field_episodes(genome: Genome, batch_size: int, seed: int) -> list[Episode]:
-    """Episodes of the small network, with as many layers as a per-layer genome is for."""
+    """Return episodes of the small network, with as many layers as a per-layer genome has."""
     spec = EpisodeSpec(unroll=FIELD_STEPS + 1, batch_size=batch_size, query_batches=1)
     hidden = [FIELD_HIDDEN] * ((genome.layers or 2) - 1)
     task = make_task(FIELD_TASK)
@@ -271,7 +271,7 @@ def _significant(value: float) -> str:
 
 
 def _table(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Lines of a table, indented: names to the left and numbers to the right."""
+    """Return the lines of an indented table, with names left- and numbers right-aligned."""
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     return [
         "    "

@@ -1,8 +1,8 @@
-"""How synapses grow over a life longer than the rule was learned for (paper, figure 15).
+"""How synapses grow in episodes longer than those of meta-training (paper, figure 15).
 
-Hebb's rule makes strong synapses stronger, and nothing in it says where that ends; the Oja
-term (paper, section 3.4) is the counterweight. Here the same genome lives the same episodes
-twice: as it is, and with the Oja term that it lacks or without the one that it has.
+Hebb's rule makes strong synapses stronger without bound; the Oja term (paper, section 3.4)
+counteracts this. Here the same genome runs through the same episodes twice: as it is, and with
+an Oja term added or, if it has one, removed.
 """
 
 from __future__ import annotations
@@ -23,16 +23,15 @@ from blur_es.inner.base import initial_synapses
 from blur_es.util.arrays import Float64Array, FloatArray
 from blur_es.util.callbacks import ProgressCallback, ignore_progress
 
-# Accuracy is measured at about so many steps, close together at first, where it rises.
+# Accuracy is measured after about this many numbers of steps, spaced logarithmically.
 ACCURACY_STEPS = 12
 
 
 def toggle_oja(genome: Genome) -> Genome:
-    """The same genome under the rule without its Oja term or, if it has none, with one.
+    """Return the genome with its Oja term removed or, if it has none, with one added.
 
-    The term that is added is the one from activations, with no multiplier; a multiplier that
-    was learned goes with the term that is taken away. Everything else stays, so nothing has
-    been learned to fit the change.
+    The added term is the one from activations, without a multiplier. A learned multiplier is
+    removed together with its term. All other values stay, so they are not adapted to the change.
     """
     if genome.rule.oja == "none":
         rule = dataclasses.replace(genome.rule, oja="activations")
@@ -44,15 +43,15 @@ def toggle_oja(genome: Genome) -> Genome:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class NormGrowth:
-    """Norms of the synapses along R lives of N steps, of G groups of synapses.
+    """Norms of G groups of synapses in R episodes of N steps, and accuracy at M steps.
 
     Attributes:
-        oja: where the rule's Oja term is from; `none` without one.
-        groups: names of the layers and directions of synapses, as in `analysis.field`.
-        norms: (R, N + 1, G) Frobenius norms after 0 to N steps; not finite from where a life
+        oja: the rule's Oja term: `none`, `activations` or `weights`.
+        groups: (G,) names of the layers and directions of synapses, as in `analysis.field`.
+        norms: (R, N + 1, G) Frobenius norms after 0 to N steps; not finite once an episode has
             diverged.
         accuracy_steps: (M,) the steps after which accuracy was measured.
-        accuracies: (R, M) on the query batches; `nan` where the life has diverged.
+        accuracies: (R, M) accuracy on the query batches; `nan` once an episode has diverged.
     """
 
     oja: str
@@ -68,20 +67,20 @@ class NormGrowth:
 
     @property
     def diverged_at(self) -> tuple[int | None, ...]:
-        """The first step of every life after which a norm is not finite; None if there is none."""
+        """The first step of each episode after which a norm is not finite, or None."""
         failed = ~np.all(np.isfinite(self.norms), axis=2)
-        return tuple(int(np.argmax(life)) if np.any(life) else None for life in failed)
+        return tuple(int(np.argmax(steps)) if np.any(steps) else None for steps in failed)
 
     @property
     def growth(self) -> Float64Array:
-        """(N + 1, G) norm over norm at the start, mean over lives; `nan` where one diverged."""
+        """(N + 1, G) mean of norm over norm at the start; `nan` once an episode has diverged."""
         with np.errstate(all="ignore"):
             ratios = self.norms / self.norms[:, :1]
         finite = np.where(np.isfinite(ratios), ratios, np.nan)
         return np.mean(finite, axis=0)
 
     def to_json(self) -> dict[str, Any]:
-        """As a plain dictionary; what is not finite is None."""
+        """Return the results as a plain dictionary; values that are not finite are None."""
         return {
             "oja": self.oja,
             "groups": list(self.groups),
@@ -100,7 +99,7 @@ def _finite(values: Float64Array) -> list[float | None]:
 
 
 def milestones(unroll: int, steps: int) -> tuple[int, ...]:
-    """Where growth is told in numbers: after one, two, five unrolls and ten, and at the end."""
+    """Return the steps that a summary shows: one, two, five and ten unrolls, and the end."""
     return tuple(sorted({step for n in (1, 2, 5, 10) if (step := n * unroll) < steps} | {steps}))
 
 
@@ -108,39 +107,41 @@ def measure_growth(
     genome: Genome,
     loop: InnerLoop,
     episodes: Sequence[Episode],
-    told: Sequence[int],
+    shown: Sequence[int],
     on_progress: ProgressCallback = ignore_progress,
 ) -> NormGrowth:
-    """Norms and accuracies of a genome along episodes of one number of steps.
+    """Measure norms and accuracies of a genome in episodes of one number of steps.
 
     Args:
-        genome: whose lives they are.
+        genome: the genome.
         loop: an inner loop of the genome's rule.
         episodes: one or more.
-        told: steps after which accuracy is measured besides those that are chosen here.
+        shown: steps after which accuracy is measured, in addition to log-spaced ones.
         on_progress: called with the number of steps taken, and of all.
     """
     steps = len(episodes[0].support_inputs)
     activity = f"{steps} steps, Oja term: {genome.rule.oja}"
     chosen = np.geomspace(1, steps, ACCURACY_STEPS).round().astype(int).tolist()
-    marks = sorted({*chosen, *told})
+    marks = sorted({*chosen, *shown})
     total, done = len(episodes) * steps + sum(marks) * len(episodes), 0
     norms = []
     for episode in episodes:
         start = initial_synapses(genome.rule, genome, episode)
         named = independent_synapses(genome.rule, *start)
-        life = np.full((steps + 1, len(named)), np.nan)
-        life[0] = _norms(named)
+        episode_norms = np.full((steps + 1, len(named)), np.nan)
+        episode_norms[0] = _norms(named)
         for step, state in enumerate(loop.unroll(genome, episode), start=1):
-            life[step] = _norms(independent_synapses(genome.rule, state.forward, state.backward))
+            episode_norms[step] = _norms(
+                independent_synapses(genome.rule, state.forward, state.backward)
+            )
             on_progress(activity, done + step, total)
-            if not np.all(np.isfinite(life[step])):
+            if not np.all(np.isfinite(episode_norms[step])):
                 break
-        norms.append(life)
+        norms.append(episode_norms)
         done += steps
     measures, accuracies = [make_measure("accuracy")], []
     for mark in marks:
-        # Inner loops score lives at their end: a life that ends here is scored.
+        # Inner loops score an episode at its end, so the episode is cut off here.
         evaluation = loop.evaluate(
             genome.vector[None], [truncate(episode, mark) for episode in episodes], measures
         )

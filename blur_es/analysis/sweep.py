@@ -38,14 +38,14 @@ from blur_es.util.text import aligned, count
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Cell:
-    """All scores on one task at one point.
+    """All scores on one task at one point, for S seeds and R episodes.
 
     Attributes:
-        settings: what varies, by axis.
-        task: what its task is, apart from that.
+        settings: the values that vary, by axis.
+        task: label of the task, from the options that do not vary.
         accuracy: (S, R) test accuracy by seed and episode.
         fitness: (S, R) the measure that the experiment maximises.
-        diverged: (S, R) whether the life did not stay finite.
+        diverged: (S, R) whether the episode diverged.
     """
 
     settings: Mapping[str, Any]
@@ -56,36 +56,33 @@ class Cell:
 
     @property
     def place(self) -> dict[str, Any]:
-        """Where in the sweep this is: the task, and the value on every axis.
-
-        Whatever varies the tasks as a whole is told by the task itself.
-        """
+        """The coordinates of this cell: the task, and the value on every other axis."""
         axes = {name: value for name, value in self.settings.items() if not chooses_task(name)}
         return {"task": self.task, **axes}
 
     @property
     def labels(self) -> dict[str, str]:
-        """`place` for people."""
+        """The coordinates, formatted for people."""
         return {name: label(value) for name, value in self.place.items()}
 
     @property
     def mean(self) -> float:
-        """Test accuracy over all seeds and episodes."""
+        """Mean test accuracy over all seeds and episodes."""
         return float(self.accuracy.mean())
 
     @property
     def std(self) -> float:
-        """Deviation of the test accuracy between all episodes of all seeds."""
+        """Standard deviation of the test accuracy between all episodes of all seeds."""
         return float(self.accuracy.std())
 
     @property
     def seed_means(self) -> Float64Array:
-        """(S,) test accuracy with each seed."""
+        """(S,) mean test accuracy with each seed."""
         means: Float64Array = self.accuracy.mean(axis=1)
         return means
 
     def to_json(self) -> dict[str, Any]:
-        """As a plain dictionary."""
+        """Return the scores as a plain dictionary."""
         return {
             "settings": dict(self.settings),
             "task": self.task,
@@ -102,14 +99,14 @@ class Cell:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Sweep:
-    """The results: one cell for each task at each point, in the order of the points.
+    """The results of a sweep: one cell for each task at each point, in the order of the points.
 
     Attributes:
-        genome_sha256: of the genome.
-        measure: the name of what `fitness` is.
+        genome_sha256: digest of the genome.
+        measure: name of the measure in `fitness`.
         seeds: the S seeds.
-        episodes: R, the number of episodes with each.
-        cells: no two of them at the same place.
+        episodes: R, the number of episodes with each seed.
+        cells: the cells, no two of them with the same coordinates.
     """
 
     genome_sha256: str
@@ -119,7 +116,7 @@ class Sweep:
     cells: tuple[Cell, ...]
 
     def to_json(self) -> dict[str, Any]:
-        """As a plain dictionary."""
+        """Return the results as a plain dictionary."""
         return {
             "genome_sha256": self.genome_sha256,
             "seeds": list(self.seeds),
@@ -129,7 +126,7 @@ class Sweep:
         }
 
     def rows(self) -> list[list[str]]:
-        """Every episode, below a line of names: for a file of comma-separated values."""
+        """Return a header and a row for every episode, for a CSV file."""
         rows = [[*self.cells[0].labels, "seed", "episode"]]
         rows[0] += ["test_accuracy", "test_fitness", "diverged"]
         for cell in self.cells:
@@ -141,14 +138,14 @@ class Sweep:
 
     @property
     def setting(self) -> str:
-        """What the accuracies are of, in a line."""
+        """A line that says what the accuracies are."""
         total = count(self.episodes * len(self.seeds), "episode")
         if len(self.seeds) > 1:
             total += f" ({len(self.seeds)} seeds of {self.episodes})"
-        return f"accuracy on test data, mean ± deviation over {total}"
+        return f"accuracy on test data, mean ± standard deviation over {total}"
 
     def table(self) -> str:
-        """A text table for people."""
+        """Return a text table with a row for every cell."""
         several = len(self.seeds) > 1
         diverged = any(cell.diverged.any() for cell in self.cells)
         head = [*self.cells[0].labels, "test accuracy", "median"]
@@ -246,21 +243,21 @@ def sweep_genome(
 ) -> Sweep:
     """Score a genome in test episodes of every task at every point, with every seed.
 
-    The episodes of a point and seed are those of `evaluate_genome` with that experiment and
-    seed. Cells are computed by processors: a backend `auto` is Numba.
+    The episodes of a point and seed are those that `evaluate` uses for that experiment and seed.
+    On Ray the backend `auto` means Numba.
 
     Args:
-        genome: its rule takes the place of the experiments' own.
-        points: as `blur_es.analysis.axes.grid` or `blur_es.config.vary_config` gives them.
-        seeds: one or more.
-        episodes: of each task, with each seed.
+        genome: the genome; its rule replaces the experiments' own.
+        points: as returned by `blur_es.analysis.axes.grid` or `blur_es.config.vary_config`.
+        seeds: one or more seeds.
+        episodes: number of episodes of each task, with each seed.
         place: where the work is done.
-        data_dir: folder of data sets; None for the usual ones.
+        data_dir: folder of data sets; None for the default one.
         on_progress: called after every job with the cost of those that are done, and of all.
 
     Raises:
-        InputError: two points that are the same, a genome that does not fit a network, missing
-            data. All that is found before any work is done.
+        InputError: two points are the same, the genome does not fit a network, or data are
+            missing. Raised before any work is done.
         RunError: the work could not be done.
     """
     if not points or not seeds:
@@ -273,7 +270,7 @@ def sweep_genome(
     labels = [task_labels(point) for point in points]
     jobs, costs = [], []
     for _, config in points:
-        # Data are read here once, also where workers will read their own.
+        # Reading the data here reports a missing data set before Ray starts.
         cost = _cost(genome, config, episodes, data_dir)
         for seed in seeds:
             problem = dataclasses.replace(problem_of(config, training=False), seed=seed)
@@ -294,9 +291,9 @@ def sweep_genome(
 
 
 def _cost(genome: Genome, config: ExperimentConfig, episodes: int, data_dir: str | None) -> int:
-    """About how much work a point is with each seed: products of rows and synapses.
+    """Estimate the work of a point with one seed, in products of a row and a synapse.
 
-    Raises `InputError` where the genome cannot be evaluated.
+    Raises `InputError` if the genome cannot be evaluated at the point.
     """
     cost = 0
     with config.located():
@@ -318,15 +315,15 @@ def _check_different(points: Sequence[Point], labels: Sequence[Sequence[str]]) -
         for task in tasks:
             where = Cell(settings, task, nothing, nothing, nothing > 0).place
             if where in seen:
-                told = ", ".join(f"{name} {label(value)}" for name, value in where.items())
-                raise InputError(f"sweep: {told} comes up twice, expected points that differ")
+                twice = ", ".join(f"{name} {label(value)}" for name, value in where.items())
+                raise InputError(f"sweep: {twice} occurs twice, expected points that differ")
             seen.append(where)
 
 
 def _score_all(
     jobs: Sequence[ScoringJob], costs: Sequence[int], place: Place, on_progress: ProgressCallback
 ) -> list[EpisodeScores]:
-    """The scores of all jobs, in their order."""
+    """Run all jobs; return their scores in the same order."""
     found: dict[int, EpisodeScores] = {}
     done = 0
     with contextlib.closing(run_jobs(score_job, jobs, costs, place)) as results:

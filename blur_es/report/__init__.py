@@ -1,1 +1,1 @@
-"""Pictures, words and the HTML page that tell a run's story."""
+"""Reports on runs, analyses and comparisons: pictures, text and an HTML page."""

@@ -1,4 +1,4 @@
-"""The analysis of a genome on disk: its numbers and its pictures, in a folder of their own."""
+"""Analyses of genomes on disk: numbers and pictures, in a folder of their own."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator
 
 from blur_es.analysis.field import FieldTest, Group
-from blur_es.analysis.genome import GenomeAnalysis, analyze_genome, moment, told_asymmetry, variant
+from blur_es.analysis.genome import GenomeAnalysis, analyze_genome, asymmetry_text, moment, variant
 from blur_es.analysis.growth import NormGrowth
 from blur_es.analysis.subject import is_run_folder, load_subject
 from blur_es.evaluator import problem_of
 from blur_es.report.figures import genome_figure
 from blur_es.report.folder import check_folder as check_result_folder
 from blur_es.report.folder import genome_of
-from blur_es.report.style import INK, LINES, SIGNED, Line, new_axes, write_figure
+from blur_es.report.style import INK, LINE_STYLES, SIGNED_COLORS, LineStyle, new_axes, write_figure
 from blur_es.storage import Storage, open_storage
 from blur_es.util.arrays import Float64Array
 from blur_es.util.callbacks import ProgressCallback, ignore_progress
 
-# Where a run folder keeps the analysis of its genome.
+# The subfolder of a run folder for the analysis of its genome.
 ANALYSIS = "analysis"
 
 NUMBERS, SUMMARY = "analysis.json", "summary.txt"
@@ -37,11 +37,10 @@ PICTURES = ("genome", "growth", "jacobian")
 
 
 def check_folder(folder: Storage, sha256: str | None) -> None:
-    """Make sure that a folder can take the analysis of a genome; nothing is left there.
+    """Check that the analysis of a genome can be written to a folder; leave nothing there.
 
-    It may be new or empty, or hold an analysis of the same genome, which is then replaced;
-    of any genome, if `sha256` is None. Raises `InputError` for anything else, and if the
-    folder cannot be written.
+    The folder may be new or empty, or hold an analysis of the same genome (of any genome if
+    `sha256` is None), which is then replaced. Raises `InputError` otherwise.
     """
     check_result_folder(folder, NUMBERS, sha256, "an analysis")
 
@@ -83,19 +82,19 @@ def analyze_and_write(
 
 
 def analysed_genome(folder: Storage) -> str | None:
-    """SHA-256 of the genome whose analysis is in a folder; None if there is none."""
+    """Return the SHA-256 of the genome whose analysis is in a folder, None without one."""
     return genome_of(folder, NUMBERS)
 
 
 def write_analysis(analysis: GenomeAnalysis, folder: Storage) -> list[str]:
-    """Write the numbers, the summary, and pictures as SVG and PNG; returns where the PNGs are.
+    """Write numbers, summary, and pictures as SVG and PNG; return where the PNGs are.
 
     Raises `OSError` if the folder cannot be written.
     """
-    # First, because it marks the folder as an analysis of this genome.
+    # This file is first because it marks the folder as an analysis of this genome.
     text = json.dumps(analysis.to_json(), indent=1) + "\n"
     folder.write(NUMBERS, text.encode())
-    # Pictures from before may be of another genome.
+    # Earlier pictures may be of another genome.
     for name in PICTURES:
         for kind in ("svg", "png"):
             folder.delete(f"{name}.{kind}")
@@ -109,10 +108,10 @@ def write_analysis(analysis: GenomeAnalysis, folder: Storage) -> list[str]:
 
 
 def jacobian_figure(field: tuple[FieldTest, ...]) -> Figure:
-    """The Jacobian in the first episode, and its antisymmetric part (paper, figure 2).
+    """Draw the Jacobian in the first episode, and its antisymmetric part (paper, figure 2).
 
-    One row for each moment of learning at which it is finite. Both pictures of a row have one
-    scale; values beyond it, a hundredth of all, have its end's colour.
+    There is one row for each number of steps at which it is finite. Both pictures of a row share
+    one colour scale, which covers 99 % of the values.
     """
     shown = [test for test in field if test.jacobians]
     figure = Figure(figsize=(9.6, 4.5 * len(shown)), layout="constrained")
@@ -125,18 +124,18 @@ def jacobian_figure(field: tuple[FieldTest, ...]) -> Figure:
             (matrix, f"Jacobian J, {moment(test.steps)}"),
             (
                 (matrix - matrix.T) / 2.0,
-                f"(J − Jᵀ) / 2: asymmetry {told_asymmetry(test)}",
+                f"(J − Jᵀ) / 2: asymmetry {asymmetry_text(test)}",
             ),
         )
         drawn = []
         for column, (values, title) in enumerate(parts):
             axes = figure.add_subplot(len(shown), 2, 2 * row + column + 1)
-            axes.imshow(values, cmap=SIGNED, norm=norm, interpolation="nearest")
+            axes.imshow(values, cmap=SIGNED_COLORS, norm=norm, interpolation="nearest")
             axes.set_title(title, fontsize=10)
             _name_groups(axes, jacobian.groups)
             drawn.append(axes)
         bar = figure.colorbar(
-            ScalarMappable(norm, SIGNED), ax=drawn, shrink=0.75, aspect=30, extend="both"
+            ScalarMappable(norm, SIGNED_COLORS), ax=drawn, shrink=0.75, aspect=30, extend="both"
         )
         bar.set_label("change of the update per change of a synapse", fontsize=9)
         bar.ax.tick_params(labelsize=8)
@@ -145,30 +144,30 @@ def jacobian_figure(field: tuple[FieldTest, ...]) -> Figure:
 
 
 def _name_groups(axes: Axes, groups: tuple[Group, ...]) -> None:
-    """Lines between groups of synapses, and their names along both sides."""
+    """Draw lines between groups of synapses, and their names along both sides."""
     middles = [(group.part.start + group.part.stop - 1) / 2.0 for group in groups]
-    # In two lines where many stand side by side.
+    # Names take two lines if there are many groups.
     names = [group.name.replace(" ", "\n") if len(groups) > 3 else group.name for group in groups]
     axes.set_xticks(middles, names, fontsize=8)
     axes.set_yticks(middles, names, fontsize=8, rotation=90, va="center")
     axes.tick_params(length=0)
-    axes.set_xlabel("synapse that is moved", fontsize=9)
-    axes.set_ylabel("synapse whose update changes", fontsize=9)
+    axes.set_xlabel("synapse that is changed", fontsize=9)
+    axes.set_ylabel("synapse whose update is measured", fontsize=9)
     for group in groups[1:]:
         axes.axhline(group.part.start - 0.5, color=INK, lw=0.8)
         axes.axvline(group.part.start - 0.5, color=INK, lw=0.8)
 
 
 def growth_figure(analysis: GenomeAnalysis) -> Figure:
-    """Norms of synapses over long lives, with and without the Oja term (paper, figure 15).
+    """Draw norms of synapses in long episodes, with and without Oja term (paper, figure 15).
 
-    Above, norms over those at the start on a logarithmic scale, as mean and range of the
-    lives; below, accuracy. Left is the rule as it is.
+    The upper row shows ratios to the norms at the start, on a logarithmic scale, as mean and
+    range over the episodes; the lower row shows accuracy. The left column is the rule as it is.
     """
     figure = Figure(figsize=(9.6, 6.4), layout="constrained")
-    figure.suptitle(f"long lives on {analysis.task}", fontsize=11, parse_math=False)
+    figure.suptitle(f"long episodes on {analysis.task}", fontsize=11, parse_math=False)
     names = dict.fromkeys([*analysis.growth.groups, *analysis.toggled.groups])
-    lines = dict(zip(names, itertools.cycle(LINES), strict=False))
+    lines = dict(zip(names, itertools.cycle(LINE_STYLES), strict=False))
     tops, bottoms = [], []
     for column, growth in enumerate((analysis.growth, analysis.toggled)):
         top = new_axes(figure, "step", "norm / norm at the start", (2, 2, column + 1))
@@ -182,11 +181,11 @@ def growth_figure(analysis: GenomeAnalysis) -> Figure:
     lowest = min(axes.get_ylim()[0] for axes in tops)
     highest = max(axes.get_ylim()[1] for axes in tops)
     for top, bottom in zip(tops, bottoms, strict=True):
-        # At least from half to double, so that what hardly changes looks like it.
+        # The axis spans at least half to double, so that small changes look small.
         top.set_ylim(min(lowest, 0.5), max(highest, 2.0))
         bottom.set_ylim(-0.02, 1.02)
         for axes in (top, bottom):
-            # A little beyond the end, so that what stands there is seen whole.
+            # A margin, so that markers at the end are not cut off.
             axes.set_xlim(0.0, 1.02 * analysis.growth.steps)
         few_decades = np.log10(top.get_ylim()[1] / top.get_ylim()[0]) < 3.0
         if few_decades:
@@ -208,7 +207,7 @@ def growth_figure(analysis: GenomeAnalysis) -> Figure:
     return figure
 
 
-def _draw_norms(axes: Axes, growth: NormGrowth, lines: Mapping[str, Line]) -> None:
+def _draw_norms(axes: Axes, growth: NormGrowth, lines: Mapping[str, LineStyle]) -> None:
     with np.errstate(all="ignore"):
         ratios = growth.norms / growth.norms[:, :1]
     # Zero has no logarithm.
@@ -218,7 +217,7 @@ def _draw_norms(axes: Axes, growth: NormGrowth, lines: Mapping[str, Line]) -> No
     for index, name in enumerate(growth.groups):
         line = lines[name]
         values: Float64Array = ratios[:, :, index]
-        # Where one life has diverged, the band and the mean end.
+        # The band and the mean end once an episode has diverged.
         low, mean, high = values.min(axis=0), values.mean(axis=0), values.max(axis=0)
         axes.fill_between(steps, low, high, color=line.color, alpha=0.18, lw=0)
         axes.plot(

@@ -1,4 +1,4 @@
-"""Comparisons on disk: the numbers, a table, and a picture of the curves for each task."""
+"""Comparisons on disk: numbers, a table, and a picture of the curves for each task."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def write_comparisons(
         OSError: the folder cannot be written.
     """
     content = result.to_json() | {"experiment": config.to_dict(), "versions": versions()}
-    # First, because it marks the folder as comparisons of this genome.
+    # This file is first because it marks the folder as comparisons of this genome.
     text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
     folder.write(NUMBERS, text.encode())
     folder.write(TABLE, (result.table() + "\n").encode())

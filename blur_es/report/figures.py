@@ -1,8 +1,8 @@
 """Pictures of a run: fitness, learning curves and the genome.
 
-All can be read without colour: lines differ in dashes and markers, bands in lightness, and
-the cells of a genome carry their numbers. Figures are made without pyplot, so nothing here
-opens a window or is shared between calls.
+All are legible without colour: lines differ in dashes and markers, bands in lightness, and
+the cells of a genome show their numbers. Figures are made without pyplot, so nothing here
+opens a window or keeps state between calls.
 """
 
 from __future__ import annotations
@@ -21,21 +21,21 @@ from matplotlib.ticker import MaxNLocator
 
 from blur_es.analysis.compare import Comparison, Entry
 from blur_es.genome import Genome
-from blur_es.report.style import INK, LINES, SIGNED, Line, new_axes
+from blur_es.report.style import INK, LINE_STYLES, SIGNED_COLORS, LineStyle, new_axes
 from blur_es.util.arrays import FloatArray
 
-# The values of a line of `metrics.jsonl` that `fitness_figure` draws.
+# The values in `metrics.jsonl` that `fitness_figure` draws.
 METRICS_DRAWN = ("best", "mean", "q10", "q25", "median", "q75", "q90")
 
 
 def fitness_figure(metrics: Sequence[Mapping[str, Any]]) -> Figure:
-    """The population's fitness in every generation: best, mean, median and quantiles.
+    """Draw the population's fitness in every generation: best, mean, median and quantiles.
 
-    A population of one has no quantiles; its fitness is drawn with a moving average instead.
-    Where the unroll grows there is a line with its new length.
+    For a population of one there are no quantiles; its fitness is drawn with a moving average.
+    A vertical line marks where the unroll changes.
 
     Args:
-        metrics: lines of `metrics.jsonl`, one or more; a value that is not finite is a gap.
+        metrics: one or more lines of `metrics.jsonl`; a value that is not finite leaves a gap.
     """
     generations = np.array([line["generation"] for line in metrics], dtype=np.float64)
     values = {
@@ -43,7 +43,7 @@ def fitness_figure(metrics: Sequence[Mapping[str, Any]]) -> Figure:
     }
     values = {name: np.where(np.isfinite(array), array, np.nan) for name, array in values.items()}
     if len(metrics) == 1:
-        # A single point has no extent and would not be seen.
+        # A line through a single point would be invisible.
         generations = generations + np.array([-0.3, 0.3])
         values = {name: np.repeat(array, 2) for name, array in values.items()}
 
@@ -86,7 +86,7 @@ def _draw_one(axes: Axes, generations: FloatArray, fitness: FloatArray) -> None:
     smooth = np.convolve(fitness, np.ones(width) / width, mode="valid")
     axes.plot(generations, fitness, color="#94bbda", lw=0.8, label="each generation")
     axes.plot(
-        # Each mean in the middle of what it is of.
+        # Each mean is drawn in the middle of its window.
         generations[: len(smooth)] + (width - 1) / 2,
         smooth,
         color="#0b3c5d",
@@ -112,10 +112,9 @@ def _draw_stages(axes: Axes, metrics: Sequence[Mapping[str, Any]]) -> None:
 
 
 def _cut_off_failures(axes: Axes, values: Mapping[str, FloatArray]) -> None:
-    """Keep the few worst of each generation from squeezing everything else flat.
+    """Limit the axis so that a few very low values do not flatten the rest of the picture.
 
-    A genome that diverges scores far below all others. What most of the population does
-    stays in the picture, and a note says how far down the rest goes.
+    A genome that diverges scores far below all others. A note says how low the values reach.
     """
     everything = np.concatenate(list(values.values()))
     if not np.isfinite(everything).any():
@@ -127,7 +126,7 @@ def _cut_off_failures(axes: Axes, values: Mapping[str, FloatArray]) -> None:
     margin = 0.08 * (top - kept)
     axes.set_ylim(kept - 3.0 * margin, top + margin)
     axes.annotate(
-        f"the lowest reach {_significant(bottom)}, below this picture",
+        f"the lowest values reach {_significant(bottom)}, outside this picture",
         (0.99, 0.02),
         xycoords="axes fraction",
         ha="right",
@@ -138,7 +137,7 @@ def _cut_off_failures(axes: Axes, values: Mapping[str, FloatArray]) -> None:
     )
 
 
-_LEARNED, *_BASELINES = LINES
+_LEARNED, *_BASELINES = LINE_STYLES
 
 # More lines than these and the learned rule's cannot be told apart.
 MOST_BASELINES = 4
@@ -216,7 +215,7 @@ def _label(entry: Entry) -> str:
     return f"{entry.method}  {entry.mean:.3f} ± {entry.std:.3f}"
 
 
-def _draw_curve(axes: Axes, entry: Entry, line: Line, every: int, offset: int) -> None:
+def _draw_curve(axes: Axes, entry: Entry, line: LineStyle, every: int, offset: int) -> None:
     steps = np.arange(1.0, len(entry.curve_mean) + 1.0)
     # Markers and bars of different lines stand at different steps, or beside the only one.
     start = min(offset * max(1, every // 4), len(steps)) - 1
@@ -368,10 +367,10 @@ def genome_figure(genome: Genome) -> Figure:
 def _draw_matrix(axes: Axes, name: str, matrix: FloatArray, norm: Normalize, cell: float) -> None:
     part, _, kind = name.rpartition(".")
     k = len(matrix)
-    axes.imshow(matrix, cmap=SIGNED, norm=norm, aspect="equal")
+    axes.imshow(matrix, cmap=SIGNED_COLORS, norm=norm, aspect="equal")
     size = min(9.0, 17.0 * cell)
     for (row, column), value in np.ndenumerate(matrix):
-        red, green, blue, _ = SIGNED(norm(value))
+        red, green, blue, _ = SIGNED_COLORS(norm(value))
         dark = 0.299 * red + 0.587 * green + 0.114 * blue < 0.5
         axes.text(
             column,
@@ -401,7 +400,7 @@ def _draw_colorbar(
 ) -> None:
     width, height = figure.get_size_inches()
     axes = figure.add_axes((left / width, bottom / height, 0.14 / width, length / height))
-    bar = figure.colorbar(ScalarMappable(norm, SIGNED), cax=axes)
+    bar = figure.colorbar(ScalarMappable(norm, SIGNED_COLORS), cax=axes)
     bar.set_ticks([norm.vmin or 0.0, 0.0, norm.vmax or 0.0])
     bar.ax.set_yticklabels([_number(norm.vmin or 0.0), "0", _number(norm.vmax or 0.0)], fontsize=8)
     bar.outline.set_visible(False)

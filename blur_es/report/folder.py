@@ -1,4 +1,4 @@
-"""Folders that a command writes its results to: found fit before any work is done."""
+"""Folders for results, checked before any work is done."""
 
 from __future__ import annotations
 
@@ -18,34 +18,33 @@ def result_folder(location: str, marker: str, sha256: str, what: str) -> Storage
 
 
 def check_folder(folder: Storage, marker: str, sha256: str | None, what: str) -> None:
-    """Make sure that a folder can take results of a genome; nothing is left there.
+    """Check that results of a genome can be written to a folder; leave nothing there.
 
-    It may be new or empty, or hold earlier results of the same genome, which are then
-    replaced; of any genome, if `sha256` is None. Raises `InputError` for anything else, and if
-    the folder cannot be written.
+    The folder may be new or empty, or hold earlier results of the same kind for the same genome,
+    which are then replaced.
 
     Args:
-        folder: where to.
-        marker: the JSON file by which such results are known.
-        sha256: of the genome.
-        what: the results are, for messages.
+        folder: the folder.
+        marker: the JSON file by which results of this kind are recognised.
+        sha256: digest of the genome; None allows earlier results of any genome.
+        what: what the results are, for messages.
+
+    Raises:
+        InputError: the folder holds something else, or cannot be written.
     """
     with _refused(folder):
         if folder.names():
             found = genome_of(folder, marker)
             if found is None or sha256 not in (None, found):
                 raise InputError(
-                    f"{folder.location}: this folder holds other things than {what} of this "
-                    "genome; choose an empty or a new one with --output"
+                    f"{folder.location}: this folder holds something else than {what} of this "
+                    "genome; choose an empty or a new folder with --output"
                 )
     check_output(folder)
 
 
 def check_output(folder: Storage) -> None:
-    """Raise `InputError` if a folder cannot be written; nothing is left there.
-
-    Whatever forbids writing is found before the work and not after it.
-    """
+    """Raise `InputError` if a folder cannot be written; leave nothing there."""
     with _refused(folder):
         check_writable(folder)
 
@@ -62,7 +61,7 @@ def _refused(folder: Storage) -> Iterator[None]:
 
 
 def genome_of(folder: Storage, marker: str) -> str | None:
-    """SHA-256 of the genome whose results are in a folder; None if there are none."""
+    """Return the SHA-256 of the genome whose results are in a folder, None without results."""
     try:
         content = json.loads(folder.read(marker))
     except (OSError, ValueError):

@@ -1,7 +1,7 @@
-"""`report.html`: a run's story on one page that needs nothing else, and its pictures.
+"""`report.html`: a self-contained page about a run, and its pictures.
 
-The page makes no request of any kind: pictures are inside it, and a content security policy
-forbids everything else. Whatever comes from the run's files is escaped.
+The page makes no requests: pictures are embedded, and a content security policy forbids
+everything else. All text from the run's files is escaped.
 """
 
 from __future__ import annotations
@@ -41,16 +41,16 @@ FIGURES = "figures"
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class _Run:
-    """What the files of a run folder say.
+    """The content of a run folder.
 
     Attributes:
-        name: of the experiment.
+        name: name of the experiment.
         config: the text of `config.yaml`.
         metrics: one mapping for every generation.
         genome: the learned genome.
-        comparisons: one for every task; None if there is no `comparison.json`.
-        result: the content of `result.json`; None if there is none.
-        analysis: the folder of `blur-es analyze`; None if it holds none of this genome.
+        comparisons: one for every task; None without `comparison.json`.
+        result: the content of `result.json`; None without that file.
+        analysis: the folder of `blur-es analyze`; None unless it holds an analysis of this genome.
     """
 
     name: str
@@ -63,10 +63,11 @@ class _Run:
 
 
 def write_report(folder: RunFolder) -> str:
-    """Write `report.html` and `figures/` into a run folder; returns where the report is.
+    """Write `report.html` and `figures/` into a run folder; return where the report is.
 
-    Raises `InputError` naming the file that is missing or damaged, and `OSError` if the
-    folder cannot be written to.
+    Raises:
+        InputError: a file is missing or damaged; the message names it.
+        OSError: the folder cannot be written.
     """
     run = _read_run(folder)
     figures = {"genome": genome_figure(run.genome)}
@@ -75,7 +76,7 @@ def write_report(folder: RunFolder) -> str:
     for number, comparison in enumerate(run.comparisons or [], start=1):
         figures[_curves_name(number)] = curves_figure(comparison)
     place = folder.storage.folder(FIGURES)
-    # Those from before may be of more tasks.
+    # Earlier pictures may be of more tasks.
     for name in place.names():
         if name.startswith(_curves_name("")):
             place.delete(name)
@@ -99,7 +100,7 @@ def _read_run(folder: RunFolder) -> _Run:
     except OSError as error:
         raise InputError(f"{path}: cannot read it: {error.strerror or error}") from error
     except (ValueError, yaml.YAMLError) as error:
-        # Not text; not YAML; or what looks like a date and is none.
+        # The file is not text or not YAML, or has an invalid date.
         raise InputError(f"{path}: this file is damaged: {error}; expected YAML") from error
     if not isinstance(values, dict) or not isinstance(values.get("name"), str):
         raise InputError(f"{path}: this file has no 'name', expected an experiment")
@@ -195,7 +196,7 @@ _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 def _page(run: _Run, pictures: Mapping[str, bytes]) -> str:
     sections = [
         _head(run),
-        "<h2>Against gradient descent</h2>",
+        "<h2>Comparison with baselines</h2>",
         _comparisons(run, pictures),
         "<h2>Meta-training</h2>",
         _fitness(run, pictures),
@@ -204,7 +205,7 @@ def _page(run: _Run, pictures: Mapping[str, bytes]) -> str:
         *_analysis(run),
         "<h2>The experiment</h2>",
         f"<pre>{_text(run.config)}</pre>",
-        "<h2>Where it is from</h2>",
+        "<h2>Provenance</h2>",
         _origin(run),
     ]
     return "\n".join(
@@ -230,9 +231,9 @@ def _page(run: _Run, pictures: Mapping[str, bytes]) -> str:
 def _head(run: _Run) -> str:
     result = run.result or {}
     if run.result is None:
-        stopped = f"There is no {RESULT} in this folder: the training has not ended."
+        stopped = f"There is no {RESULT} in this folder: meta-training has not ended."
     else:
-        stopped = str(result.get("stopped", "Why the training ended was not written down."))
+        stopped = str(result.get("stopped", "The reason why meta-training ended is not recorded."))
     numbers = [
         ("fitness", result.get("fitness")),
         ("validation accuracy", result.get("validation_accuracy")),
@@ -258,14 +259,14 @@ def _head(run: _Run) -> str:
 
 def _comparisons(run: _Run, pictures: Mapping[str, bytes]) -> str:
     if run.comparisons is None:
-        return f"<p>There is no {COMPARISON} in this folder: the rule has not been compared.</p>"
+        return f"<p>There is no {COMPARISON} in this folder: no comparison has been made.</p>"
     if not run.comparisons:
-        return "<p>The experiment asked for no comparison (meta.compare: false).</p>"
+        return "<p>The experiment does not ask for a comparison (meta.compare: false).</p>"
     parts = []
     for number, comparison in enumerate(run.comparisons, start=1):
         caption = (
-            f"Accuracy on test data of {comparison.task} after every step of learning. The band "
-            "and the bars are the deviation between episodes. The baselines' learning rates were "
+            f"Accuracy on test data of {comparison.task} by step. The band and the error bars are "
+            "the standard deviation between episodes. The baselines' learning rates were "
             f"chosen for the accuracy after the last step, {comparison.steps}."
         )
         parts += [
@@ -278,7 +279,7 @@ def _comparisons(run: _Run, pictures: Mapping[str, bytes]) -> str:
 
 
 def _verdict(comparison: Comparison) -> str:
-    """The learned rule and its best baseline, in a sentence or two."""
+    """Return a sentence or two about the learned rule and its best baseline."""
     sizes = "-".join(map(str, comparison.sizes))
     sentences: list[str] = []
     for is_learned in (True, False):
@@ -317,42 +318,40 @@ def _comparison_table(comparison: Comparison) -> str:
 
 def _fitness(run: _Run, pictures: Mapping[str, bytes]) -> str:
     if not run.metrics:
-        return f"<p>{METRICS} holds no generation: there is nothing to draw.</p>"
+        return f"<p>{METRICS} has no generation to draw.</p>"
     measure = (run.result or {}).get("fitness_measure")
     caption = (
         f"Fitness{f' ({measure})' if measure else ''} in every generation; more is better. "
-        "Every generation faces new episodes, so the best of one is not always better than the "
-        "best of the one before."
+        "Every generation has new episodes, so the best value of a generation may be lower than "
+        "that of the one before."
     )
     found = [line.get("diverged") for line in run.metrics]
     diverged = sum(number for number in found if isinstance(number, int))
     if diverged:
-        were = "was" if diverged == 1 else "were"
-        caption += f" {count(diverged, 'evaluation')} diverged and {were} given the worst fitness."
+        caption += f" {count(diverged, 'evaluation')} diverged and got the lowest fitness."
     return _picture(pictures["fitness"], caption)
 
 
 def _rule(genome: Genome, picture: bytes) -> str:
     sentences = "".join(f"<li>{_text(sentence)}</li>" for sentence in rule_in_words(genome.rule))
     caption = (
-        "The genome: what the rule's words leave open. Rows are the states that a transform "
-        "reads, columns the ones that it writes; cells are darker than grey below 0, and "
-        "lighter above."
+        "The genome: the numbers of the rule. Rows are the states that a transform reads, columns "
+        "the states that it writes; negative cells are darker than grey, positive ones lighter."
     )
     meanings = [[field.name, field.meaning] for field in genome_fields(genome.rule)]
     return f"<ul>{sentences}</ul>\n{_picture(picture, caption)}\n{_facts(meanings)}"
 
 
 _ANALYSIS_CAPTIONS = {
-    "jacobian": "The Jacobian of a step on one batch, and its antisymmetric part, which is empty "
-    "where the update is a gradient. Cells darker than grey are below 0, lighter ones above.",
-    "growth": "Norms of the synapses in lives longer than what was learned for, with and without "
-    "the Oja term, as mean and range over the lives; below, accuracy.",
+    "jacobian": "The Jacobian of a step on one batch, and its antisymmetric part, which is zero if "
+    "the update is a gradient. Cells darker than grey are negative, lighter ones positive.",
+    "growth": "Norms of the synapses in episodes longer than those of meta-training, with and "
+    "without the Oja term, as mean and range over the episodes; below, accuracy.",
 }
 
 
 def _analysis(run: _Run) -> list[str]:
-    """What `blur-es analyze` has found, if it has been asked."""
+    """Return the section with the results of `blur-es analyze`, if there are any."""
     if run.analysis is None:
         return []
     try:
@@ -360,12 +359,12 @@ def _analysis(run: _Run) -> list[str]:
         parts += [
             _picture(run.analysis.read(f"{name}.svg"), caption)
             for name, caption in _ANALYSIS_CAPTIONS.items()
-            # A rule that diverges everywhere has no Jacobian to draw.
+            # A rule that diverges in every episode has no Jacobian to draw.
             if run.analysis.exists(f"{name}.svg")
         ]
     except (OSError, UnicodeDecodeError):
-        # An addition to the run and no part of it: the report goes without.
-        parts = [f"<p>{ANALYSIS} cannot be read; write it again with blur-es analyze.</p>"]
+        # The analysis is optional, so the report is written without it.
+        parts = [f"<p>{ANALYSIS} cannot be read; run blur-es analyze again.</p>"]
     return ["<h2>Gradient and growth</h2>", *parts]
 
 
@@ -373,7 +372,7 @@ def _origin(run: _Run) -> str:
     provenance = {
         name: value
         for name, value in run.genome.provenance.items()
-        # The experiment stands above; the versions follow.
+        # The experiment has its own section, and so have the versions.
         if name not in ("experiment", "versions", "began_with")
     }
     before = run.genome.provenance.get("began_with")
@@ -385,7 +384,7 @@ def _origin(run: _Run) -> str:
         rows = [[name, _readable(value)] for name, value in flatten(tree).items() if name]
         parts += [
             f"<h3>{title}</h3>",
-            _facts(rows) if rows else "<p>Nothing is written down.</p>",
+            _facts(rows) if rows else "<p>Nothing is recorded.</p>",
         ]
     return "\n".join(parts)
 
@@ -398,8 +397,8 @@ def _facts(rows: Sequence[Sequence[str]]) -> str:
 
 
 def _picture(svg: bytes, caption: str) -> str:
-    # As an image, not as inline SVG: nothing in it can reach the page, and names inside it
-    # cannot collide with those of another picture.
+    # An image element rather than inline SVG keeps its names from colliding with those of another
+    # picture, and its content from affecting the page.
     data = base64.b64encode(svg).decode()
     text = _text(caption)
     return (
@@ -409,12 +408,12 @@ def _picture(svg: bytes, caption: str) -> str:
 
 
 def _text(value: str) -> str:
-    """Text that is safe in an element and in a quoted attribute."""
+    """Escape text for an element or a quoted attribute."""
     return html.escape(value, quote=True)
 
 
 def _readable(value: Any) -> str:
-    """A value of a JSON file for people."""
+    """Format a value from a JSON file for people."""
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, int):

@@ -1,4 +1,4 @@
-"""What all pictures share: colours that survive a grey print, axes, and files."""
+"""Shared parts of all pictures: colours that survive a grey print, axes, and files."""
 
 from __future__ import annotations
 
@@ -14,39 +14,39 @@ from blur_es.storage import Storage
 
 INK, GRID = "#222222", "#dddddd"
 
-# Below zero darker than zero, above it lighter: the sign survives a grey print.
-SIGNED = LinearSegmentedColormap.from_list("signed", ["#0b2a57", "#9b9b9b", "#ffe28a"])
+# Negative values are darker than zero and positive ones lighter, so a grey print shows the sign.
+SIGNED_COLORS = LinearSegmentedColormap.from_list("signed", ["#0b2a57", "#9b9b9b", "#ffe28a"])
 
-# How good something is: more is darker, also in a grey print.
-AMOUNT = LinearSegmentedColormap.from_list("amount", ["#f7f5f0", "#86b3d1", "#173f6b"])
+# Higher accuracy is darker, also in a grey print.
+ACCURACY_COLORS = LinearSegmentedColormap.from_list("amount", ["#f7f5f0", "#86b3d1", "#173f6b"])
 
 
-class Line(NamedTuple):
-    """How one of several lines is drawn; dashes and marker alone tell it from the others."""
+class LineStyle(NamedTuple):
+    """How one of several lines is drawn; dashes and marker alone distinguish it."""
 
     color: str
     dashes: tuple[int, tuple[float, ...]]
     marker: str
 
 
-# The first is for what a picture is about.
-LINES = (
-    Line("#b34700", (0, ()), "o"),
-    Line("#0b3c5d", (0, (5, 1.5)), "s"),
-    Line("#007a5a", (0, (1.2, 1.2)), "^"),
-    Line("#7a3b8f", (0, (5, 1.5, 1.2, 1.5)), "D"),
-    Line("#555555", (0, (8, 2)), "v"),
-    Line("#3182bd", (0, (3, 1, 1, 1, 1, 1)), "P"),
-    Line("#a6761d", (0, (2.5, 1)), "X"),
-    Line("#c51b7d", (0, (10, 2, 2, 2)), "<"),
-    Line("#1b1b1b", (0, (1, 2.5)), "*"),
+# The first style is for the subject of a picture.
+LINE_STYLES = (
+    LineStyle("#b34700", (0, ()), "o"),
+    LineStyle("#0b3c5d", (0, (5, 1.5)), "s"),
+    LineStyle("#007a5a", (0, (1.2, 1.2)), "^"),
+    LineStyle("#7a3b8f", (0, (5, 1.5, 1.2, 1.5)), "D"),
+    LineStyle("#555555", (0, (8, 2)), "v"),
+    LineStyle("#3182bd", (0, (3, 1, 1, 1, 1, 1)), "P"),
+    LineStyle("#a6761d", (0, (2.5, 1)), "X"),
+    LineStyle("#c51b7d", (0, (10, 2, 2, 2)), "<"),
+    LineStyle("#1b1b1b", (0, (1, 2.5)), "*"),
 )
 
 
 def new_axes(
     figure: Figure, xlabel: str, ylabel: str, position: tuple[int, int, int] = (1, 1, 1)
 ) -> Axes:
-    """Axes with names, a faint grid, and no frame to the top and right."""
+    """Add axes with labels, a faint grid, and no frame at the top and right."""
     axes = figure.add_subplot(*position)
     axes.set_xlabel(xlabel)
     axes.set_ylabel(ylabel)
@@ -57,7 +57,7 @@ def new_axes(
 
 
 def render(figure: Figure, kind: str) -> bytes:
-    """The figure as a file (`svg`, `png`); the same figure always gives the same bytes."""
+    """Return the figure as a file (`svg`, `png`); the same figure always gives the same bytes."""
     metadata: dict[str, Any] = (
         {"Software": None}
         if kind == "png"
@@ -70,7 +70,7 @@ def render(figure: Figure, kind: str) -> bytes:
 
 
 def write_figure(figure: Figure, folder: Storage, name: str) -> bytes:
-    """Write `NAME.svg` and `NAME.png`; returns the SVG. Raises `OSError`."""
+    """Write `NAME.svg` and `NAME.png`; return the SVG. Raises `OSError`."""
     picture = render(figure, "svg")
     folder.write(f"{name}.svg", picture)
     folder.write(f"{name}.png", render(figure, "png"))

@@ -1,4 +1,4 @@
-"""A sweep on disk: every score, a table, and pictures that can be read without colour."""
+"""Sweeps on disk: every score, a table, and pictures that are legible without colour."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from matplotlib.figure import Figure
 
 from blur_es.analysis.sweep import Cell, Sweep
 from blur_es.config import ExperimentConfig
-from blur_es.report.style import AMOUNT, INK, LINES, new_axes, write_figure
+from blur_es.report.style import ACCURACY_COLORS, INK, LINE_STYLES, new_axes, write_figure
 from blur_es.run.store import versions
 from blur_es.storage import Storage
 
 NUMBERS, SCORES, TABLE = "sweep.json", "scores.csv", "table.txt"
 PICTURES = ("curves", "heat-map")
 
-# More than this is no picture any more; the table has it all.
+# Larger sweeps have no picture; the table has all values.
 MOST_PANELS = 24
 MOST_CELLS = 30
 MOST_COLUMNS = 4
 
-# From here on a number axis shows each doubling equally wide.
+# An axis whose values span at least this ratio is logarithmic.
 LOGARITHMIC_RATIO = 8.0
 
 
@@ -49,7 +49,7 @@ def write_sweep(
         OSError: the folder cannot be written.
     """
     about = {"experiment": config.to_dict(), "axes": dict(axes), "versions": versions()}
-    # First, because it marks the folder as a sweep of this genome.
+    # This file is first because it marks the folder as a sweep of this genome.
     text = json.dumps({**about, **sweep.to_json()}, indent=1, ensure_ascii=False) + "\n"
     folder.write(NUMBERS, text.encode())
     table = io.StringIO()
@@ -61,16 +61,19 @@ def write_sweep(
         if name in figures:
             write_figure(figures[name], folder, name)
         else:
-            # One from before would be of another sweep.
+            # An earlier picture would be of another sweep.
             for kind in ("svg", "png"):
                 folder.delete(f"{name}.{kind}")
     return [folder.locate(f"{name}.png") for name in figures]
 
 
 class Dimension(NamedTuple):
-    """A way in which the cells of a sweep differ: its name, its values, and those as numbers.
+    """A coordinate in which the cells of a sweep differ.
 
-    `numbers` is None where they are none; else values and numbers rise.
+    Attributes:
+        name: name of the coordinate.
+        values: its values as text; in rising order if they are numbers.
+        numbers: its values as numbers; None if they are not numbers.
     """
 
     name: str
@@ -79,7 +82,7 @@ class Dimension(NamedTuple):
 
 
 def dimensions(sweep: Sweep) -> list[Dimension]:
-    """What tells the cells apart, what suits a picture's x axis best first: numbers, and many."""
+    """Return the coordinates in which cells differ, the most suitable for an x axis first."""
     found = []
     for name in sweep.cells[0].place:
         given = {cell.labels[name]: _number(cell.place[name]) for cell in sweep.cells}
@@ -95,7 +98,7 @@ def dimensions(sweep: Sweep) -> list[Dimension]:
 
 
 def _number(value: Any) -> float | None:
-    """A value as a number, if it is one: one hidden layer is its size."""
+    """Return a value as a number, None if it is not one; a single hidden layer is its size."""
     if isinstance(value, list) and len(value) == 1:
         value = value[0]
     if isinstance(value, bool) or not isinstance(value, int | float):
@@ -104,9 +107,9 @@ def _number(value: Any) -> float | None:
 
 
 def sweep_figures(sweep: Sweep) -> dict[str, Figure]:
-    """Pictures by name: `curves`, and a `heat-map` where two things or more vary.
+    """Return pictures by name: `curves`, and `heat-map` if two or more coordinates vary.
 
-    Of too many cells to be seen there is none.
+    A sweep with too many cells to be legible has none.
     """
     found = dimensions(sweep) or [Dimension("task", (sweep.cells[0].task,), None)]
     cells = {_key(cell.labels, found): cell for cell in sweep.cells}
@@ -117,7 +120,7 @@ def sweep_figures(sweep: Sweep) -> dict[str, Figure]:
     if len(panels) > MOST_PANELS or len(x.values) > MOST_CELLS:
         return figures
     grid = _Grid(sweep, cells, found, x, series, rest, panels)
-    if len(series.values) <= len(LINES):
+    if len(series.values) <= len(LINE_STYLES):
         figures["curves"] = _curves(grid)
     if others and len(series.values) <= MOST_CELLS:
         figures["heat-map"] = _heat_map(grid)
@@ -125,7 +128,7 @@ def sweep_figures(sweep: Sweep) -> dict[str, Figure]:
 
 
 class _Grid(NamedTuple):
-    """Cells by their values in `found`, and which of these stands where in a picture."""
+    """The cells of a sweep, and the coordinates that the parts of a picture show."""
 
     sweep: Sweep
     cells: Mapping[tuple[str, ...], Cell]
@@ -136,19 +139,19 @@ class _Grid(NamedTuple):
     panels: Sequence[tuple[str, ...]]
 
     def cell(self, x: str, series: str, panel: Sequence[str]) -> Cell | None:
-        """The cell at a place, if there is one."""
+        """Return the cell at some coordinates, None if there is none."""
         names = (self.x.name, self.series.name, *(dimension.name for dimension in self.rest))
         values = dict(zip(names, (x, series, *panel), strict=True))
         return self.cells.get(_key(values, self.found))
 
     def title(self, panel: Sequence[str]) -> str:
-        """Of a panel."""
+        """Return the title of a panel."""
         names = (dimension.name for dimension in self.rest)
         return _in_words(dict(zip(names, panel, strict=True)))
 
     @property
     def layout(self) -> tuple[int, int]:
-        """Rows and columns of panels: a row has all values of something, if they are few."""
+        """Numbers of rows and columns of panels."""
         columns = len(self.rest[-1].values) if self.rest else 1
         columns = min(len(self.panels), columns if columns <= MOST_COLUMNS else 3)
         return math.ceil(len(self.panels) / columns), columns
@@ -166,7 +169,7 @@ def _in_words(place: Mapping[str, str]) -> str:
 
 
 def _title(figure: Figure, sweep: Sweep) -> None:
-    """What all cells have in common, and what their numbers are of."""
+    """Add a title: the common coordinates of all cells, and what their numbers are."""
     varied = {dimension.name for dimension in dimensions(sweep)}
     labels = sweep.cells[0].labels
     common = _in_words({name: labels[name] for name in labels if name not in varied})
@@ -175,14 +178,14 @@ def _title(figure: Figure, sweep: Sweep) -> None:
 
 
 def _curves(grid: _Grid) -> Figure:
-    """Test accuracy along one axis, a line for each value of another; bars are deviations."""
+    """Draw test accuracy over one axis, with a line for each value of another."""
     rows, columns = grid.layout
     width = max(6.4 if columns == 1 else 4.2, 0.45 * len(grid.x.values) + 1.5)
     figure = Figure(figsize=(columns * width, rows * 3.4 + 1.0), layout="constrained")
     _title(figure, grid.sweep)
     means = np.array([cell.mean for cell in grid.sweep.cells])
-    deviations = np.array([cell.std for cell in grid.sweep.cells])
-    bottom, top = float((means - deviations).min()), float((means + deviations).max())
+    stds = np.array([cell.std for cell in grid.sweep.cells])
+    bottom, top = float((means - stds).min()), float((means + stds).max())
     margin = 0.05 * max(top - bottom, 0.02)
     for number, panel in enumerate(grid.panels):
         axes = new_axes(figure, grid.x.name, "test accuracy", (rows, columns, number + 1))
@@ -211,9 +214,9 @@ def _draw_curves(axes: Axes, grid: _Grid, panel: Sequence[str]) -> None:
     extent = float(places[-1] - places[0]) or 1.0
     nearest = float(np.diff(places).min()) if len(places) > 1 else 1.0
     lines = len(grid.series.values)
-    # Beside each other, so that no bar hides another.
+    # Points are side by side, so that no error bar hides another.
     apart = min(0.018 * extent, 0.5 * nearest / lines)
-    for index, (value, line) in enumerate(zip(grid.series.values, LINES, strict=False)):
+    for index, (value, line) in enumerate(zip(grid.series.values, LINE_STYLES, strict=False)):
         drawn = [
             (grid.cell(x, value, panel), at) for x, at in zip(grid.x.values, places, strict=True)
         ]
@@ -223,7 +226,7 @@ def _draw_curves(axes: Axes, grid: _Grid, panel: Sequence[str]) -> None:
             [cell.mean for cell, _ in shown],
             yerr=[cell.std for cell, _ in shown],
             color=line.color,
-            # Between things that have no order there is nothing to draw.
+            # Values without an order are not connected.
             ls=line.dashes if grid.x.numbers is not None else "none",
             lw=1.5,
             marker=line.marker,
@@ -239,13 +242,13 @@ def _draw_curves(axes: Axes, grid: _Grid, panel: Sequence[str]) -> None:
 
 
 def _slant(axes: Axes) -> None:
-    """Long names along the x axis, so that they do not run into each other."""
+    """Slant long labels along the x axis, so that they do not overlap."""
     for text in axes.get_xticklabels():
         text.set(rotation=30, ha="right", rotation_mode="anchor", fontsize=8)
 
 
 def _places(x: Dimension) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
-    """Where the values of a dimension stand along an axis."""
+    """Return the positions of the values along an axis."""
     if x.numbers is None:
         return np.arange(len(x.values), dtype=np.float64)
     numbers = np.array(x.numbers)
@@ -255,7 +258,7 @@ def _places(x: Dimension) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
 
 
 def _heat_map(grid: _Grid) -> Figure:
-    """Test accuracy over two axes, with its deviation, in a panel for each value of others."""
+    """Draw test accuracy ± standard deviation over two axes, with panels for the other axes."""
     rows, columns = grid.layout
     names = max(map(len, grid.series.values))
     width = 0.72 * len(grid.x.values) + 0.085 * names + 0.8
@@ -266,7 +269,7 @@ def _heat_map(grid: _Grid) -> Figure:
     means = [cell.mean for cell in grid.sweep.cells]
     lowest, highest = min(means), max(means)
     if highest - lowest < 0.01:
-        # What hardly differs should look it.
+        # Small differences should look small.
         lowest, highest = lowest - 0.005, highest + 0.005
     norm = Normalize(lowest, highest)
     drawn = []
@@ -275,7 +278,7 @@ def _heat_map(grid: _Grid) -> Figure:
         axes.set_title(grid.title(panel), fontsize=9, parse_math=False)
         _draw_cells(axes, grid, panel, norm)
         drawn.append(axes)
-    bar = figure.colorbar(ScalarMappable(norm, AMOUNT), ax=drawn, shrink=0.9, aspect=25)
+    bar = figure.colorbar(ScalarMappable(norm, ACCURACY_COLORS), ax=drawn, shrink=0.9, aspect=25)
     bar.set_label("test accuracy", fontsize=9)
     bar.ax.tick_params(labelsize=8)
     return figure
@@ -301,7 +304,7 @@ def _draw_cells(axes: Axes, grid: _Grid, panel: Sequence[str], norm: Normalize) 
                 fontsize=size,
                 color=color,
             )
-    axes.imshow(values, cmap=AMOUNT, norm=norm, aspect="auto")
+    axes.imshow(values, cmap=ACCURACY_COLORS, norm=norm, aspect="auto")
     axes.set_xticks(range(shape[1]), grid.x.values, fontsize=8)
     axes.set_yticks(range(shape[0]), grid.series.values, fontsize=8)
     if max(map(len, grid.x.values)) > 9:

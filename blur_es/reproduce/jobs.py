@@ -1,7 +1,7 @@
-"""What there is to do for a result: a training with its measurements, or a baseline.
+"""The jobs of a result: a training with its measurements, or a baseline.
 
-Each has a folder of its own in that of the result, keeps there what it has measured with a digest
-of all that this depends on, and so knows whether it is done.
+Every job has its own folder in that of the result. It stores its measurements there together
+with a digest of everything that they depend on, which shows later whether the job is done.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from blur_es.run.interrupt import Interrupted
 from blur_es.run.store import RESULT, RunFolder, versions, write_or_stop
 from blur_es.storage import Storage
 
-# What measurements are done in: in the process of the command, where an interrupt may end them.
+# The context of measurements; in the process of the command, an interrupt may end them.
 Measuring = Callable[[], contextlib.AbstractContextManager[None]]
 
 TRAININGS, BASELINES, MEASURED = "trainings", "baselines", "measured.json"
@@ -36,7 +36,14 @@ TRAININGS, BASELINES, MEASURED = "trainings", "baselines", "measured.json"
 
 @dataclasses.dataclass(frozen=True)
 class Measure:
-    """Points where a genome is measured, and how: plain data that a task carries."""
+    """The points at which a genome is measured, and how.
+
+    Attributes:
+        points: the points.
+        episodes: number of test episodes at each.
+        steps: steps after which accuracy is measured; None for the last only.
+        kind: kind of the result's picture.
+    """
 
     points: tuple[Point, ...]
     episodes: int
@@ -46,7 +53,13 @@ class Measure:
 
 @dataclasses.dataclass(frozen=True)
 class TrainJob:
-    """A training and the measurements of its genome, in a run folder."""
+    """A training and the measurements of its genome.
+
+    Attributes:
+        training: the training.
+        measure: how its genome is measured.
+        data_dir: folder of data sets; None for the default one.
+    """
 
     training: Training
     measure: Measure
@@ -54,34 +67,34 @@ class TrainJob:
 
     @property
     def folder(self) -> str:
-        """Its folder in that of the result."""
+        """The path of its folder inside that of the result."""
         return f"{TRAININGS}/{self.training.slug}"
 
     def __str__(self) -> str:
         return str(self.training)
 
     def done(self, top: Storage) -> bool:
-        """Whether all of it is there, for this very experiment."""
+        """Return whether training and measurements are complete. Raises `InputError`."""
         run = RunFolder(top.locate(self.folder))
         if run.holds_run:
             try:
                 run.check(self.training.config, resume=True)
             except InputError as error:
                 raise InputError(
-                    f"{error}\nThe result was another one when this was made: name another "
-                    "--output, or remove that folder"
+                    f"{error}\nThe result's file has changed since this folder was made: name "
+                    "another --output, or remove the folder"
                 ) from error
         return self._trained(run) and self._key(run) == measured(top, self, "key")
 
     def _trained(self, run: RunFolder) -> bool:
-        """Whether the training has ended, and was this very one and not a shorter one."""
+        """Return whether the training has ended and was of the same experiment."""
         if not run.storage.exists(RESULT):
             return False
         expected = self.training.config.sha256
         return run.read_json(RESULT).get("experiment_sha256") == expected
 
     def run(self, top: Storage, measuring: Measuring = contextlib.nullcontext) -> None:
-        """Train, or go on, and measure. Raises what these raise; `Interrupted` if they were."""
+        """Train, or resume, and measure. Raises as these do; `Interrupted` after an interrupt."""
         config, run = self.training.config, RunFolder(top.locate(self.folder))
         if not self._trained(run):
             options = TrainOptions(
@@ -115,7 +128,7 @@ class TrainJob:
         _keep(top, self, self._key(run), seconds, rows)
 
     def _key(self, run: RunFolder) -> str:
-        """Digest of everything that the measurements depend on."""
+        """Return a digest of everything that the measurements depend on."""
         measure = self.measure
         return _digest(
             [run.read_json(RESULT)["genome_sha256"], self.training.labels],
@@ -129,7 +142,17 @@ class TrainJob:
 
 @dataclasses.dataclass(frozen=True)
 class BaselineJob:
-    """An optimiser with all its learning rates, at one point."""
+    """An optimiser with all its learning rates, at one point.
+
+    Attributes:
+        optimizer: name of the optimiser.
+        rates: its learning rates.
+        point: the point.
+        config: the experiment at that point.
+        episodes: number of test episodes.
+        steps: steps after which accuracy is measured.
+        data_dir: folder of data sets; None for the default one.
+    """
 
     optimizer: str
     rates: tuple[float, ...]
@@ -141,18 +164,18 @@ class BaselineJob:
 
     @property
     def folder(self) -> str:
-        """Its folder in that of the result."""
+        """The path of its folder inside that of the result."""
         return f"{BASELINES}/{slug([self.optimizer, *self.point.labels.values()])}"
 
     def __str__(self) -> str:
         return ", ".join([self.optimizer, *self.point.labels.values()])
 
     def done(self, top: Storage) -> bool:
-        """Whether it is there, for these very episodes and rates."""
+        """Return whether it is complete, for the same episodes and rates."""
         return measured(top, self, "key") == self._key()
 
     def run(self, top: Storage, measuring: Measuring = contextlib.nullcontext) -> None:
-        """Let it learn. Raises what that raises."""
+        """Train with every rate and measure. Raises as these do."""
         began = time.monotonic()
         with measuring():
             entries = measure_baseline(
@@ -170,7 +193,7 @@ Job = TrainJob | BaselineJob
 
 
 def _keep(top: Storage, job: Job, key: str, seconds: float, rows: list[dict[str, Any]]) -> None:
-    """Write down what a job measured, what that depends on, and when, where and with what."""
+    """Store the measurements of a job, their digest, and date, machine and versions."""
     content = {
         "key": key,
         "seconds": seconds,
@@ -183,7 +206,7 @@ def _keep(top: Storage, job: Job, key: str, seconds: float, rows: list[dict[str,
 
 
 def measured(top: Storage, job: Job, key: str | None = None) -> Any:
-    """What a job measured, or one entry of it; None if it is not there or is damaged."""
+    """Return the stored measurements of a job, or one key of them; None if missing or damaged."""
     # Earlier versions kept baselines in `opponents`.
     for folder in (job.folder, re.sub(f"^{BASELINES}/", "opponents/", job.folder)):
         try:

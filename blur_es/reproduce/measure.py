@@ -1,4 +1,4 @@
-"""How good a learned genome is at one point of a result, and what a baseline does there."""
+"""Accuracy of a genome, and of baselines, at one point of a result."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from blur_es.inner import make_inner_loop
 from blur_es.keys import Phase
 from blur_es.util.arrays import Float64Array, FloatArray
 
-# Sides of the map of what a network predicts over the plane, and samples shown on it.
+# Cells along a side of a prediction map, its extent, and the number of samples that it shows.
 MAP_CELLS = 32
 MAP_REACH = 2.2
 MAP_SAMPLES = 60
@@ -33,16 +33,16 @@ def measure_genome(
     kind: str,
     data_dir: str | None,
 ) -> dict[str, Any]:
-    """Test accuracy of a genome on the one task of an experiment.
+    """Measure the test accuracy of a genome on the only task of an experiment.
 
     Args:
-        genome: what learns.
-        config: task, network and length of the lives.
-        episodes: how many test episodes.
-        steps: where accuracy is measured besides the end; None for nowhere.
-        kind: of the picture that is made of it: `growth` takes norms of the synapses on top,
-            `functions` what a network predicts over the plane.
-        data_dir: folder of data sets.
+        genome: the genome.
+        config: task, network and length of the episodes.
+        episodes: number of test episodes.
+        steps: further steps after which accuracy is measured; None for the last only.
+        kind: kind of the result's picture: `growth` also needs norms of the synapses, and
+            `functions` a map of predictions over the plane.
+        data_dir: folder of data sets; None for the default one.
 
     Returns:
         `task`, `accuracy` (mean over the episodes), `std` (standard deviation between them),
@@ -60,18 +60,20 @@ def measure_genome(
     }
     if steps is None:
         return row
-    lives = evaluator.episodes(EpisodeRange(Phase.TEST, 0, episodes))
+    test_episodes = evaluator.episodes(EpisodeRange(Phase.TEST, 0, episodes))
     loop = make_inner_loop(config.backend, genome.rule)
     if kind == "growth":
-        # As one: these lives are long.
-        growth = measure_growth(genome, loop, [truncate(life, steps[-1]) for life in lives], steps)
+        # Norms and accuracies are measured in one go because the episodes are long.
+        growth = measure_growth(
+            genome, loop, [truncate(episode, steps[-1]) for episode in test_episodes], steps
+        )
         known = [growth.accuracy_steps.index(step) for step in steps]
         row["curve"] = np.nan_to_num(growth.accuracies[:, known]).mean(axis=0).tolist()
         row["norms"] = [_number(growth.growth[step].max()) for step in steps]
         return row
-    row["curve"] = learned_curves(genome, loop, lives, steps).mean(axis=0).tolist()
+    row["curve"] = learned_curves(genome, loop, test_episodes, steps).mean(axis=0).tolist()
     if kind == "functions" and evaluator.tasks[0].inputs == 2:
-        row["map"] = prediction_map(genome, config, lives[0])
+        row["map"] = prediction_map(genome, config, test_episodes[0])
     return row
 
 
@@ -83,18 +85,18 @@ def measure_baseline(
     steps: Sequence[int],
     data_dir: str | None,
 ) -> list[dict[str, Any]]:
-    """An optimiser with every learning rate, in the episodes of `measure_genome`.
+    """Measure an optimiser with every learning rate, in the episodes of `measure_genome`.
 
-    The network is plain: no normalisation, and the inputs are standardised and no more. Returns
-    `method`, `learning_rate`, `accuracy` and `curve` of each.
+    The network has no normalisation, and its inputs are standardised only. Returns `method`,
+    `learning_rate`, `accuracy` and `curve` for each rate.
     """
     from blur_es.analysis.optimizers import learning_curves
 
     problem = problem_of(config, training=False)
     plain = dataclasses.replace(problem.rule, inputs="standardized")
     evaluator = LocalEvaluator(dataclasses.replace(problem, rule=plain), data_dir)
-    lives = evaluator.episodes(EpisodeRange(Phase.TEST, 0, episodes))
-    curves = learning_curves(optimizer, False, lives, rates, config.rule.forward_activation)
+    test_episodes = evaluator.episodes(EpisodeRange(Phase.TEST, 0, episodes))
+    curves = learning_curves(optimizer, False, test_episodes, rates, config.rule.forward_activation)
     return [
         {
             "method": optimizer,
@@ -106,28 +108,28 @@ def measure_baseline(
     ]
 
 
-def prediction_map(genome: Genome, config: ExperimentConfig, life: Episode) -> dict[str, Any]:
-    """What a network that has learned predicts over the plane of its standardised inputs.
+def prediction_map(genome: Genome, config: ExperimentConfig, episode: Episode) -> dict[str, Any]:
+    """Map the predictions of a trained network over the plane of its standardised inputs.
 
-    Returns `reach` (the plane is -reach to reach both ways), `cells` (rows from below, of
-    predictions from -1 to 1, or of classes) and `samples`, some of what it learned from, as
-    (x, y, class).
+    Returns `reach` (both coordinates run from -reach to reach), `classes` (their number), `cells`
+    (rows from the bottom up, of predictions from -1 to 1 or of class numbers) and `samples` (some
+    support rows as x, y and class).
     """
     side = np.linspace(-MAP_REACH, MAP_REACH, MAP_CELLS, dtype=np.float32)
     grid = np.stack(np.meshgrid(side, side), axis=-1).reshape(-1, 2)
-    rows, outputs = life.support_labels.shape[1:]
+    rows, outputs = episode.support_labels.shape[1:]
     batches = -(-len(grid) // rows)
     padded = np.zeros((batches * rows, 2), np.float32)
-    padded[: len(grid)] = life.input_map.apply(grid)
+    padded[: len(grid)] = episode.input_map.apply(grid)
     asked = dataclasses.replace(
-        life,
+        episode,
         query_inputs=padded.reshape(batches, rows, 2),
         query_labels=np.full((batches, rows, outputs), -1.0, np.float32),
     )
     answers = make_inner_loop(config.backend, genome.rule).query(genome, asked)[..., 0]
     cells = _decided(answers.reshape(-1, outputs)[: len(grid)])
-    inputs = life.input_map.undo(life.support_inputs.reshape(-1, 2)[:MAP_SAMPLES])
-    classes = _decided(life.support_labels.reshape(-1, outputs)[:MAP_SAMPLES])
+    inputs = episode.input_map.undo(episode.support_inputs.reshape(-1, 2)[:MAP_SAMPLES])
+    classes = _decided(episode.support_labels.reshape(-1, outputs)[:MAP_SAMPLES])
     return {
         "reach": MAP_REACH,
         "classes": max(2, outputs),
@@ -137,7 +139,7 @@ def prediction_map(genome: Genome, config: ExperimentConfig, life: Episode) -> d
 
 
 def _decided(outputs: FloatArray) -> Float64Array:
-    """(rows, n_L) as one value a row: the output itself, or the largest output's number."""
+    """Return (rows,) predictions from outputs (rows, n_L): the only output, or the class number."""
     if outputs.shape[1] == 1:
         return np.clip(np.nan_to_num(outputs[:, 0].astype(np.float64)), -1.0, 1.0)
     return outputs.argmax(axis=1).astype(np.float64)

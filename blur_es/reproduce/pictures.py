@@ -1,7 +1,7 @@
-"""The picture of a result, made of its results file and of nothing else.
+"""The picture of a result, made from its results file alone.
 
-All can be read without colour: bars differ in hatches, lines in dashes and markers. Where
-there are several seeds, bars and lines are medians; dots and bands show the single ones.
+All pictures are legible without colour: bars differ in hatches, lines in dashes and markers.
+With several seeds, bars and lines are medians, and dots and bands show the single seeds.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 from scipy.optimize import isotonic_regression
 
-from blur_es.report.style import INK, SIGNED, new_axes
+from blur_es.report.style import INK, SIGNED_COLORS, new_axes
 from blur_es.reproduce.results import best_seed
 from blur_es.util.arrays import Float64Array
 
-# Of single seeds behind their median.
+# The colour of single seeds behind their median.
 GREY = "#a8a8a8"
 
-# Width of a letter of the labels below bars, in inches.
+# Width of a letter in the labels below bars, in inches.
 LETTER = 0.062
 
 Document = Mapping[str, Any]
@@ -33,7 +33,7 @@ Labels = dict[str, str]
 
 
 class _Style(NamedTuple):
-    """How a series is drawn; hatch, dashes and marker each tell it from the others."""
+    """How a series is drawn; hatch, dashes and marker each distinguish it."""
 
     color: str
     face: str
@@ -59,7 +59,7 @@ _ACCURACY = LinearSegmentedColormap.from_list("accuracy", ["#ffffff", "#94bbda",
 
 
 def draw(document: Document) -> Figure:
-    """The picture that a result asks for, of its results file's content."""
+    """Draw the picture of a result from the content of its results file."""
     kind = document["definition"]["picture"]["kind"]
     return {
         "bars": _bars,
@@ -72,10 +72,9 @@ def draw(document: Document) -> Figure:
 
 
 def axis_labels(document: Document, part: str) -> list[tuple[str, Labels]]:
-    """What stands along a part of the picture: each label, and what it selects.
+    """Return the labels along a part of the picture, each with the entries that it selects.
 
-    Values for which nothing was run are left out. A part without an axis has one value, which
-    selects everything.
+    Labels without entries are omitted. A part without an axis has one label, which selects all.
     """
     definition = document["definition"]
     axis = definition["picture"][part]
@@ -95,7 +94,7 @@ def _select(
 
 
 def _panels(document: Document) -> Iterator[tuple[int, int, str, Labels]]:
-    """Number, number of all, title and selection of every panel."""
+    """Yield number, number of panels, title and selection of every panel."""
     panels = axis_labels(document, "panels")
     for number, (title, wanted) in enumerate(panels):
         yield number, len(panels), title, wanted
@@ -106,14 +105,14 @@ def _title(axes: Axes, text: str) -> None:
 
 
 def _legend(figure: Figure) -> None:
-    """What stands for what in any of the panels: one may lack what another has."""
+    """Add one legend for all panels, which may have different series."""
     found: dict[str, Any] = {}
     for axes in figure.axes:
         handles, labels = axes.get_legend_handles_labels()
         for label, handle in zip(labels, handles, strict=True):
             found.setdefault(label, handle)
     if len(found) > 1:
-        # Inches of a line and of a letter.
+        # Widths of a line sample and of a letter, in inches.
         widest = 0.9 + 0.085 * max(map(len, found))
         columns = max(1, int(figure.get_figwidth() / widest))
         legend = figure.legend(
@@ -130,10 +129,9 @@ def _legend(figure: Figure) -> None:
 
 
 def _bars(document: Document) -> Figure:
-    """Accuracy after the last step: medians as bars, seeds as dots.
+    """Draw accuracy after the last step: medians as bars, seeds as dots.
 
-    Where all are high and the axis does not begin at 0, medians are lines: the length of a bar
-    would tell nothing there.
+    If all accuracies are high, the axis does not begin at 0 and medians are lines instead of bars.
     """
     xs, series = axis_labels(document, "x"), axis_labels(document, "series")
     panels = len(axis_labels(document, "panels"))
@@ -183,7 +181,7 @@ def _bars(document: Document) -> Figure:
                     mec=INK,
                     mew=0.8,
                 )
-                # Once is enough.
+                # One legend entry for each series.
                 shown = None
         names = [_broken(label) for label, _ in xs]
         longest = max(len(line) for name in names for line in name.split("\n"))
@@ -205,7 +203,7 @@ def _bars(document: Document) -> Figure:
 
 
 def _broken(label: str, width: int = 12) -> str:
-    """A label in lines, as narrow as its words let it be."""
+    """Break a label into lines between its words."""
     lines = [""]
     for word in label.split():
         if lines[-1] and len(lines[-1]) + len(word) >= width:
@@ -215,7 +213,7 @@ def _broken(label: str, width: int = 12) -> str:
 
 
 def _heat_map(document: Document) -> Figure:
-    """Median accuracy after the last step over two axes, numbers in the cells."""
+    """Draw median accuracy after the last step over two axes, with numbers in the cells."""
     xs, ys = axis_labels(document, "x"), axis_labels(document, "series")
     panels = len(axis_labels(document, "panels"))
     size = (panels * (1.6 + 0.75 * len(xs)), 1.7 + 0.6 * len(ys))
@@ -251,7 +249,7 @@ def _heat_map(document: Document) -> Figure:
 def _line(
     axes: Axes, x: Sequence[float], values: Float64Array, style: _Style, label: str, number: int
 ) -> None:
-    """Median and range of values (seeds, points); seeds that diverged are left out."""
+    """Draw median and range of values (seeds, points), without diverged seeds."""
     every = max(1, len(x) // 6)
     sound = np.ma.masked_invalid(values)
     median = np.ma.median(sound, axis=0)  # type: ignore[no-untyped-call]
@@ -273,7 +271,7 @@ def _line(
 
 
 def _table_of(entries: Sequence[Mapping[str, Any]], key: str) -> Float64Array:
-    """Values (entries, points); what is None is not a number."""
+    """Return values (entries, points); None becomes `nan`."""
     return np.array([entry[key] for entry in entries], dtype=np.float64)
 
 
@@ -288,7 +286,7 @@ def _draw_curves(document: Document, axes: Axes, wanted: Labels, key: str = "cur
             _line(axes, steps, _table_of(entries, key), style, label or "learned rule", index)
     if key != "curve":
         return
-    # They have no part in what trainings differ in.
+    # Baselines do not depend on the axes of the trainings.
     met = {axis: label for axis, label in wanted.items() if axis in evaluated}
     baselines = _select(document["baselines"], met)
     methods = list(dict.fromkeys(entry["method"] for entry in baselines))
@@ -327,9 +325,9 @@ def _draw_curves(document: Document, axes: Axes, wanted: Labels, key: str = "cur
 
 
 def _apart(heights: Sequence[float], least: float = 0.036) -> list[float]:
-    """Heights for labels, in the same order, none closer to another than `least`.
+    """Return heights for labels, in the same order and at least `least` apart.
 
-    As near as can be to what was given, in the sum of squares.
+    They minimise the sum of squared differences to the given heights.
     """
     order = np.argsort(heights, kind="stable")
     steps = least * np.arange(len(heights))
@@ -340,7 +338,7 @@ def _apart(heights: Sequence[float], least: float = 0.036) -> list[float]:
 
 
 def _spread_over(axes: Axes, steps: Sequence[int]) -> None:
-    """A logarithmic axis of steps where they are many."""
+    """Make a long axis of steps logarithmic."""
     if steps[-1] > 60:
         axes.set_xscale("log")
         axes.set_xticks(steps, [str(step) for step in steps], fontsize=8)
@@ -348,7 +346,7 @@ def _spread_over(axes: Axes, steps: Sequence[int]) -> None:
 
 
 def _curves(document: Document) -> Figure:
-    """Accuracy over the steps of a life, baselines beside the learned rule."""
+    """Draw accuracy by step, of the learned rule and of baselines."""
     panels = len(axis_labels(document, "panels"))
     columns = 2 if panels == 4 else min(panels, 3)
     rows = -(-panels // columns)
@@ -365,7 +363,7 @@ def _curves(document: Document) -> Figure:
 
 
 def _growth(document: Document) -> Figure:
-    """Above how synapses grow, below accuracy, over the steps of long lives."""
+    """Draw the growth of synapses, and below it accuracy, by step."""
     panels = len(axis_labels(document, "panels"))
     figure = Figure(figsize=(0.8 + 4.4 * panels, 6.6), layout="constrained")
     steps = document["definition"]["evaluate"]["steps"]
@@ -384,7 +382,7 @@ def _growth(document: Document) -> Figure:
 
 
 def _progress(document: Document) -> Figure:
-    """Accuracy over the evaluations of a training, and below over the time that they take."""
+    """Draw accuracy over the evaluations of a training, and below it over their time."""
     panels = len(axis_labels(document, "panels"))
     figure = Figure(figsize=(1.2 + 6.2 * panels, 6.6), layout="constrained")
     costs = (("evaluations (genomes times episodes)", 0), ("seconds on one core", 2))
@@ -412,7 +410,7 @@ def _progress(document: Document) -> Figure:
 
 
 def _functions(document: Document) -> Figure:
-    """For every function what networks predict over the plane after their life, and accuracy.
+    """Draw, for every function, a map of predictions over the plane, and accuracy by step.
 
     The maps are of the seed that is best in validation.
     """
@@ -450,12 +448,12 @@ def _functions(document: Document) -> Figure:
 
 
 def _draw_map(axes: Axes, content: Mapping[str, Any]) -> None:
-    """Predictions over the plane, and samples: a marker a class."""
+    """Draw predictions over the plane, and samples with a marker for each class."""
     cells, reach = np.array(content["cells"]), content["reach"]
     two = content["classes"] == 2
     axes.imshow(
         cells,
-        cmap=SIGNED if two else "Greys",
+        cmap=SIGNED_COLORS if two else "Greys",
         vmin=-1.0,
         vmax=1.0 if two else content["classes"],
         origin="lower",
@@ -465,7 +463,7 @@ def _draw_map(axes: Axes, content: Mapping[str, Any]) -> None:
     samples = np.array(content["samples"])
     for number, value in enumerate(sorted(set(samples[:, 2].tolist()))):
         chosen = samples[samples[:, 2] == value]
-        # Dark with a light edge, or light with a dark one, on whatever is below.
+        # Dark with a light edge or light with a dark one is visible on any background.
         axes.plot(
             *(chosen[:, 0], chosen[:, 1]),
             ls="",

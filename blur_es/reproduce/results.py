@@ -1,6 +1,6 @@
-"""The results file: every number of a result, and the table that is made of them.
+"""Results files: every number of a result, and the table made of them.
 
-A file is a JSON object; `Summary` and the pictures read nothing else.
+A results file is a JSON object. Tables and pictures are made from it alone.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from blur_es.run.store import GENOME
 from blur_es.util.markdown import markdown_table
 from blur_es.util.text import aligned
 
-# A training's progress is told at no more points than this.
+# The largest number of points in a training's progress.
 PROGRESS_POINTS = 40
 
 _KEYS = ("name", "quick", "figure", "title", "definition", "trainings", "rows", "baselines")
@@ -34,17 +34,17 @@ def results_document(
     seconds: Mapping[str, float],
     origins: Sequence[Mapping[str, Any]],
 ) -> dict[str, Any]:
-    """The content of a results file.
+    """Return the content of a results file.
 
     Args:
-        result: what was run.
-        trainings: one entry a training, as `training_entry` makes them.
-        rows: one entry a training and point: labels, seed and what was measured.
-        baselines: likewise for optimisers.
-        missing: names of the data sets for whose lack something was left out.
-        seconds: of computing, over all processes, by what for.
-        origins: `date`, `machine` and `versions` of the measurement of every part; parts may
-            have been made on several days or machines, and all of them are told.
+        result: the result.
+        trainings: an entry for each training, as returned by `training_entry`.
+        rows: an entry for each training and point: labels, seed and measurements.
+        baselines: the same for optimisers.
+        missing: names of missing data sets, because of which something was skipped.
+        seconds: computing time over all processes, by purpose.
+        origins: `date`, `machine` and `versions` of every measurement; measurements may be from
+            several days and machines.
     """
     return {
         "name": result.config.name,
@@ -77,14 +77,14 @@ def _different(values: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
 def training_entry(
     training: Training, content: Mapping[str, Any], lines: Sequence[Mapping[str, Any]]
 ) -> dict[str, Any]:
-    """What the results file tells of a finished training.
+    """Return the entry of a finished training in a results file.
 
-    Its `progress` is of up to 40 blocks of generations: evaluations until then, the mean accuracy
-    of all genomes in the block, and seconds until then.
+    `progress` has up to 40 blocks of generations, each with the number of evaluations so far, the
+    mean accuracy of all genomes in the block, and the seconds so far.
 
     Args:
-        training: which one.
-        content: its `result.json`.
+        training: the training.
+        content: content of its `result.json`.
         lines: its metrics.
     """
     blocks = np.array_split(np.arange(len(lines)), max(1, min(len(lines), PROGRESS_POINTS)))
@@ -113,7 +113,7 @@ def training_entry(
 
 
 def results_bytes(document: Mapping[str, Any]) -> bytes:
-    """A results file, one entry a line."""
+    """Return a results file as bytes, with one entry per line."""
     parts = []
     for key, value in document.items():
         if isinstance(value, list) and value and isinstance(value[0], dict):
@@ -126,7 +126,7 @@ def results_bytes(document: Mapping[str, Any]) -> bytes:
 
 
 def read_results(path: Path) -> dict[str, Any]:
-    """A results file. Raises `InputError` if it is missing, damaged or something else."""
+    """Read a results file. Raises `InputError` if it is missing, damaged or something else."""
     try:
         content = json.loads(path.read_bytes())
     except OSError as error:
@@ -158,17 +158,17 @@ def current_keys(content: Any) -> Any:
 
 @dataclasses.dataclass(frozen=True)
 class Summary:
-    """Test accuracies of the genomes that differ in their seeds alone, at one point.
+    """Test accuracies at one point of the genomes that differ only in their seeds.
 
     Attributes:
-        labels: of the trainings and of the point.
-        best: that of the genome which is best on validation episodes, as the paper reports;
-            the choice knows nothing of the test episodes.
-        median: over the seeds.
-        low: the lowest of the seeds.
-        high: the highest of the seeds.
-        seeds: how many there are.
-        paper: what the paper states, if it does, and where.
+        labels: labels of the trainings and of the point.
+        best: accuracy of the genome that is best on validation episodes, as the paper reports it;
+            test episodes play no part in the choice.
+        median: median over the seeds.
+        low: lowest accuracy of the seeds.
+        high: highest accuracy of the seeds.
+        seeds: number of seeds.
+        paper: the number in the paper and its source; empty without one.
     """
 
     labels: Mapping[str, str]
@@ -181,7 +181,7 @@ class Summary:
 
 
 def summaries(document: Mapping[str, Any]) -> list[Summary]:
-    """One for every combination of labels, in the order of the axes."""
+    """Return a summary for every combination of labels, in the order of the axes."""
     groups: dict[tuple[tuple[str, str], ...], list[Mapping[str, Any]]] = {}
     for row in document["rows"]:
         groups.setdefault(tuple(row["labels"].items()), []).append(row)
@@ -209,7 +209,7 @@ def summaries(document: Mapping[str, Any]) -> list[Summary]:
 
 
 def best_seed(document: Mapping[str, Any], labels: Mapping[str, str]) -> int:
-    """Of the trainings with these labels, the seed with the best fitness in validation."""
+    """Return the seed with the best validation fitness among trainings with these labels."""
     alike = [
         training
         for training in document["trainings"]
@@ -219,7 +219,7 @@ def best_seed(document: Mapping[str, Any], labels: Mapping[str, str]) -> int:
 
 
 def table_cells(document: Mapping[str, Any]) -> list[list[str]]:
-    """The table of a result: a head and a row for every summary and baseline."""
+    """Return the table of a result: a head, and a row for every summary and baseline."""
     found = summaries(document)
     axes = list(document["definition"]["vary"]) + list(document["definition"]["evaluate"]["vary"])
     baselines = document["baselines"]
@@ -241,7 +241,7 @@ def table_cells(document: Mapping[str, Any]) -> list[list[str]]:
         [
             *(entry["labels"].get(axis, "-") for axis in axes),
             f"{entry['method']}, rate {entry['learning_rate']:g}",
-            # Trained once and not chosen: the middle of what there is.
+            # A baseline is trained once with each rate, so it has no best of several seeds.
             "-",
             f"{entry['accuracy']:.3f}",
             *(["-"] * (2 if with_paper else 1)),
@@ -252,14 +252,14 @@ def table_cells(document: Mapping[str, Any]) -> list[list[str]]:
 
 
 def table_text(document: Mapping[str, Any]) -> str:
-    """The table as plain text, for a terminal, and what was left out."""
+    """Return the table as plain text, and a note about missing data."""
     lines = aligned(table_cells(document))
     if document["missing"]:
-        lines += ["", f"left out for lack of data: {', '.join(document['missing'])}"]
+        lines += ["", f"skipped because data sets are missing: {', '.join(document['missing'])}"]
     return "\n".join(lines)
 
 
 def table_markdown(document: Mapping[str, Any]) -> list[str]:
-    """The table as lines of Markdown."""
+    """Return the table as lines of Markdown."""
     head, *rows = table_cells(document)
     return markdown_table(head, rows)

@@ -1,12 +1,12 @@
-"""Running a result: trainings and measurements on Ray, kept in folders, begun where they ended.
+"""Running a result: trainings and measurements, in this process or on Ray, resumable.
 
-One Ray task trains one genome from beginning to end, inside one process, and measures it. A
-result has tens of trainings, which need nothing of each other: cores that each have one of
-their own never wait, whereas a fleet that shares one training meets after every generation. A
-genome is the same, bit for bit, either way.
+On Ray, one task trains one genome from beginning to end in a single process, and measures it. A
+result has tens of independent trainings. One core for each keeps all cores busy, whereas the
+workers of a fleet wait for each other after every generation. The genomes are the same, bit for
+bit.
 
-Each training is a run folder of its own, as `blur-es train` makes them; one that has ended is
-not run again, and one that was interrupted goes on from its last checkpoint.
+Every training is a run folder, as made by `blur-es train`. A finished one is not run again, and
+an interrupted one resumes from its last checkpoint.
 """
 
 from __future__ import annotations
@@ -42,30 +42,30 @@ from blur_es.storage import LocalStorage, Storage, open_storage
 from blur_es.tasks import check_task_data
 from blur_es.util.callbacks import MessageCallback, ignore_message
 
-# Files of a job's folder that are written last, in this order.
+# Files of a job's folder that are written last, in this order: they mark it as begun or done.
 LAST = {CONFIG: 1, POINTER: 2, RESULT: 3, MEASURED: 4}
 RESULTS, TABLE, PICTURE = "results.json", "table.txt", "picture"
 
-# A task whose worker dies (a lost node, a preemption) is run again so often.
+# How often a Ray task is run again whose worker dies (a lost node, a preemption).
 RETRIES = 3
 
 
 class MissingDataError(InputError):
-    """A result needs data sets that are not there; says which, and how to get them."""
+    """A result needs data sets that are missing; the message names them and how to get them."""
 
 
 @dataclasses.dataclass(frozen=True)
 class ReproduceOptions:
-    """Where and on what a result is made; nothing here changes it.
+    """Where and on what a result is run; nothing here changes the result.
 
     Attributes:
-        output: path or URL of the folder of results; each has a folder of its own in it.
-        local: in this process, without Ray.
+        output: path or URL of the folder of results, which gets a subfolder for each.
+        local: whether to run in this process, without Ray.
         address: an existing Ray cluster; None starts a local one.
-        workers: how many jobs run on Ray at a time at most, and how many cores a local cluster
-            has; None for one a core.
-        data_dir: folder of data sets.
-        skip_missing: leave out what needs a data set that is not there.
+        workers: the largest number of jobs at a time, and the number of cores of a local
+            cluster; None for one per core.
+        data_dir: folder of data sets; None for the default one.
+        skip_missing: whether to skip what needs a missing data set.
     """
 
     output: str = "runs/reproduce"
@@ -82,14 +82,21 @@ def reproduce(
     on_message: MessageCallback = ignore_message,
     connection: contextlib.ExitStack | None = None,
 ) -> dict[str, Any]:
-    """Run what a result lacks; the content of its results file.
+    """Run what a result lacks, and return the content of its results file.
 
-    With a `connection` Ray, once it is needed, stays until that is closed. So several results
-    start it once: by the second JAX is here, whose threads do not survive the forks of a start.
+    After an error or interrupt, completed jobs are kept, and the same call continues.
 
-    Raises `InputError` if data are missing or a folder is another experiment's, `RunError` if
-    the work cannot go on, `Interrupted` if the user ended it. What has been done by then is
-    kept, and the same call goes on.
+    Args:
+        result: the result.
+        options: where to run and to write.
+        on_message: called with progress messages.
+        connection: keeps the connection to Ray open until it is closed, for several results. Ray
+            must start before JAX is imported, because JAX's threads do not survive Ray's forks.
+
+    Raises:
+        InputError: data are missing, or a folder belongs to another experiment.
+        RunError: the work could not be completed.
+        Interrupted: the user interrupted it.
     """
     top = _folder(result, options)
     jobs, missing = _jobs(result, options)
@@ -111,10 +118,10 @@ def make_result(
     on_message: MessageCallback = ignore_message,
     connection: contextlib.ExitStack | None = None,
 ) -> tuple[dict[str, Any], list[str]]:
-    """Run what a result lacks and write its files; its content and where they are.
+    """Run what a result lacks and write its files; return its content and their paths.
 
-    They are `results.json`, `table.txt`, and the picture as PNG and SVG, in the result's folder.
-    Arguments and errors are those of `reproduce`.
+    The files are `results.json`, `table.txt`, and the picture as PNG and SVG, in the result's
+    folder. Arguments and errors are those of `reproduce`.
     """
     from blur_es.report.style import write_figure
     from blur_es.reproduce.pictures import draw
@@ -129,12 +136,12 @@ def make_result(
 
 
 def _folder(result: Result, options: ReproduceOptions) -> Storage:
-    """Where a result and all that it takes is kept."""
+    """Return the folder of a result."""
     return open_storage(options.output).folder(result.name)
 
 
 def missing_data(result: Result, data_dir: str | None) -> dict[str, str]:
-    """Data sets, or splits of them, that a result needs and that are not there, and why."""
+    """Return the missing data sets (or splits) that a result needs, each with an error message."""
     found: dict[str, str] = {}
     seen = set()
     for training in result.trainings:
@@ -151,16 +158,16 @@ def missing_data(result: Result, data_dir: str | None) -> dict[str, str]:
 
 
 def _data_set(task: Mapping[str, Any]) -> str:
-    """A task's data set: one split of it may be there and another not."""
+    """Name a task's data set, with its split: one split may be present and another missing."""
     return f"{task['name']} {task['split']}" if "split" in task else str(task["name"])
 
 
 def _jobs(result: Result, options: ReproduceOptions) -> tuple[list[Job], list[str]]:
-    """What there is to do with the data that are there, and the names of those that are not."""
+    """Return the jobs that the available data allow, and the names of missing data sets."""
     lacking = missing_data(result, options.data_dir)
     if lacking and not options.skip_missing:
         raise MissingDataError(
-            f"{result.command}: data sets are missing; --skip-missing leaves out what needs "
+            f"{result.command}: data sets are missing; --skip-missing skips what needs "
             "them:\n" + "\n".join(f"  {text}" for text in lacking.values())
         )
 
@@ -175,7 +182,7 @@ def _jobs(result: Result, options: ReproduceOptions) -> tuple[list[Job], list[st
         if points and possible(training.config):
             measure = Measure(points, evaluate.episodes, steps, result.config.picture.kind)
             jobs.append(TrainJob(training, measure, options.data_dir))
-    # Baselines learn no rule: whichever the training, they do the same at a point.
+    # Baselines do not depend on the training, so the first training's experiment serves for all.
     first = result.trainings[0].config
     for optimizer, rates in evaluate.baselines.items():
         for point in result.points:
@@ -189,7 +196,7 @@ def _jobs(result: Result, options: ReproduceOptions) -> tuple[list[Job], list[st
                 )
     if not jobs:
         raise MissingDataError(
-            f"{result.command}: nothing can be run without the data sets that are missing:\n"
+            f"{result.command}: nothing can be run without the missing data sets:\n"
             + "\n".join(f"  {text}" for text in lacking.values())
         )
     return jobs, sorted(lacking)
@@ -198,7 +205,7 @@ def _jobs(result: Result, options: ReproduceOptions) -> tuple[list[Job], list[st
 def _collect(
     result: Result, jobs: Sequence[Job], missing: list[str], top: Storage
 ) -> dict[str, Any]:
-    """The results file's content, from the folders of the jobs, all of which are done."""
+    """Return the content of the results file, from the folders of the completed jobs."""
     trainings, rows, baselines, origins = [], [], [], []
     seconds = {"training": 0.0, "measuring": 0.0}
     for job in jobs:
@@ -233,7 +240,7 @@ def _run(
             for number, job in enumerate(jobs, start=1):
                 guard.check()
                 job.run(top, guard.interruptible)
-                on_message(f"  {number}/{len(jobs)}  {job}  {_told(top, job)}")
+                on_message(f"  {number}/{len(jobs)}  {job}  {_summary(top, job)}")
             return
         home = (connection or alone).enter_context(_cluster(options))
         _check_methods(jobs, top, guard)
@@ -241,10 +248,10 @@ def _run(
 
 
 def _check_methods(jobs: Sequence[Job], top: Storage, guard: InterruptGuard) -> None:
-    """Whether every training can begin: a slip in the last is found before the first has run.
+    """Raise `InputError` unless every training can begin.
 
-    Not sooner, since strategies bring JAX, whose threads do not survive the forks of a Ray that
-    starts. Raises `InputError`.
+    This finds a mistake in the last training before the first has run. It must come after the
+    start of Ray, because strategies import JAX, whose threads do not survive Ray's forks.
     """
     seen: list[Any] = []
     for job in jobs:
@@ -254,7 +261,7 @@ def _check_methods(jobs: Sequence[Job], top: Storage, guard: InterruptGuard) -> 
             try:
                 initial = initial_genome(config, RunFolder(top.locate(job.folder)))
                 space = search_space(config, initial)
-                # Seeds have it in common, and building one compiles it.
+                # Trainings that differ in their seeds share a method, and building one compiles it.
                 if (method := (config.meta, space.dimensions)) not in seen:
                     seen.append(method)
                     make_method(config, space, 0)
@@ -272,46 +279,46 @@ def _run_on_ray(
 ) -> None:
     path = str(Path.cwd())
     local = isinstance(top, LocalStorage)
-    # A path means the same to every process on this machine, a URL on every machine.
+    # A path is valid in every process on this machine, a URL on every machine.
     place = str(Path(top.location).resolve()) if local else top.location
-    errands = [
-        Errand(job, place, home, path, _files(top, job.folder) if local else {}) for job in jobs
+    remote_jobs = [
+        RemoteJob(job, place, home, path, _files(top, job.folder) if local else {}) for job in jobs
     ]
     done = 0
     results = run_on_ray(
-        run_errand,
-        errands,
+        run_remote_job,
+        remote_jobs,
         workers=workers,
         names=[str(job) for job in jobs],
         retries=RETRIES,
-        # Not interruptible: an exception that is raised inside of Ray comes out as another.
+        # Checked between waits, because an exception raised inside Ray is replaced by another.
         check=guard.check,
     )
     with contextlib.closing(results):
         try:
             for index, files in results:
                 job = jobs[index]
-                # What says that a run is there, or done, comes when all else is.
+                # Files that mark a run as begun or done are written last.
                 for name in sorted(files, key=lambda name: (LAST.get(name, 0), name)):
                     top.write(f"{job.folder}/{name}", files[name])
                 done += 1
-                on_message(f"  {done}/{len(jobs)}  {job}  {_told(top, job)}")
+                on_message(f"  {done}/{len(jobs)}  {job}  {_summary(top, job)}")
         except RunError as error:
             raise RunError(
-                f"{error}; what has been done is kept, and the same command goes on"
+                f"{error}; completed jobs are kept, and the same command continues"
             ) from error
 
 
-class Errand(NamedTuple):
-    """A job as a Ray task is given it.
+class RemoteJob(NamedTuple):
+    """A job as the argument of a Ray task.
 
     Attributes:
-        job: what is to be done.
+        job: the job.
         top: the folder of the result, as an absolute path or a URL.
-        home: node id of the machine that a path is on.
-        import_path: where a user's own tasks and measures are imported from.
-        files: what the job's folder holds at home, by their paths inside it: with them it goes
-            on elsewhere. They are small, and there are none before it has begun.
+        home: id of the node that has the folder, if it is a path.
+        import_path: folder from which the user's own tasks and measures are imported.
+        files: content of the job's folder by relative path, so that another node can resume it.
+            These files are small.
     """
 
     job: Job
@@ -321,15 +328,15 @@ class Errand(NamedTuple):
     files: dict[str, bytes]
 
 
-def run_errand(errand: Errand) -> dict[str, bytes]:
-    """What a Ray task does: a job, in its folder if that can be reached from this machine.
+def run_remote_job(remote_job: RemoteJob) -> dict[str, bytes]:
+    """Run a job in a Ray task, in its own folder if this node can reach it.
 
-    On another machine than that of the folder it works in a folder of its own, and returns the
-    files, by their paths inside the job's folder.
+    On another node than that of the folder, the job runs in a temporary folder. Returns the
+    files to write to the job's folder, by relative path; none if they are there already.
     """
     import ray
 
-    job, top, home, path, files = errand
+    job, top, home, path, files = remote_job
     if path not in sys.path:
         sys.path.insert(0, path)
     storage = open_storage(top)
@@ -346,7 +353,7 @@ def run_errand(errand: Errand) -> dict[str, bytes]:
 
 
 def _files(top: Storage, folder: str) -> dict[str, bytes]:
-    """What is in a folder on a disk, by the paths inside it; not who is at work there."""
+    """Return the files in a local folder by relative path, without the lease."""
     inside = Path(top.location) / folder
     return {
         str(file.relative_to(inside)): file.read_bytes()
@@ -357,14 +364,14 @@ def _files(top: Storage, folder: str) -> dict[str, bytes]:
 
 @contextlib.contextmanager
 def _cluster(options: ReproduceOptions) -> Iterator[str]:
-    """Connected to Ray: the id of this machine's node in the cluster (empty if it has none)."""
+    """Connect to Ray; yield the id of this machine's node in the cluster, or an empty string."""
     import ray
 
     connected_here = not ray.is_initialized()
     if connected_here:
         connect(options.address, options.workers)
     try:
-        # Through Ray's client this process is on no node of the cluster.
+        # Through Ray's client, this process is on no node of the cluster.
         remote = (options.address or "").startswith("ray://")
         yield "" if remote else ray.get_runtime_context().get_node_id()
     finally:
@@ -372,8 +379,8 @@ def _cluster(options: ReproduceOptions) -> Iterator[str]:
             ray.shutdown()
 
 
-def _told(top: Storage, job: Job) -> str:
-    """A line's worth of what a job measured."""
+def _summary(top: Storage, job: Job) -> str:
+    """Summarise the measurements of a job in a few words."""
     rows = measured(top, job, "rows") or []
     accuracies = [row["accuracy"] for row in rows]
     if not accuracies:

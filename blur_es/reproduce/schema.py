@@ -1,17 +1,16 @@
-"""A result: one YAML file that says which trainings it takes and what is made of them.
+"""Result files: YAML that defines trainings, measurements and a picture.
 
-A result file holds an experiment as `blur-es train` takes it (`train`), axes along which it is
-varied (`vary`), and how every learned genome is measured (`evaluate`), along axes of its own.
-An axis has a name and labelled values; a value is what is set, by dotted key:
+A result file has an experiment as for `blur-es train` (`train`), axes along which it is varied
+(`vary`), and the measurements of every learned genome (`evaluate`), with axes of their own. An
+axis has a name and labelled values; a value sets options by dotted key:
 
     vary:
       normalisation:
         none: {rule.normalize: none}
         both: {rule.normalize: both}
 
-Every combination of values is trained, from as many seeds as `seeds` says. `quick` gives a
-smaller variant of the same result: what is set in it stands in place of what stands elsewhere
-in the file.
+Every combination of values is trained with each of `seeds` seeds. `quick` defines a smaller
+variant of the same result: its settings replace those in the rest of the file.
 """
 
 from __future__ import annotations
@@ -38,18 +37,18 @@ from blur_es.config.source import Positions
 from blur_es.errors import InputError, nearest
 from blur_es.util.options import Options, Whole
 
-# Where the paper's results are, from the folder of a checkout.
+# The folder of the paper's results in a checkout.
 FOLDER = Path("experiments") / "paper"
 
-# Values of an axis by label; each sets values of the experiment by dotted key.
+# Values of an axis by label; each sets options of the experiment by dotted key.
 Axis = Annotated[dict[str, dict[str, Any]], Field(min_length=1)]
 Labels = dict[str, str]
 
-# What a genome is evaluated on may differ from what it was learned on in these sections.
+# Sections in which measurements may differ from the training.
 EVALUATED_SECTIONS = ("network", "tasks", "episode")
 
 
-# The parts of a picture that each kind has.
+# The parts that each kind of picture has.
 PARTS = {
     "bars": ("x", "series", "panels"),
     "heat_map": ("x", "series", "panels"),
@@ -61,13 +60,13 @@ PARTS = {
 
 
 class EvaluateConfig(Options):
-    """How a learned genome is measured.
+    """How every learned genome is measured.
 
     Attributes:
-        episodes: test episodes at every point.
-        steps: the steps after which test accuracy is measured, rising; by default the last.
+        episodes: number of test episodes at every point.
+        steps: the steps after which test accuracy is measured, in rising order; None for the last.
         vary: axes along which the trained experiment is changed; every point has one task.
-        baselines: learning rates of optimisers that learn in the same episodes.
+        baselines: optimisers to train in the same episodes, with their learning rates.
     """
 
     episodes: Annotated[Whole, Field(ge=1, le=10_000)] = 8
@@ -77,17 +76,16 @@ class EvaluateConfig(Options):
 
 
 class PictureConfig(Options):
-    """What is drawn; the axes of the result are shared out among its parts.
+    """The picture; each of its parts shows one axis of the result.
 
     Attributes:
         kind: `bars` (accuracy after the last step), `heat_map` (the same over two axes),
-            `curves` (accuracy over the steps of a life), `growth` (curves, and how synapses
-            grow), `progress` (accuracy over evaluations and time of a training) or `functions`
-            (what a network predicts over the plane, and curves).
-        x: the axis along which bars or cells stand.
-        series: the axis whose values are told apart by line or bar, or stand along a heat
-            map's second side.
-        panels: the axis whose values have a picture each.
+            `curves` (accuracy by step), `growth` (curves, and norms of synapses), `progress`
+            (accuracy over evaluations and time of a training) or `functions` (predictions over
+            the plane, and curves).
+        x: the axis of the bars, or of a heat map's columns.
+        series: the axis of the lines or groups of bars, or of a heat map's rows.
+        panels: the axis with a panel for each value.
     """
 
     kind: Literal["bars", "heat_map", "curves", "growth", "progress", "functions"]
@@ -97,7 +95,7 @@ class PictureConfig(Options):
 
 
 class PaperNumber(Options):
-    """A test accuracy that the paper states, where, and which of our rows it is beside."""
+    """A test accuracy in the paper, its source, and the labels of the rows that it belongs to."""
 
     where: Labels = Field(default={})
     accuracy: float = Field(ge=0, le=1)
@@ -105,19 +103,19 @@ class PaperNumber(Options):
 
 
 class ResultConfig(Options):
-    """Everything that fixes a result.
+    """The content of a result file.
 
     Attributes:
-        name: as `blur-es reproduce` knows it.
-        figure: of the paper; None for a result that the paper has not.
-        title: what it shows, in a line.
-        question: what it is to find out, for the page of results.
-        seeds: how many trainings of each kind there are, from seeds 0, 1, ...
+        name: the name for `blur-es reproduce`.
+        figure: figure of the paper; None for a result that is not in the paper.
+        title: what the result shows, in a line.
+        question: the question that it answers, for the page of results.
+        seeds: number of trainings of each combination, with seeds 0, 1, ...
         train: the experiment, without name and seed.
         vary: axes along which it is trained.
         evaluate: how the genomes are measured.
-        picture: what is drawn.
-        paper: numbers of the paper.
+        picture: the picture.
+        paper: numbers in the paper.
     """
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9_]{0,60}$")
@@ -134,7 +132,7 @@ class ResultConfig(Options):
 
 @dataclasses.dataclass(frozen=True)
 class Training:
-    """One training: what tells it from the others, its seed and its experiment."""
+    """One training: its labels, its seed and its experiment."""
 
     labels: Labels
     seed: int
@@ -151,17 +149,23 @@ class Training:
 
 @dataclasses.dataclass(frozen=True)
 class Point:
-    """One place where genomes are measured; `settings` change the experiment of a training."""
+    """A point at which genomes are measured.
+
+    Attributes:
+        labels: its label on every axis.
+        settings: changes to the experiment of a training, by dotted key.
+        where: its line in the file, for messages.
+    """
 
     labels: Labels
     settings: dict[str, Any]
     where: str
 
     def experiment(self, config: ExperimentConfig) -> ExperimentConfig:
-        """A training's experiment as its genome is measured here.
+        """Return the experiment in which the genome of a training is measured here.
 
-        The seed is 0 whatever that of the training, so that all genomes meet the same test
-        episodes; no phase of training sees those. Raises `InputError` if that is none.
+        Its seed is always 0, so that all genomes have the same test episodes, which no phase of
+        training uses. Raises `InputError` if the experiment is not valid.
         """
         varied = _apply(config, self.settings, self.where)
         return varied.model_copy(update={"seed": 0})
@@ -169,13 +173,13 @@ class Point:
 
 @dataclasses.dataclass(frozen=True)
 class Result:
-    """A result, expanded: what is trained, and where the genomes are measured.
+    """A result with all its trainings and points.
 
     Attributes:
-        config: what the file says.
-        quick: whether it is the quick variant.
-        trainings: every combination of the axes, from every seed.
-        points: every combination of the axes of the evaluation.
+        config: the content of the file.
+        quick: whether this is the quick variant.
+        trainings: every combination of the axes of `vary`, with every seed.
+        points: every combination of the axes of `evaluate.vary`.
     """
 
     config: ResultConfig
@@ -185,19 +189,19 @@ class Result:
 
     @property
     def name(self) -> str:
-        """Of its folder and its files: quick and full never share one."""
+        """The name of its folder and files; the quick variant has its own."""
         return f"{self.config.name}-quick" if self.quick else self.config.name
 
     @property
     def command(self) -> str:
-        """What makes it."""
+        """The command that runs it."""
         return f"blur-es reproduce {self.config.name}{' --quick' * self.quick}"
 
 
 def find_results(name: str) -> list[Path]:
-    """The files of `all`, of a result by name, or of the path of a file.
+    """Return the files of `all` results, of a result by name, or a path itself.
 
-    Raises `InputError` for anything else.
+    Raises `InputError` for an unknown name.
     """
     folder = next((each for each in (FOLDER, _checkout() / FOLDER) if each.is_dir()), None)
     known = {} if folder is None else {path.stem: path for path in sorted(folder.glob("*.yaml"))}
@@ -209,8 +213,8 @@ def find_results(name: str) -> list[Path]:
         return [Path(name)]
     if not known:
         raise InputError(
-            f"reproduce: the paper's results are files in {FOLDER} of the source, which is not "
-            "here; call this from a checkout, or name a file"
+            f"reproduce: the paper's results are files in {FOLDER} of a checkout, which was not "
+            "found; run this in a checkout, or name a file"
         )
     raise InputError(
         f"reproduce: unknown result {name!r}{nearest(name, known)}; expected all, one of "
@@ -223,10 +227,9 @@ def _checkout() -> Path:
 
 
 def load_result(path: Path, quick: bool = False) -> Result:
-    """Read a result file and expand it, the quick variant if asked for.
+    """Read and check a result file, or its quick variant.
 
-    Raises `InputError` with file, line, what was found and what was expected, for everything
-    that can be known before data are read.
+    Raises `InputError` with file, line, what was found and what was expected.
     """
     tree, positions = source.read(path)
     _refuse_renamed(positions)
@@ -265,7 +268,9 @@ def load_result(path: Path, quick: bool = False) -> Result:
         ("evaluate.vary", [slug(list(point.labels.values())) for point in points]),
     ):
         if len(set(names)) < len(names):
-            raise InputError(f"{path}: {key}: two labels differ in letters and digits too little")
+            raise InputError(
+                f"{path}: {key}: two labels have the same letters and digits; expected others"
+            )
     if config.evaluate.baselines:
         _check_baselines(config, trainings, points, positions)
     return Result(config, quick, trainings, points)
@@ -281,7 +286,7 @@ def _refuse_renamed(positions: Positions) -> None:
 
 
 def _check_change(tree: Mapping[str, Any], dotted: str, where: str) -> None:
-    """Whether an axis that the quick variant changes is one of the result's."""
+    """Raise `InputError` if the quick variant changes an axis that the result does not have."""
     section, _, axis = dotted.rpartition(".")
     if section in ("vary", "evaluate.vary"):
         known = tree
@@ -296,7 +301,7 @@ def _check_change(tree: Mapping[str, Any], dotted: str, where: str) -> None:
 
 
 def combinations(axes: Mapping[str, Axis]) -> list[tuple[Labels, dict[str, Any]]]:
-    """Every combination of values of axes: its labels, and what it sets by dotted key."""
+    """Return every combination of axes: its labels, and its settings by dotted key."""
     combined = []
     for labels in itertools.product(*axes.values()):
         chosen = dict(zip(axes, labels, strict=True))
@@ -308,11 +313,13 @@ def combinations(axes: Mapping[str, Axis]) -> list[tuple[Labels, dict[str, Any]]
 
 
 def _base(config: ResultConfig, positions: Positions) -> ExperimentConfig:
-    """The experiment that is varied."""
+    """Return the experiment that is varied."""
     for key in ("name", "seed"):
         if key in config.train:
             where = source.position_of(("train", key), positions)
-            raise InputError(f"{where}: train.{key}: the result has its own; leave it out here")
+            raise InputError(
+                f"{where}: train.{key}: found a value, but the result sets it; remove it here"
+            )
     inner = {key[1:]: where for key, where in positions.items() if key[:1] == ("train",)}
     return build_config({"name": config.name, "seed": 0, **config.train}, inner)
 
@@ -326,7 +333,7 @@ def _apply(config: ExperimentConfig, settings: Mapping[str, Any], where: str) ->
 
 
 def _where(section: str, labels: Labels, positions: Positions) -> str:
-    """The line of a combination: that of its last axis's value."""
+    """Return the line of a combination: the line of its last axis's value."""
     path = section.split(".")
     for axis, label in list(labels.items())[-1:]:
         path = [*path, axis, label]
@@ -334,7 +341,7 @@ def _where(section: str, labels: Labels, positions: Positions) -> str:
 
 
 def _check(config: ResultConfig) -> None:
-    """What takes more than one value to judge."""
+    """Check conditions that involve several values. Raises `InputError`."""
     twice = set(config.vary) & set(config.evaluate.vary)
     if twice:
         raise InputError(f"evaluate.vary: {min(twice)!r} is an axis of vary already")
@@ -343,8 +350,8 @@ def _check(config: ResultConfig) -> None:
             for key in settings:
                 if key.split(".")[0] not in EVALUATED_SECTIONS:
                     raise InputError(
-                        f"evaluate.vary: {axis}, {label}: {key}: a learned genome can be measured "
-                        f"with another value of {', '.join(EVALUATED_SECTIONS)} alone"
+                        f"evaluate.vary: {axis}, {label}: {key}: measurements can change only "
+                        f"{', '.join(EVALUATED_SECTIONS)}"
                     )
     for section, axes in (("vary", config.vary), ("evaluate.vary", config.evaluate.vary)):
         set_before: dict[str, str] = {}
@@ -355,7 +362,7 @@ def _check(config: ResultConfig) -> None:
                     if keys_clash(key, other):
                         raise InputError(
                             f"{section}.{axis}: sets {key}, and {first} sets {other}; expected one "
-                            "axis: of two that set the same, one is without effect"
+                            "axis, because one of the two would have no effect"
                         )
             set_before |= dict.fromkeys(keys, axis)
     steps = config.evaluate.steps
@@ -391,36 +398,36 @@ def _check_picture(config: ResultConfig) -> None:
     for part in parts:
         if part not in PARTS[picture.kind]:
             raise InputError(
-                f"picture.{part}: {picture.kind} are not drawn by it; expected "
-                f"{' and '.join(PARTS[picture.kind])} alone"
+                f"picture.{part}: pictures of kind {picture.kind} do not have this part; expected "
+                f"only {' and '.join(PARTS[picture.kind])}"
             )
     lacking = [axis for axis, values in axes.items() if len(values) > 1]
     lacking = [axis for axis in lacking if axis not in parts.values()]
     if lacking:
         raise InputError(
-            f"picture: nothing in it shows {', '.join(lacking)}; expected x, series "
+            f"picture: no part shows {', '.join(lacking)}; expected x, series "
             "or panels to name every axis"
         )
     over_steps = picture.kind in ("curves", "growth", "functions")
     if over_steps and config.evaluate.steps is None:
-        raise InputError(f"picture.kind: {picture.kind} are drawn over evaluate.steps, which lack")
+        raise InputError(f"picture.kind: {picture.kind} needs evaluate.steps, which is missing")
     if picture.kind in ("bars", "heat_map") and picture.x is None:
-        raise InputError(f"picture.x: {picture.kind} need an axis to stand along")
+        raise InputError(f"picture.x: {picture.kind} needs an axis")
     if config.evaluate.baselines and picture.kind != "curves":
-        raise InputError("evaluate.baselines: only a picture of curves shows them")
+        raise InputError("evaluate.baselines: only a picture of kind curves shows baselines")
     if config.evaluate.baselines:
         for axis, values in config.evaluate.vary.items():
             if len(values) > 1 and axis != picture.panels:
                 raise InputError(
                     f"picture.panels: found {picture.panels!r}, expected {axis!r}: baselines "
-                    "differ along it, and a panel shows those of one value"
+                    "differ along this axis, and a panel shows those of one value"
                 )
 
 
 def _check_points(
     trainings: Sequence[Training], points: Sequence[Point], steps: list[int] | None
 ) -> None:
-    """Whether every genome can be measured everywhere."""
+    """Raise `InputError` unless every genome can be measured at every point."""
     for training in trainings:
         if training.seed:
             continue
@@ -439,8 +446,8 @@ def _check_points(
             [episode] = config.episodes
             if steps is not None and steps[-1] > episode.unroll:
                 raise InputError(
-                    f"{point.where}: evaluate.steps end with {steps[-1]}, but a life has "
-                    f"{episode.unroll} steps (episode.unroll)"
+                    f"{point.where}: evaluate.steps end with {steps[-1]}, but an episode "
+                    f"has {episode.unroll} steps (episode.unroll)"
                 )
 
 
@@ -450,7 +457,7 @@ def _check_baselines(
     points: Sequence[Point],
     positions: Positions,
 ) -> None:
-    """Whether the baselines are known, and do the same whichever training they are beside."""
+    """Raise `InputError` for unknown baselines, and if baselines would depend on the training."""
     from blur_es.analysis.compare import LEARNING_RATES
 
     where = source.position_of(("evaluate", "baselines"), positions)
@@ -466,21 +473,21 @@ def _check_baselines(
                 "more, each once"
             )
     for point in points:
-        met = [_met_by_baselines(point.experiment(training.config)) for training in trainings]
+        met = [_seen_by_baselines(point.experiment(training.config)) for training in trainings]
         if any(each != met[0] for each in met):
             raise InputError(
-                f"{where}: evaluate.baselines: trainings differ in what they are measured on, and "
-                "so would the baselines; expected evaluate.vary to set tasks and network, and one "
-                "number of rule.states"
+                f"{where}: evaluate.baselines: trainings are measured on different tasks, networks "
+                "or states, so baselines would differ as well; expected evaluate.vary to set tasks "
+                "and network, and one value of rule.states"
             )
 
 
-def _met_by_baselines(config: ExperimentConfig) -> tuple[Any, ...]:
-    """All that baselines see of an experiment; initial synapses are drawn for all states."""
+def _seen_by_baselines(config: ExperimentConfig) -> tuple[Any, ...]:
+    """Return what baselines depend on; initial synapses are drawn for all states of a rule."""
     rule = config.rule
     return config.tasks, config.network, config.episode, rule.forward_activation, rule.states
 
 
 def slug(words: Sequence[str]) -> str:
-    """Words as the name of a file."""
+    """Return words as the name of a file."""
     return "_".join(re.sub(r"[^a-z0-9]+", "-", word.lower()).strip("-") for word in words)
