@@ -506,7 +506,7 @@ def test_the_fitness_is_told_with_its_measure_and_what_diverged(tmp_path: Path) 
     write_lines(folder, metrics)
     write_json(folder, "result.json", {"fitness_measure": "accuracy"})
     assert read_report(folder).captions[1] == (
-        f"Fitness (accuracy) {FITNESS_CAPTION} 13 evaluations diverged and were given the worst "
+        f"Fitness (accuracy) {FITNESS_CAPTION} 13 evaluations diverged and got the lowest "
         "fitness."
     )
 
@@ -591,7 +591,7 @@ def test_empty_optional_contents(tmp_path: Path) -> None:
     write_lines(folder, [])
     text = Page(Path(write_report(RunFolder(folder))).read_text(encoding="utf-8")).text
     assert "does not ask for a comparison" in text
-    assert "holds no generation" in text
+    assert "has no generation" in text
     assert "was not written down" in text
 
 
