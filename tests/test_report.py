@@ -162,7 +162,8 @@ def test_diverged_genomes_do_not_squeeze_the_fitness_flat() -> None:
         line["q10"], line["mean"] = -20.0, -5.0
     axes = fitness_figure(metrics).axes[0]
     assert -6.0 < axes.get_ylim()[0] < -2.5
-    assert [text.get_text() for text in axes.texts] == ["the lowest values reach −20, outside this picture"]
+    note = "the lowest values reach −20, outside this picture"
+    assert [text.get_text() for text in axes.texts] == [note]
     unharmed = fitness_figure(make_metrics(20)).axes[0]
     assert not unharmed.texts
 
@@ -506,8 +507,7 @@ def test_the_fitness_is_told_with_its_measure_and_what_diverged(tmp_path: Path) 
     write_lines(folder, metrics)
     write_json(folder, "result.json", {"fitness_measure": "accuracy"})
     assert read_report(folder).captions[1] == (
-        f"Fitness (accuracy) {FITNESS_CAPTION} 13 evaluations diverged and got the lowest "
-        "fitness."
+        f"Fitness (accuracy) {FITNESS_CAPTION} 13 evaluations diverged and got the lowest fitness."
     )
 
 
