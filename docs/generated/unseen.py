@@ -169,13 +169,13 @@ def draw() -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    from blur_es.report.style import LINES, new_axes
+    from blur_es.report.style import LINE_STYLES, new_axes
 
     figure = pyplot.figure(figsize=(15.0, 0.2 * len(but_small(rows)) + 1.2))
     for place, group in enumerate(GROUPS):
         own = [row for row in rows if row["group"] == group]
         axes = new_axes(figure, "steps", "mean test accuracy", (len(GROUPS), 3, 3 * place + 1))
-        for line, (name, pick) in zip(LINES, ENTRIES.items(), strict=False):
+        for line, (name, pick) in zip(LINE_STYLES, ENTRIES.items(), strict=False):
             curve = mean_curve(own, pick)
             axes.plot(
                 np.arange(1, len(curve) + 1),
@@ -196,7 +196,7 @@ def draw() -> None:
         axes = new_axes(
             figure, "lead over tuned plain Adam after 15 steps, points", "", (1, 3, place)
         )
-        signed_bars(axes, [row["data"] for row in own], leads(own), LINES[0].color)
+        signed_bars(axes, [row["data"] for row in own], leads(own), LINE_STYLES[0].color)
         axes.set_title(title, fontsize=9)
     figure.tight_layout()
     figure.savefig(PICTURES / "unseen.png", dpi=110)
