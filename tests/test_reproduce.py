@@ -1,4 +1,4 @@
-"""Results from one file: what a file may say, what is run, and that nothing is run twice."""
+"""Running results: nothing is run twice, and interruptions change nothing."""
 
 from __future__ import annotations
 
@@ -31,49 +31,12 @@ from blur_es.reproduce.measure import measure_baseline, prediction_map
 from blur_es.reproduce.pictures import draw
 from blur_es.reproduce.results import read_results, summaries, table_cells
 from blur_es.reproduce.runner import MissingDataError, ReproduceOptions, make_result
-from blur_es.reproduce.schema import FOLDER, Result, find_results, load_result
+from blur_es.reproduce.schema import Result, find_results, load_result
 from blur_es.run.interrupt import Interrupted
 from blur_es.run.store import GENOME, RESULT
+from tests.tiny_result import TINY, tiny
 
 RESULT_FILES = find_results("all")
-
-TINY = """\
-name: tiny
-figure: "0"
-title: a tiny result
-question: Does it work?
-seeds: 2
-train:
-  rule: {states: 2, symmetric: true}
-  network: {hidden: [8]}
-  tasks: [{name: xor}]
-  episode: {unroll: 4, batch_size: 16, query_batches: 2}
-  fitness: {measure: cross_entropy, temperature: 0.3}
-  meta: {strategy: snes, population: 8, generations: 60, validation_episodes: 2, compare: false}
-vary:
-  normalisation:
-    none: {rule.normalize: none}
-    both: {rule.normalize: both}
-evaluate:
-  episodes: 2
-  steps: [1, 4]
-  vary:
-    task:
-      xor: {tasks: [{name: xor}]}
-      blobs: {tasks: [{name: blobs}], network.hidden: [8, 8]}
-  baselines: {sgd: [0.1, 1.0]}
-picture: {kind: curves, series: normalisation, panels: task}
-paper:
-  - {where: {normalisation: both, task: xor}, accuracy: 0.9, source: nowhere}
-quick:
-  train.meta.generations: 40
-"""
-
-
-def tiny(folder: Path, text: str = TINY, quick: bool = True) -> Result:
-    path = folder / "tiny.yaml"
-    path.write_text(text)
-    return load_result(path, quick)
 
 
 def local(folder: Path, **more: Any) -> ReproduceOptions:
@@ -99,123 +62,6 @@ def without_times(document: dict[str, Any]) -> dict[str, Any]:
         del training["seconds"]
         training["progress"] = [point[:2] for point in training["progress"]]
     return dict(content)
-
-
-# The files
-
-
-@pytest.mark.parametrize("path", RESULT_FILES, ids=lambda path: path.stem)
-@pytest.mark.parametrize("quick", [False, True], ids=["full", "quick"])
-def test_every_result_expands(path: Path, quick: bool) -> None:
-    result = load_result(path, quick)
-    assert result.config.name == path.stem
-    assert result.trainings
-    # The paper takes the best of eight; what it has no figure of may have fewer.
-    assert result.config.seeds == 8 or quick or result.config.figure is None
-    tasks = {
-        task["name"]
-        for training in result.trainings
-        for config in (
-            training.config,
-            *(point.experiment(training.config) for point in result.points),
-        )
-        for task in config.tasks
-    }
-    if quick:
-        assert not tasks & {"mnist", "fashion_mnist", "emnist", "omniglot"}, "needs a download"
-
-
-def test_the_figures_that_are_promised_are_there() -> None:
-    figures = " ".join(load_result(path).config.figure or "" for path in RESULT_FILES)
-    numbers = {int(number) for number in re.findall(r"\d+", figures)}
-    assert numbers == {3, 4, 5, 6, 7, 8, 9, 10, 12, 13, 15, 16, 17}
-    assert FOLDER.is_dir()
-
-
-@pytest.mark.parametrize(
-    ("old", "new", "message"),
-    [
-        ("seeds: 2", "sedes: 2", r"tiny.yaml:5: sedes: unknown key \(did you mean 'seeds'\?\)"),
-        ("seeds: 2", "seeds: two", "tiny.yaml:5: seeds: found 'two', expected"),
-        ("states: 2", "staets: 2", "tiny.yaml:7: rule.staets: unknown key .*states"),
-        ("none: {rule.normalize: none}", "none: {rule.normalize: off}", "tiny.yaml:15.*normalize"),
-        ("none: {rule.normalize: none}", "none: {rool.x: 1}", "tiny.yaml:15.*rool: unknown key"),
-        ("steps: [1, 4]", "steps: [1, 5]", "evaluate.steps end with 5, but an episode has 4"),
-        ("steps: [1, 4]", "steps: [4, 1]", "tiny.yaml:19: evaluate.steps.*rising"),
-        ("xor: {tasks", "xor: {rule.states: 3, tasks", "tiny.yaml:20.*network, tasks, episode"),
-        ("kind: curves", "kind: curve", "tiny.yaml:25: picture.kind: found 'curve'"),
-        ("panels: task", "panels: tsk", "tiny.yaml:25: picture.panels.*did you mean 'task'"),
-        (", panels: task", "", "tiny.yaml:25: picture: no part shows task"),
-        ("both, task: xor", "bath, task: xor", "tiny.yaml:27: paper.0.where.*did you mean 'both'"),
-        ("  rule: {states", "  seed: 3\n  rule: {states", "tiny.yaml:7: train.seed"),
-        ("train.meta.generations: 40", "train.meta.generations: x", "tiny.yaml:29.*generations"),
-        ("train.meta.generations: 40", "sseds: 3", "tiny.yaml:29: sseds: unknown key"),
-        ("seeds: 2", "Seeds: 2", r"tiny.yaml:5: Seeds: unknown key \(did you mean 'seeds'\?\)"),
-        ("  episodes: 2", "  Episodes: 2", "evaluate.Episodes: unknown key .*'episodes'"),
-        ("train.meta.generations: 40", "vary.norm: {a: {}}", "tiny.yaml:29: quick: vary.norm: the"),
-        (
-            "series: normalisation",
-            "x: normalisation",
-            "tiny.yaml:25: picture.x: pictures of kind curves",
-        ),
-        (
-            "blobs: {tasks",
-            "x o r: {tasks: [{name: xor}]}\n      x-o-r: {tasks",
-            "letters and digits",
-        ),
-        (
-            "evaluate:",
-            "  more:\n    b: {rule.normalize: both}\nevaluate:",
-            "tiny.yaml:17: vary.more: sets rule.normalize, and normalisation sets rule.normalize",
-        ),
-        (
-            "  baselines",
-            "    size:\n      small: {network: {hidden: [4]}}\n  baselines",
-            "evaluate.vary.size: sets network, and task sets network.hidden",
-        ),
-        (
-            "xor: {tasks: [{name: xor}]}",
-            "xor: {tasks: [{name: xor, episode: {unroll: 2}}]}",
-            r"end with 4, but an episode has 2 steps",
-        ),
-        ("sgd: [", "sgdd: [", "baselines: unknown optimizer 'sgdd' .*'sgd'"),
-        ("[0.1, 1.0]", "[0.1, 0.1]", "tiny.yaml:24: evaluate.baselines: sgd: found the rates"),
-        ("[0.1, 1.0]", "[]", "evaluate.baselines: sgd: found the rates"),
-        (
-            "none: {rule.normalize: none}",
-            "none: {episode.batch_size: 8}",
-            "trainings are measured on different",
-        ),
-        (
-            "picture: {kind: curves, series: normalisation, panels: task}",
-            "picture: {kind: curves, series: task, panels: normalisation}",
-            "picture.panels: found 'normalisation', expected 'task': baselines differ",
-        ),
-        # Initial synapses are drawn for all states, and baselines begin with those.
-        (
-            "none: {rule.normalize: none}",
-            "none: {rule.states: 3}",
-            "trainings are measured on different .* one value of rule.states",
-        ),
-        ("symmetric: true", "symmetric: true, per_layer: true", "tiny.yaml:23.*for 2 layers .* 3"),
-    ],
-)
-def test_what_is_wrong_is_named_with_its_line(
-    tmp_path: Path, old: str, new: str, message: str
-) -> None:
-    assert old in TINY
-    with pytest.raises(InputError, match=message):
-        tiny(tmp_path, TINY.replace(old, new))
-
-
-def test_an_unknown_name_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["reproduce", "normalization"]) == 2
-    error = capsys.readouterr().err
-    assert "did you mean 'normalisation'?" in error
-    assert "Traceback" not in error
-
-
-# Running
 
 
 def test_a_result_is_made_once_and_read_back(tmp_path: Path) -> None:

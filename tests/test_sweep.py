@@ -1,4 +1,4 @@
-"""Sweeps: what people type, what comes out, and that losing workers changes nothing of it."""
+"""Sweeps: their results, in process and on Ray, and the command."""
 
 from __future__ import annotations
 
@@ -17,43 +17,27 @@ import numpy as np
 import pytest
 import threadpoolctl
 
-from blur_es.analysis.axes import Axis, Point, grid, label, parse_axis, task_labels
-from blur_es.analysis.sweep import Cell, Sweep, sweep_genome
+from blur_es.analysis.axes import label
+from blur_es.analysis.sweep import Sweep, sweep_genome
 from blur_es.cli import main
-from blur_es.config import ExperimentConfig, build_config, override_config
+from blur_es.config import override_config
 from blur_es.errors import InputError
 from blur_es.fleet import jobs
 from blur_es.fleet.jobs import Place
 from blur_es.genome import Genome, random_genome
 from blur_es.inner import numba_loop
-from blur_es.report.sweep import MOST_PANELS, dimensions, sweep_figures
 from blur_es.rule import RuleSpec
 from blur_es.tasks import make_task
 from tests.clusters import ray_warnings
 from tests.processes import running
+from tests.sweeps import (
+    EXPERIMENT,
+    config,
+    make_genome,
+    points,
+)
 
 pytestmark = ray_warnings
-
-RULE = RuleSpec(symmetric=True, normalize="both")
-EXPERIMENT = {
-    "name": "small",
-    "seed": 3,
-    "rule": RULE.to_dict(),
-    "network": {"hidden": [8]},
-    "tasks": [{"name": "digits", "size": 4}],
-    "episode": {"unroll": 3, "batch_size": 16, "query_batches": 2},
-    "fitness": {"measure": "accuracy"},
-    "meta": {"test_episodes": 2},
-}
-
-
-def make_genome() -> Genome:
-    genome = random_genome(RULE, np.random.default_rng(0))
-    return Genome(RULE, genome.fields, {"experiment": EXPERIMENT})
-
-
-def config() -> ExperimentConfig:
-    return build_config(EXPERIMENT)
 
 
 @pytest.fixture
@@ -61,136 +45,6 @@ def here(current_folder: Path) -> Path:
     """An empty current folder but for a genome."""
     make_genome().save(current_folder / "mine.npz")
     return current_folder
-
-
-# What people type
-
-
-@pytest.mark.parametrize(
-    ("text", "name", "values"),
-    [
-        ("unroll=5,15", "unroll", [5, 15]),
-        ("unroll=[5, 15]", "unroll", [5, 15]),
-        ("episode.unroll=7", "episode.unroll", [7]),
-        ("hidden=64,128-32,[]", "hidden", [[64], [128, 32], []]),
-        ("hidden=[64],[128, 32]", "hidden", [[64], [128, 32]]),
-        ("network.hidden=[[64], [128, 32]]", "network.hidden", [[64], [128, 32]]),
-        ("task=digits", "task", [[{"name": "digits"}]]),
-        (
-            "task=xor,{name: digits, size: 4},[{name: xor}, {name: or}]",
-            "task",
-            [
-                [{"name": "xor"}],
-                [{"name": "digits", "size": 4}],
-                [{"name": "xor"}, {"name": "or"}],
-            ],
-        ),
-        ("tasks.0.classes=[[0, 1], [2, 3]]", "tasks.0.classes", [[0, 1], [2, 3]]),
-    ],
-)
-def test_an_axis_is_read(text: str, name: str, values: list[Any]) -> None:
-    assert parse_axis(text) == Axis(name, tuple(values))
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("unroll", "expected KEY=LIST"),
-        ("unroll=", "expected KEY=LIST"),
-        ("unroll=[]", "empty list"),
-        ("unrol=5", r"did you mean 'unroll'\?"),
-        ("rule.states=2,3", r"found 'rule.states', expected one of task, hidden, "),
-        ("seed=1,2", "--seeds N takes several seeds"),
-        ("unroll=5,5", "5 is in the list twice"),
-        ("hidden=[64, 64]", "one network of several layers is written 128-64"),
-        ("unroll=5,{", "cannot be read as YAML"),
-    ],
-)
-def test_a_wrong_axis_says_what_was_expected(text: str, message: str) -> None:
-    with pytest.raises(InputError, match=message):
-        parse_axis(text)
-
-
-def points(*texts: str, base: ExperimentConfig | None = None) -> list[Point]:
-    return grid(base or config(), [parse_axis(text) for text in texts])
-
-
-def test_a_grid_has_every_combination_the_last_axis_fastest() -> None:
-    found = points("hidden=4,8-4", "unroll=1,2,3")
-    assert [settings for settings, _ in found] == [
-        {"hidden": hidden, "unroll": unroll} for hidden in ([4], [8, 4]) for unroll in (1, 2, 3)
-    ]
-    for settings, point in found:
-        assert point.network.hidden == settings["hidden"]
-        assert point.episode.unroll == settings["unroll"]
-    assert [settings for settings, _ in points()] == [{}]
-
-
-def test_a_size_is_that_of_all_tasks_that_a_point_has() -> None:
-    # In whatever order they are given.
-    [(_, point)] = points("size=6", "task=[[{name: digits}, {name: digits, classes: [0, 1]}]]")
-    assert point.tasks == [
-        {"name": "digits", "size": 6},
-        {"name": "digits", "classes": [0, 1], "size": 6},
-    ]
-    [(_, point)] = points("tasks.0.size=5", "tasks=[[{name: digits}]]")
-    assert point.tasks == [{"name": "digits", "size": 5}]
-
-
-@pytest.mark.parametrize(
-    ("texts", "message"),
-    [
-        (["unroll=0"], "found 0"),
-        (["unroll=1", "episode.unroll=2"], "episode.unroll is varied twice"),
-        (["size=4,6", "tasks.0.size=3,5"], "tasks.0.size and tasks.*.size set the same values"),
-        (["network={hidden: [4]}", "hidden=5"], "network.hidden and network set the same values"),
-        (["task=digits,xor", "size=4"], "xor has no option 'size'"),
-        (["tasks.1.size=4"], "tasks is a list of 1"),
-        (["hidden=wide"], "network.hidden: found 'wide'"),
-        (["network.hiden=[[3]]"], "did you mean 'hidden'"),
-        (["task=digit"], "did you mean 'digits'"),
-        (
-            ["jax.precision=float32,tf32"],
-            "has no effect with backend auto; expected the backend jax",
-        ),
-        (["backend=jax,numba", "jax.precision=tf32"], "nothing where backend is numba"),
-    ],
-)
-def test_a_point_that_is_no_experiment_is_named(texts: list[str], message: str) -> None:
-    with pytest.raises(InputError, match=message):
-        points(*texts)
-
-
-def test_a_network_that_varies_is_that_of_all_tasks() -> None:
-    tasks = [{"name": "digits", "network": {"hidden": [5, 4]}}, {"name": "xor"}]
-    own = build_config({**EXPERIMENT, "tasks": tasks})
-    for axis in ("hidden=9", "network={hidden: [9]}"):
-        [(_, point)] = points(axis, base=own)
-        assert point.hidden == ((9,), (9,))
-    [(_, point)] = points("unroll=2", base=own)
-    assert point.hidden[0] == (5, 4)
-    assert task_labels(({}, point)) == ["digits, network 5-4", "xor"]
-
-
-def test_lives_of_a_task_of_its_own_are_told_unless_they_vary() -> None:
-    tasks = [{"name": "digits", "episode": {"unroll": 5, "batch_size": 8}}, {"name": "xor"}]
-    own = build_config({**EXPERIMENT, "tasks": tasks})
-    assert task_labels(({}, own)) == ["digits, unroll 5, batch_size 8", "xor"]
-    point = points("unroll=2", base=own)[0]
-    assert [spec.unroll for spec in point[1].episodes] == [2, 2]
-    assert task_labels(point) == ["digits, batch_size 8", "xor"]
-
-
-def test_tasks_are_told_by_what_does_not_vary() -> None:
-    assert task_labels(({}, config())) == ["digits, size 4"]
-    assert task_labels(points("size=5")[0]) == ["digits"]
-    assert task_labels(points("tasks.0.classes=[[0, 1, 2]]")[0]) == ["digits, size 4"]
-    assert [label(each) for each in ([64, 32], [], 0.5, True, "a", {"b": [1]}, None)] == [
-        *("64-32", "none", "0.5", "true", "a", "{b: [1]}", "null"),
-    ]
-
-
-# What comes out
 
 
 def same(one: Sweep, other: Sweep) -> bool:
@@ -466,70 +320,3 @@ def test_tasks_are_read_once_and_threads_are_given_back(monkeypatch: pytest.Monk
         blas = [each for each in threadpoolctl.threadpool_info() if each["user_api"] == "blas"]
         assert {each["num_threads"] for each in blas} == {2}
     assert sorted(made) == ["and", "or", "xor"]
-
-
-# Pictures
-
-
-def make_sweep(*axes: Axis, tasks: tuple[str, ...] = ("digits",)) -> Sweep:
-    generator = np.random.default_rng(0)
-    settings: list[dict[str, Any]] = [{}]
-    for axis in axes:
-        settings = [{**each, axis.name: value} for each in settings for value in axis.values]
-    cells = []
-    for each in settings:
-        for task in tasks:
-            accuracy = generator.uniform(0.2, 0.9) + generator.uniform(-0.05, 0.05, (2, 3))
-            cells.append(Cell(each, task, accuracy, accuracy, accuracy < 0.0))
-    return Sweep("0" * 64, "accuracy", (0, 1), 3, tuple(cells))
-
-
-UNROLL, SIZE = Axis("unroll", (50, 5, 15)), Axis("size", (8, 10))
-HIDDEN = Axis("hidden", ([64], [128, 64]))
-
-
-@pytest.mark.parametrize(
-    ("axes", "tasks", "names", "panels"),
-    [
-        ((), 1, ["curves"], 1),
-        ((UNROLL,), 1, ["curves"], 1),
-        ((HIDDEN,), 1, ["curves"], 1),
-        ((), 3, ["curves"], 1),
-        ((UNROLL,), 2, ["curves", "heat-map"], 1),
-        ((HIDDEN, UNROLL, SIZE), 3, ["curves", "heat-map"], 6),
-        ((HIDDEN, UNROLL, SIZE), MOST_PANELS, [], 0),
-        ((Axis("unroll", tuple(range(1, 12))),), 11, ["heat-map"], 1),
-    ],
-)
-def test_pictures_fit_what_varies(
-    axes: tuple[Axis, ...], tasks: int, names: list[str], panels: int
-) -> None:
-    sweep = make_sweep(*axes, tasks=tuple(f"$\\task_{number}$" for number in range(tasks)))
-    figures = sweep_figures(sweep)
-    assert list(figures) == names
-    for name, figure in figures.items():
-        # A heat map has its scale besides.
-        assert len(figure.axes) == panels + (name == "heat-map")
-        figure.canvas.draw()
-
-
-def test_numbers_stand_in_their_order_and_names_in_that_given() -> None:
-    found = dimensions(make_sweep(HIDDEN, UNROLL, SIZE, tasks=("b", "a")))
-    assert [dimension.name for dimension in found] == ["unroll", "size", "task", "hidden"]
-    assert [dimension.values for dimension in found] == [
-        *(("5", "15", "50"), ("8", "10"), ("b", "a"), ("64", "128-64")),
-    ]
-
-
-def test_a_sweep_with_gaps_is_drawn() -> None:
-    whole = make_sweep(UNROLL, SIZE)
-    sweep = Sweep(whole.genome_sha256, whole.measure, whole.seeds, 3, whole.cells[1:])
-    for figure in sweep_figures(sweep).values():
-        figure.canvas.draw()
-
-
-def test_the_table_tells_of_lives_that_diverged() -> None:
-    sweep = make_sweep(UNROLL)
-    assert "diverged" not in sweep.table()
-    sweep.cells[0].diverged[0, 1] = True
-    assert sweep.table().splitlines()[2].endswith("  1")
