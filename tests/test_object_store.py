@@ -8,7 +8,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
@@ -20,9 +19,14 @@ from blur_es.genome import Genome
 from blur_es.run.store import RunFolder
 from blur_es.storage import open_storage
 from tests.experiments import write_small
+from tests.processes import COMMAND, HANG_SECONDS, wait_until
 
-COMMAND = [sys.executable, "-m", "blur_es.cli"]
 LONG = ("--set", "meta.generations=60", "--set", "episode.unroll=20")
+
+
+def listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 @pytest.fixture(scope="module")
@@ -43,12 +47,7 @@ def server() -> Iterator[subprocess.Popen[bytes]]:
         patch.setenv("AWS_ACCESS_KEY_ID", "test")
         patch.setenv("AWS_SECRET_ACCESS_KEY", "test")
         patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-        deadline = time.monotonic() + 60
-        while time.monotonic() < deadline:
-            with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", port)) == 0:
-                    break
-            time.sleep(0.1)
+        wait_until(lambda: listens(port), "the S3 server")
         s3fs.S3FileSystem().mkdir("bucket")
         yield process
     process.kill()
@@ -85,24 +84,22 @@ def train(url: str, *more: str) -> int:
 
 
 def wait_until_stopped(pid: int) -> None:
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
-        if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "T":
-            return
-        time.sleep(0.05)
-    pytest.fail("the process does not stop")
+    stat = Path(f"/proc/{pid}/stat")
+    wait_until(
+        lambda: stat.read_text().rpartition(")")[2].split()[0] == "T", f"process {pid} to stop"
+    )
 
 
 def wait_for_generation(url: str, generation: int) -> None:
     storage = open_storage(url)
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline:
-        if storage.exists("checkpoint.json"):
-            pointer = json.loads(storage.read("checkpoint.json"))
-            if pointer["checkpoints"][0]["generation"] >= generation:
-                return
-        time.sleep(0.1)
-    pytest.fail(f"generation {generation} was not reached")
+
+    def reached() -> bool:
+        if not storage.exists("checkpoint.json"):
+            return False
+        pointer = json.loads(storage.read("checkpoint.json"))
+        return bool(pointer["checkpoints"][0]["generation"] >= generation)
+
+    wait_until(reached, f"generation {generation} of {url}")
 
 
 def wait_for_another_try(log: Path) -> None:
@@ -111,12 +108,8 @@ def wait_for_another_try(log: Path) -> None:
     def tries() -> int:
         return log.read_text().count("no answer in time")
 
-    before, deadline = tries(), time.monotonic() + 60
-    while time.monotonic() < deadline:
-        if tries() > before:
-            return
-        time.sleep(0.1)
-    pytest.fail("the run does not hang")
+    before = tries()
+    wait_until(lambda: tries() > before, "another try to write")
 
 
 def test_a_killed_head_resumes_and_everything_works_from_there(
@@ -137,7 +130,7 @@ def test_a_killed_head_resumes_and_everything_works_from_there(
         assert f"{url}: another blur-es train is at work on this folder: process" in messages
         assert str(process.pid) in messages
     process.kill()
-    process.communicate(timeout=60)
+    process.communicate()
     assert open_storage(url).exists("lease.json")
     # SIGKILL loses no metrics that are older than the checkpoint.
     checkpoint, _ = RunFolder(url).checkpoints.latest()
@@ -183,15 +176,18 @@ def test_a_store_that_hangs_for_a_while_is_waited_for(
     server: subprocess.Popen[bytes], here: Path, whole: str
 ) -> None:
     url = "s3://bucket/hangs"
-    process = start(url)
+    log = here / "messages"
+    with log.open("w") as stderr:
+        process = start(url, stderr=stderr)
     wait_for_generation(url, 3)
     server.send_signal(signal.SIGSTOP)
     try:
-        time.sleep(12)
+        wait_for_another_try(log)
         assert process.poll() is None
     finally:
         server.send_signal(signal.SIGCONT)
-    output, messages = process.communicate(timeout=120)
+    output, _ = process.communicate()
+    messages = log.read_text()
     assert process.returncode == 0, messages
     assert "no answer in time; trying again in 1 s" in messages
     assert f"SHA-256 {whole}" in output
@@ -210,10 +206,9 @@ def test_a_signal_ends_the_run_in_time(
         if hangs:
             server.send_signal(signal.SIGSTOP)
             wait_for_another_try(log)
-        began = time.monotonic()
         process.send_signal(signal.SIGTERM)
-        process.communicate(timeout=60)
-        spent = time.monotonic() - began
+        # Far sooner than a run without the signal gives up.
+        process.communicate(timeout=HANG_SECONDS)
     finally:
         server.send_signal(signal.SIGCONT)
     messages = log.read_text()
@@ -223,12 +218,10 @@ def test_a_signal_ends_the_run_in_time(
         outcomes = {1: "the checkpoint before is intact", 130: "the last checkpoint is whole"}
         assert process.returncode in outcomes, messages
         assert outcomes[process.returncode] in messages
-        assert spent < 30
     else:
         assert process.returncode == 130, messages
         assert f"--resume --run-dir {url}" in messages
         assert not open_storage(url).exists("lease.json")
-        assert spent < 10  # on a busy machine; a second where nothing else runs
     assert "Traceback" not in messages
     assert train(url, "--resume") == 0
     assert Genome.load(f"{url}/genome.npz").sha256 == whole

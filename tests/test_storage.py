@@ -6,7 +6,6 @@ import contextlib
 import os
 import signal
 import subprocess
-import sys
 import threading
 import time
 import uuid
@@ -30,6 +29,7 @@ from blur_es.run.patience import Patience
 from blur_es.run.store import RunFolder
 from blur_es.storage import Storage, check_writable, open_file, open_storage
 from tests.experiments import genome_hash, small, train, write_small
+from tests.processes import COMMAND
 
 
 class Moody(MemoryFileSystem):  # type: ignore[misc]
@@ -52,6 +52,8 @@ fsspec.register_implementation("moody", Moody, clobber=True)
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lease, "SETTLE_SECONDS", 0.01)
+    # Renewals of the lease would count as writes.
+    monkeypatch.setattr(lease, "RENEW_SECONDS", 3600.0)
     monkeypatch.setattr(patience, "REMOTE_PAUSES", (0.01, 0.02, 0.03))
     monkeypatch.setattr(patience, "LOCAL_PAUSES", (0.01, 0.02))
     monkeypatch.setattr(Moody, "refuse", staticmethod(lambda path: False))
@@ -286,7 +288,7 @@ def pointer_of(url: str) -> bytes:
 def test_an_interruption_ends_the_wait_for_a_store(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(patience, "REMOTE_PAUSES", (60.0, 60.0))
+    monkeypatch.setattr(patience, "REMOTE_PAUSES", (3600.0,))
     whole = genome_hash(train(small(tmp_path), tmp_path / "whole"))
     url = f"moody://{uuid.uuid4().hex}"
     guard = InterruptGuard()
@@ -297,7 +299,7 @@ def test_an_interruption_ends_the_wait_for_a_store(
             waiting.set()
 
     def interrupt() -> None:
-        waiting.wait(60)
+        waiting.wait()
         time.sleep(0.3)
         # The last attempt succeeds: the interruption comes after a clean checkpoint.
         Moody.refuse = staticmethod(lambda path: False)
@@ -306,17 +308,15 @@ def test_an_interruption_ends_the_wait_for_a_store(
     Moody.refuse = staticmethod(lambda path: len(pointer_of(url)) > 400)
     thread = threading.Thread(target=interrupt)
     thread.start()
-    began = time.monotonic()
     with guard.installed():
         result = train(small(tmp_path), url, guard=guard, on_message=say)
     thread.join()
-    assert time.monotonic() - began < 20
     assert result.reason is StopReason.INTERRUPTED
     assert genome_hash(train(small(tmp_path), url, resume=True)) == whole
 
 
 def test_a_wrong_answer_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(patience, "REMOTE_PAUSES", (60.0,))
+    monkeypatch.setattr(patience, "REMOTE_PAUSES", (3600.0,))
 
     def forbidden(path: str) -> bool:
         raise PermissionError(13, "403 Forbidden", path)
@@ -332,7 +332,6 @@ def test_a_wrong_answer_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> No
 
 # Full disks
 
-COMMAND = [sys.executable, "-m", "blur_es.cli"]
 FULL = ("--set", "meta.generations=60", "--set", "run.keep=2")
 
 
@@ -347,7 +346,6 @@ def full_disk(folder: Path, run: str) -> subprocess.CompletedProcess[str]:
         [*namespace, "sh", "-c", mount + keep, "sh", *arguments, "--run-dir", run],
         capture_output=True,
         text=True,
-        timeout=120,
         check=False,
     )
     if found.returncode != 77 and "unshare" not in found.stderr:
@@ -358,7 +356,6 @@ def full_disk(folder: Path, run: str) -> subprocess.CompletedProcess[str]:
         ["sh", "-c", limit, "sh", *arguments, "--run-dir", str(folder / "kept")],
         capture_output=True,
         text=True,
-        timeout=120,
         check=False,
     )
 
