@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -56,55 +55,50 @@ def start(*arguments: str, cwd: Path) -> subprocess.Popen[str]:
     )
 
 
-LONG = ("--set", "meta.generations=150", "--set", "episode.unroll=40")
-
-
-@pytest.fixture(scope="module")
-def long_hash(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The genome of the long experiment, never disturbed."""
-    folder = tmp_path_factory.mktemp("long")
-    path = write_small(folder)
-    assert (
-        main(["train", str(path), "--local", "--quiet", *LONG, "--run-dir", str(folder / "run")])
-        == 0
-    )
-    return Genome.load(folder / "run/genome.npz").sha256
-
-
 @pytest.mark.parametrize(
-    ("number", "options"),
+    ("number", "ray"),
     [
-        (signal.SIGINT, ("--local",)),
-        (signal.SIGTERM, ("--local",)),
-        (signal.SIGKILL, ("--local",)),
-        (signal.SIGINT, ("--workers", "2")),
-        (signal.SIGTERM, ("--workers", "2")),
-        (signal.SIGKILL, ("--workers", "2")),
+        (signal.SIGINT, None),
+        (signal.SIGTERM, None),
+        (signal.SIGKILL, None),
+        (signal.SIGINT, "joined"),
+        # Ray has a handler of its own for SIGTERM, and has to end with a driver that started it.
+        (signal.SIGTERM, "started"),
+        (signal.SIGKILL, "started"),
     ],
 )
-def test_a_stopped_head_resumes_to_the_same_genome(
-    here: Path, long_hash: str, number: int, options: tuple[str, ...]
+def test_a_stopped_driver_resumes_to_the_same_genome(
+    here: Path, ray_address: str, number: int, ray: str | None
 ) -> None:
-    process = start("train", "small.yaml", *LONG, *options, "--run-dir", "run", cwd=here)
-    wait_for_generation(here / "run", 5)
+    choices = {"started": ["--workers", "2"], "joined": ["--address", ray_address]}
+    options = ["--local"] if ray is None else choices[ray]
+    # However fast the machine is, the run has not ended when the signal comes.
+    endless = ("--set", "meta.generations=1000000")
+    process = start("train", "small.yaml", *endless, *options, "--run-dir", "run", cwd=here)
+    wait_for_generation(here / "run", 5, process)
     process.send_signal(number)
-    _, messages = process.communicate(timeout=60)
-    if number != signal.SIGKILL:
+    _, messages = process.communicate()
+    if number == signal.SIGKILL:
+        assert process.returncode == -signal.SIGKILL, messages
+    else:
         assert process.returncode == 130, messages
         assert "--resume" in messages
         assert "Traceback" not in messages
     assert not (here / "run/genome.npz").exists()
-    # Continued without Ray, that is with another number of workers.
-    assert (
-        main(["train", "small.yaml", *LONG, "--local", "--quiet", "--resume", "--run-dir", "run"])
-        == 0
+    # Resumed without Ray, that is with another number of workers, for a few generations more.
+    lines = (here / "run/metrics.jsonl").read_text().count("\n")
+    few = ("--set", f"meta.generations={lines + 3}", "--local", "--quiet")
+    assert main(["train", "small.yaml", *few, "--resume", "--run-dir", "run"]) == 0
+    assert main(["train", "small.yaml", *few, "--run-dir", "undisturbed"]) == 0
+    resumed, undisturbed = (
+        Genome.load(here / run / "genome.npz").sha256 for run in ("run", "undisturbed")
     )
-    assert Genome.load(here / "run/genome.npz").sha256 == long_hash
+    assert resumed == undisturbed
     generations = [
         json.loads(line)["generation"]
         for line in (here / "run/metrics.jsonl").read_text().splitlines()
     ]
-    assert generations == list(range(1, 151))
+    assert generations == list(range(1, lines + 4))
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -120,7 +114,7 @@ def test_a_signal_inside_a_users_code_is_no_error_of_it(here: Path, number: int)
     )
     options = ("--local", "--run-dir", "run", "--set", "fitness.measure='mine:measure'")
     process = start("train", "small.yaml", *options, cwd=here)
-    _, messages = process.communicate(timeout=60)
+    _, messages = process.communicate()
     assert process.returncode == 130, messages
     assert "failed" not in messages
     # 16 evaluations a generation: the signal came in the third.
@@ -315,20 +309,19 @@ def test_the_version_is_that_of_the_project(capsys: pytest.CaptureFixture[str]) 
     assert capsys.readouterr().out == f"blur_es {project['version']}\n"
 
 
-def test_importing_the_package_is_fast_and_light() -> None:
+def test_importing_the_package_is_light() -> None:
     code = (
-        "import sys, time; began = time.perf_counter(); import blur_es; "
-        "spent = time.perf_counter() - began; "
-        "heavy = {'numpy', 'numba', 'jax', 'ray', 'sklearn', 'pydantic'} & set(sys.modules); "
+        "import sys; before = set(sys.modules); import blur_es; "
+        "print([name for name in set(sys.modules) - before if name.partition('.')[0] "
+        "not in (*sys.stdlib_module_names, 'blur_es')]); "
         "blur_es.make_inner_loop('numba', blur_es.RuleSpec()); "
-        "late = {'jax', 'ray', 'evosax', 'optax'} & set(sys.modules); "
-        "print(spent < 0.1, sorted(heavy), sorted(late))"
+        "print(sorted({'jax', 'ray', 'evosax', 'optax'} & set(sys.modules)))"
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert found.stdout.split("\n")[0] == "True [] []"
+    assert found.stdout.split("\n")[:2] == ["[]", "[]"]
 
 
-def test_a_users_own_task_and_measure(here: Path) -> None:
+def test_a_users_own_task_and_measure(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (here / "mine.py").write_text(
         "import numpy as np\n"
         "from blur_es.tasks import Samples\n"
@@ -342,18 +335,7 @@ def test_a_users_own_task_and_measure(here: Path) -> None:
         "def margin(predictions, labels):\n"
         "    return float(np.mean(np.minimum(predictions * labels, 1)))\n"
     )
-    environment = os.environ | {"PYTHONPATH": ""}
-    found = subprocess.run(
-        [
-            *COMMAND,
-            *("train", "small.yaml", "--local", "--quiet", "--json"),
-            *("--set", "tasks=[{name: 'mine:Halves'}]", "--set", "fitness.measure='mine:margin'"),
-        ],
-        cwd=here,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert found.returncode == 0, found.stderr
-    assert json.loads(found.stdout)["fitness_measure"] == "mine:margin"
+    arguments = ["--set", "tasks=[{name: 'mine:Halves'}]", "--set", "fitness.measure='mine:margin'"]
+    assert main(["train", "small.yaml", "--local", "--quiet", "--json", *arguments]) == 0
+    assert json.loads(capsys.readouterr().out)["fitness_measure"] == "mine:margin"
+    del sys.modules["mine"]
