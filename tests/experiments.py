@@ -56,7 +56,7 @@ class InterruptedEvaluator(LocalEvaluator):
 def train(config: ExperimentConfig, run_dir: str | Path, **options: Any) -> TrainingResult:
     """Begin or continue a run in this process, or on a given evaluator."""
     guard = options.setdefault("guard", InterruptGuard())
-    patience = Patience(guard, options.get("say", lambda message: None))
+    patience = Patience(guard, options.get("on_message", lambda message: None))
     run = RunFolder(run_dir, config.run.keep, patience)
     evaluator: Evaluator = options.pop("evaluator", None) or LocalEvaluator(problem_of(config))
     resume = options.pop("resume", False)

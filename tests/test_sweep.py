@@ -5,9 +5,6 @@ from __future__ import annotations
 import csv
 import json
 import os
-import signal
-import threading
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -29,7 +26,6 @@ from blur_es.inner import numba_loop
 from blur_es.rule import RuleSpec
 from blur_es.tasks import make_task
 from tests.clusters import ray_warnings
-from tests.processes import running
 from tests.sweeps import (
     EXPERIMENT,
     config,
@@ -120,30 +116,43 @@ def test_ray_finds_the_same(local: Sweep, ray_address: str) -> None:
     assert same(run(Place(address=ray_address)), local)
 
 
-def test_killed_workers_change_nothing(ray_address: str) -> None:
-    texts = ("unroll=20,30", "batch_size=64", "hidden=32,64")
-    wanted = points(*texts)
-    undisturbed = sweep_genome(make_genome(), wanted, [0, 1], 20, Place(local=True))
-    stop = threading.Event()
-    killed = 0
+# The digits, but three times a worker is killed while it makes an episode.
+FATAL = """
+import os, signal
+from pathlib import Path
+from blur_es.tasks import make_task
 
-    def kill_now_and_then() -> None:
-        nonlocal killed
-        while not stop.is_set() and killed < 4:
-            for process in sorted(running("ray::score_job"))[:1]:
-                os.kill(process, signal.SIGKILL)
-                killed += 1
-            time.sleep(0.15)
+class Fatal:
+    def __init__(self):
+        self._digits = make_task({{"name": "digits", "size": 4}})
+        self._deaths = [Path({folder!r}) / f"death{{number}}" for number in range(3)]
 
-    thread = threading.Thread(target=kill_now_and_then)
-    thread.start()
-    try:
-        place = Place(address=ray_address)
-        disturbed = sweep_genome(make_genome(), wanted, [0, 1], 20, place)
-    finally:
-        stop.set()
-        thread.join()
-    assert killed >= 3
+    def __getattr__(self, name):
+        return getattr(self._digits, name)
+
+    def sample(self, *arguments):
+        found = self._digits.sample(*arguments)
+        for death in self._deaths if os.getpid() != {driver} else ():
+            try:
+                death.touch(exist_ok=False)
+            except FileExistsError:
+                continue
+            os.kill(os.getpid(), signal.SIGKILL)
+        return found
+"""
+
+
+def test_killed_workers_change_nothing(
+    here: Path, ray_address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(here))
+    (here / "fatal.py").write_text(FATAL.format(folder=str(here), driver=os.getpid()))
+    base = override_config(config(), ["tasks=[{name: 'fatal:Fatal'}]"])
+    wanted = points("unroll=2,3", "hidden=4,6", base=base)
+    undisturbed = sweep_genome(make_genome(), wanted, [0, 1], 2, Place(local=True))
+    assert not list(here.glob("death*"))
+    disturbed = sweep_genome(make_genome(), wanted, [0, 1], 2, Place(address=ray_address))
+    assert len(list(here.glob("death*"))) == 3
     assert same(disturbed, undisturbed)
 
 
