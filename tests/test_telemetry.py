@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.util
 import json
 import re
-import time
 import urllib.request
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from blur_es.evaluator import problem_of
 from blur_es.fleet.fleet import RayFleet
 from tests.clusters import TRAINING, make_cluster, random_population, ray_warnings
 from tests.experiments import small, train
+from tests.processes import wait_until
 
 pytestmark = ray_warnings
 
@@ -66,18 +66,19 @@ def test_rays_metrics_endpoint_has_them(tmp_path: Path, monkeypatch: pytest.Monk
                 "chunk_seconds_count": None,
                 "driver_seconds_count": 1.0,
             }
-            deadline = time.monotonic() + 60
             fleet.evaluate(random_population(config, 8), TRAINING)
             fleet.report(0.01)
-            while expected and time.monotonic() < deadline:
-                text = urllib.request.urlopen(url, timeout=10).read().decode()
+
+            def all_found() -> bool:
+                text = urllib.request.urlopen(url).read().decode()
                 for name, value in list(expected.items()):
                     found = re.search(
                         rf'^ray_blur_es_{name}{{.*run="scraped".*}} (\S+)$', text, re.MULTILINE
                     )
                     if found and (value is None or float(found[1]) == value):
                         del expected[name]
-                time.sleep(0.5)
+                return not expected
+
+            wait_until(all_found, "the metrics", every=0.5)
         finally:
             fleet.close()
-    assert not expected, "\n".join(line for line in text.splitlines() if "blur_es" in line)
