@@ -71,6 +71,11 @@ class GenomeAnalysis:
         """Whether the update is a gradient."""
         return overall_verdict(self.field)
 
+    @property
+    def variants(self) -> tuple[str, str]:
+        """Descriptions of the rules of `growth` and of `toggled`."""
+        return (variant(self.growth, self.growth), variant(self.toggled, self.growth))
+
     def to_json(self) -> dict[str, Any]:
         """Return the numbers as a plain dictionary, without the Jacobians."""
         return {
