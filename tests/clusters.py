@@ -116,5 +116,5 @@ def make_cluster(**head: Any) -> Iterator[TestCluster]:
         assert process.stdin is not None
         assert process.stdout is not None
         process.stdin.close()
-        process.wait(timeout=60)
+        process.wait()
         process.stdout.close()

@@ -83,6 +83,7 @@ def test_filled_in_they_are_fine(
 def test_rays_own_check_takes_them(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # Ray has no public name for the check that `ray up` begins with.
     from ray.autoscaler._private.util import prepare_config, validate_config
 
     monkeypatch.chdir(ROOT)

@@ -312,6 +312,7 @@ def test_inputs_are_mapped_for_a_genome_that_expects_it(wanted: Inputs) -> None:
     plain, model = (
         BlurClassifier(each, random_state=0).fit(inputs, labels) for each in (genome, mapped)
     )
+    # The map itself shows nowhere else.
     assert plain._learner.input_map.factor == 1.0
     assert model._learner.input_map.factor == pytest.approx(expected.factor, rel=0.02)
     assert expected.factor > 2
@@ -346,7 +347,8 @@ def test_outputs_are_calibrated_for_a_genome_that_expects_it(
         ).fit(inputs, labels)
         for value in (0.0, 0.3)
     )
-    # Every output is shifted, by the labels of the batches that the statistics are of.
+    # Every output is shifted, by the labels of the batches that the statistics are of. Outputs
+    # before the softmax are not public.
     shifts = model._outputs(inputs) - plain._outputs(inputs)
     assert shifts.std(axis=0).max() < 1e-5 < np.abs(shifts).min()
     seen = model._learner.support_labels

@@ -215,6 +215,7 @@ def test_lines_differ_without_colour() -> None:
         lines = [line for line in axes.lines if not str(line.get_label()).startswith("_")]
         assert len(lines) == 4
         assert len({line.get_marker() for line in lines}) == 4
+        # `get_linestyle` gives the same name for all dashed patterns.
         assert len({str(line._unscaled_dash_pattern) for line in lines}) == 4  # type: ignore[attr-defined]
 
 

@@ -301,7 +301,8 @@ def test_digits() -> None:
 
 
 def test_the_splits_of_digits_never_change() -> None:
-    # Numbers that were published rest on them: if this fails, they are no longer comparable.
+    # Published numbers rest on the splits: if this fails, they are no longer comparable. Episodes
+    # show a few rows of a split at a time, so the attributes are read.
     task = make_task({"name": "digits"})
     assert isinstance(task, ImageTask)
     assert task._test_classes[:12].tolist() == [1, 7, 1, 4, 5, 7, 9, 9, 9, 1, 7, 2]

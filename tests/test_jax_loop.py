@@ -177,6 +177,7 @@ def test_the_compiled_program_copies_no_data_for_each_genome() -> None:
     episode = make_random_episode((inputs, hidden, 3), 2, unroll=steps, batch=rows)
     loop = JaxInnerLoop(rule, device_batch=genomes)
     vectors = np.stack([random_genome(rule, np.random.default_rng(i)).vector for i in range(11)])
+    # The text of the compiled program is not public.
     run: Any = loop._function("lives", episode, tuple(MEASURES))
     data = loop._data([episode])
     text = run.lower(jnp.asarray(vectors, jnp.float32), data).compile().as_text()
@@ -194,6 +195,7 @@ def test_compiled_programs_are_let_go_of_where_mappings_are_short(
     episodes = [make_random_episode((3, hidden, 2), 2) for hidden in (4, 5, 6)]
     free, short = JaxInnerLoop(rule), JaxInnerLoop(rule)
     expected = [free.evaluate(vectors, [episode], MEASURES).fitness for episode in episodes]
+    # How many programs are kept shows nowhere else.
     assert len(free._compiled) == 3
     monkeypatch.setattr(jax_loop, "is_short_of_mappings", lambda: True)
     for episode, fitness in zip([*episodes, episodes[0]], [*expected, expected[0]], strict=True):
@@ -225,6 +227,7 @@ def test_letting_go_of_compiled_programs_frees_their_mappings() -> None:
     loop.gradients(vector, [make_random_episode((3, 7, 2), 3, unroll=4)], MEASURES)
     full = count()
     assert full > before + 100
+    # As the loop does for the least recently used program where mappings are short.
     for function in loop._compiled.values():
         function.clear_cache()
     assert count() < before + 0.5 * (full - before)
@@ -237,6 +240,7 @@ def test_a_short_memory_is_told_from_other_faults(monkeypatch: pytest.MonkeyPatc
     def out_of_memory(*arguments: object) -> None:
         raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: out of memory")
 
+    # A device without memory: no machine of the tests has one.
     monkeypatch.setattr(loop, "_function", lambda *arguments: out_of_memory)
     with pytest.raises(DeviceBatchTooLargeError, match="4 evaluations"):
         loop.evaluate(

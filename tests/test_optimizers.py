@@ -9,6 +9,9 @@ import numpy as np
 import pytest
 
 from blur_es.analysis import optimizers
+
+# The private functions: learning curves hide what one forward pass does, and which compiled
+# programs are kept.
 from blur_es.analysis.optimizers import (
     ACTIVATIONS,
     OPTIMIZERS,
@@ -270,4 +273,4 @@ def test_the_package_and_the_comparison_import_without_jax() -> None:
         "import sys, blur_es, blur_es.analysis.compare, blur_es.report.html\n"
         "assert not {'jax', 'optax'} & set(sys.modules), 'JAX was imported'"
     )
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
+    subprocess.run([sys.executable, "-c", code], check=True)
