@@ -10,7 +10,7 @@ demo: $(STAMP)
 	$(BIN)/blur-es train experiments/digits.yaml
 
 test: $(STAMP)
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal
 
 test-slow: $(STAMP)
 	$(BIN)/python -m pytest -m slow
