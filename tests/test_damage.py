@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from blur_es.errors import InputError
 from blur_es.run.checkpoint import Checkpoint
-from blur_es.storage.files import npz_bytes, parse_npz
+from blur_es.storage import npz_bytes, parse_npz
 from tests.experiments import InterruptedEvaluator, genome_hash, small, train
 
 Files = dict[str, bytes]

@@ -26,7 +26,7 @@ from blur_es.genome import (
 )
 from blur_es.inner import make_inner_loop
 from blur_es.rule import RuleSpec
-from blur_es.storage.files import npz_bytes
+from blur_es.storage.npz import npz_bytes
 from tests.helpers import build_rule, make_random_episode, moderate_genome, random_rules
 
 RULE = RuleSpec(states=3, normalize="both", oja="weights", oja_multiplier=True)

@@ -1,16 +1,10 @@
-"""Episodes: how they are specified, made, and what they do to their inputs."""
+"""Episodes: how they are specified and made, and how their inputs are prepared."""
 
 from __future__ import annotations
 
-from blur_es.episode.episode import (
-    MAXIMUM_LENGTH,
-    Episode,
-    EpisodeSpec,
-    Length,
-    initial_noise,
-    make_episode,
-    signed_labels,
-)
+from blur_es.episode.episode import Episode, initial_noise
+from blur_es.episode.make import make_episode, signed_labels
+from blur_es.episode.spec import MAXIMUM_LENGTH, EpisodeSpec, Length
 
 __all__ = [
     "MAXIMUM_LENGTH",

@@ -1,9 +1,10 @@
-"""What networks see of inputs: standardised, and mapped so that a rule learns well from them.
+"""Standardisation of inputs, and maps of them that make steps equally long on all data.
 
-A step moves what another row brings about by the inner product of the two rows' inputs. So how
-far it goes depends on how many inputs there are and on how they vary together, and a genome goes
-as far as was right where it has learned to learn. An `InputMap` makes data alike in this: it is
-found from a few inputs, without labels.
+A step that learns from one row changes the outputs for another row in proportion to the inner
+product of the two rows' inputs. Its length therefore depends on how many inputs there are and how
+they are correlated, while a genome has one step length: the one that suited the data that it was
+meta-trained on. An `InputMap` removes this difference between data sets. It is computed from a few
+rows of inputs, without labels.
 """
 
 from __future__ import annotations
@@ -21,31 +22,31 @@ if TYPE_CHECKING:
     from blur_es.rule import Inputs
 
 
-# How many rows a map is found from, and among how many different ones are counted: what lives of
-# fifteen steps have.
+# A map is computed from the first MAP_ROWS rows, and different rows are counted among the first
+# COUNTED_ROWS: an episode of 15 steps has about as many.
 MAP_ROWS = 256
 COUNTED_ROWS = 2048
 
-# What `equalizing_factor` aims at: what MNIST at 14 x 14 pixels has. And its largest value, for
-# inputs that hardly ever differ from a constant.
+# The root mean square inner product that `equalizing_factor` aims at, which is that of MNIST at
+# 14 x 14 pixels. LARGEST_FACTOR is for inputs that are almost always constant.
 INNER_PRODUCT = 26.5
 LARGEST_FACTOR = 10.0
 
-# The most that one direction keeps of the variance that there was, see `dominant_directions`, and
-# what is added to it, divided by the number of different rows: few tell less.
+# `dominant_directions` limits each direction to this share of the variance, plus
+# SHARE_FOR_FEW_ROWS divided by the number of different rows, since few rows say less about it.
 LARGEST_SHARE = 0.05
-CAUTION = 20.0
+SHARE_FOR_FEW_ROWS = 20.0
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class InputMap:
-    """A map of standardised inputs; without arguments, the one that changes nothing.
+    """A map of standardised inputs. Without arguments it is the identity.
 
     Attributes:
-        factor: what all is multiplied by.
-        directions: (r, n_0) unit vectors at right angles; None for r = 0.
-        gains: (r,) what lies along each is multiplied by as well; None for r = 0.
-        compresses: whether inputs are `compressed` before.
+        factor: the number that all inputs are multiplied by.
+        directions: (r, n_0) orthogonal unit vectors; None for r = 0.
+        gains: (r,) factors of the inputs' components along the directions; None for r = 0.
+        compresses: whether inputs are `compressed` first.
     """
 
     factor: float = 1.0
@@ -54,10 +55,10 @@ class InputMap:
     compresses: bool = False
 
     def apply(self, inputs: Float32Array) -> Float32Array:
-        """Standardised inputs (..., n_0) as the rule sees them.
+        """Map standardised inputs (..., n_0) to those that the rule sees.
 
-        Of inputs (batches, B, n_0) each batch is mapped alone: whatever comes beside it, its
-        bits are the same.
+        Each batch of inputs (batches, B, n_0) is mapped by itself, so its bits do not depend on
+        the other batches.
         """
         if self.compresses:
             inputs = compressed(inputs)
@@ -66,7 +67,7 @@ class InputMap:
         return inputs if self.factor == 1.0 else np.float32(self.factor) * inputs
 
     def undo(self, inputs: Float32Array) -> Float32Array:
-        """The standardised inputs (..., n_0), but for rounding."""
+        """Map back to standardised inputs (..., n_0), up to rounding."""
         if self.directions is not None and self.gains is not None:
             inputs = _stretched(inputs, self.directions, np.float32(1.0) / self.gains)
         inputs = inputs if self.factor == 1.0 else inputs / np.float32(self.factor)
@@ -74,28 +75,28 @@ class InputMap:
 
 
 def compressed(inputs: Float32Array) -> Float32Array:
-    """Inverse hyperbolic sines: small inputs stay, large ones become logarithms, signs stay.
+    """Inverse hyperbolic sines: small inputs stay as they are, large ones become logarithms.
 
-    A few values that are far out then do not dominate. In float64 on the way, so that processors
-    whose last bits differ come, but for very rare cases, to the same float32.
+    A few outliers then do not dominate. It is computed in float64, so that processors whose last
+    bits differ give the same float32, except in very rare cases.
     """
     return np.arcsinh(inputs, dtype=np.float64).astype(np.float32)
 
 
 def _stretched(inputs: Float32Array, directions: Float32Array, gains: Float32Array) -> Float32Array:
-    """Inputs (..., n_0) times gains (r,) along directions (r, n_0)."""
+    """Multiply the components of inputs (..., n_0) along directions (r, n_0) by gains (r,)."""
     with one_blas_thread():
         along = (inputs @ directions.T) * (gains - np.float32(1.0))
         return np.asarray(inputs + along @ directions, np.float32)
 
 
 def input_map(wanted: Inputs, inputs: Float32Array) -> InputMap:
-    """The map that `rule.inputs` asks for, found from standardised inputs (rows, n_0).
+    """The map that `rule.inputs` asks for, computed from standardised inputs (rows, n_0).
 
-    `standardized` changes nothing; `equalized` multiplies by the `equalizing_factor`;
-    `partially_whitened` shrinks the `dominant_directions`, and equalizes then; `compressed` does
-    so to inverse hyperbolic sines. The last three look at the first `MAP_ROWS` rows, and the last
-    two count different ones among the first `COUNTED_ROWS`.
+    `standardized` is the identity. `equalized` multiplies by the `equalizing_factor`.
+    `partially_whitened` first shrinks the `dominant_directions`. `compressed` does both after
+    inputs are replaced by their inverse hyperbolic sines. The last three are computed from the
+    first `MAP_ROWS` rows, and the last two count the different ones of the first `COUNTED_ROWS`.
     """
     if wanted == "standardized":
         return InputMap()
@@ -109,29 +110,30 @@ def input_map(wanted: Inputs, inputs: Float32Array) -> InputMap:
         if not len(gains):
             return InputMap(equalizing_factor(rows), compresses=compresses)
         whitened = InputMap(1.0, directions, gains).apply(rows)
-        # The largest factor is for inputs as they were: what has been shrunk may grow back.
+        # LARGEST_FACTOR is meant for inputs that have not been shrunk.
         shrunk = math.sqrt(rows.var(axis=0).sum() / whitened.var(axis=0).sum())
         factor = equalizing_factor(whitened, shrunk * LARGEST_FACTOR)
         return InputMap(factor, directions, gains, compresses)
 
 
 def equalizing_factor(inputs: FloatArray, largest: float = LARGEST_FACTOR) -> float:
-    """What to multiply standardised inputs (rows, n_0) by, so that steps are equally long.
+    """The factor of standardised inputs (rows, n_0) that makes steps equally long.
 
-    A step's change of the first synapses moves what another row brings about by as much as the
-    inner product of the two rows' inputs. That grows with the number of inputs, and with how much
-    they go together: for rows about their mean its root mean square is the root of the sum of the
-    squared eigenvalues of their covariance. With the factor, if it is not above `largest`, it is
-    `INNER_PRODUCT`. A learning rate that fits one data set so fits others.
+    A step's change of the first synapses changes the outputs for another row in proportion to the
+    inner product of the two rows' inputs. That grows with the number of inputs and with their
+    correlations: for centred rows its root mean square is the root of the sum of the squared
+    eigenvalues of their covariance. The factor makes this `INNER_PRODUCT`, unless it would have to
+    be above `largest`. A learning rate that suits one data set then suits others.
 
-    Three digits, which no processor rounds differently; 1 where no row differs from another.
+    The factor has three digits, so that all processors compute the same; it is 1 where all rows
+    are equal.
     """
     rows = np.asarray(inputs, np.float64)
     rows = rows - rows.mean(axis=0)
     products = rows @ rows.T
     norms = np.diag(products)
     sums = norms[:, None] + norms
-    # Of different rows: data sets that are small come again and again.
+    # Only pairs of different rows count: rows of a small data set are repeated.
     different = sums - 2.0 * products > 1e-9 * sums
     found = math.sqrt(np.mean(products[different] ** 2)) if different.any() else 0.0
     if found < 1e-6:
@@ -140,24 +142,23 @@ def equalizing_factor(inputs: FloatArray, largest: float = LARGEST_FACTOR) -> fl
 
 
 def dominant_directions(inputs: FloatArray, different: int) -> tuple[Float32Array, Float32Array]:
-    """Directions that hold much of the variance of inputs (rows, n_0), and what to keep of them.
+    """Directions with much of the variance of inputs (rows, n_0), and gains that shrink them.
 
-    Where few directions hold most of it, as brightness does in photographs, a step that is short
-    enough for them is too short for all others. So each direction that has more than
-    `LARGEST_SHARE` of the variance is to be shrunk to that: the covariance's larger eigenvalues
-    are cut off there, and the others stay, which a few rows do not tell well. Where all that there
-    is to learn from are a few `different` rows, what is not dominant is mostly noise, and the share
-    is larger, by `CAUTION` divided by their number.
+    Where few directions have most of the variance, as brightness has in photographs, a step that
+    is short enough for them is too short for all others. Each direction with more than
+    `LARGEST_SHARE` of the variance is therefore shrunk to that share. In other words, the larger
+    eigenvalues of the covariance are cut off there; the others, which a few rows do not determine
+    well, stay. Where there are few `different` rows to learn from, the other directions are mostly
+    noise, and the share is larger by `SHARE_FOR_FEW_ROWS` divided by their number.
 
-    Returns directions (r, n_0), r < 1 / `LARGEST_SHARE`, and gains (r,), what to multiply along
-    each, below 1.
+    Returns directions (r, n_0), r < 1 / `LARGEST_SHARE`, and gains (r,) below 1.
     """
     rows = np.asarray(inputs, np.float64)
     rows = rows - rows.mean(axis=0)
-    # The covariance and the rows' inner products have the same eigenvalues: the smaller one.
+    # The covariance and the matrix of inner products have the same eigenvalues; use the smaller.
     wide = rows.shape[1] > len(rows)
     variances, vectors = np.linalg.eigh(rows @ rows.T if wide else rows.T @ rows)
-    most = (LARGEST_SHARE + CAUTION / different) * variances.sum()
+    most = (LARGEST_SHARE + SHARE_FOR_FEW_ROWS / different) * variances.sum()
     dominant = variances > max(most, 1e-12)
     directions = vectors[:, dominant]
     if wide:
@@ -167,12 +168,12 @@ def dominant_directions(inputs: FloatArray, different: int) -> tuple[Float32Arra
 
 
 def standardization(support: Float32Array, pooled: bool) -> tuple[Float32Array, Float32Array]:
-    """Mean and deviation of support data (rows, inputs), float32, over all inputs or per input.
+    """Mean and standard deviation of support data (rows, inputs), pooled or per input, float32.
 
-    A constant input has deviation 1, so that it becomes 0.
+    A constant input gets standard deviation 1, so that it becomes 0.
     """
     axis = None if pooled else 0
     mean = support.mean(axis=axis, dtype=np.float64)
-    deviation = support.std(axis=axis, dtype=np.float64)
-    deviation = np.where(deviation > 1e-7, deviation, 1.0)
-    return np.asarray(mean, np.float32), np.asarray(deviation, np.float32)
+    std = support.std(axis=axis, dtype=np.float64)
+    std = np.where(std > 1e-7, std, 1.0)
+    return np.asarray(mean, np.float32), np.asarray(std, np.float32)

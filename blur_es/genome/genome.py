@@ -16,7 +16,7 @@ from blur_es.errors import InputError, nearest
 from blur_es.genome.fields import field_slices, genome_fields
 from blur_es.rule import RuleSpec
 from blur_es.storage import Storage, open_file, read_npz
-from blur_es.storage.files import npz_bytes
+from blur_es.storage.npz import npz_bytes
 from blur_es.util.arrays import FloatArray
 from blur_es.util.options import from_options
 

@@ -21,7 +21,7 @@ class Samples(NamedTuple):
 
 @runtime_checkable
 class Task(Protocol):
-    """A learning problem. A class of one's own with these members is a task.
+    """A learning problem. Any class with these attributes and this method is a task.
 
     Attributes:
         name: for tables and messages.
@@ -29,9 +29,9 @@ class Task(Protocol):
         classes: number of classes; labels run from 0.
         outputs: n_L, the number of outputs: `classes`, or 1 for two classes told apart by
             the sign of a single output.
-        pooled_standardization: one mean and one deviation for all inputs (images), or one
-            of each per input.
-        test_size: number of rows of the test split; None where it has no end.
+        pooled_standardization: whether inputs are standardised with one mean and one standard
+            deviation for all of them (images), or with one of each per input.
+        test_size: number of rows of the test split; None where it is unlimited.
     """
 
     name: str
@@ -46,9 +46,9 @@ class Task(Protocol):
     ) -> Samples:
         """Draw `support` rows to learn from and `query` rows to be scored on.
 
-        A pure function of its arguments: all randomness comes from `generator`. In every
-        phase the queries are rows that the support does not hold; test queries come from
-        the test split, which no other phase sees, and validation and tuning queries from
-        rows that meta-training does not see.
+        It must be a pure function of its arguments: all randomness comes from `generator`. In
+        every phase the queries are rows that are not in the support. Test queries come from the
+        test split, which no other phase uses, and validation and tuning queries from rows that
+        meta-training does not use.
         """
         ...

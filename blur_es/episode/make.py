@@ -1,0 +1,119 @@
+"""Making the episode of a key.
+
+An episode is a pure function of a few integers: its `EpisodeKey` and the experiment's seed. Every
+worker can therefore make it by itself, and all of them make the same one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from blur_es.episode.episode import Episode, initial_noise
+from blur_es.episode.inputs import input_map, standardization
+from blur_es.episode.spec import EpisodeSpec
+from blur_es.errors import BlurError, InputError, RunError, users_traceback
+from blur_es.keys import EpisodeKey, Stream, random_generator
+from blur_es.util.arrays import Float32Array, IntArray
+
+if TYPE_CHECKING:
+    from blur_es.rule import RuleSpec
+    from blur_es.tasks.base import Samples, Task
+
+
+def make_episode(
+    task: Task,
+    hidden: Sequence[int],
+    rule: RuleSpec,
+    spec: EpisodeSpec,
+    seed: int,
+    key: EpisodeKey,
+) -> Episode:
+    """Make the episode of a key for a rule: samples, standardisation and initial synapses.
+
+    Inputs are standardised with the mean and the standard deviation of the episode's own support
+    data: one of each for all inputs of an image, one of each per input otherwise. They are then
+    mapped as `rule.inputs` says (`blur_es.episode.inputs`).
+
+    Raises `RunError` if the task fails, and `InputError` if it returns wrong shapes, types or
+    values.
+    """
+    samples = _sample(task, spec, seed, key)
+    sizes = (task.inputs, *hidden, task.outputs)
+    support = _inputs(samples.support_inputs, task, spec.unroll * spec.batch_size)
+    query = _inputs(samples.query_inputs, task, spec.query_batches * spec.batch_size)
+    mean, standard_deviation = standardization(support, task.pooled_standardization)
+    support, query = ((inputs - mean) / standard_deviation for inputs in (support, query))
+    mapping = input_map(rule.inputs, support)
+    batches = (spec.unroll, spec.batch_size, -1)
+    queries = (spec.query_batches, spec.batch_size, -1)
+    noise = [
+        initial_noise(
+            sizes, layer, rule.states, random_generator(seed, Stream.SYNAPSES, *key, layer)
+        )
+        for layer in range(len(sizes) - 1)
+    ]
+    return Episode(
+        support_inputs=mapping.apply(support.reshape(batches)),
+        support_labels=signed_labels(samples.support_classes, task, len(support)).reshape(batches),
+        query_inputs=mapping.apply(query.reshape(queries)),
+        query_labels=signed_labels(samples.query_classes, task, len(query)).reshape(queries),
+        forward_noise=tuple(forward for forward, _ in noise),
+        backward_noise=tuple(backward for _, backward in noise),
+        input_map=mapping,
+    )
+
+
+def _sample(task: Task, spec: EpisodeSpec, seed: int, key: EpisodeKey) -> Samples:
+    """Draw the rows of an episode from a task, which may be a user's own."""
+    from blur_es.tasks.base import Samples
+
+    support, query = spec.unroll * spec.batch_size, spec.query_batches * spec.batch_size
+    generator = random_generator(seed, Stream.SAMPLES, *key)
+    try:
+        return Samples(*task.sample(key.phase, support, query, generator))
+    except (BlurError, MemoryError):
+        raise
+    except Exception as error:
+        raise RunError(
+            f"task {task.name!r}: sample failed: {error!r}\n{users_traceback(error)}"
+        ) from error
+
+
+def _inputs(inputs: npt.ArrayLike, task: Task, rows: int) -> Float32Array:
+    """Sampled inputs as float32 (rows, inputs). Raises `InputError` if they are something else."""
+    array = np.asarray(inputs, dtype=np.float32)
+    if array.shape != (rows, task.inputs):
+        raise InputError(
+            f"task {task.name!r}: found inputs of shape {array.shape}, "
+            f"expected {(rows, task.inputs)}"
+        )
+    if not np.all(np.isfinite(array)):
+        raise InputError(f"task {task.name!r}: found inputs that are not finite")
+    return array
+
+
+def signed_labels(classes: IntArray, task: Task, rows: int) -> Float32Array:
+    """Labels (rows, n_L): +1 for the class and -1 for the others; one output: the sign.
+
+    Raises `InputError` for another number of labels or a class that the task does not have.
+    """
+    classes = np.asarray(classes)
+    if classes.shape != (rows,) or classes.dtype.kind not in "iu":
+        raise InputError(
+            f"task {task.name!r}: found labels of shape {classes.shape} and type "
+            f"{classes.dtype}, expected {rows} whole numbers"
+        )
+    if classes.min() < 0 or classes.max() >= task.classes:
+        raise InputError(
+            f"task {task.name!r}: found labels from {classes.min()} to {classes.max()}, "
+            f"expected 0 to {task.classes - 1}"
+        )
+    if task.outputs == 1:
+        return (2.0 * classes[:, None] - 1.0).astype(np.float32)
+    labels = np.full((len(classes), task.outputs), -1.0, np.float32)
+    labels[np.arange(len(classes)), classes] = 1.0
+    return labels

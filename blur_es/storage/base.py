@@ -1,0 +1,68 @@
+"""What is asked of a place that holds files.
+
+Object stores must be able to do it as well: read, list, delete, and write whole files. Nothing
+is renamed.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+
+class Storage(Protocol):
+    """A folder of files, addressed by names such as `checkpoints/1.npz`.
+
+    Whatever a store refuses is an `OSError` whose `filename` is the path or URL; a file that
+    is not there is a `FileNotFoundError`.
+
+    Attributes:
+        location: the folder's path or URL, without secrets, for messages.
+        appends: whether `append` works.
+    """
+
+    location: str
+    appends: bool
+
+    def locate(self, name: str) -> str:
+        """The path or URL of a file."""
+        ...
+
+    def folder(self, name: str) -> Storage:
+        """A folder inside this one."""
+        ...
+
+    def is_folder(self) -> bool:
+        """Whether this is a folder, or, in an object store, anything lies below it."""
+        ...
+
+    def names(self, folder: str = "") -> list[str]:
+        """What lies in a folder, sorted; nothing if there is none."""
+        ...
+
+    def exists(self, name: str) -> bool:
+        """Whether there is such a file."""
+        ...
+
+    def size(self, name: str) -> int:
+        """The size of a file in bytes."""
+        ...
+
+    def read(self, name: str) -> bytes:
+        """The content of a file."""
+        ...
+
+    def write(self, name: str, content: bytes) -> None:
+        """Write a file, whole or not at all, and replace an older one."""
+        ...
+
+    def create(self, name: str, content: bytes) -> None:
+        """Write a file that must not be there yet: `FileExistsError` if it is."""
+        ...
+
+    def append(self, name: str, content: bytes) -> None:
+        """Add to the end of a file, all or nothing, and hand it to the disk."""
+        ...
+
+    def delete(self, name: str) -> None:
+        """Delete a file if it is there."""
+        ...
