@@ -335,7 +335,7 @@ def test_outputs_are_calibrated_for_a_genome_that_expects_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     # What chance may have made counts too, so that there are offsets for certain.
-    monkeypatch.setattr(calibration, "CAUTION", 0.0)
+    monkeypatch.setattr(calibration, "SHARE_FOR_FEW_ROWS", 0.0)
     inputs, labels = load_iris(return_X_y=True)
     shipped = load_genome("mnist-4state")
     plain, model = (

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from blur_es.episode.inputs import (
-    CAUTION,
     INNER_PRODUCT,
     LARGEST_FACTOR,
     LARGEST_SHARE,
     MAP_ROWS,
+    SHARE_FOR_FEW_ROWS,
     InputMap,
     compressed,
     dominant_directions,
@@ -140,7 +140,7 @@ def test_different_rows_are_counted_beyond_those_that_the_map_is_found_from() ->
     assert few is not None
     assert many is not None
     for gains, different in ((few, MAP_ROWS), (many, 4 * MAP_ROWS)):
-        share = LARGEST_SHARE + CAUTION / different
+        share = LARGEST_SHARE + SHARE_FOR_FEW_ROWS / different
         np.testing.assert_allclose(np.sort(gains**2), [share / 0.5, share / 0.2], rtol=1e-4)
 
 
