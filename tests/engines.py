@@ -1,6 +1,6 @@
-"""Docker engines of their own: one that builds the image, one on every host that runs it.
+"""Docker engines for the tests: one builds the image, and one runs it on every host.
 
-They have no bridge and no rules for the firewall: containers use their host's network.
+The engines have no bridge and no firewall rules: containers use the network of their host.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import pytest
 from tests.hosts import PATH, ROOT, Hosts
 
 IMAGE = "registry.invalid/blur-es:0.1.0-cpu"
-# An archive with the base image, for machines that reach no registry.
+# Names an archive with the base image, for machines without access to a registry.
 BASE_ARCHIVE = "BLUR_ES_BASE_IMAGE"
 BASE = "python:3.11-slim"
 _DAEMON = (
@@ -29,12 +29,12 @@ _DAEMON = (
 
 
 def _client() -> str | None:
-    """The client that came with the engine, where there are several."""
+    """The path of the client; the one installed with the engine comes first."""
     return shutil.which("docker", path="/usr/bin") or shutil.which("docker", path=PATH)
 
 
 def missing() -> str | None:
-    """Why there can be no engine here; None if there can."""
+    """The reason why this machine cannot run an engine; None if it can."""
     if not (shutil.which("dockerd", path=PATH) and _client()):
         return "needs the package docker.io (apt-get install)"
     return None
@@ -42,9 +42,9 @@ def missing() -> str | None:
 
 @contextlib.contextmanager
 def image() -> Iterator[Path]:
-    """A folder with the image, built from this checkout; skips where there is no base for it.
+    """Build the image from this checkout; yield a folder with its archive.
 
-    The folder is on a disk, and all hosts see it.
+    The folder is visible on all hosts. The test is skipped if the base image is not available.
     """
     folder = Path(tempfile.mkdtemp(prefix="blur-es-image-", dir="/var/tmp"))
     socket = folder / "engine.sock"
@@ -103,13 +103,14 @@ def image() -> Iterator[Path]:
 
 
 def start(place: Hosts, name: str, built: Path, first: bool) -> None:
-    """Start an engine on a host, with the image; it ends with the host.
+    """Start an engine with the image on a host; it ends together with the host.
 
     Args:
         place: the hosts.
-        name: the host's.
-        built: what `image` gives.
-        first: it goes on with what the engine that built the image has; all others load it.
+        name: the host's name.
+        built: the folder that `image` yields.
+        first: this engine takes over the data of the one that built the image; all others
+            load the archive.
     """
     data = built / ("data" if first else name)
     place.start(name, f"exec {_DAEMON} --data-root {data} > {data}.log 2>&1")
@@ -117,7 +118,7 @@ def start(place: Hosts, name: str, built: Path, first: bool) -> None:
     while place.run(name, "docker version", check=False).returncode != 0:
         assert time.monotonic() < deadline, Path(f"{data}.log").read_text()[-3000:]
         time.sleep(0.2)
-    # What an image of a cloud's machine does for its user, or `sudo` in the cluster files.
+    # The user of a cloud instance may use the engine.
     place.run(name, "chmod a+rw /run/docker.sock")
     if not first:
         place.run(name, f"docker load --quiet --input {built / 'image.tar'}")

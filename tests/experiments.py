@@ -28,7 +28,7 @@ meta: {population: 8, generations: 6, validation_episodes: 2, test_episodes: 2, 
 
 
 def write_small(folder: Path, text: str = SMALL) -> Path:
-    """The small experiment as a file."""
+    """Write the small experiment to a file; return its path."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "small.yaml"
     path.write_text(text)
@@ -36,12 +36,12 @@ def write_small(folder: Path, text: str = SMALL) -> Path:
 
 
 def small(folder: Path, *overrides: str) -> ExperimentConfig:
-    """The small experiment, with overrides."""
+    """The small experiment with overrides, as for `--set`."""
     return load_config(write_small(folder), overrides)
 
 
 class InterruptedEvaluator(LocalEvaluator):
-    """Raises, as a signal would, when a generation is asked for the first time."""
+    """Interrupts the run, as a signal would, in a given generation."""
 
     def __init__(self, config: ExperimentConfig, generation: int) -> None:
         super().__init__(problem_of(config))
@@ -54,7 +54,7 @@ class InterruptedEvaluator(LocalEvaluator):
 
 
 def train(config: ExperimentConfig, run_dir: str | Path, **options: Any) -> TrainingResult:
-    """Begin or continue a run in this process, or on a given evaluator."""
+    """Begin or resume a run, in this process unless an evaluator is given."""
     guard = options.setdefault("guard", InterruptGuard())
     patience = Patience(guard, options.get("on_message", lambda message: None))
     run = RunFolder(run_dir, config.run.keep, patience)
@@ -68,7 +68,7 @@ def train(config: ExperimentConfig, run_dir: str | Path, **options: Any) -> Trai
 
 
 def genome_hash(result: TrainingResult) -> str:
-    """The SHA-256 of the learned genome."""
+    """The SHA-256 of the learned genome; raises `InputError` if there is none."""
     if result.genome is None:
         raise InputError("this training was interrupted")
     return result.genome.sha256

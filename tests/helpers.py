@@ -1,4 +1,4 @@
-"""Random episodes, rules and genomes for the tests of the inner loops."""
+"""Random episodes, rules and genomes, and the states that inner loops reach with them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def make_random_episode(
     queries: int = 2,
     seed: int = 0,
 ) -> Episode:
-    """An episode of normal inputs and random labels."""
+    """An episode with normally distributed inputs and random labels of -1 and 1."""
     generator = np.random.default_rng(seed)
 
     def inputs(count: int) -> Float32Array:
@@ -48,7 +48,7 @@ def make_random_episode(
 
 
 def moderate_genome(rule: RuleSpec, layers: int, seed: int = 0) -> Genome:
-    """A random genome under which values stay of order one, so that float32 can follow."""
+    """A random genome that keeps all values near 1, where float32 is precise."""
     generator = np.random.default_rng(seed)
     genome = neutral_genome(rule, layers)
     values: dict[str, Any] = {}
@@ -105,7 +105,7 @@ OPTIONS: dict[str, tuple[Any, ...]] = {
 
 
 def build_rule(options: dict[str, Any]) -> RuleSpec | None:
-    """The rule of some options, or None where the combination is refused."""
+    """The rule with these options, or None if they exclude each other."""
     try:
         return RuleSpec(**options)
     except InputError:
@@ -113,7 +113,7 @@ def build_rule(options: dict[str, Any]) -> RuleSpec | None:
 
 
 def random_rules() -> st.SearchStrategy[RuleSpec]:
-    """Every rule that can be built from `OPTIONS`."""
+    """A Hypothesis strategy: rules with any combination of `OPTIONS`."""
     drawn = st.fixed_dictionaries(
         {name: st.sampled_from(values) for name, values in OPTIONS.items()}
     )
@@ -121,9 +121,9 @@ def random_rules() -> st.SearchStrategy[RuleSpec]:
 
 
 def covering_rules(candidates: int = 600, seed: int = 0) -> list[RuleSpec]:
-    """A few rules in which every two values of options that can stand together do so.
+    """A small set of rules that contains every possible pair of option values.
 
-    Chosen one by one, each for the most pairs that none before it had.
+    Each rule is the one of the candidates with the most pairs that are still missing.
     """
     generator = np.random.default_rng(seed)
 
@@ -142,12 +142,12 @@ def covering_rules(candidates: int = 600, seed: int = 0) -> list[RuleSpec]:
 
 
 def rule_pairs(rule: RuleSpec) -> set[tuple[tuple[str, Any], tuple[str, Any]]]:
-    """All pairs of (option, value) of a rule."""
+    """All pairs of (option, value) tuples of a rule."""
     return set(itertools.combinations(vars(rule).items(), 2))
 
 
 def _fitting(options: dict[str, Any]) -> dict[str, Any]:
-    """Options that need another one switched off where that one is not there."""
+    """Change options that are not allowed beside the others to values that are."""
     k = options["states"]
     if k == 1:
         options["feedback"] = "replace"
@@ -175,6 +175,7 @@ def _fitting(options: dict[str, Any]) -> dict[str, Any]:
 
 
 def arrays_of(states: list[NetworkState], last: FloatArray) -> list[FloatArray]:
+    """All arrays of the states of a network, and one array more."""
     found = [last]
     for state in states:
         found += [*state.neurons, *state.forward, state.prediction]
@@ -184,4 +185,5 @@ def arrays_of(states: list[NetworkState], last: FloatArray) -> list[FloatArray]:
 
 
 def trajectory(loop: InnerLoop, genome: Genome, episode: Episode) -> list[FloatArray]:
+    """All arrays of every step of an episode, and the query predictions."""
     return arrays_of(list(loop.unroll(genome, episode)), loop.query(genome, episode))

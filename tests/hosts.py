@@ -1,8 +1,8 @@
-"""Hosts of their own on one machine: network namespaces with a bridge between them.
+"""Several hosts on one machine: network namespaces, connected by a bridge.
 
-Each has its own address, process ids, /tmp, /run and copy-on-write home, and an sshd; h0 is where
-a person sits. Needs root, and the packages iproute2, openssh-server and rsync. Traffic stays in
-the namespaces.
+Each host has its own address, process ids, /tmp, /run, a copy-on-write home and an sshd. The
+host h0 is the user's own computer. This needs root and the packages iproute2, openssh-server
+and rsync. No traffic leaves the namespaces.
 """
 
 from __future__ import annotations
@@ -28,26 +28,26 @@ NEEDED = {
     "nsenter": "util-linux",
 }
 
-# The first process of a host. Everything that it mounts goes with it.
+# The first process of a host. Its mounts disappear when it ends.
 _BOOT = """
 set -eu; state=$1 name=$2 root=$3 network=$4 first=$5
 mount --make-rprivate /
 mkdir -p $state/$name/upper $state/$name/work
 mount -t overlay overlay -o lowerdir=$HOME,upperdir=$state/$name/upper,workdir=$state/$name/work \
     $HOME
-# What stays to be seen when /tmp is a host's own.
+# The checkout may be below /tmp, which is replaced.
 mkdir -p $state/keep; mount --bind $root $state/keep
 mount -t tmpfs tmpfs /tmp; chmod 1777 /tmp
 mount -t tmpfs tmpfs /dev/shm; mount -t tmpfs tmpfs /run; mkdir -p /run/sshd
 mkdir -p $root; mount --bind $state/keep $root
 hostname $name
-# Ray asks for the address of the host's name where there is no way to the world.
+# Ray resolves the host's name when the host has no route to the internet.
 { echo "127.0.0.1 localhost"
 for i in 0 1 2 3 4 5 6 7 8 9; do echo "$network.$((first + i)) h$i"; done; } > /run/hosts
 mount --bind /run/hosts /etc/hosts
 echo "export PATH=$PATH" | tee $HOME/.bash_profile > $HOME/.bashrc
 mkdir -p $HOME/.ssh; cp $state/key.pub $HOME/.ssh/authorized_keys; chmod -R go= $HOME/.ssh
-# Somebody who is not root, as on a cloud's machines and, by number, in the images.
+# A user without root's rights, as on cloud instances; the images use the same user id.
 mount -t tmpfs tmpfs /home; mkdir -p /home/ubuntu/.ssh
 cp $HOME/.bash_profile $HOME/.bashrc /home/ubuntu
 cp $state/key.pub /home/ubuntu/.ssh/authorized_keys; chmod -R go= /home/ubuntu/.ssh
@@ -62,7 +62,7 @@ exec /usr/sbin/sshd -D -e -f /dev/null -h $state/hostkey -o UsePAM=no -o StrictM
 
 
 def missing() -> str | None:
-    """Why there can be no hosts here; None if there can."""
+    """The reason why this machine cannot have such hosts; None if it can."""
     if os.geteuid() != 0:
         return "needs root, for network namespaces"
     path = os.environ.get("PATH", "") + ":/usr/sbin:/sbin"
@@ -72,11 +72,11 @@ def missing() -> str | None:
     if lacking:
         return f"needs the packages {' '.join(lacking)} (apt-get install)"
     trial = subprocess.run(["unshare", "--net", "--mount", "--pid", "--fork", "true"], check=False)
-    return None if trial.returncode == 0 else "this machine lets nobody make namespaces"
+    return None if trial.returncode == 0 else "this machine does not allow namespaces"
 
 
 class Hosts:
-    """h0 to h`count - 1`, at `network`.`first` and up."""
+    """The hosts h0, h1, ..., with consecutive addresses from `network`.`first` on."""
 
     def __init__(self, count: int, state: Path, network: str, first: int) -> None:
         self._state = state
@@ -108,11 +108,11 @@ class Hosts:
             self.boot(name)
 
     def address(self, name: str) -> str:
-        """Of a host."""
+        """The address of a host."""
         return f"{self._network}.{self._base + int(name[1:])}"
 
     def boot(self, name: str) -> None:
-        """Switch a host on; its disk is as it was."""
+        """Switch a host on; its disk keeps its contents."""
         with (self._state / f"{name}.log").open("ab") as log:
             self._first[name] = subprocess.Popen(
                 [
@@ -140,7 +140,7 @@ class Hosts:
         first.wait()
 
     def unplug(self, name: str) -> None:
-        """Cut a host off from the others; what runs on it goes on."""
+        """Disconnect a host from the network; its processes continue."""
         self._cable(name, "down")
 
     def plug_in(self, name: str) -> None:
@@ -194,7 +194,7 @@ class Hosts:
         ]
 
     def close(self) -> None:
-        """Switch all off and take the network away."""
+        """Switch all hosts off and delete the network."""
         for name in list(self._first):
             self.cut_power(name)
         for process in self._started:
@@ -213,10 +213,10 @@ def _call(*command: str) -> None:
 
 @contextlib.contextmanager
 def hosts(count: int, network: str = "10.77.31", first: int = 10) -> Iterator[Hosts]:
-    """So many hosts, gone afterwards; the first has the address `network`.`first`."""
-    # Not below /tmp, which every host has of its own.
+    """A number of hosts that exist inside the `with` block; see `Hosts`."""
+    # Not below /tmp, because every host has its own.
     state = Path(tempfile.mkdtemp(prefix="blur-es-hosts-", dir="/var/tmp"))
-    # An overlay wants its upper folder on a file system that is not one itself.
+    # The upper folder of an overlay must not be on an overlay itself.
     _call("mount", "-t", "tmpfs", "tmpfs", str(state))
     try:
         made = Hosts(count, state, network, first)

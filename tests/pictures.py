@@ -1,4 +1,4 @@
-"""What Matplotlib's figures show, for the tests of figures."""
+"""The data that a Matplotlib figure shows."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from matplotlib.lines import Line2D
 
 
 def points(line: Line2D) -> list[tuple[float, float]]:
-    """(x, y) of what a line joins, to nine decimals."""
+    """The points (x, y) of a line, rounded to nine decimals."""
     x, y = (np.asarray(data, dtype=np.float64).round(9).tolist() for data in line.get_data())
     return list(zip(x, y, strict=True))
 
 
 def labelled_lines(axes: Axes) -> dict[str, Line2D]:
-    """The lines that stand in the legend, by what they are called there."""
+    """The lines of the legend, by their labels."""
     lines = {str(line.get_label()): line for line in axes.lines}
     return {label: line for label, line in lines.items() if not label.startswith("_")}
 
 
 def band(artist: Artist) -> dict[float, tuple[float, float]]:
-    """The lower and the upper edge of what `fill_between` filled, at every x, to nine decimals."""
+    """The lower and upper edge of a `fill_between` area at every x, rounded to nine decimals."""
     assert isinstance(artist, PolyCollection)
     edges: dict[float, list[float]] = {}
     for path in artist.get_paths():

@@ -1,4 +1,4 @@
-"""Processes that tests start: how to recognise them, and how to wait for what they do."""
+"""Processes that tests start: finding them, and waiting for what they do."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-# Every process that the tests start inherits this variable, which tells it from all others.
+# All processes that the tests start inherit this variable.
 _MARK = "BLUR_ES_TESTS"
 os.environ[_MARK] = str(os.getpid())
 
@@ -23,7 +23,7 @@ HANG_SECONDS = 240.0
 
 
 def running(pattern: str) -> set[int]:
-    """Process ids of what these tests started whose command line matches a regular expression."""
+    """Ids of processes started by these tests whose command line matches a regular expression."""
     mark = f"{_MARK}={os.getpid()}".encode()
     found = set()
     for entry in Path("/proc").iterdir():
@@ -41,11 +41,11 @@ def running(pattern: str) -> set[int]:
 def wait_until(
     condition: Callable[[], object], what: str, seconds: float = HANG_SECONDS, every: float = 0.05
 ) -> None:
-    """Return as soon as the condition is true; fail the test if it never is."""
+    """Return as soon as the condition is true; fail if that takes too many seconds."""
     deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > deadline:
-            raise AssertionError(f"waited {seconds:.0f} s in vain for {what}")
+            raise AssertionError(f"{what}: not within {seconds:.0f} s")
         time.sleep(every)
 
 

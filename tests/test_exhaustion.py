@@ -1,4 +1,4 @@
-"""What a machine can run out of: memory and room for objects, for real; `make test-slow`."""
+"""A machine that runs out of memory or of room for Ray's objects; `make test-slow` runs this."""
 
 from __future__ import annotations
 
@@ -17,10 +17,11 @@ from blur_es.fleet.failures import Failure
 from blur_es.fleet.fleet import RayFleet
 from tests.clusters import TRAINING, make_cluster, random_population, ray_warnings
 from tests.experiments import small
+from tests.processes import wait_until
 
 pytestmark = [ray_warnings, pytest.mark.slow]
 
-# In a worker, once: takes memory until Ray's monitor kills it, or there is clearly none.
+# One worker allocates memory until Ray's memory monitor kills it.
 HOARD = """
 import os, time
 from pathlib import Path
@@ -42,7 +43,7 @@ def value(predictions, labels):
 
 
 def memory() -> tuple[int, int]:
-    """Bytes of this machine, and those in use."""
+    """The memory of this machine and the part in use, in bytes."""
     lines = Path("/proc/meminfo").read_text().splitlines()
     found = {line.split(":")[0]: 1024 * int(line.split()[1]) for line in lines}
     return found["MemTotal"], found["MemTotal"] - found["MemAvailable"]
@@ -80,7 +81,7 @@ def test_rays_memory_monitor_kills_and_nothing_is_lost(
     assert report["lost_workers"] == 1
 
 
-# Another user of the cluster, who fills its object store and says so, until told to let go.
+# Another user of the cluster, whose objects fill the store until the process ends.
 FILL = """
 import sys
 import numpy as np
@@ -102,11 +103,11 @@ sys.stdin.read()
 def test_a_store_that_others_have_filled_is_waited_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    # Ray would spill to the disk; let it take the disk for full.
+    # Ray must not move objects to the disk: it is told that the disk is full.
     monkeypatch.setenv("RAY_local_fs_capacity_threshold", "0.000001")
     monkeypatch.setenv("RAY_oom_grace_period_s", "1")
     config = small(tmp_path, "tasks=[{name: xor}]", "meta.replicas=1", "episode.unroll=1")
-    # The genomes of a chunk are more than Ray sends along with a call.
+    # The genomes of a chunk are too large for Ray to send with the call.
     population = random_population(config, 6000)
     expected = LocalEvaluator(problem_of(config)).evaluate(population, TRAINING)
     with make_cluster(num_cpus=1) as cluster:
@@ -122,10 +123,15 @@ def test_a_store_that_others_have_filled_is_waited_for(
                 assert other.stdin is not None
                 assert other.stdout is not None
                 assert other.stdout.readline().strip() in ("ObjectStoreFullError", "OutOfDiskError")
-                letting_go = threading.Timer(8.0, other.kill)
-                letting_go.start()
+
+                def release() -> None:
+                    wait_until(lambda: "object store is full" in caplog.text, "the warning")
+                    other.kill()
+
+                releasing = threading.Thread(target=release)
+                releasing.start()
                 found = fleet.evaluate(population, TRAINING)
-                letting_go.join()
+                releasing.join()
             report = fleet.report(0.0)
         finally:
             fleet.close()

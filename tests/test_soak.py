@@ -1,4 +1,4 @@
-"""Minutes of everything at once: workers and nodes killed, nodes joining, the head too."""
+"""A run that is disturbed for minutes: workers, nodes and the driver are killed, nodes join."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ OVERRIDES = ("meta.generations=300", "meta.population=16", "episode.unroll=100")
 
 
 def disturb(cluster: TestCluster, stop: threading.Event, seed: int, killed: list[int]) -> None:
-    """Kill a worker every second or two, and now and then a node that another replaces."""
+    """Kill a worker every second or two, and sometimes replace a node by another."""
     chance = random.Random(seed)
     nodes = [cluster.add(num_cpus=1), cluster.add(num_cpus=1)]
     while not stop.wait(chance.uniform(0.5, 2.5)):
@@ -50,15 +50,15 @@ def test_a_run_under_constant_disturbance_finds_the_same_genome(tmp_path: Path) 
             options = ["--address", cluster.address, *settings, *["--resume"] * (attempt > 0)]
             with subprocess.Popen(
                 [*command, *options], cwd=tmp_path, stderr=subprocess.PIPE, text=True
-            ) as head:
-                # The first two heads are killed, without and with a chance to say goodbye.
+            ) as driver:
+                # The first driver is killed, the second one asked to stop.
                 if attempt < 2:
-                    wait_for_generation(tmp_path / "run", (80, 160)[attempt], head)
-                    head.send_signal([signal.SIGKILL, signal.SIGTERM][attempt])
-                _, messages = head.communicate(timeout=600)
+                    wait_for_generation(tmp_path / "run", (80, 160)[attempt], driver)
+                    driver.send_signal([signal.SIGKILL, signal.SIGTERM][attempt])
+                _, messages = driver.communicate(timeout=600)
             stop.set()
             disturber.join()
-        assert head.returncode == [-signal.SIGKILL, 130, 0][attempt], messages
+        assert driver.returncode == [-signal.SIGKILL, 130, 0][attempt], messages
         assert not (killed and running(FLEET_WORKERS))
     assert Genome.load(tmp_path / "run/genome.npz").sha256 == genome_hash(undisturbed)
     lines = [json.loads(line) for line in (tmp_path / "run/metrics.jsonl").read_text().splitlines()]
