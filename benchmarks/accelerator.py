@@ -77,7 +77,7 @@ def inspect(workload: Workload, genomes: int = 11) -> dict[str, Any]:
     loop = JaxInnerLoop(workload.rule, device_batch=genomes)
     vectors = random_vectors(workload, genomes)
     episode = random_episode(workload)
-    run: Any = loop._function("lives", episode, tuple(MEASURES))
+    run: Any = loop._function("evaluations", episode, tuple(MEASURES))
     data = loop._data([episode])
     compiled = run.lower(loop._vectors(vectors), data).compile()
     shapes = {

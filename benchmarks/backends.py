@@ -25,7 +25,7 @@ from blur_es.episode import Episode
 from blur_es.evaluator import EpisodeRange, LocalEvaluator, problem_of
 from blur_es.fitness import make_measure
 from blur_es.genome import Genome, SearchSpace, random_genome
-from blur_es.inner import InnerLoop, jax_loop, make_inner_loop
+from blur_es.inner import InnerLoop, jax_episode, make_inner_loop
 from blur_es.inner.jax_loop import JaxInnerLoop
 from blur_es.keys import Phase, Stream, random_generator
 from blur_es.run.store import versions
@@ -91,7 +91,7 @@ def gradient_memory(config: ExperimentConfig) -> list[dict[str, Any]]:
         row: dict[str, Any] = {"unroll": unroll}
         for name, remember in (("all_kept", True), ("checkpointed", False)):
             life = functools.partial(
-                jax_loop._scored_life, loop._equations, tuple(MEASURES), remember=remember
+                jax_episode.score_episode, loop._equations, tuple(MEASURES), remember=remember
             )
 
             def fitness(vector: Any, data: Any, life: Any = life) -> Any:

@@ -21,7 +21,7 @@ from blur_es.episode import Episode
 from blur_es.errors import InputError
 from blur_es.fitness import Measure, make_measure
 from blur_es.genome import backprop_genome, random_genome
-from blur_es.inner import jax_loop
+from blur_es.inner import jax_episode, jax_loop
 from blur_es.inner.base import DeviceBatchTooLargeError, InnerLoop, Precision
 from blur_es.inner.jax_loop import JaxInnerLoop
 from blur_es.inner.numba_loop import NumbaInnerLoop
@@ -178,7 +178,7 @@ def test_the_compiled_program_copies_no_data_for_each_genome() -> None:
     loop = JaxInnerLoop(rule, device_batch=genomes)
     vectors = np.stack([random_genome(rule, np.random.default_rng(i)).vector for i in range(11)])
     # The text of the compiled program is not public.
-    run: Any = loop._function("lives", episode, tuple(MEASURES))
+    run: Any = loop._function("evaluations", episode, tuple(MEASURES))
     data = loop._data([episode])
     text = run.lower(jnp.asarray(vectors, jnp.float32), data).compile().as_text()
     shapes = [set(map(int, found.split(","))) for found in re.findall(r"f32\[([\d,]+)\]", text)]
@@ -263,7 +263,7 @@ def test_pieces_are_estimated_from_the_memory(monkeypatch: pytest.MonkeyPatch) -
     for gradients in (False, True):
         device_batch = loop.suggest_device_batch([episode], gradients)
         assert 256 <= device_batch <= 4096
-        assert device_batch * jax_loop.life_bytes(rule, episode, gradients) < 60 * 2**30
+        assert device_batch * jax_episode.episode_bytes(rule, episode, gradients) < 60 * 2**30
 
 
 def test_wrong_vectors_and_episodes_are_refused() -> None:

@@ -263,7 +263,10 @@ def _support_statistics(
     step: jax.Array,
     activation: _Activation,
 ) -> _Statistics:
-    """Mean and variance pooled over the last support batches up to `step` (RULE section 7)."""
+    """Mean and variance pooled over the last support batches up to `step`.
+
+    They are those of docs/equations.md, "Query batches".
+    """
     if not network.scales:
         return []
     # A window of constant size, as compiled code wants it; early on, some of its batches

@@ -1,8 +1,8 @@
-"""What every inner loop does, whatever computes it.
+"""The interface of all backends, and what they share.
 
-A backend runs episodes with genomes of one rule. It knows nothing of Ray, of strategies or
-of files, and its results depend on its arguments alone: not on earlier calls, nor on which
-genomes share a call.
+An inner loop runs episodes with genomes of one rule. It does not depend on Ray, on strategies or
+on files, and its results depend on its arguments alone, not on earlier calls or on which genomes
+share a call.
 """
 
 from __future__ import annotations
@@ -21,17 +21,18 @@ from blur_es.genome import Genome
 from blur_es.rule import RuleSpec
 from blur_es.util.arrays import BoolArray, Float64Array, FloatArray
 
-# NumPy's or JAX's: what takes it gives the same.
+# A NumPy or JAX array; functions return the same kind as they get.
 LabelArray = TypeVar("LabelArray", bound=Any)
 
-# Of the large products of the JAX backend: see `blur_es.inner.jax_equations.Equations`.
+# The precision of large products in the JAX backend, see `blur_es.inner.jax_arrays.product`.
 Precision = Literal["float32", "tf32", "bfloat16"]
 
-# ε of activation and of synapse normalisation (RULE sections 6 and 7).
+# The constants under the square roots of normalisations (docs/equations.md, "Activation
+# normalization" and "Synapse normalization").
 ACTIVATION_EPSILON = 1e-5
 SYNAPSE_EPSILON = 1e-9
 
-# Query statistics are pooled over this many support batches, the last ones.
+# Query statistics and calibration use this many of the last support batches.
 STATISTICS_BATCHES = 4
 
 
@@ -40,13 +41,13 @@ class NetworkState:
     """A network after a step.
 
     Attributes:
-        neurons: for every layer l (B, n_l, k), after the whole step.
-        prediction: (B, n_L, k), the last layer before the label was written into it.
-        forward: for every synapse layer i (n_i + 1, n_{i+1}, k), the bias in the last row.
-        backward: for every synapse layer i (n_{i+1}, n_i, k); None for i = 0, which feeds
-            nothing.
-        average: for every synapse layer i the average of `forward` over the steps, of the same
-            shape; None if the rule does not average.
+        neurons: (B, n_l, k) for every layer l, after the whole step.
+        prediction: (B, n_L, k), the last layer before the labels were written into it.
+        forward: (n_i + 1, n_{i+1}, k) for every synapse layer i, the bias in the last row.
+        backward: (n_{i+1}, n_i, k) for every synapse layer i; None for i = 0, which would only
+            feed the input layer.
+        average: averages of `forward` over the steps, of the same shapes; None if the rule does
+            not average.
     """
 
     neurons: tuple[FloatArray, ...]
@@ -58,11 +59,12 @@ class NetworkState:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Evaluation:
-    """How well P genomes did on R episodes.
+    """The results of P genomes on R episodes.
 
     Attributes:
-        fitness: (M, P, R) float64, one (P, R) for each of the M measures; always finite.
-        diverged: (P, R), where a synapse or a last-layer value was not finite at any step.
+        fitness: (M, P, R) float64, for each of M measures; always finite.
+        diverged: (P, R), whether a synapse or a value of the last layer was infinite or NaN after
+            any step.
     """
 
     fitness: Float64Array
@@ -71,13 +73,13 @@ class Evaluation:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class GradientEvaluation:
-    """How well one genome did on R episodes, and which way is up.
+    """The results of one genome on R episodes, and their gradients.
 
     Attributes:
         fitness: (M, R) float64, as in `Evaluation`.
         diverged: (R,), as in `Evaluation`.
-        gradients: (R, D) float64, of the first measure with respect to the genome's vector;
-            not finite where the way back overflowed.
+        gradients: (R, D) float64, gradients of the first measure with respect to the genome's
+            vector; infinite or NaN where they overflowed.
     """
 
     fitness: Float64Array
@@ -104,34 +106,47 @@ class InnerLoop(Protocol):
     def evaluate(
         self, genomes: FloatArray, episodes: Sequence[Episode], measures: Sequence[Measure]
     ) -> Evaluation:
-        """Run every episode with every genome; genomes (P, D) as `Genome.vector` gives them."""
+        """Run every episode with every genome of `genomes` (P, D), which are genome vectors."""
         ...
 
     def unroll(self, genome: Genome, episode: Episode) -> Iterator[NetworkState]:
-        """Run one episode and yield the network after each of its N steps."""
+        """Run one episode, and yield the network after each of its N steps."""
         ...
 
     def query(self, genome: Genome, episode: Episode) -> FloatArray:
-        """Run one episode; the last layer's states on its query batches, (Q, B, n_L, k)."""
+        """Run one episode, and return the last layer on its query batches: (Q, B, n_L, k)."""
         ...
 
 
 @runtime_checkable
 class ContinuingInnerLoop(InnerLoop, Protocol):
-    """An inner loop that can go on with a network, and ask one without teaching it."""
+    """An inner loop that can continue to train a network, and query one without training it."""
 
     def learn(
         self, genome: Genome, episode: Episode, network: NetworkState | None = None, age: int = 0
     ) -> NetworkState:
-        """The network after the steps of an episode.
+        """Train a network on the support batches of an episode, and return it.
 
-        It begins with one that has had `age` >= 1 steps, or with initial synapses. A network
-        that diverges holds values that are not finite, and may have stopped at that step.
+        Args:
+            genome: the genome to learn with.
+            episode: its support batches are the steps.
+            network: the network to continue with; None for initial synapses.
+            age: the number of steps that `network` has learned already, at least 1; 0 without
+                a network.
+
+        A network that diverges has infinite values or NaN, and may not have had all steps.
+
+        Raises `InputError` if the network does not fit the rule or the episode.
         """
         ...
 
     def ask(self, genome: Genome, episode: Episode, network: NetworkState) -> FloatArray:
-        """As `query`, of a network as it is; the support batches give statistics alone."""
+        """The last layer of a given network on the query batches of an episode: (Q, B, n_L, k).
+
+        The support batches serve for query statistics and calibration only.
+
+        Raises `InputError` if the network does not fit the rule or the episode.
+        """
         ...
 
 
@@ -159,9 +174,9 @@ class BatchedInnerLoop(InnerLoop, Protocol):
 def initial_synapses(
     rule: RuleSpec, genome: Genome, episode: Episode
 ) -> tuple[list[FloatArray], list[FloatArray | None]]:
-    """Initial forward and backward synapses in float64, symmetric where the rule is.
+    """Initial forward and backward synapses in float64 ("Initial values").
 
-    Raises `InputError` if the genome or the episode is for other states, layers or batches.
+    Raises `InputError` if the genome or the episode has other states, layers or batches.
     """
     check_fit(rule, genome, episode)
     forward, backward = arranged_noise(rule, episode)
@@ -179,9 +194,9 @@ def initial_synapses(
 def arranged_noise(
     rule: RuleSpec, episode: Episode
 ) -> tuple[list[FloatArray], list[FloatArray | None]]:
-    """An episode's noise in float64 as the rule has it, before a genome scales it.
+    """The noise of an episode in float64, made symmetric and single-state where the rule is.
 
-    The order is that of the synapse update: transpose first, then state 0 for all states.
+    Initial synapses are this noise times the genome's `initial_scale`.
     """
     forward: list[FloatArray] = []
     backward: list[FloatArray | None] = []
@@ -201,15 +216,21 @@ def arranged_noise(
 def check_fit(
     rule: RuleSpec, genome: Genome | None, episode: Episode, network: NetworkState | None = None
 ) -> None:
-    """Whether an inner loop of this rule can run the episode, with genome and network if given.
+    """Check that an episode, and a genome and a network if given, fit a rule and each other.
 
-    Raises `InputError` if one of them is for other states, layers or batches.
+    Raises `InputError` if one of them has other states, layers or batches.
     """
     layers, states = len(episode.forward_noise), episode.forward_noise[0].shape[-1]
     if genome is not None and genome.rule != rule:
-        raise InputError("genome: it is of another rule than the inner loop")
+        raise InputError(
+            "genome: its rule differs from the rule of the inner loop; build the inner loop with "
+            "genome.rule"
+        )
     if states != rule.states:
-        raise InputError(f"episode: its synapses have {states} states, the rule {rule.states}")
+        raise InputError(
+            f"episode: its synapses have {states} states, the rule {rule.states}; make the episode "
+            "for this rule"
+        )
     if genome is not None and genome.layers not in (None, layers):
         raise InputError(
             f"genome: it is for {genome.layers} synapse layers, the network has {layers}"
@@ -239,28 +260,29 @@ def check_fit(
 
 
 def written_labels(rule: RuleSpec, labels: LabelArray) -> LabelArray:
-    """Labels (..., n_L), +1 and -1, as the feedback writes them; NumPy's or JAX's array.
+    """Labels (..., n_L), +1 and -1, as the feedback writes them ("Feedback").
 
-    Standardised ones have mean 0 and deviation 1 over equally frequent classes, as one output for
-    two classes has anyway. Plain ones have mean 2/n_L - 1 and deviation 2 √(n_L - 1)/n_L: what a
-    rule has learned with ten classes does not fit forty.
+    Plain labels have mean 2/n_L - 1 and standard deviation 2 √(n_L - 1)/n_L over equally frequent
+    classes, so a rule that learned with ten classes would meet other values with forty.
+    Standardised labels have mean 0 and standard deviation 1 for any number of classes. A single
+    output for two classes has that anyway.
     """
     outputs = labels.shape[-1]
     if rule.feedback != "standardized_label" or outputs == 1:
         return labels
-    mean, deviation = 2.0 / outputs - 1.0, 2.0 * math.sqrt(outputs - 1.0) / outputs
-    return cast(LabelArray, (labels - mean) / deviation)
+    mean, standard_deviation = 2.0 / outputs - 1.0, 2.0 * math.sqrt(outputs - 1.0) / outputs
+    return cast(LabelArray, (labels - mean) / standard_deviation)
 
 
 def pools_support(rule: RuleSpec) -> bool:
-    """Whether query batches need a pass of the last support batches before them."""
+    """Whether query batches need a forward pass over the last support batches before them."""
     return rule.calibration_temperature > 0.0 or (
         rule.normalizes_forward and rule.query_statistics == "support"
     )
 
 
 def layer_field(genome: Genome, name: str, layer: int) -> FloatArray:
-    """A genome field as synapse layer `layer` sees it."""
+    """The values of a genome field for one synapse layer."""
     array = genome.fields[name]
     return array[layer] if genome.rule.per_layer else array
 
@@ -268,7 +290,7 @@ def layer_field(genome: Genome, name: str, layer: int) -> FloatArray:
 def score(
     measures: Sequence[Measure], predictions: FloatArray, labels: FloatArray, diverged: bool
 ) -> list[float]:
-    """Values of the measures for predictions (rows, n_L); a diverged run gets the worst."""
+    """The measures of predictions (rows, n_L); a diverged episode gets their worst values."""
     if diverged:
         return [measure.worst for measure in measures]
     return [measure(predictions, labels) for measure in measures]

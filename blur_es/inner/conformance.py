@@ -1,7 +1,7 @@
-"""Replays of trajectories that the authors' own code computed.
+"""Replays trajectories that the authors' own code computed, and compares.
 
-The files are described in `tests/golden/README.md`: one `.npz` a case, with the inputs of a
-short episode and the states of neurons and synapses after every step of it.
+Each golden case is an `.npz` file with the inputs of a short episode and the neurons and synapses
+after every step. `tests/golden/README.md` describes the files.
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ from blur_es.util.options import from_options
 Arrays = dict[str, npt.NDArray[Any]]
 
 _FULL_MATRIX = (
-    "the authors' Oja term from weights sums over matrix blocks that feed nothing, which the "
-    "two-block form does not hold (RULE section 5)"
+    "the authors' Oja term from weights also sums over matrix blocks that feed nothing and that "
+    "blur_es does not store (docs/equations.md, Conformance with the authors' code)"
 )
 
 
 @dataclasses.dataclass(frozen=True)
 class CaseResult:
-    """Outcome of one case.
+    """The result of one golden case.
 
     Attributes:
         case: name of the file without its suffix.
-        status: what came of it.
+        status: whether the errors are within the tolerance, or the case is not supported.
         errors: largest |difference| / largest |reference| for each group of outputs.
         reason: why the case is not supported.
     """
@@ -49,7 +49,7 @@ class CaseResult:
 
 
 def golden_files(folder: Path) -> list[Path]:
-    """The cases in a folder; raises `InputError` where there are none."""
+    """The golden cases in a folder, sorted by name. Raises `InputError` if there are none."""
     files = sorted(folder.glob("*.npz")) if folder.is_dir() else []
     if not files:
         raise InputError(f"{folder}: expected a folder with golden .npz cases, found none there")
@@ -57,9 +57,15 @@ def golden_files(folder: Path) -> list[Path]:
 
 
 def replay(path: Path, make_loop: Any, tolerance: float) -> CaseResult:
-    """Replay one case on a backend; `make_loop(rule)` builds its inner loop.
+    """Replay one golden case on a backend.
 
-    `make_loop` refuses a rule that the backend does not have with `InputError`.
+    Args:
+        path: the file of the case.
+        make_loop: a function of a rule that builds the backend's inner loop and raises
+            `InputError` for a rule that the backend does not implement.
+        tolerance: the largest relative error that passes.
+
+    Raises `InputError` for a file that is not a golden case.
     """
     arrays = read_npz(*open_file(path), "golden case")
     try:
@@ -80,13 +86,12 @@ def replay(path: Path, make_loop: Any, tolerance: float) -> CaseResult:
         errors = _compare(loop, genome, episode, arrays)
     except KeyError as error:
         raise InputError(f"{path}: array {error} is missing from this golden case") from error
-    # A difference that is not a number is the worst of all.
     passed = all(error <= tolerance for error in errors.values())
     return CaseResult(path.stem, "pass" if passed else "fail", errors)
 
 
 def golden_rule(states: int, spec: dict[str, Any]) -> RuleSpec:
-    """The rule of a case, from the authors' names (table in `tests/golden/README.md`)."""
+    """The rule of a case; a table in `tests/golden/README.md` explains the authors' names."""
     oja = spec["ojas"] if spec["ojas"] and spec["ojas"]["use_ojas_rule"] else None
     normalization = spec["normalization"] or {}
     stored = bool(normalization.get("normalize_synapses"))
@@ -137,7 +142,7 @@ def golden_rule(states: int, spec: dict[str, Any]) -> RuleSpec:
 
 
 def golden_genome(rule: RuleSpec, arrays: Arrays, layers: int) -> Genome:
-    """The genome of a case; initial synapses are given, so its `initial_scale` is 1."""
+    """The genome of a case. Its `initial_scale` is 1: cases contain the initial synapses."""
     k = rule.states
     values: dict[str, Any] = {}
     for field in genome_fields(rule):
@@ -153,7 +158,7 @@ def golden_genome(rule: RuleSpec, arrays: Arrays, layers: int) -> Genome:
 
 
 def golden_episode(arrays: Arrays, layers: int) -> Episode:
-    """The data and the initial synapses of a case as an episode with one query batch."""
+    """The data and initial synapses of a case, as an episode with one query batch."""
     return Episode(
         support_inputs=arrays["data.x"],
         support_labels=arrays["data.y"],
@@ -165,7 +170,7 @@ def golden_episode(arrays: Arrays, layers: int) -> Episode:
 
 
 def _compare(loop: InnerLoop, genome: Genome, episode: Episode, arrays: Arrays) -> dict[str, float]:
-    """Largest relative error of every group: neurons, synapses, predictions, query."""
+    """The largest relative error of each group: neurons, synapses, predictions, query."""
     layers = len(episode.forward_noise)
     states = list(loop.unroll(genome, episode))
     groups: dict[str, list[tuple[Any, str]]] = {
@@ -192,13 +197,16 @@ def _compare(loop: InnerLoop, genome: Genome, episode: Episode, arrays: Arrays) 
 
 def _relative_error(found: npt.NDArray[Any], reference: npt.NDArray[Any]) -> float:
     if found.shape != reference.shape:
-        raise InputError(f"golden case: shape {found.shape}, the reference has {reference.shape}")
+        raise InputError(
+            f"golden case: found an array of shape {found.shape}, expected {reference.shape} as "
+            "in the reference"
+        )
     scale = max(float(np.abs(reference).max()), np.finfo(np.float64).tiny)
     error = float(np.abs(found - reference).max()) / scale
     return error if np.isfinite(error) else float("inf")
 
 
 def replay_all(folder: Path, make_loop: Any, tolerance: float) -> Iterator[CaseResult]:
-    """Replay every case of a folder, in the order of their names."""
+    """Replay every golden case in a folder, sorted by name."""
     for path in golden_files(folder):
         yield replay(path, make_loop, tolerance)

@@ -1,22 +1,21 @@
-"""The accelerator's inner loop: many genomes and episodes at once, compiled by XLA.
+"""The JAX backend: many genomes and episodes at once on a GPU or CPU, with gradients.
 
-The equations are in `blur_es.inner.jax_equations`. Here they are unrolled by a scan and
-batched: evaluations are cut into device batches of one fixed shape, because a batched product may
-round differently at another batch size and the bits of a result must not depend on which
-genomes share a call. Data and initial noise go to the device once and are shared by all
-genomes of a device batch.
+The equations are in `blur_es.inner.jax_equations`, whole episodes in `blur_es.inner.jax_episode`.
+This module compiles and runs them. Evaluations are cut into device batches of one fixed, padded
+shape: a batched product may round differently at another batch size, and the bits of a result
+must not depend on which genomes share a call. Episodes are copied to the device once and shared
+by all genomes of a device batch.
 
-Importing this module imports JAX: import it where it is used.
+Importing this module imports JAX, so it is imported only where it is used.
 """
 
 from __future__ import annotations
 
 import functools
-import itertools
 import math
 import operator
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -36,19 +35,30 @@ from blur_es.inner.base import (
     check_fit,
     score,
 )
-from blur_es.inner.jax_equations import Data, Equations, Layers, Synapses
+from blur_es.inner.jax_arrays import Data, Layers, Synapses
+from blur_es.inner.jax_episode import (
+    answer,
+    begin,
+    episode_bytes,
+    over_genomes_and_episodes,
+    run_episode,
+    score_episode,
+    step_once,
+    value_and_gradient,
+)
+from blur_es.inner.jax_equations import Equations
 from blur_es.rule import RuleSpec
 from blur_es.storage.files import cache_directory
 from blur_es.util.arrays import FloatArray
 from blur_es.util.memory import is_short_of_mappings
 
-# On a processor, a life more at a time saves nothing: measured, batched products are slower.
+# On a CPU, evaluating several episodes at a time was measured to be slower than one.
 CPU_DEVICE_BATCH = 1
 
-# Groups of episodes that stay on the device: those of a generation, one for every shape.
+# How many groups of episodes stay on the device: one generation has one group for every shape.
 HELD = 8
 
-# The share of a device's memory that a device batch may take by the estimate of `life_bytes`.
+# The fraction of a device's memory that a device batch may use, by `episode_bytes`.
 MEMORY_SHARE = 0.6
 LARGEST_DEVICE_BATCH = 4096
 
@@ -57,11 +67,13 @@ class JaxInnerLoop:
     """The JAX backend; see `blur_es.inner.base.InnerLoop`.
 
     Args:
-        rule: of all genomes.
-        precision: of the large products, see `Equations`.
-        device_batch: (genome, episode) pairs that are computed at a time; None for what
-            fits the device's memory, found at the first evaluation and then kept.
-        dtype: float32, or float64 where JAX has it switched on (`jax.enable_x64`).
+        rule: the rule of all genomes.
+        precision: the precision of large products, see `Equations`.
+        device_batch: how many (genome, episode) pairs are evaluated at a time; with None, as many
+            as fit the device's memory, determined at the first evaluation.
+        dtype: float32, or float64 if JAX has it enabled (`jax.enable_x64`).
+
+    Raises `InputError` for a rule that the backend does not implement.
     """
 
     def __init__(
@@ -84,14 +96,14 @@ class JaxInnerLoop:
     ) -> Evaluation:
         """See `InnerLoop.evaluate`.
 
-        Raises `DeviceBatchTooLargeError` if the device's memory is short.
+        Raises `DeviceBatchTooLargeError` if the device runs out of memory.
         """
         fitness = np.empty((len(measures), len(genomes), len(episodes)))
         diverged = np.zeros((len(genomes), len(episodes)), dtype=bool)
         traceable = all(measure.traceable for measure in measures)
         for places in _alike(episodes):
             first = episodes[places[0]]
-            run = self._function("lives", first, tuple(measures) if traceable else ())
+            run = self._function("evaluations", first, tuple(measures) if traceable else ())
             together = min(len(places), self._device_batch(first))
             count = max(1, self._device_batch(first) // together)
             for columns in _device_batches(places, together):
@@ -100,7 +112,7 @@ class JaxInnerLoop:
                 for rows in _device_batches(range(len(genomes)), count):
                     vectors = self._vectors(genomes[rows])
                     values, finite, predictions = self._on_device(run, vectors, data)
-                    # What was padded repeats the last one: writing it twice does no harm.
+                    # Padding repeats the last genome or episode, whose result is written twice.
                     where = np.ix_(rows, columns)
                     diverged[where] = ~finite
                     if traceable:
@@ -120,11 +132,13 @@ class JaxInnerLoop:
     def gradients(
         self, genome: FloatArray, episodes: Sequence[Episode], measures: Sequence[Measure]
     ) -> GradientEvaluation:
-        """Gradient of the first measure with respect to a genome (D,), episode by episode.
+        """Gradients of the first measure with respect to a genome (D,), one for each episode.
 
-        Through the whole unroll, whose intermediate values are computed again on the way
-        back where keeping them would cost memory. The first measure must be traceable.
-        Raises `DeviceBatchTooLargeError` if the device's memory is short.
+        They are exact gradients through all steps. To save memory, most intermediate values are
+        recomputed in the backward pass.
+
+        Raises `InputError` for a measure that cannot be differentiated, and
+        `DeviceBatchTooLargeError` if the device runs out of memory.
         """
         fitness = np.empty((len(measures), len(episodes)))
         gradients = np.empty((len(episodes), len(genome)))
@@ -138,7 +152,7 @@ class JaxInnerLoop:
         vector = self._vectors(genome)
         for places in _alike(episodes):
             run = self._function("gradients", episodes[places[0]], tuple(measures))
-            # Always whole device batches: who calls may have cut the episodes in any way.
+            # Always whole device batches: results must not depend on how callers group episodes.
             for columns in _device_batches(places, self._device_batch(episodes[places[0]])):
                 data = self._data([episodes[place] for place in columns])
                 self._check(len(genome), episodes[columns[0]])
@@ -191,16 +205,16 @@ class JaxInnerLoop:
         """See `InnerLoop.query`."""
         check_fit(self.rule, genome, episode)
         vector = self._vectors(genome.vector)
-        last, _ = self._function("life", episode)(vector, self._one(episode))
+        last, _ = self._function("episode", episode)(vector, self._one(episode))
         return np.asarray(last).transpose(0, 2, 3, 1).copy()
 
     def suggest_device_batch(self, episodes: Sequence[Episode], gradients: bool) -> int:
-        """See `BatchedInnerLoop.suggest_device_batch`: a power of two."""
+        """See `BatchedInnerLoop.suggest_device_batch`; always a power of two."""
         device = jax.devices()[0]
         if device.platform == "cpu":
             return CPU_DEVICE_BATCH
         limit = (device.memory_stats() or {}).get("bytes_limit", 2**33)
-        largest = max(life_bytes(self.rule, episode, gradients) for episode in episodes)
+        largest = max(episode_bytes(self.rule, episode, gradients) for episode in episodes)
         fitting = max(1, int(MEMORY_SHARE * limit / largest))
         return min(LARGEST_DEVICE_BATCH, 2 ** int(math.log2(fitting)))
 
@@ -210,7 +224,7 @@ class JaxInnerLoop:
         return self.device_batch
 
     def _check(self, length: int, episode: Episode) -> None:
-        """Raises `InputError` if vectors of a length are not for an episode's network."""
+        """Raise `InputError` if vectors of a length do not fit an episode's network."""
         expected = field_slices(self.rule, len(episode.forward_noise))[2]
         if length != expected:
             raise InputError(f"genome: a vector of {length} values, expected {expected}")
@@ -225,8 +239,8 @@ class JaxInnerLoop:
             raise DeviceBatchTooLargeError(self.device_batch or 1) from error
 
     def _data(self, episodes: list[Episode]) -> Data:
-        """Episodes of one shape on the device, stacked; the last few are remembered."""
-        # An identity is an episode's as long as the episode is kept, which it is beside it.
+        """Episodes of one shape, stacked, on the device; the most recent groups stay there."""
+        # Ids are unique among live objects, and each group is stored with its episodes.
         key = tuple(map(id, episodes))
         if key in self._held:
             return self._held[key][1]
@@ -256,10 +270,10 @@ class JaxInnerLoop:
     def _function(
         self, name: str, episode: Episode, measures: tuple[Measure, ...] = ()
     ) -> Callable[..., Any]:
-        """A function of this module for episodes of one shape, compiled for each batch size.
+        """A compiled function of `jax_episode` for episodes of one shape.
 
-        Those not used for longest are let go of where there is no room for more; they come back
-        from the disk.
+        When memory mappings run short, the least recently used functions are evicted; they are
+        loaded again from the compilation cache on disk.
         """
         key = (name, _shape(episode), *measures)
         if key in self._compiled:
@@ -270,26 +284,28 @@ class JaxInnerLoop:
                     self._compiled.pop(old).clear_cache()
             equations = self._equations
             functions: dict[str, Callable[..., Any]] = {
-                "lives": _batched(functools.partial(_scored_life, equations, measures)),
-                "gradients": _differentiated(equations, measures),
-                "begin": functools.partial(_begin, equations),
-                "step": functools.partial(_step, equations),
-                "life": functools.partial(_life, equations),
-                "ask": functools.partial(_ask, equations),
+                "evaluations": over_genomes_and_episodes(
+                    functools.partial(score_episode, equations, measures)
+                ),
+                "gradients": value_and_gradient(equations, measures),
+                "begin": functools.partial(begin, equations),
+                "step": functools.partial(step_once, equations),
+                "episode": functools.partial(run_episode, equations),
+                "ask": functools.partial(answer, equations),
             }
             self._compiled[key] = jax.jit(functions[name])
         function: Callable[..., Any] = self._compiled[key]
         return function
 
     def _vectors(self, genomes: FloatArray) -> jax.Array:
-        # A value beyond float32 becomes infinite here and diverges, as it does in the products.
+        # Values beyond the range of float32 become infinite, and their episodes diverge.
         with np.errstate(over="ignore"):
             return jnp.asarray(np.asarray(genomes).astype(self._dtype))
 
     def _state(
         self, inputs: Any, neurons: Layers, prediction: jax.Array, synapses: Synapses
     ) -> NetworkState:
-        """In the layout of `NetworkState`: states last, and all of them."""
+        """Neurons and synapses in the layout of `NetworkState`: all states, on the last axis."""
         k = self.rule.states
         first = np.zeros((*inputs.shape, k), self._dtype)
         first[..., 0] = inputs
@@ -339,154 +355,12 @@ class JaxInnerLoop:
         return synapses, tuple(states_first(layer) for layer in network.neurons[1:])
 
 
-def life_bytes(rule: RuleSpec, episode: Episode, gradients: bool = False) -> int:
-    """About how much device memory one life takes, for all that is there at a time."""
-    sizes, rows = episode.sizes, episode.support_inputs.shape[1]
-    one_way = sum((a + 1) * b for a, b in itertools.pairwise(sizes))
-    arrays = (1 if rule.passes_share_synapses else 2) + (rule.averaging == "synapses")
-    synapses = rule.planes * one_way * arrays
-    neurons = rule.states * rows * sum(sizes[1:])
-    queries = rule.states * episode.query_labels.size
-    # Synapses old, new and their change; neurons of a pass, or of the pooled statistics.
-    values = 3 * synapses + 10 * neurons + 2 * queries
-    if gradients:
-        # Synapses at the edges of segments and in one; neurons of a step there and back.
-        edges = 2 * math.isqrt(len(episode.support_inputs)) + 2
-        values += edges * synapses + 30 * neurons + 2 * queries
-    return 4 * values
-
-
-class _Carry(NamedTuple):
-    """What a step hands to the next; neurons only where the rule keeps them."""
-
-    synapses: Synapses
-    neurons: Layers
-    finite: jax.Array
-
-
-def _begin(equations: Equations, vector: jax.Array, data: Data) -> tuple[Synapses, Layers]:
-    layers = len(data.forward_noise)
-    synapses = equations.initial_synapses(equations.fields(vector, layers), data)
-    sizes = [noise.shape[0] - 1 for noise in data.forward_noise]
-    sizes.append(data.forward_noise[-1].shape[1])
-    rows = data.support_inputs.shape[1]
-    return synapses, equations.resting_neurons(rows, sizes, vector.dtype)
-
-
-def _step(
-    equations: Equations, vector: jax.Array, synapses: Synapses, neurons: Layers, *batch: Any
-) -> tuple[Layers, jax.Array, Synapses]:
-    fields = equations.fields(vector, len(neurons))
-    return equations.step(fields, synapses, neurons, *batch)
-
-
-def _ask(
-    equations: Equations, vector: jax.Array, data: Data, synapses: Synapses, neurons: Layers
-) -> jax.Array:
-    return equations.query(equations.fields(vector, len(neurons)), synapses, neurons, data)
-
-
-def _life(
-    equations: Equations, vector: jax.Array, data: Data, remember: bool = True
-) -> tuple[jax.Array, jax.Array]:
-    """A whole episode: the last layer on the queries (Q, k, B, n_L), and if all was finite.
-
-    Where it is differentiated and `remember` is false, it keeps the synapses at the edges
-    of about √N segments of the unroll and computes the rest again.
-    """
-    synapses, resting = _begin(equations, vector, data)
-    fields = equations.fields(vector, len(resting))
-    keeps = not equations.rule.reset_neurons
-
-    def step(carry: _Carry, batch: tuple[Any, ...]) -> tuple[_Carry, None]:
-        neurons = carry.neurons if keeps else resting
-        after, prediction, synapses = equations.step(fields, carry.synapses, neurons, *batch)
-        finite = carry.finite & _all_finite(prediction, *jax.tree.leaves(synapses))
-        return _Carry(synapses, after if keeps else (), finite), None
-
-    steps = len(data.support_inputs)
-    batches = (data.support_inputs, data.support_labels, jnp.arange(steps))
-    carry = _Carry(synapses, resting if keeps else (), jnp.bool_(True))
-    if remember:
-        carry, _ = jax.lax.scan(step, carry, batches)
-    else:
-        carry = _scan_in_segments(step, carry, batches, steps)
-    last = equations.query(fields, carry.synapses, carry.neurons if keeps else resting, data)
-    return last, carry.finite & _all_finite(last)
-
-
-def _scan_in_segments(
-    step: Callable[..., Any], carry: _Carry, batches: tuple[jax.Array, ...], steps: int
-) -> _Carry:
-    """A scan that remembers its carry at the edges of segments and within one of them."""
-    length = math.isqrt(steps)
-    whole = steps // length * length
-    again = jax.checkpoint(step)
-
-    @jax.checkpoint
-    def segment(carry: _Carry, part: tuple[jax.Array, ...]) -> tuple[_Carry, None]:
-        return jax.lax.scan(again, carry, part)
-
-    parts = [array[:whole].reshape(whole // length, length, *array.shape[1:]) for array in batches]
-    carry, _ = jax.lax.scan(segment, carry, tuple(parts))
-    rest = tuple(array[whole:] for array in batches)
-    carry, _ = jax.lax.scan(again, carry, rest)
-    return carry
-
-
-def _scored_life(
-    equations: Equations,
-    measures: tuple[Measure, ...],
-    vector: jax.Array,
-    data: Data,
-    remember: bool = True,
-) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Values of the measures (M,), whether all was finite, predictions (Q, B, n_L)."""
-    last, finite = _life(equations, vector, data, remember)
-    predictions = last[:, 0]
-    if not measures:
-        return jnp.zeros(0), finite, predictions
-    rows = predictions.reshape(-1, predictions.shape[-1])
-    labels = data.query_labels.reshape(rows.shape)
-    values = []
-    for measure in measures:
-        value = measure.function(rows, labels)
-        sound = finite & jnp.isfinite(value)
-        values.append(jnp.where(sound, jnp.maximum(value, measure.worst), measure.worst))
-    # Predictions of a population are large, and nobody asks for them.
-    return jnp.stack(values), finite, jnp.zeros(0)
-
-
-def _batched(scored_life: Callable[..., Any]) -> Callable[..., Any]:
-    """Over genomes (G, D) and over stacked episodes (E, ..): values (M, G, E), finite (G, E)."""
-    over_episodes = jax.vmap(scored_life, in_axes=(None, 0), out_axes=(1, 0, 0))
-    return jax.vmap(over_episodes, in_axes=(0, None), out_axes=(1, 0, 0))
-
-
-def _differentiated(equations: Equations, measures: tuple[Measure, ...]) -> Callable[..., Any]:
-    """Over stacked episodes (E, ..): values (M, E), finite (E,), gradients (E, D)."""
-
-    def first(vector: jax.Array, data: Data) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-        values, finite, _ = _scored_life(equations, measures, vector, data, remember=False)
-        return values[0], (values, finite)
-
-    def one(vector: jax.Array, data: Data) -> tuple[jax.Array, jax.Array, jax.Array]:
-        (_, (values, finite)), gradient = jax.value_and_grad(first, has_aux=True)(vector, data)
-        return values, finite, gradient
-
-    return jax.vmap(one, in_axes=(None, 0), out_axes=(1, 0, 0))
-
-
-def _all_finite(*arrays: jax.Array) -> jax.Array:
-    return jnp.stack([jnp.all(jnp.isfinite(array)) for array in arrays]).all()
-
-
 def _shape(episode: Episode) -> tuple[tuple[int, ...], ...]:
     return episode.sizes, episode.support_labels.shape, episode.query_labels.shape
 
 
 def _alike(episodes: Sequence[Episode]) -> list[list[int]]:
-    """Places of the episodes, grouped by the shapes that a compiled function is for."""
+    """The indices of the episodes, grouped by shape: one compiled function serves one shape."""
     groups: dict[tuple[Any, ...], list[int]] = {}
     for place, episode in enumerate(episodes):
         groups.setdefault(_shape(episode), []).append(place)
@@ -502,15 +376,15 @@ def _device_batches(places: Sequence[int], size: int) -> list[list[int]]:
 
 
 def _use_compilation_cache() -> None:
-    """Keep compiled programs on disk, unless the user has said where (or that not)."""
+    """Cache compiled programs on disk, unless the user has configured JAX's cache already."""
     if jax.config.jax_compilation_cache_dir is None:  # type: ignore[attr-defined]
         try:
             folder = cache_directory() / "jax"
-        except InputError:  # no home: they are compiled anew each time
+        except InputError:  # There is no home directory: every process compiles for itself.
             return
         for option, value in (
             ("jax_compilation_cache_dir", str(folder)),
-            # Workers of one machine compile the same programs at the same time.
+            # All workers of a node need the same programs: cache also those that compile fast.
             ("jax_persistent_cache_min_compile_time_secs", 0.1),
         ):
             jax.config.update(option, value)  # type: ignore[no-untyped-call]

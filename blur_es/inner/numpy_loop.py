@@ -1,8 +1,8 @@
-"""The reference inner loop: the equations of the paper in NumPy, float64.
+"""The reference backend: the equations of `docs/equations.md` in NumPy, float64.
 
-Written to be read beside the paper (arXiv 2104.04657, sections 3.2 to 3.4), not to be
-fast. Arrays are those of `NetworkState`; index letters: b row of the batch, p neuron of the
-lower layer, j neuron of the upper one, c d e o states.
+It is written to be read beside that page, whose headings the docstrings cite in quotes, and not
+to be fast. Arrays are those of `NetworkState`. Index letters: b is a row of the batch, p a neuron
+of the lower layer, j a neuron of the upper layer, and c, d, e, o are states.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ class NumpyInnerLoop:
             for r, episode in enumerate(episodes):
                 layers = len(episode.sizes) - 1
                 run = _Run(self.rule, Genome.from_vector(self.rule, vector, layers), episode)
-                # A diverging genome overflows on its way: that is its result, not a fault.
+                # Values of a diverging genome overflow: this is a result, not an error.
                 with np.errstate(all="ignore"):
                     finite = all(_is_finite(state) for state in run.steps())
                     last = run.query()
@@ -111,7 +111,7 @@ class NumpyInnerLoop:
 
 
 def _silently(steps: Iterator[NetworkState]) -> Iterator[NetworkState]:
-    """A diverging genome overflows on its way: that is its result, not a fault."""
+    """The same steps without warnings: values of a diverging genome overflow."""
     while True:
         with np.errstate(all="ignore"):
             state = next(steps, None)
@@ -121,9 +121,9 @@ def _silently(steps: Iterator[NetworkState]) -> Iterator[NetworkState]:
 
 
 class _Run:
-    """One episode with one genome, in order: `steps` to its end, then `query`.
+    """One episode with one genome: call `steps` until it ends, then `query`.
 
-    It begins with a `network` that has had `age` steps, if there is one.
+    It starts with a `network` that has learned `age` steps, or else with initial synapses.
     """
 
     def __init__(
@@ -150,7 +150,7 @@ class _Run:
         self.average = None
 
     def steps(self) -> Iterator[NetworkState]:
-        """Every step in turn (RULE section 2)."""
+        """Run the steps one after the other ("One step")."""
         for age, (inputs, labels) in enumerate(
             zip(self.episode.support_inputs, self.episode.support_labels, strict=True),
             start=self.age,
@@ -174,13 +174,13 @@ class _Run:
             yield state
 
     def query(self) -> FloatArray:
-        """Forward-only passes of the finished network on the query batches (RULE section 3)."""
+        """The last layer of the trained network on the query batches ("Query batches")."""
         rule, genome, episode = self.rule, self.genome, self.episode
         forward = self.forward if self.average is None else list(self.average)
         if rule.normalize_synapses in ("stored", "both"):
-            forward, _ = _normalize_synapses(genome, forward, self.backward)
+            forward, _ = normalize_synapses(genome, forward, self.backward)
         if rule.normalize_synapses in ("effective", "both"):
-            forward, _ = _normalize_synapses(genome, forward, self.backward)
+            forward, _ = normalize_synapses(genome, forward, self.backward)
         statistics: Statistics | None = None
         offsets = np.zeros(episode.sizes[-1])
         if pools_support(rule):
@@ -201,7 +201,7 @@ class _Run:
         return last
 
     def _start(self, rows: int) -> list[FloatArray]:
-        """What the neurons hold before a forward-only pass of some rows, in whole batches."""
+        """The neurons before a forward pass of `rows` rows, which are whole batches."""
         if self.rule.reset_neurons:
             return [np.zeros((rows, *neurons.shape[1:])) for neurons in self.neurons]
         return [np.concatenate([neurons] * (rows // len(neurons))) for neurons in self.neurons]
@@ -217,13 +217,13 @@ def inner_step(
     supervised: bool = True,
     age: int = 0,
 ) -> NetworkState:
-    """One step of learning (RULE section 2); its arguments are left as they are.
+    """One step of learning ("One step"); the arguments are not changed.
 
     Args:
         genome: the genome, with its rule.
-        forward: synapses before the step, as in `NetworkState`.
-        backward: likewise.
-        neurons: what the neurons hold before the step, for every layer (B, n_l, k).
+        forward: forward synapses before the step, as in `NetworkState`.
+        backward: backward synapses before the step, as in `NetworkState`.
+        neurons: values of the neurons before the step, for every layer (B, n_l, k).
         inputs: (B, n_0).
         labels: (B, n_L).
         supervised: whether this step sees the labels.
@@ -233,8 +233,8 @@ def inner_step(
     if rule.reset_neurons:
         neurons = [np.zeros_like(values) for values in neurons]
     if rule.normalize_synapses in ("stored", "both"):
-        forward, backward = _normalize_synapses(genome, forward, backward)
-    neurons = forward_pass(genome, _seen(genome, forward, backward)[0], neurons, inputs)
+        forward, backward = normalize_synapses(genome, forward, backward)
+    neurons = forward_pass(genome, _effective(genome, forward, backward)[0], neurons, inputs)
     prediction = neurons[-1]
     after_forward = neurons
     if rule.forward_synapse_update:
@@ -243,7 +243,7 @@ def inner_step(
         )
     if supervised:
         neurons = [*neurons[:-1], feedback(rule, prediction, labels)]
-        neurons = backward_pass(genome, _seen(genome, forward, backward)[1], neurons)
+        neurons = backward_pass(genome, _effective(genome, forward, backward)[1], neurons)
         lower = after_forward if rule.forward_pre_states else neurons
         forward, backward = _update_synapses(
             genome, "synapse", forward, backward, lower, neurons, age
@@ -251,12 +251,12 @@ def inner_step(
     return NetworkState(tuple(neurons), prediction, tuple(forward), tuple(backward))
 
 
-def _seen(
+def _effective(
     genome: Genome, forward: Sequence[FloatArray], backward: Sequence[FloatArray | None]
 ) -> tuple[Sequence[FloatArray], Sequence[FloatArray | None]]:
-    """The synapses as the neuron passes see them (`effective` normalisation)."""
+    """The synapses that the passes use: normalised, where the rule says `effective`."""
     if genome.rule.normalize_synapses in ("effective", "both"):
-        return _normalize_synapses(genome, forward, backward)
+        return normalize_synapses(genome, forward, backward)
     return forward, backward
 
 
@@ -285,10 +285,16 @@ def forward_pass(
     statistics: Statistics | None = None,
     record: Statistics | None = None,
 ) -> list[FloatArray]:
-    """Equation 5: neurons (B, n_l, k) of every layer after a forward pass of `inputs` (B, n_0).
+    """Neurons (B, n_l, k) of every layer after a forward pass ("Forward pass").
 
-    Normalisation takes mean and variance from `statistics`, one pair a layer, or from the
-    batch itself, which `record` then collects.
+    Args:
+        genome: the genome, with its rule.
+        forward: the forward synapses that the pass uses.
+        neurons: values of the neurons before the pass.
+        inputs: (B, n_0).
+        statistics: mean and variance of every layer for normalisation; None for those of the
+            batch itself.
+        record: a list to which mean and variance of every layer are appended.
     """
     rule = genome.rule
     first = np.zeros((*inputs.shape, rule.states))
@@ -306,14 +312,14 @@ def forward_pass(
             mean, variance = statistics[i] if statistics else (z.mean(axis=0), z.var(axis=0))
             if record is not None:
                 record.append((mean, variance))
-            z = _normalize(genome, "forward", i, z, mean, variance)
+            z = normalize_activations(genome, "forward", i, z, mean, variance)
         last = i == len(forward) - 1
         result.append(ACTIVATIONS[rule.last_activation if last else rule.forward_activation](z))
     return result
 
 
 def feedback(rule: RuleSpec, prediction: FloatArray, labels: FloatArray) -> FloatArray:
-    """The last layer with the label in it (RULE section 2, point 7)."""
+    """The last layer with the labels written into it ("Feedback")."""
     result = np.zeros_like(prediction)
     labels = written_labels(rule, labels.astype(prediction.dtype))
     if rule.feedback == "replace":
@@ -330,7 +336,7 @@ def feedback(rule: RuleSpec, prediction: FloatArray, labels: FloatArray) -> Floa
 def backward_pass(
     genome: Genome, backward: Sequence[FloatArray | None], neurons: Sequence[FloatArray]
 ) -> list[FloatArray]:
-    """Equation 6: neurons of every layer after a backward pass from the last one."""
+    """Neurons of every layer after a backward pass from the last one ("Backward pass")."""
     rule = genome.rule
     result = list(neurons)
     for i in range(len(backward) - 1, 0, -1):
@@ -351,7 +357,7 @@ def backward_pass(
         else:
             z = v
         if rule.normalizes_backward:
-            z = _normalize(genome, "backward", i, z, z.mean(axis=0), z.var(axis=0))
+            z = normalize_activations(genome, "backward", i, z, z.mean(axis=0), z.var(axis=0))
         result[i] = ACTIVATIONS[rule.backward_activation](z)
     return result
 
@@ -366,7 +372,18 @@ def synapse_update(
     upper: FloatArray,
     age: int = 0,
 ) -> tuple[FloatArray, FloatArray | None]:
-    """Equation 7 for one synapse layer, `part` naming its genome fields (RULE sections 4, 5)."""
+    """New forward and backward synapses of one layer ("Synapse update", "Oja term").
+
+    Args:
+        genome: the genome, with its rule.
+        part: `synapse` or `forward_synapse`, the genome fields that are used.
+        layer: number of the synapse layer.
+        forward: its forward synapses.
+        backward: its backward synapses; None for the first layer.
+        lower: neurons of the layer below, (B, n_i, k).
+        upper: neurons of the layer above, (B, n_{i+1}, k).
+        age: number of steps that the network has learned before this one.
+    """
     rule = genome.rule
     pre = layer_field(genome, f"{part}.pre", layer)
     post = layer_field(genome, f"{part}.post", layer)
@@ -415,7 +432,7 @@ def synapse_update(
 
 
 def rates(genome: Genome, part: str, layer: int, age: int) -> tuple[FloatArray, FloatArray]:
-    """f̃ and η̃ of a synapse layer at an age: numbers, or (k,) where every state has its own."""
+    """f̃ and η̃ of a layer at an age: numbers, or (k,) with rates per state ("Rates")."""
     keep = layer_field(genome, f"{part}.keep", layer)
     update = layer_field(genome, f"{part}.update", layer)
     if genome.rule.aging == "none":
@@ -436,9 +453,9 @@ def averaged(
     forward: Sequence[FloatArray],
     age: int,
 ) -> tuple[FloatArray, ...]:
-    """The averaged forward synapses after a step of a network of some age; None before the first.
+    """The averages of the forward synapses after a step ("Averaged synapses").
 
-    A = A + w (W - A), with the weight w of the newest synapses W.
+    `average` are those before the step, None before the first step.
     """
     result = []
     for i, weights in enumerate(forward):
@@ -448,7 +465,7 @@ def averaged(
     return tuple(result)
 
 
-def _normalize(
+def normalize_activations(
     genome: Genome,
     passing: str,
     layer: int,
@@ -456,16 +473,16 @@ def _normalize(
     mean: FloatArray,
     variance: FloatArray,
 ) -> FloatArray:
-    """Activation normalisation (paper, section 3.4)."""
+    """Normalised values z (B, n, k) of a pass ("Activation normalization")."""
     scale = layer_field(genome, f"normalization.{passing}_scale", layer)
     shift = layer_field(genome, f"normalization.{passing}_shift", layer)
     return (z - mean) / np.sqrt(variance + ACTIVATION_EPSILON) * scale + shift
 
 
-def _normalize_synapses(
+def normalize_synapses(
     genome: Genome, forward: Sequence[FloatArray], backward: Sequence[FloatArray | None]
 ) -> tuple[list[FloatArray], list[FloatArray | None]]:
-    """Synapse normalisation over the sources of each direction (RULE section 6)."""
+    """Synapses normalised over the sources of each direction ("Synapse normalization")."""
 
     def normalized(weights: FloatArray, layer: int) -> FloatArray:
         result = weights / np.sqrt(np.sum(weights**2, axis=0) + SYNAPSE_EPSILON)
@@ -480,7 +497,7 @@ def _normalize_synapses(
 
 
 def _with_bias(neurons: FloatArray) -> FloatArray:
-    """The neurons with one more that is 1 in all its states."""
+    """The neurons of a layer and the bias neuron, which is 1 in all states."""
     rows, _, states = neurons.shape
     return np.concatenate([neurons, np.ones((rows, 1, states))], axis=1)
 

@@ -48,10 +48,12 @@ def rule_in_words(rule: RuleSpec) -> list[str]:
         _FEEDBACK[rule.feedback] + _supervision(rule),
         _backward(rule),
         _synapses(rule),
+        _rates(rule),
         _ties(rule),
         _oja(rule),
         _saturation(rule),
         _synapse_normalization(rule),
+        _averaging(rule),
         _queries(rule),
         _calibration(rule),
     ]
@@ -151,13 +153,44 @@ def _synapses(rule: RuleSpec) -> str:
     return result
 
 
+def _rates(rule: RuleSpec) -> str:
+    sentences = []
+    if rule.per_state_rates:
+        sentences.append("Every state of a synapse has its own f̃ and η̃.")
+    if rule.aging == "rates":
+        sentences.append(
+            "With the age of the network, f̃ approaches 1 and η̃ changes, each as a learned power of "
+            "the number of steps."
+        )
+    return " ".join(sentences)
+
+
+def _averaging(rule: RuleSpec) -> str:
+    if rule.averaging == "none":
+        return ""
+    return (
+        "Query batches are predicted with a running average of the forward synapses over the "
+        "steps, whose window grows with the age of the network."
+    )
+
+
+def _asymmetry(rule: RuleSpec) -> str:
+    if rule.synapses_stay_symmetric:
+        return "they stay equal, but each direction is normalised on its own for the passes"
+    if rule.oja == "none":
+        return "only the normalisation of each direction makes them differ"
+    if rule.normalize_synapses in ("stored", "both"):
+        return "only the Oja term and the normalisation of each direction make them differ"
+    return "only the Oja term makes them differ"
+
+
 def _ties(rule: RuleSpec) -> str:
     if rule.passes_share_synapses:
         result = "The backward pass uses the same synapses as the forward pass."
     elif rule.symmetric:
         result = (
             "The backward synapses begin equal to the forward synapses and change by the same "
-            "rule; only the Oja term makes them differ."
+            f"rule; {_asymmetry(rule)}."
         )
     else:
         result = "The backward pass has its own synapses, which learn by the same rule."

@@ -1,6 +1,6 @@
-"""Tables of `docs/rules.md`: the options of a rule and the combinations that are refused.
+"""Tables of `docs/rules.md` and `docs/equations.md`: options, their combinations, genome fields.
 
-Both tables are made by building rules, so they state what the code accepts.
+They are made by building rules, so they state what the code accepts.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from collections.abc import Callable
 from typing import Any, get_args, get_type_hints
 
 from blur_es.errors import InputError
-from blur_es.rule import LEAST_TEMPERATURE, MAXIMUM_STATES, RuleSpec
+from blur_es.genome import genome_fields
+from blur_es.rule import CONFORMANCE_OPTIONS, LEAST_TEMPERATURE, MAXIMUM_STATES, RuleSpec
 from blur_es.util.markdown import markdown_table
 
 # Numeric options, with values that represent all others.
@@ -101,10 +102,12 @@ def meanings() -> dict[str, str]:
     return {name: re.sub(r"\s+", " ", meaning) for name, meaning in found}
 
 
-def _options() -> list[str]:
+def _option_table(kept_for_conformance: bool) -> list[str]:
     meaning = meanings()
     rows = []
     for option in OPTIONS:
+        if (option in CONFORMANCE_OPTIONS) != kept_for_conformance:
+            continue
         default = DEFAULTS[option]
         others = [value for value in values_of(option) if value != default]
         values = RANGES.get(option) or ", ".join(f"`{yaml(value)}`" for value in others)
@@ -141,4 +144,41 @@ def yaml(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-PARTS: dict[str, Callable[[], list[str]]] = {"options": _options, "combinations": _combinations}
+def _names(rule: RuleSpec) -> set[str]:
+    return {field.name for field in genome_fields(rule)}
+
+
+def _fields() -> list[str]:
+    """All fields that a genome can have, and the options that they need."""
+    needed: dict[str, Any] = {
+        "forward_synapse_update": True,
+        "oja_multiplier": True,
+        "saturation": "exp_update",
+        "rescale_synapses": True,
+        "normalize": "both",
+        "aging": "rates",
+        "averaging": "synapses",
+    }
+    whole: dict[str, Any] = needed | {"oja": "weights", "normalize_synapses": "stored"}
+    rule = RuleSpec(**whole)
+    rows = []
+    for field in genome_fields(rule):
+        without = [
+            option
+            for option in needed
+            if field.name not in _names(dataclasses.replace(rule, **{option: DEFAULTS[option]}))
+        ]
+        neutral = "identity" if field.neutral.ndim == 2 else f"{field.neutral.ravel()[0]:g}"
+        shape = f"({', '.join('k' for _ in field.shape)})" if field.shape else "number"
+        rows.append(
+            [f"`{field.name}`", shape, neutral, ", ".join(f"`{o}`" for o in without), field.meaning]
+        )
+    return markdown_table(["field", "shape", "neutral value", "exists with", "meaning"], rows)
+
+
+PARTS: dict[str, Callable[[], list[str]]] = {
+    "options": lambda: _option_table(kept_for_conformance=False),
+    "conformance": lambda: _option_table(kept_for_conformance=True),
+    "combinations": _combinations,
+    "fields": _fields,
+}
