@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import sklearn
 from sklearn.base import clone
 from sklearn.datasets import load_digits, load_iris, make_classification
 from sklearn.exceptions import NotFittedError
@@ -22,7 +23,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from blur_es.classifier.batches import dealt
+from blur_es.classifier.batches import balanced_batches
 from blur_es.classifier.estimator import FEWEST_STEPS, BlurClassifier
 from blur_es.episode.inputs import input_map
 from blur_es.errors import InputError
@@ -147,7 +148,9 @@ def test_one_fit_and_its_parts() -> None:
     assert not np.array_equal(other.predict_proba(inputs), probabilities)
 
 
-def test_few_rows_are_dealt_again_and_many_go_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_few_rows_are_used_again_and_many_in_blocks(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     inputs, labels = load_iris(return_X_y=True)
     model = BlurClassifier(random_state=0).fit(inputs[::5], labels[::5])
     assert model.n_steps_ == FEWEST_STEPS
@@ -214,7 +217,7 @@ def test_probabilities_are_as_sure_as_the_rows_allow() -> None:
 
 def test_batches_have_equal_shares_of_classes() -> None:
     numbers = np.repeat([0, 1, 2], [70, 5, 3])
-    rows = dealt(numbers, len(numbers), 30, 16, np.random.default_rng(0))
+    rows = balanced_batches(numbers, len(numbers), 30, 16, np.random.default_rng(0))
     shares = np.stack([np.bincount(numbers[batch], minlength=3) for batch in rows])
     assert rows.shape == (30, 16)
     assert shares.min() >= 4
@@ -225,7 +228,7 @@ def test_batches_have_equal_shares_of_classes() -> None:
     assert times.sum() == 30 * 16
     # Of class 0 rows 0 to 4 are new, of class 1 row 70 is, of class 2 none is.
     mixed = np.array([0] * 5 + [1] + [0] * 65 + [1] * 4 + [2] * 3)
-    [batch] = dealt(mixed, 6, 1, 16, np.random.default_rng(0))
+    [batch] = balanced_batches(mixed, 6, 1, 16, np.random.default_rng(0))
     assert set(range(6)) <= set(batch)
     assert np.bincount(mixed[batch]).min() >= 5
 
@@ -307,7 +310,7 @@ def test_inputs_are_mapped_for_a_genome_that_expects_it(wanted: Inputs) -> None:
         dataclasses.replace(shipped, rule=dataclasses.replace(shipped.rule, inputs=option))
         for option in ("standardized", wanted)
     )
-    # All rows are among the first that are dealt, some of them twice.
+    # All rows are among the first that are drawn, some of them twice.
     expected = input_map(wanted, StandardScaler().fit_transform(inputs).astype(np.float32))
     plain, model = (
         BlurClassifier(each, random_state=0).fit(inputs, labels) for each in (genome, mapped)
@@ -482,3 +485,31 @@ def test_wrong_genomes(tmp_path: Path) -> None:
     wild = load_genome("mnist-2state").replace({"synapse.keep": np.array(1e30)})
     with pytest.raises(ValueError, match="diverged within 15 steps"):
         BlurClassifier(wild).fit(*data)
+
+
+@pytest.mark.parametrize("output", ["default", "pandas", "polars"])
+def test_scikit_learns_global_output_does_not_matter(output: str) -> None:
+    x, y = load_iris(return_X_y=True)
+    expected = BlurClassifier(random_state=0).fit(x, y).predict_proba(x)
+    with sklearn.config_context(transform_output=output):
+        model = BlurClassifier(random_state=0).fit(x, y)
+        np.testing.assert_array_equal(model.predict_proba(x), expected)
+        model.partial_fit(x, y)
+
+
+def test_logarithms_of_probabilities() -> None:
+    x, y = load_iris(return_X_y=True)
+    model = BlurClassifier(random_state=0).fit(x, y)
+    logarithms = model.predict_log_proba(x)
+    np.testing.assert_allclose(np.exp(logarithms), model.predict_proba(x), atol=1e-12)
+    assert np.isfinite(logarithms).all()
+
+
+def test_an_equal_genome_may_be_set_again_and_another_is_refused_in_short() -> None:
+    x, y = load_iris(return_X_y=True)
+    model = BlurClassifier(load_genome("mnist-4state"), random_state=0).fit(x, y)
+    model.set_params(genome=load_genome("mnist-4state")).partial_fit(x, y)
+    model.set_params(genome=load_genome("backprop"))
+    with pytest.raises(ValueError, match="genome: found genome .*; call `fit`") as error:
+        model.partial_fit(x, y)
+    assert len(str(error.value)) < 200

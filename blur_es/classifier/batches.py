@@ -1,4 +1,4 @@
-"""Which of a user's rows go into which batch, and which are kept."""
+"""Which of a user's rows go into which batch, and which of them are kept."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ import numpy as np
 from blur_es.util.arrays import FloatArray, IntArray
 
 
-def dealt(
+def balanced_batches(
     numbers: IntArray, new: int, steps: int, batch_size: int, generator: np.random.Generator
 ) -> IntArray:
-    """Rows (steps, batch) for steps on data whose rows have classes of these numbers.
+    """Choose rows (steps, batch) so that all classes are equally frequent in the batches.
 
-    Classes take turns, in another order every time. Those of a class are shuffled and dealt
-    again and again, none twice before all once, the first `new` of the data before the others.
+    `numbers` (rows,) are the classes of the rows. Classes alternate in random order. The rows of a
+    class are shuffled and used in turn, none twice before all are used once, and the first `new`
+    of the data before the others.
     """
     wanted = steps * batch_size
     present = np.unique(numbers)
@@ -32,8 +33,8 @@ def dealt(
     return rows.reshape(steps, batch_size)
 
 
-def rows_of_both(first: FloatArray, then: FloatArray, chosen: IntArray) -> FloatArray:
-    """Chosen rows of two arrays one after the other, which are not put together for that."""
+def take_rows(first: FloatArray, then: FloatArray, chosen: IntArray) -> FloatArray:
+    """Take rows of two arrays as if they were concatenated, without copying all of both."""
     if not len(then):
         return first[chosen]
     rows = np.empty((len(chosen), first.shape[1]), np.promote_types(first.dtype, then.dtype))
@@ -43,7 +44,10 @@ def rows_of_both(first: FloatArray, then: FloatArray, chosen: IntArray) -> Float
     return rows
 
 
-def some_of_each(numbers: IntArray, most: int, generator: np.random.Generator) -> IntArray:
-    """Of rows of classes of these numbers, up to `most` of each class at random, one at least."""
+def sample_each_class(numbers: IntArray, most: int, generator: np.random.Generator) -> IntArray:
+    """Choose up to `most` rows of each class at random, at least one.
+
+    `numbers` (rows,) are the classes of the rows.
+    """
     owns = [np.flatnonzero(numbers == number) for number in np.unique(numbers)]
     return np.concatenate([generator.permutation(own)[: max(1, most)] for own in owns])

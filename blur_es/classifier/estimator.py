@@ -20,7 +20,7 @@ from sklearn.utils import assert_all_finite, check_random_state, column_or_1d
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from blur_es.classifier.batches import dealt, rows_of_both, some_of_each
+from blur_es.classifier.batches import balanced_batches, sample_each_class, take_rows
 from blur_es.classifier.learner import BYTES_AT_A_TIME, Learner, standardized
 from blur_es.episode import initial_noise
 from blur_es.episode.inputs import COUNTED_ROWS, MAP_ROWS, input_map
@@ -30,10 +30,10 @@ from blur_es.genomes import load_genome
 from blur_es.inner.base import STATISTICS_BATCHES, NetworkState
 from blur_es.util.arrays import FloatArray, IntArray
 
-# Genomes are meta-trained on lives of about this many steps: fewer are no life.
+# Genomes are meta-trained on episodes of about this many steps; with fewer they learn little.
 FEWEST_STEPS = 15
 
-# It normalises over a batch: with fewer rows there is little to learn from.
+# The rule normalises over a batch, which needs about this many rows.
 FEWEST_ROWS = 16
 
 # Logarithms of the least and the largest temperature of the softmax.
@@ -44,25 +44,25 @@ class BlurClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     """A network whose synapses learn by a meta-learned rule.
 
     The rule sees batches of standardised inputs and their labels; there is no loss and no
-    gradient. What one more step does is in the genome.
+    gradient. The genome says what each step does.
 
-    Genomes have learned to learn from equally frequent classes. So rows are dealt to batches
-    class by class, those of rare classes more often, and predictions are weighted by how
-    frequent classes are in the data. Some rows are kept, as many as four batches hold and of every
-    class alike: `partial_fit` fills batches with them where its own are too few, and they say how
-    sure the outputs are.
+    Genomes are meta-trained with equally frequent classes. Batches are therefore balanced, with
+    rows of rare classes drawn more often, and predictions are weighted by the class frequencies in
+    the data. As many rows as four batches hold are kept, equally many of each class. `partial_fit`
+    fills batches with them where it is given too few rows, and the temperature of the softmax is
+    chosen with them.
 
     Args:
         genome: the name of one that ships (`blur_es.genomes.genome_names`), the path or URL of a
             genome file or run folder, or a `Genome`.
-        hidden_layers: sizes of the hidden layers, or of one. A genome learns at depths that it
-            was meta-trained at: `mnist-4state-deep` with one to three, the others that ship with
-            one. `fit` warns of others.
-        steps: learning steps of `fit`, each on one batch; None for as many batches as `epochs`
-            passes over the data fill, but not fewer than 15. Few data are dealt again and again.
-        epochs: such passes, where `steps` is None.
-        batch_size: rows in a batch. The rule normalises over them, and does not learn from
-            fewer than about 16; `fit` warns of that.
+        hidden_layers: sizes of the hidden layers, or the size of a single one. A genome learns
+            at the depths that it was meta-trained with: one to three hidden layers for
+            `mnist-4state-deep`, one for the others that ship. `fit` warns of other depths.
+        steps: learning steps of `fit`, each on one batch; None for as many as `epochs` passes
+            over the data need, at least 15. Rows of small data sets are used several times.
+        epochs: number of passes over the data where `steps` is None.
+        batch_size: rows in a batch. The rule normalises over them and does not learn from fewer
+            than about 16; `fit` warns of that.
         random_state: seed of the initial synapses and of the shuffling.
 
     Attributes:
@@ -98,8 +98,8 @@ class BlurClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.random_state = random_state
 
     def fit(self, X: npt.ArrayLike, y: npt.ArrayLike) -> Self:
-        """Learn from inputs X (rows, features) and labels y (rows,), from new synapses."""
-        # Whatever comes of it, what was learned before is no more.
+        """Learn from inputs X (rows, features) and labels y (rows,), with new synapses."""
+        # Also if this call fails, the estimator no longer counts as fitted.
         if hasattr(self, "network_"):
             del self.network_
         X, y = self._checked(X, y, first=True)
@@ -107,21 +107,23 @@ class BlurClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         steps = self.steps
         if steps is None:
             steps = max(FEWEST_STEPS, math.ceil(self.epochs * len(X) / self.batch_size))
-        self._learn(X, y, steps, StandardScaler().fit(X))
+        self._learn(X, y, steps, _new_scaler().fit(X))
         return self
 
     def partial_fit(
         self, X: npt.ArrayLike, y: npt.ArrayLike, classes: npt.ArrayLike | None = None
     ) -> Self:
-        """Go on learning from more data, with as many batches as one pass over them fills.
+        """Continue learning from more data, with as many batches as one pass over them needs.
 
-        The first call needs all `classes`, unless all are in its y. Inputs are standardised
-        by the mean and deviation of all data so far, and mapped, where the genome expects it, by
-        what was found when it last learned anew. Where a call has few rows, or none of a
-        class, earlier ones are learned from again beside them. As long as all rows of earlier
-        calls are kept, each call learns anew from all that there are, in 15 steps or more and
-        not fewer than before: one step is no life, and a network that had seen the same few rows
-        over and over would not get over it. A call that raises changes nothing.
+        The first call needs all `classes`, unless all of them are in its y. Inputs are
+        standardised with the mean and the standard deviation of all data so far, and mapped, if
+        the genome expects it, as at the last retraining from scratch. Where a call has few rows,
+        or none of a class, batches are filled with rows of earlier calls.
+
+        Until more rows have come than four batches hold, all of them are kept, and each call
+        retrains from scratch on all of them, with at least 15 steps and at least as many as
+        before. A few steps are too few to learn, and a network that saw the same few rows many
+        times would not recover from that. A call that raises an error changes nothing.
         """
         before = dict(self.__dict__)
         try:
@@ -142,10 +144,10 @@ class BlurClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
                 raise ValueError(f"classes: found {known}, the first call had {self.classes_}")
             for name, found in self._fixed.items():
                 used = self._used[name]
-                if found != used:
+                if not _is_same(found, used):
                     raise ValueError(
-                        f"{name}: found {found!r}, the network has learned with {used!r}; `fit` "
-                        "begins anew"
+                        f"{name}: found {_shown(found)}, but the network has learned with "
+                        f"{_shown(used)}; call `fit` to begin again"
                     )
             known = self.classes_
         unknown = np.setdiff1d(y, known)
@@ -153,13 +155,13 @@ class BlurClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             raise ValueError(f"y: found the classes {unknown}, expected some of {known}")
         if first:
             self._begin(known, "y" if classes is None else "classes")
-        scaler = StandardScaler() if first else copy.deepcopy(self._learner.scaler)
+        scaler = _new_scaler() if first else copy.deepcopy(self._learner.scaler)
         known_rows = int(self._counts.sum())
-        anew = known_rows == len(self._kept[0])
-        steps = math.ceil((len(X) + known_rows * anew) / self.batch_size)
-        if anew:
+        from_scratch = known_rows == len(self._kept[0])
+        steps = math.ceil((len(X) + known_rows * from_scratch) / self.batch_size)
+        if from_scratch:
             steps = max(FEWEST_STEPS, self.n_steps_, steps)
-        self._learn(X, y, steps, scaler.partial_fit(X), anew)
+        self._learn(X, y, steps, scaler.partial_fit(X), from_scratch)
 
     def predict(self, X: npt.ArrayLike) -> npt.NDArray[Any]:
         """The likeliest label of each row of X (rows, features)."""
@@ -169,15 +171,22 @@ class BlurClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def predict_proba(self, X: npt.ArrayLike) -> FloatArray:
         """Probabilities (rows, c) of the labels in `classes_`.
 
-        The softmax of the outputs, for which classes are equally frequent, times how frequent
-        each was in the data. The temperature of the softmax is the likeliest for the rows that
-        are kept. These have been learned from: where rows are few and inputs many, the
-        probabilities are too sure.
+        They are the softmax of the outputs, for which all classes are equally frequent, weighted
+        by the class frequencies in the data. The temperature of the softmax is the one with the
+        largest likelihood on the rows that are kept. The network has learned from these, so
+        where rows are few and inputs many, the probabilities are overconfident.
         """
-        outputs = self._outputs(X)
-        odds = outputs / self._temperature + _weights(self._counts)
-        probabilities: FloatArray = softmax(odds, axis=1)
+        probabilities: FloatArray = softmax(self._log_odds(X), axis=1)
         return probabilities
+
+    def predict_log_proba(self, X: npt.ArrayLike) -> FloatArray:
+        """Logarithms (rows, c) of what `predict_proba` returns."""
+        logarithms: FloatArray = log_softmax(self._log_odds(X), axis=1)
+        return logarithms
+
+    def _log_odds(self, X: npt.ArrayLike) -> FloatArray:
+        """Logarithms of the probabilities of X (rows, features), up to a constant per row."""
+        return self._outputs(X) / self._temperature + _weights(self._counts)
 
     @property
     def _hidden(self) -> tuple[int, ...]:
@@ -192,7 +201,7 @@ class BlurClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     @property
     def _fixed(self) -> dict[str, Any]:
-        """Parameters that a network keeps."""
+        """Parameters that cannot change between calls of `partial_fit`."""
         return {
             "genome": self.genome,
             "hidden_layers": self._hidden,
@@ -202,7 +211,7 @@ class BlurClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def _checked(
         self, X: npt.ArrayLike, y: npt.ArrayLike, first: bool
     ) -> tuple[FloatArray, npt.NDArray[Any]]:
-        """Inputs and labels as arrays; parameters are looked at on the way."""
+        """Check the parameters and return inputs and labels as arrays."""
         numbers = {"epochs": self.epochs, "batch_size": self.batch_size, "steps": self.steps}
         numbers |= {f"hidden_layers[{i}]": size for i, size in enumerate(self._hidden)}
         for name, value in numbers.items():
@@ -216,7 +225,7 @@ class BlurClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return np.asarray(inputs), np.asarray(labels)
 
     def _begin(self, classes: npt.NDArray[Any], found_in: str) -> None:
-        """Everything that comes before the first step."""
+        """Prepare an untrained network and everything else that precedes the first step."""
         if len(classes) < 2:
             raise ValueError(
                 f"{found_in}: found {len(classes)} class only, expected two or more: {classes}"
@@ -240,7 +249,7 @@ class BlurClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             initial_noise(sizes, layer, genome.rule.states, self._generator)
             for layer in range(len(sizes) - 1)
         ]
-        self._learner = Learner(genome, noise, StandardScaler())
+        self._learner = Learner(genome, noise, _new_scaler())
         self._counts = np.zeros(len(classes), np.int64)
         self._kept = np.zeros((0, self.n_features_in_), np.float32), np.zeros(0, np.int64)
         self.n_steps_ = 0
@@ -251,11 +260,11 @@ class BlurClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         y: npt.NDArray[Any],
         steps: int,
         scaler: StandardScaler,
-        anew: bool = True,
+        from_scratch: bool = True,
     ) -> None:
-        """So many steps on batches of dealt rows, `anew` from the initial synapses.
+        """Learn for some steps on balanced batches, from new or from the current synapses.
 
-        Nothing is changed before all is done.
+        Attributes change only at the end, when nothing can fail any more.
         """
         if not np.isfinite(scaler.var_).all():
             raise ValueError(f"X: found {np.abs(X).max():g}, too large to standardise")
@@ -264,21 +273,21 @@ class BlurClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         numbers = np.concatenate([new, kept_numbers])
         counts = self._counts + np.bincount(new, minlength=len(self.classes_))
         generator = copy.deepcopy(self._generator)
-        batches = dealt(numbers, len(new), steps, self.batch_size, generator)
+        batches = balanced_batches(numbers, len(new), steps, self.batch_size, generator)
 
         def rows(places: IntArray) -> FloatArray:
-            return rows_of_both(X, kept, places)
+            return take_rows(X, kept, places)
 
         learner = self._learner
-        if anew:
+        if from_scratch:
             most = max(MAP_ROWS, min(COUNTED_ROWS, BYTES_AT_A_TIME // (4 * X.shape[1])))
             first = batches.reshape(-1)[:most]
-            seen_as = input_map(self.genome_.rule.inputs, standardized(scaler, rows(first)))
-            learner = Learner(self.genome_, learner.noise, scaler, seen_as)
+            mapping = input_map(self.genome_.rule.inputs, standardized(scaler, rows(first)))
+            learner = Learner(self.genome_, learner.noise, scaler, mapping)
         else:
             learner = dataclasses.replace(learner, scaler=scaler)
         learner = learner.after(rows, numbers, batches)
-        keep = some_of_each(
+        keep = sample_each_class(
             numbers, STATISTICS_BATCHES * self.batch_size // len(self.classes_), generator
         )
         kept, kept_numbers = rows(keep), numbers[keep]
@@ -299,11 +308,11 @@ class BlurClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
 
 def _likeliest_temperature(outputs: FloatArray, numbers: IntArray, counts: IntArray) -> float:
-    """That with which the softmax of outputs (rows, c) predicts numbers of classes (rows,) best.
+    """The temperature at which the softmax of outputs (rows, c) predicts the classes (rows,) best.
 
-    The rows stand for all that were seen of their classes (counts, (c,)). That so many rows were
-    never mistaken leaves a chance of 1 in `rows + 2` that the next one is (Platt, "Probabilistic
-    outputs for support vector machines", 1999); without it nothing bounds what is certain.
+    Each row stands for all rows of its class that were seen (`counts`, (c,)). Targets are smoothed
+    as if one in `rows + 2` were of another class (Platt, "Probabilistic outputs for support vector
+    machines", 1999); otherwise, if all rows are predicted correctly, the best temperature is 0.
     """
     rows, classes = outputs.shape
     error = 1.0 / (counts.sum() + 2)
@@ -312,21 +321,37 @@ def _likeliest_temperature(outputs: FloatArray, numbers: IntArray, counts: IntAr
     targets *= (counts / np.bincount(numbers, minlength=classes).clip(1))[numbers][:, None]
     weights = _weights(counts)
 
-    def surprise(logarithm: float) -> float:
+    def cross_entropy(logarithm: float) -> float:
         odds = outputs / math.exp(logarithm) + weights
         return -float(np.sum(targets * log_softmax(odds, axis=1)))
 
-    found = minimize_scalar(surprise, bounds=TEMPERATURES, method="bounded")
+    found = minimize_scalar(cross_entropy, bounds=TEMPERATURES, method="bounded")
     return math.exp(found.x)
 
 
 def _weights(counts: IntArray) -> FloatArray:
-    """Logarithms of how frequent classes are; one that no row has had counts as one row."""
+    """Logarithms of the class frequencies; a class without rows counts as one with one row."""
     return np.log(counts.clip(1))
 
 
+def _new_scaler() -> StandardScaler:
+    """A scaler that returns arrays, whatever `sklearn.set_config` says about output."""
+    return StandardScaler().set_output(transform="default")
+
+
+def _is_same(found: Any, used: Any) -> bool:
+    """Whether a parameter is unchanged; genomes are the same if their digests are."""
+    if isinstance(found, Genome) and isinstance(used, Genome):
+        return found.sha256 == used.sha256
+    return bool(found == used)
+
+
+def _shown(value: Any) -> str:
+    return f"genome {value.sha256[:12]}" if isinstance(value, Genome) else repr(value)
+
+
 def _labels(classes: npt.ArrayLike) -> npt.NDArray[Any]:
-    """Those that are told beforehand, sorted."""
+    """The `classes` of the first call of `partial_fit`, sorted."""
     given = column_or_1d(classes)
     assert_all_finite(given, input_name="classes")
     try:
@@ -336,9 +361,9 @@ def _labels(classes: npt.ArrayLike) -> npt.NDArray[Any]:
 
 
 def _usable(given: str | Path | Genome) -> Genome:
-    """The genome, with statistics from what was learned from.
+    """The genome, changed to take the statistics of normalisation from support batches.
 
-    With those of the rows that are asked about, a prediction would depend on its company.
+    With those of the rows that are predicted, a prediction would depend on the other rows.
     """
     if not isinstance(given, (str, Path, Genome)):
         raise InputError(f"genome: found {given!r}, expected a name, a path or a Genome")
@@ -353,26 +378,26 @@ def _usable(given: str | Path | Genome) -> Genome:
 
 
 def _experiment(genome: Genome) -> dict[str, Any]:
-    """What the genome was meta-trained by; empty where it does not say."""
+    """The experiment that the genome was meta-trained by; empty if it is not recorded."""
     experiment = genome.provenance.get("experiment")
     return experiment if isinstance(experiment, dict) else {}
 
 
 def _warn_of_depth(genome: Genome, depth: int) -> None:
-    """Say so if the genome was meta-trained at other depths: it may know nothing of this one."""
+    """Warn if the genome was meta-trained with other depths only."""
     experiment = _experiment(genome)
     try:
         common = experiment.get("network", {})
         networks = [common | task.get("network", {}) for task in experiment.get("tasks", [])]
         depths = sorted({len(network["hidden"]) for network in networks if "hidden" in network})
     except (AttributeError, TypeError):
-        # Not as blur_es writes it: then it does not say.
+        # Not written by blur_es, so its depths are unknown.
         return
     if depths and not depths[0] <= depth <= depths[-1]:
         seen = f"{depths[0]}" if len(depths) == 1 else f"{depths[0]} to {depths[-1]}"
         advice = "; mnist-4state-deep was meta-trained with 1 to 3" if 1 < depth <= 3 else ""
         warnings.warn(
-            f"hidden_layers: found {depth}, and the genome was meta-trained with {seen}; it may "
+            f"hidden_layers: found {depth}, but the genome was meta-trained with {seen}; it may "
             f"not learn there{advice}",
             stacklevel=4,
         )

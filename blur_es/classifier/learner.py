@@ -1,4 +1,4 @@
-"""A network that learns from a user's rows by a genome, and answers rows, in bounded memory."""
+"""A network that learns from a user's rows with a genome and predicts rows, in bounded memory."""
 
 from __future__ import annotations
 
@@ -18,26 +18,26 @@ from blur_es.inner.numba_loop import NumbaInnerLoop
 from blur_es.util.arrays import Float32Array, FloatArray, IntArray
 from blur_es.util.threads import one_blas_thread
 
-# About so much memory is taken for the batches of several steps at a time.
+# The batches of several steps are made at a time, in about this much memory.
 BYTES_AT_A_TIME = 2**25
 
-# Standardised inputs further out are cut off: in an input that is almost constant, the few
-# other values would drown everything else.
-FURTHEST = 5.0
+# Standardised inputs are clipped here: where an input is almost constant, its few other values
+# would dominate everything else.
+CLIP_AT = 5.0
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Learner:
-    """A network, what it learns by, and what it has seen last. Nothing ever changes it.
+    """A network, the genome that it learns with, and the last batches that it saw. Immutable.
 
     Attributes:
-        genome: what it learns by.
-        noise: of every synapse layer, what `blur_es.episode.initial_noise` gave.
+        genome: the rule and its parameters.
+        noise: for every synapse layer, the result of `blur_es.episode.initial_noise`.
         scaler: standardises rows.
-        input_map: what they go through then.
+        input_map: maps the standardised rows.
         network: None before the first step.
-        support_inputs: (up to 4, B, n_0) float32, the last batches as the network saw them:
-            query statistics come from these.
+        support_inputs: (up to 4, B, n_0) float32, the last batches as the network saw them;
+            the statistics for predictions come from these.
         support_labels: (up to 4, B, n_L) float32, their labels, +1 and -1.
         steps: number of learning steps that the network has had.
     """
@@ -59,10 +59,10 @@ class Learner:
     def after(
         self, rows: Callable[[IntArray], FloatArray], numbers: IntArray, batches: IntArray
     ) -> Self:
-        """The learner after a step on each of the `batches` (steps, B).
+        """The learner after one step on each of the `batches` (steps, B), which index rows.
 
-        These are places of rows: `rows` gives the rows at some places, (places, n_0), and
-        `numbers` (places,) has their classes' numbers.
+        `rows` returns the rows of some indices, (indices, n_0), and `numbers` (all rows,) are the
+        classes of all rows.
 
         Raises `ValueError` if the rule diverges.
         """
@@ -102,7 +102,7 @@ class Learner:
         loop = NumbaInnerLoop(self.genome.rule)
         size = self.support_inputs.shape[1]
         found = []
-        # Whole batches always: what a row comes to does not depend on how many there are.
+        # Batches are always full, so that a row's outputs do not depend on the number of rows.
         most = size * max(1, BYTES_AT_A_TIME // (4 * size * rows.shape[1]))
         with one_blas_thread():
             for start in range(0, len(rows), most):
@@ -116,7 +116,7 @@ class Learner:
         return np.concatenate(found).astype(np.float64)
 
     def _seen(self, batches: FloatArray) -> Float32Array:
-        """Batches (steps, B, n_0) as the network sees them."""
+        """Standardise and map batches (steps, B, n_0)."""
         flat = standardized(self.scaler, batches.reshape(-1, batches.shape[-1]))
         return self.input_map.apply(flat.reshape(batches.shape))
 
@@ -134,14 +134,14 @@ class Learner:
 
 
 def standardized(scaler: StandardScaler, rows: FloatArray) -> Float32Array:
-    """Rows (rows, n_0) standardised, none of their inputs far out."""
-    return np.clip(scaler.transform(rows), -FURTHEST, FURTHEST).astype(np.float32)
+    """Standardise rows (rows, n_0) and clip outliers."""
+    return np.clip(scaler.transform(rows), -CLIP_AT, CLIP_AT).astype(np.float32)
 
 
 def _last(before: Float32Array | None, batches: Float32Array) -> Float32Array:
-    """The last batches that statistics come from.
+    """The last batches, from which statistics are computed.
 
-    A copy: a view would keep all of the batches in memory.
+    They are copied, since a view would keep all batches in memory.
     """
     last = batches[-STATISTICS_BATCHES:]
     if before is not None:
@@ -150,7 +150,10 @@ def _last(before: Float32Array | None, batches: Float32Array) -> Float32Array:
 
 
 def _is_sound(network: NetworkState) -> bool:
-    """Whether it can still predict: variances are of squares, so these must be finite too."""
+    """Whether the network can still predict.
+
+    Variances are computed from squares, so these must be finite as well.
+    """
     synapses = [*network.forward, *(b for b in network.backward if b is not None)]
     with np.errstate(over="ignore"):
         return all(bool(np.isfinite(np.square(array).sum())) for array in synapses)
