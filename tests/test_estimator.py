@@ -510,6 +510,6 @@ def test_an_equal_genome_may_be_set_again_and_another_is_refused_in_short() -> N
     model = BlurClassifier(load_genome("mnist-4state"), random_state=0).fit(x, y)
     model.set_params(genome=load_genome("mnist-4state")).partial_fit(x, y)
     model.set_params(genome=load_genome("backprop"))
-    with pytest.raises(ValueError, match="genome: found genome .*; call `fit`") as error:
+    with pytest.raises(ValueError, match=r"genome: found genome .*; call `fit`") as error:
         model.partial_fit(x, y)
     assert len(str(error.value)) < 200
