@@ -14,6 +14,7 @@ def add_commands(commands: Commands) -> None:
         "analyze",
         run_analyze,
         "Measure whether a genome's update is a gradient, and how its synapses grow.",
+        user_code=True,
         epilog="Example: blur-es analyze backprop. Writes analysis.json and pictures of the "
         "Jacobian, of the growth and of the genome, each as PNG and SVG.",
     )

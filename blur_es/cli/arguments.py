@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Callable
-from typing import Any
 
 from blur_es.keys import MAXIMUM_SEED
 
@@ -23,11 +22,26 @@ class Commands:
         self._commands = parser.add_subparsers(metavar="COMMAND", required=True)
 
     def add(
-        self, name: str, handler: Handler, summary: str, **more: Any
+        self,
+        name: str,
+        handler: Handler,
+        summary: str,
+        *,
+        user_code: bool = False,
+        epilog: str | None = None,
     ) -> argparse.ArgumentParser:
-        """Add a command and return its parser; `handler` runs it and returns the exit code."""
-        parser = self._commands.add_parser(name, help=summary, description=summary, **more)
-        parser.set_defaults(command=name, handler=handler)
+        """Add a command and return its parser.
+
+        Args:
+            name: name of the command.
+            handler: runs the command and returns the exit code.
+            summary: what the command does, in a sentence.
+            user_code: whether it may import tasks and measures of the user's own, which are then
+                found in the current folder as well.
+            epilog: text at the end of the command's help.
+        """
+        parser = self._commands.add_parser(name, help=summary, description=summary, epilog=epilog)
+        parser.set_defaults(command=name, handler=handler, user_code=user_code)
         return parser
 
 
@@ -72,7 +86,13 @@ def nodes(text: str) -> int | list[str]:
 
 def absolute_path(text: str) -> str:
     """Return a path that means the same to workers, which run in other folders."""
-    return text if text.startswith("~") else os.path.abspath(text)
+    try:
+        return text if text.startswith("~") else os.path.abspath(text)
+    except OSError as error:
+        raise argparse.ArgumentTypeError(
+            f"found {text!r}, but the current folder cannot be read ({error.strerror or error}); "
+            "expected an absolute path"
+        ) from error
 
 
 def add_subject(parser: argparse.ArgumentParser) -> None:

@@ -59,6 +59,7 @@ def add_bench(commands: Commands) -> None:
         "bench",
         run_bench,
         "Measure evaluations per second beside the rate of plain matrix products.",
+        user_code=True,
         epilog="One process, one thread, data in memory; takes about a minute.",
     )
     parser.add_argument(

@@ -22,6 +22,7 @@ def add_commands(commands: Commands) -> None:
         "doctor",
         run_doctor,
         "Examine a Ray cluster node by node, and say how to fix what is wrong.",
+        user_code=True,
         epilog="Example: blur-es doctor --address auto --nodes 3 --experiment "
         "experiments/mnist14.yaml --run-dir s3://bucket/run. Versions are compared with those on "
         "this machine, where `blur-es train` would run. Exit code 1 if something is wrong.",

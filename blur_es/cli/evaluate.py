@@ -30,6 +30,7 @@ def _add_evaluate(commands: Commands) -> None:
         "evaluate",
         run_evaluate,
         "Measure a genome on fresh episodes of the test split, for one experiment or many.",
+        user_code=True,
         epilog="Example: blur-es evaluate runs/digits-seed0 --vary hidden=16,64,64-64 "
         "--vary unroll=5,15,50 --seeds 3 --output sweep. An axis is a dotted key of tasks, "
         "network, episode, backend or jax, or one of task, hidden, unroll, size, batch_size; its "
@@ -109,6 +110,7 @@ def _add_compare(commands: Commands) -> None:
         "compare",
         run_compare,
         "Compare a genome with tuned baselines in the same test episodes.",
+        user_code=True,
         epilog="Example: blur-es compare runs/digits-seed0 --optimizers sgd,momentum,adam "
         "--output comparison. Each optimiser trains the plain network and one with batch "
         "normalisation, with the best of 13 learning rates over four orders of magnitude, "

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import argparse
+import contextlib
 import logging
+import os
 import sys
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Iterator, Sequence
 
-from blur_es.cli.output import FAILED, INTERRUPTED, WRONG_INPUT, fail
+from blur_es.cli.output import FAILED, INTERRUPTED, WRONG_INPUT, fail, json_only_on_stdout
 from blur_es.cli.parser import make_parser
-from blur_es.errors import BlurError, InputError
+from blur_es.errors import BlurError, InputError, RunError
+from blur_es.util.streams import discard_stdout, robust_streams
 
 _EXTRA = "pip install 'blur_es[train]'"
 _EXTRA_PACKAGES = ("ray", "jax", "evosax", "optax", "matplotlib", "PIL")
@@ -17,14 +20,26 @@ _EXTRA_PACKAGES = ("ray", "jax", "evosax", "optax", "matplotlib", "PIL")
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code."""
-    # Tasks and measures of the user's own are imported from the current folder.
-    sys.path.insert(0, str(Path.cwd()))
-    options = make_parser().parse_args(arguments)
-    logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
-    try:
-        code: int = options.handler(options)
-        sys.stdout.flush()
+    with robust_streams():
+        options = make_parser().parse_args(arguments)
+        logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
+        code = _run(options)
+        try:
+            sys.stdout.flush()
+        except (OSError, ValueError):
+            # Whatever was not written is lost; nothing of it may surface at Python's exit.
+            discard_stdout()
+            return code or FAILED
         return code
+
+
+def _run(options: argparse.Namespace) -> int:
+    """Call the command's handler; print an error as one message."""
+    try:
+        with _user_modules(options.user_code), json_only_on_stdout(getattr(options, "json", False)):
+            code: int = options.handler(options)
+            sys.stdout.flush()
+            return code
     except InputError as error:
         return fail(str(error), WRONG_INPUT)
     except BlurError as error:
@@ -41,9 +56,40 @@ def main(arguments: Sequence[str] | None = None) -> int:
         raise
     except KeyboardInterrupt:
         return fail("interrupted", INTERRUPTED)
+    except SystemExit as error:
+        # No command calls `sys.exit`; a module of the user's own may.
+        return fail(f"a task, measure or module of your own called sys.exit({error.code})", FAILED)
     except BrokenPipeError:
-        # The reader of the output has gone, and so has the reader of a message about it.
-        sys.stderr.close()
+        # The reader of the output has gone, so there is nobody to tell.
+        discard_stdout()
         return FAILED
     except OSError as error:
         return fail(f"{error.filename or 'system'}: {error.strerror or error}", FAILED)
+
+
+@contextlib.contextmanager
+def _user_modules(wanted: bool) -> Iterator[None]:
+    """Let commands that may import a user's tasks and measures find them in the current folder.
+
+    The folder comes last on the module path, so that no file in it replaces a module of Python or
+    of an installed package.
+    """
+    if not wanted:
+        yield
+        return
+    try:
+        folder = os.getcwd()
+    except OSError as error:
+        raise RunError(
+            f"the current folder cannot be read ({error.strerror or error}); change to a folder "
+            "that exists"
+        ) from error
+    if folder in sys.path:
+        yield
+        return
+    sys.path.append(folder)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(ValueError):
+            sys.path.remove(folder)

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import json
+import contextlib
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, TextIO
 
 from blur_es.run.progress import ProgressLine
 from blur_es.util.callbacks import ProgressCallback
+from blur_es.util.strict_json import strict_json
 
 FAILED, WRONG_INPUT, INTERRUPTED = 1, 2, 130
 
@@ -26,9 +27,32 @@ def print_message(message: str) -> None:
     print(message, file=sys.stderr, flush=True)
 
 
+# Where JSON goes while everything else that is printed goes to stderr.
+_json_stream: TextIO | None = None
+
+
+@contextlib.contextmanager
+def json_only_on_stdout(wanted: bool) -> Iterator[None]:
+    """While the block runs, keep stdout free of all but `print_json`: `print` writes to stderr.
+
+    Tasks and measures of the user's own may print, which would make the output invalid JSON.
+    """
+    global _json_stream
+    if not wanted:
+        yield
+        return
+    _json_stream = sys.stdout
+    try:
+        with contextlib.redirect_stdout(sys.stderr):
+            yield
+        _json_stream.flush()
+    finally:
+        _json_stream = None
+
+
 def print_json(content: Any) -> None:
-    """Print a result as one line of JSON."""
-    print(json.dumps(content))
+    """Print a result as one line of JSON, with null for numbers that are not finite."""
+    print(strict_json(content), file=_json_stream or sys.stdout)
 
 
 def print_results(

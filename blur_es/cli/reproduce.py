@@ -15,6 +15,7 @@ def add_commands(commands: Commands) -> None:
         "reproduce",
         run_reproduce,
         "Reproduce one of the paper's results: trainings, measurements, table and picture.",
+        user_code=True,
         epilog="Example: blur-es reproduce normalisation --quick. Every training is a run folder; "
         "after an interruption the same command continues, and nothing is done twice. `all` "
         "skips what needs a missing data set, and says so.",

@@ -21,6 +21,7 @@ def add_train(commands: Commands) -> None:
         "train",
         run_train,
         "Meta-train a genome as an experiment file says.",
+        user_code=True,
         epilog="Example: blur-es train experiments/digits.yaml --set seed=3 --run-dir runs/three. "
         "Ctrl-C stops after a clean checkpoint; --resume continues to the same genome.",
     )

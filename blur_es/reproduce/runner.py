@@ -338,7 +338,7 @@ def run_remote_job(remote_job: RemoteJob) -> dict[str, bytes]:
 
     job, top, home, path, files = remote_job
     if path not in sys.path:
-        sys.path.insert(0, path)
+        sys.path.append(path)
     storage = open_storage(top)
     at_home = ray.get_runtime_context().get_node_id() == home
     if at_home or not isinstance(storage, LocalStorage):
