@@ -38,7 +38,7 @@ def _run(options: argparse.Namespace) -> int:
     try:
         with _user_modules(options.user_code), json_only_on_stdout(getattr(options, "json", False)):
             code: int = options.handler(options)
-            sys.stdout.flush()
+            _flush_stdout()
             return code
     except InputError as error:
         return fail(str(error), WRONG_INPUT)
@@ -64,7 +64,17 @@ def _run(options: argparse.Namespace) -> int:
         discard_stdout()
         return FAILED
     except OSError as error:
-        return fail(f"{error.filename or 'system'}: {error.strerror or error}", FAILED)
+        return fail(f"{error.filename or 'input or output'}: {error.strerror or error}", FAILED)
+
+
+def _flush_stdout() -> None:
+    """Write what stdout buffers. Raises `RunError` if that fails, `BrokenPipeError` for a pipe."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise RunError(f"stdout: cannot write to it: {error.strerror or error}") from error
 
 
 @contextlib.contextmanager
@@ -80,7 +90,7 @@ def _user_modules(wanted: bool) -> Iterator[None]:
     try:
         folder = os.getcwd()
     except OSError as error:
-        raise RunError(
+        raise InputError(
             f"the current folder cannot be read ({error.strerror or error}); change to a folder "
             "that exists"
         ) from error

@@ -52,7 +52,7 @@ def json_only_on_stdout(wanted: bool) -> Iterator[None]:
 
 def print_json(content: Any) -> None:
     """Print a result as one line of JSON, with null for numbers that are not finite."""
-    print(strict_json(content), file=_json_stream or sys.stdout)
+    print(strict_json(content), file=_json_stream or sys.stdout, flush=True)
 
 
 def print_results(

@@ -13,6 +13,7 @@ from blur_es.cli.arguments import (
 )
 from blur_es.cli.output import INTERRUPTED, fail, print_json, print_message
 from blur_es.util.callbacks import MessageCallback, ignore_message
+from blur_es.util.streams import discard_stdout
 
 
 def add_train(commands: Commands) -> None:
@@ -107,17 +108,23 @@ def run_train(options: argparse.Namespace) -> int:
         print_message(StopReason.INTERRUPTED.value)
         print_message(f"  blur-es train {options.file} --resume --run-dir {run.location}")
         return INTERRUPTED
-    if options.json:
-        print_json(run.read_json(RESULT) | {"run_dir": run.location})
-        return 0
-    print(training.reason.value)
-    for comparison in result.comparisons:
+    try:
+        if options.json:
+            print_json(run.read_json(RESULT) | {"run_dir": run.location})
+            return 0
+        print(training.reason.value)
+        for comparison in result.comparisons:
+            print()
+            print(comparison.table())
         print()
-        print(comparison.table())
-    print()
-    print(f"genome  {run.genome}")
-    print(f"report  {run.report}")
-    print(f"SHA-256 {training.genome.sha256}")
+        print(f"genome  {run.genome}")
+        print(f"report  {run.report}")
+        print(f"SHA-256 {training.genome.sha256}", flush=True)
+    except OSError as error:
+        # Everything is in the run folder, so a terminal that has gone is no failure.
+        discard_stdout()
+        reason = error.strerror or error
+        print_message(f"the result cannot be printed ({reason}); it is in {run.location}")
     return 0
 
 

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from blur_es.errors import RunError
+from blur_es.run.interrupt import STOP_SIGNALS
 
 CONNECT_SECONDS = 10.0
 
@@ -38,6 +39,8 @@ def connect(address: str | None, cores: int | None = None) -> None:
         options |= {"include_dashboard": False, "object_store_memory": 100 * 2**20}
         if cores is not None:
             options["num_cpus"] = cores
+    if not (address or "").startswith("ray://"):
+        options["job_config"] = _job_config()
     where = "a local Ray cluster" if address is None else f"the Ray cluster at {address}"
     try:
         _check_listening(address)
@@ -45,6 +48,23 @@ def connect(address: str | None, cores: int | None = None) -> None:
             ray.init(**options)
     except (ConnectionError, ValueError, RuntimeError, TimeoutError, OSError) as error:
         raise RunError(f"cannot reach {where}: {error}; --local does without Ray") from error
+
+
+def _job_config() -> Any:
+    """Return a job configuration that leaves the module path of workers alone.
+
+    Ray would put the driver's current folder first on it, so that a user's `secrets.py` or
+    `queue.py` replaced Python's own module in every worker. Workers get the folder as the last
+    entry from their own arguments.
+    """
+    from ray.job_config import JobConfig
+
+    class WorkersOwnPath(JobConfig):
+        def _runtime_env_has_working_dir(self) -> bool:
+            # The only switch that Ray has for this.
+            return True
+
+    return WorkersOwnPath()
 
 
 def _check_listening(address: str | None) -> None:
@@ -60,7 +80,7 @@ def _signal_handlers_kept() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    handlers = {number: signal.getsignal(number) for number in STOP_SIGNALS}
     try:
         yield
     finally:

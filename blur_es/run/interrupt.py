@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM as a request that is met where it does no harm."""
+"""Ctrl-C, SIGTERM and SIGHUP as a request that is met where it does no harm."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ import threading
 import time
 from collections.abc import Iterator
 from types import FrameType
+
+# What a user, a service manager, or a terminal that is closed sends to end a process.
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Interrupted(BaseException):
@@ -19,7 +22,7 @@ class Interrupted(BaseException):
 
 
 class InterruptGuard:
-    """Turns SIGINT and SIGTERM into `Interrupted`, but only inside `interruptible()`.
+    """Turns SIGINT, SIGTERM and SIGHUP into `Interrupted`, but only inside `interruptible()`.
 
     Work on files is left to finish. Outside the main thread, where Python delivers no
     signals, it does nothing.
@@ -40,7 +43,9 @@ class InterruptGuard:
             return
         previous = {
             number: signal.signal(number, self._handle)
-            for number in (signal.SIGINT, signal.SIGTERM)
+            for number in STOP_SIGNALS
+            # `nohup` makes a process ignore SIGHUP, which then does not ask it to stop.
+            if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN
         }
         try:
             yield self

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import sys
 import time
 from typing import TextIO
@@ -22,12 +24,15 @@ def duration(seconds: float) -> str:
 
 
 class ProgressLine:
-    """Shows how far a piece of work is, with an estimate of the time left.
+    """Shows how far some work is, with an estimate of the time left.
+
+    What cannot be written is dropped: showing progress never stops the work.
 
     Args:
         total: number of steps in all.
-        quiet: show nothing.
-        stream: where to; a terminal gets one line that renews itself.
+        quiet: whether to show nothing.
+        stream: where to write; a terminal gets one line that is rewritten, no longer than its
+            width.
     """
 
     def __init__(self, total: int, quiet: bool = False, stream: TextIO | None = None) -> None:
@@ -36,7 +41,7 @@ class ProgressLine:
         self._reference: tuple[float, int] | None = None
         self._stream = stream or sys.stderr
         self._quiet = quiet
-        self._terminal = self._stream.isatty()
+        self._terminal = self._stream.isatty() if self._stream else False
         self._start = time.monotonic()
         self._shown_at = float("-inf")
         self._width = 0
@@ -53,11 +58,11 @@ class ProgressLine:
         self._shown_at = now
         line = f"{text}  {self._left(now, done)}"
         if self._terminal:
-            self._stream.write("\r" + line.ljust(self._width))
+            line = self._cut(line)
+            self._write("\r" + line.ljust(self._width))
             self._width = len(line)
         else:
-            self._stream.write(line + "\n")
-        self._stream.flush()
+            self._write(line + "\n")
 
     def _left(self, now: float, done: int) -> str:
         if done >= self._total:
@@ -70,6 +75,24 @@ class ProgressLine:
     def close(self) -> None:
         """End the line."""
         if self._terminal and self._width and not self._quiet:
-            self._stream.write("\n")
-            self._stream.flush()
+            self._write("\n")
             self._width = 0
+
+    def _cut(self, line: str) -> str:
+        """Return the line cut to the terminal's width, so that it does not scroll."""
+        try:
+            columns = os.get_terminal_size(self._stream.fileno()).columns
+        except (OSError, ValueError):
+            return line
+        # A terminal that does not tell its width says 0. The last column stays free, because
+        # writing there makes some terminals begin a new line.
+        if columns < 2 or len(line) < columns:
+            return line
+        self._width = min(self._width, columns - 1)
+        return line[: columns - 2] + "…"
+
+    def _write(self, text: str) -> None:
+        # `ValueError`: the stream is closed.
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            self._stream.write(text)
+            self._stream.flush()
