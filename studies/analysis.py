@@ -56,8 +56,13 @@ def main() -> None:
             print(f"analysing {name}", file=sys.stderr, flush=True)
             output = f"{folder}/{name}-analysis"
             analysis, _ = analyze_and_write(location, output, steps, data_dir)
+            content = analysis.to_json()
+            for growth in ("as_it_is", "oja_toggled"):
+                norms = content["growth"][growth]["norm_over_start"]
+                for group, values in norms.items():
+                    norms[group] = [values[step] for step in analysis.milestones]
             found[name] = {
-                **analysis.to_json(),
+                **content,
                 "milestones": list(analysis.milestones),
                 "variants": analysis.variants,
             }
