@@ -125,7 +125,7 @@ def test_a_store_that_others_have_filled_is_waited_for(
                 assert other.stdout.readline().strip() in ("ObjectStoreFullError", "OutOfDiskError")
 
                 def release() -> None:
-                    wait_until(lambda: "object store is full" in caplog.text, "the warning")
+                    wait_until(lambda: "object_store_full" in caplog.text, "the warning")
                     other.kill()
 
                 releasing = threading.Thread(target=release)
@@ -138,4 +138,4 @@ def test_a_store_that_others_have_filled_is_waited_for(
     np.testing.assert_array_equal(found.fitness, expected.fitness)
     assert report["failures"][Failure.STORE_FULL.value] >= 1
     assert report["lost_workers"] == 0
-    assert "the object store is full" in caplog.text
+    assert "object_store_full" in caplog.text
