@@ -14,12 +14,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.clusters import make_cluster
 from tests.processes import running, wait_until
 
 # The tests' clusters listen on this machine only and need no token.
 os.environ["RAY_AUTH_MODE"] = "disabled"
+
+# On a busy machine examples take long to draw and to run.
+settings.register_profile("tests", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("tests")
 
 # Raylets, commands, and Ray workers that are busy; the shared clusters keep idle workers.
 LEFT_BEHIND = r"raylet/raylet|blur_es\.cli|ray::(?!IDLE|DashboardAgent|RuntimeEnvAgent)\w"
