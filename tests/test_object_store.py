@@ -21,7 +21,8 @@ from blur_es.storage import open_storage
 from tests.experiments import write_small
 from tests.processes import COMMAND, HANG_SECONDS, wait_until
 
-LONG = ("--set", "meta.generations=60", "--set", "episode.unroll=20")
+# However fast the machine is, such a run has not ended when it is disturbed.
+ENDLESS = 1_000_000
 
 
 def listens(port: int) -> bool:
@@ -60,27 +61,34 @@ def here(current_folder: Path) -> Path:
     return current_folder
 
 
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The genome of the experiment, found on a disk and never disturbed."""
-    folder = tmp_path_factory.mktemp("whole")
-    experiment = ("train", str(write_small(folder)), *LONG, "--local", "--quiet")
-    assert main([*experiment, "--run-dir", str(folder / "run")]) == 0
-    return Genome.load(folder / "run/genome.npz").sha256
+def training(url: str, generations: int) -> list[str]:
+    """The arguments of a run in this folder."""
+    number = f"meta.generations={generations}"
+    return ["train", "small.yaml", "--set", number, "--local", "--run-dir", url]
 
 
-def start(url: str, *more: str, stderr: int | IO[str] = subprocess.PIPE) -> subprocess.Popen[str]:
+def start(
+    url: str, *more: str, generations: int = ENDLESS, stderr: int | IO[str] = subprocess.PIPE
+) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [*COMMAND, "train", "small.yaml", *LONG, "--local", "--run-dir", url, *more],
+        [*COMMAND, *training(url, generations), *more],
         stdout=subprocess.PIPE,
         stderr=stderr,
         text=True,
     )
 
 
-def train(url: str, *more: str) -> int:
-    """The same in this process."""
-    return main(["train", "small.yaml", *LONG, "--local", "--run-dir", url, *more])
+def undisturbed(generations: int) -> str:
+    """The genome of a run on a disk without a disturbance."""
+    assert main([*training("undisturbed", generations), "--quiet"]) == 0
+    return Genome.load("undisturbed/genome.npz").sha256
+
+
+def checkpointed(url: str) -> int:
+    """The generation of the last checkpoint."""
+    checkpoint, _ = RunFolder(url).checkpoints.latest()
+    assert checkpoint is not None
+    return checkpoint.generation
 
 
 def wait_until_stopped(pid: int) -> None:
@@ -115,7 +123,6 @@ def wait_for_another_try(log: Path) -> None:
 def test_a_killed_head_resumes_and_everything_works_from_there(
     server: subprocess.Popen[bytes],
     here: Path,
-    whole: str,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     url = "s3://bucket/deep/run"
@@ -125,7 +132,7 @@ def test_a_killed_head_resumes_and_everything_works_from_there(
     process.send_signal(signal.SIGSTOP)
     wait_until_stopped(process.pid)
     for more in ((), ("--resume",)):
-        assert train(url, *more) == 2
+        assert main([*training(url, ENDLESS), *more]) == 2
         messages = capsys.readouterr().err
         assert f"{url}: another blur-es train is at work on this folder: process" in messages
         assert str(process.pid) in messages
@@ -133,17 +140,17 @@ def test_a_killed_head_resumes_and_everything_works_from_there(
     process.communicate()
     assert open_storage(url).exists("lease.json")
     # SIGKILL loses no metrics that are older than the checkpoint.
-    checkpoint, _ = RunFolder(url).checkpoints.latest()
-    assert checkpoint is not None
+    done = checkpointed(url)
     lines = RunFolder(url).metrics.read()
-    assert [line["generation"] for line in lines][: checkpoint.generation] == list(
-        range(1, checkpoint.generation + 1)
-    )
+    assert [line["generation"] for line in lines][:done] == list(range(1, done + 1))
     # Its process is gone from this machine: nobody waits for the end of its lease. How it is
     # continued, and whether it is compared, is no part of the experiment.
     compared = ("--set", "meta.compare=true", "--set", "meta.test_episodes=1")
-    assert train(url, "--resume", *compared) == 0
+    last = done + 4
+    assert main([*training(url, last), "--resume", *compared]) == 0
     output, messages = capsys.readouterr()
+    whole = undisturbed(last)
+    capsys.readouterr()
     assert "taking over the run folder from process" in messages
     assert "going on if nobody renews it" not in messages
     assert f"run folder: {url}" in messages
@@ -152,8 +159,10 @@ def test_a_killed_head_resumes_and_everything_works_from_there(
     storage = open_storage(url)
     assert not storage.exists("lease.json")
     assert len(storage.names("checkpoints")) == 3
-    assert storage.read("metrics.jsonl").count(b"\n") == 60
-    assert [line["generation"] for line in RunFolder(url).metrics.read()] == list(range(1, 61))
+    assert storage.read("metrics.jsonl").count(b"\n") == last
+    assert [line["generation"] for line in RunFolder(url).metrics.read()] == list(
+        range(1, last + 1)
+    )
     assert Genome.load(f"{url}/genome.npz").sha256 == whole
     # What is made of a run is made there.
     for name in ("report.html", "comparison.json", "result.json", "config.yaml", "versions.json"):
@@ -173,12 +182,12 @@ def test_a_killed_head_resumes_and_everything_works_from_there(
 
 
 def test_a_store_that_hangs_for_a_while_is_waited_for(
-    server: subprocess.Popen[bytes], here: Path, whole: str
+    server: subprocess.Popen[bytes], here: Path
 ) -> None:
     url = "s3://bucket/hangs"
     log = here / "messages"
     with log.open("w") as stderr:
-        process = start(url, stderr=stderr)
+        process = start(url, generations=60, stderr=stderr)
     wait_for_generation(url, 3)
     server.send_signal(signal.SIGSTOP)
     try:
@@ -190,12 +199,12 @@ def test_a_store_that_hangs_for_a_while_is_waited_for(
     messages = log.read_text()
     assert process.returncode == 0, messages
     assert "no answer in time; trying again in 1 s" in messages
-    assert f"SHA-256 {whole}" in output
+    assert f"SHA-256 {undisturbed(60)}" in output
 
 
 @pytest.mark.parametrize("hangs", [False, True])
 def test_a_signal_ends_the_run_in_time(
-    server: subprocess.Popen[bytes], here: Path, whole: str, hangs: bool
+    server: subprocess.Popen[bytes], here: Path, hangs: bool
 ) -> None:
     url = f"s3://bucket/stopped/{hangs}"
     log = here / "messages"
@@ -223,8 +232,9 @@ def test_a_signal_ends_the_run_in_time(
         assert f"--resume --run-dir {url}" in messages
         assert not open_storage(url).exists("lease.json")
     assert "Traceback" not in messages
-    assert train(url, "--resume") == 0
-    assert Genome.load(f"{url}/genome.npz").sha256 == whole
+    last = checkpointed(url) + 4
+    assert main([*training(url, last), "--resume"]) == 0
+    assert Genome.load(f"{url}/genome.npz").sha256 == undisturbed(last)
 
 
 def test_a_bucket_that_is_not_there_is_wrong_input(
