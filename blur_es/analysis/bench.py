@@ -254,7 +254,7 @@ def multiplication(product: Product) -> Callable[[], object]:
 def _pieces(workload: Workload) -> dict[str, Callable[[], object]]:
     """The Numba backend's own passes over activations, as many as an evaluation needs."""
     from blur_es.analysis.bench_kernels import repeat_mixing, repeat_normalization
-    from blur_es.inner.kernels.layout import COLUMNS, SQUARES
+    from blur_es.inner.kernels.columns import make_column_buffers
 
     rule, sizes, spec = workload.rule, workload.sizes, workload.spec
     rows, states = spec.batch_size, rule.states
@@ -265,7 +265,7 @@ def _pieces(workload: Workload) -> dict[str, Callable[[], object]]:
     values = generator.standard_normal(states * rows * widest, dtype=np.float32)
     other = np.zeros_like(values)
     mean, variance = np.zeros((2, widest), np.float32)
-    columns = np.zeros((SQUARES, max(COLUMNS, widest)), np.float32)
+    columns = make_column_buffers(states, widest)
     matrix = (np.eye(states) + 0.1).astype(np.float32)
 
     def normalize() -> None:

@@ -1,10 +1,8 @@
-"""The CPU inner loop: compiled by Numba, float32, products by BLAS.
+"""The CPU inner loop: compiled by Numba, in float32, with matrix products by BLAS.
 
-What is compiled is arranged in `layout`, and computed in `activations`, `passes` and
-`synapses`; here they are put together to steps and episodes.
+The equations are in `blur_es.inner.kernels`, of which `kernels.episode` is the entry. This module
+prepares the arrays that kernels work on, and turns them into what `InnerLoop` returns.
 """
-
-# mypy: disable-error-code="no-untyped-def, no-untyped-call"
 
 from __future__ import annotations
 
@@ -27,143 +25,24 @@ from blur_es.inner.base import (
     written_labels,
 )
 from blur_es.inner.calibration import class_offsets
-from blur_es.inner.kernels import layout as at
-from blur_es.inner.kernels.activations import all_finite, copy, fill
+from blur_es.inner.kernels.activations import ACTIVATIONS
 from blur_es.inner.kernels.cache import compile_lock
-from blur_es.inner.kernels.compiling import compiled, entry, lighter_optimization
-from blur_es.inner.kernels.layout import Parameters
-from blur_es.inner.kernels.passes import GIVEN, OWN, backward_pass, forward_pass, give_feedback
-from blur_es.inner.kernels.synapses import (
-    average_synapses,
-    normalize_all_synapses,
-    update_synapses,
+from blur_es.inner.kernels.compiling import lighter_optimization
+from blur_es.inner.kernels.episode import run_episode
+from blur_es.inner.kernels.layout import (
+    Data,
+    flat,
+    make_buffers,
+    network_shape,
+    rows_per_query,
 )
+from blur_es.inner.kernels.options import rule_options
+from blur_es.inner.kernels.parameters import Parameters, genome_parameters, stack_parameters
 from blur_es.inner.support import COMMON, activation_options, check_implemented
 from blur_es.rule import RuleSpec
 from blur_es.util.arrays import Float32Array, FloatArray, Int64Array
 
-
-@compiled
-def _begin(shape, parameters, buffers, data):
-    """Initial synapses of a genome, neurons at 0."""
-    scalars = parameters[1]
-    for starts, weights, noise in (
-        (shape[2], buffers[2], data[3]),
-        (shape[3], buffers[3], data[4]),
-    ):
-        for i in range(len(starts) - 1):
-            scale = scalars[i, at.INITIAL_SCALE]
-            for n in range(starts[i], starts[i + 1]):
-                weights[n] = scale * noise[n]
-    fill(buffers[0], np.float32(0.0))
-
-
-@entry
-def _live(options, shape, parameters, buffers, data, rows, block, predictions, step, steps, age):
-    """Inner steps up to `steps` (RULE section 2), then forward-only passes for `predictions`.
-
-    `rows` are those of a support batch, `block` those of a query pass; the predictions are
-    (k, all query rows, n_L), or empty where there are to be none. False, at once, if a step
-    leaves a value that is not finite. The network has had `age` steps before these data.
-
-    One loop goes over both kinds of passes: Numba compiles what it calls once more for every
-    place that it is called from.
-    """
-    sizes, offsets = shape[0], shape[1]
-    scalars = parameters[1]
-    neurons, before, forward, backward = buffers[0], buffers[1], buffers[2], buffers[3]
-    query = buffers[10]
-    ahead, back = forward, backward
-    layers = len(sizes) - 1
-    outputs = sizes[layers]
-    last = offsets[layers - 1] * rows
-    total = len(predictions) // (options[at.STATES] * outputs)
-    # The support batches that give the statistics go before the query batches.
-    pooled = options[at.POOLED] * rows if total > 0 else 0
-    start = -pooled
-    if step + age == 0:
-        _begin(shape, parameters, buffers, data)
-    while step < steps or start < total:
-        learning = step < steps
-        count, mode, target = rows, np.int64(OWN), neurons
-        if learning:
-            inputs = data[0][step * rows * sizes[0] : (step + 1) * rows * sizes[0]]
-        elif start < 0:
-            count, target = pooled, query
-            inputs = data[0][len(data[0]) - pooled * sizes[0] :]
-        else:
-            count, target = min(block, total - start), query
-            mode = np.int64(GIVEN if pooled > 0 else OWN)
-            inputs = data[2][start * sizes[0] : (start + count) * sizes[0]]
-        if options[at.AVERAGING] and not learning and start == -pooled:
-            # From here on there are only predictions, by the averaged synapses.
-            copy(buffers[12], forward)
-        if learning or start == -pooled:
-            if options[at.STORED]:
-                normalize_all_synapses(options, shape, scalars, buffers, forward, backward)
-            ahead, back = forward, backward
-            if options[at.EFFECTIVE]:
-                ahead, back = buffers[4], buffers[5]
-                normalize_all_synapses(options, shape, scalars, buffers, ahead, back)
-        if not learning and not options[at.RESET]:
-            _hold(options[at.STATES], sizes, offsets, neurons, rows, query, count // rows)
-        unmixed = step + age == 0 and not options[at.STORED] and not options[at.EFFECTIVE]
-        common = np.int64(learning and unmixed)
-        forward_pass(
-            options, shape, parameters, buffers, inputs, count, target, ahead, data[5], common, mode
-        )
-        if not learning:
-            if start < 0:
-                copy(query[offsets[layers - 1] * count :][: count * outputs], buffers[13])
-            for o in range(options[at.STATES] if start >= 0 else 0):
-                place = (offsets[layers - 1] + o * outputs) * count
-                to = (o * total + start) * outputs
-                copy(query[place : place + count * outputs], predictions[to:])
-            start += count
-            continue
-        time = min(step, len(parameters[3]) - 1)
-        # The update may want the forward values; a caller, those of the last layer.
-        kept = 0 if options[at.FORWARD_PRE] or options[at.FORWARD_UPDATE] else last
-        copy(neurons[kept:], before[kept:])
-        finite = all_finite(neurons[last:])
-        supervised = (step + age) % options[at.SUPERVISED_EVERY] == 0
-        for part in (at.FORWARD_SYNAPSE, at.SYNAPSE):
-            lower, upper = before, before
-            if part == at.FORWARD_SYNAPSE and not options[at.FORWARD_UPDATE]:
-                continue
-            if part == at.SYNAPSE:
-                if not supervised:
-                    continue
-                size = rows * outputs
-                give_feedback(options, data[1][step * size : (step + 1) * size], neurons[last:])
-                if options[at.EFFECTIVE]:
-                    normalize_all_synapses(options, shape, scalars, buffers, ahead, back)
-                backward_pass(options, shape, parameters, buffers, rows, back)
-                lower, upper = before if options[at.FORWARD_PRE] else neurons, neurons
-            update_synapses(
-                options, shape, parameters, buffers, part, time, inputs, rows, lower, upper
-            )
-        if options[at.AVERAGING]:
-            average_synapses(shape, parameters, buffers, time)
-        if not (finite and all_finite(forward) and all_finite(backward)):
-            return False
-        step += 1
-    return all_finite(predictions)
-
-
-@compiled
-def _hold(k, sizes, offsets, neurons, rows, query, batches):
-    """Give each of some batches what the neurons hold: they are not reset."""
-    for i in range(len(sizes) - 1):
-        size = rows * sizes[i + 1]
-        for o in range(k):
-            held = neurons[offsets[i] * rows + o * size : offsets[i] * rows + (o + 1) * size]
-            for n in range(batches):
-                place = (offsets[i] * rows + o * size) * batches + n * size
-                copy(held, query[place:])
-
-
-IMPLEMENTED = COMMON | activation_options(at.ACTIVATIONS)
+IMPLEMENTED = COMMON | activation_options(ACTIVATIONS)
 
 
 class NumbaInnerLoop:
@@ -184,19 +63,18 @@ class NumbaInnerLoop:
         diverged = np.zeros((len(genomes), len(episodes)), dtype=bool)
         for r, episode in enumerate(episodes):
             network = self._network(episode)
-            layers = len(episode.sizes) - 1
-            ages = np.arange(len(episode.support_inputs))
-            parameters = at.genome_parameters(self.rule, np.asarray(genomes), layers, ages)
+            layers, ages = len(episode.sizes) - 1, np.arange(len(episode.support_inputs))
+            stacked = stack_parameters(self.rule, np.asarray(genomes), layers, ages)
             labels = episode.query_labels.reshape(-1, episode.sizes[-1])
             for g in range(len(genomes)):
-                finite = network.run(Parameters(*(array[g] for array in parameters)))
+                finite = network.run(genome_parameters(stacked, g))
                 diverged[g, r] = not finite
                 fitness[:, g, r] = score(measures, network.predictions[0], labels, not finite)
         return Evaluation(fitness, diverged)
 
     def unroll(self, genome: Genome, episode: Episode) -> Iterator[NetworkState]:
         """See `InnerLoop.unroll`."""
-        network, parameters = self._one(genome, episode)
+        network, parameters = self._prepare(genome, episode)
         yield from network.steps(parameters)
 
     def learn(
@@ -204,22 +82,22 @@ class NumbaInnerLoop:
     ) -> NetworkState:
         """See `ContinuingInnerLoop.learn`."""
         check_fit(self.rule, genome, episode, network)
-        memory, parameters = self._one(genome, episode, age)
+        memory, parameters = self._prepare(genome, episode, age)
         if network is not None:
-            memory.take_up(network)
+            memory.load(network)
         return memory.learn(parameters, age)
 
     def ask(self, genome: Genome, episode: Episode, network: NetworkState) -> FloatArray:
         """See `ContinuingInnerLoop.ask`."""
         check_fit(self.rule, genome, episode, network)
-        memory, parameters = self._one(genome, episode)
-        memory.take_up(network)
+        memory, parameters = self._prepare(genome, episode)
+        memory.load(network)
         memory.ask(parameters)
         return memory.states()
 
     def query(self, genome: Genome, episode: Episode) -> FloatArray:
         """See `InnerLoop.query`."""
-        network, parameters = self._one(genome, episode)
+        network, parameters = self._prepare(genome, episode)
         network.run(parameters)
         return network.states()
 
@@ -227,31 +105,31 @@ class NumbaInnerLoop:
         _compile()
         return _Network(self.rule, episode)
 
-    def _one(self, genome: Genome, episode: Episode, age: int = 0) -> tuple[_Network, Parameters]:
+    def _prepare(
+        self, genome: Genome, episode: Episode, age: int = 0
+    ) -> tuple[_Network, Parameters]:
         check_fit(self.rule, genome, episode)
-        layers = len(episode.sizes) - 1
-        ages = np.arange(age, age + len(episode.support_inputs))
-        parameters = at.genome_parameters(self.rule, genome.vector[None], layers, ages)
-        return self._network(episode), Parameters(*(array[0] for array in parameters))
+        layers, ages = len(episode.sizes) - 1, age + np.arange(len(episode.support_inputs))
+        stacked = stack_parameters(self.rule, genome.vector[None], layers, ages)
+        return self._network(episode), genome_parameters(stacked, 0)
 
 
 @functools.cache
 def _compile() -> None:
-    """Compile everything, or load it from the cache, by running the smallest episode."""
+    """Compile all kernels, or load them from the cache, by running the smallest episode."""
     one = np.zeros((1, 1, 1), np.float32)
     rule = RuleSpec(states=1, feedback="replace")
     episode = Episode(one, one, one, one, (np.zeros((2, 1, 1), np.float32),), (None,))
-    vector = neutral_genome(rule).vector[None]
-    parameters = at.genome_parameters(rule, vector, 1, np.zeros(1, np.int64))
-    with compile_lock(_live.stats.cache_path), lighter_optimization():
-        _Network(rule, episode).run(Parameters(*(array[0] for array in parameters)))
+    stacked = stack_parameters(rule, neutral_genome(rule).vector[None], 1, np.zeros(1, np.int64))
+    with compile_lock(run_episode.stats.cache_path), lighter_optimization():
+        _Network(rule, episode).run(genome_parameters(stacked, 0))
 
 
 class _Network:
     """Memory and data of one episode, ready to be run with one genome after another.
 
     Attributes:
-        predictions: (k, rows of all query batches, n_L), what the last run predicted.
+        predictions: (k, rows of all query batches, n_L), the predictions of the last run.
     """
 
     def __init__(self, rule: RuleSpec, episode: Episode) -> None:
@@ -259,21 +137,20 @@ class _Network:
         self.rule = rule
         self.episode = episode
         self.unroll, self.rows, _ = episode.support_inputs.shape
-        queries, query_rows, outputs = episode.query_labels.shape
+        queries, batch_rows, outputs = episode.query_labels.shape
         pooled = min(STATISTICS_BATCHES, self.unroll) if pools_support(rule) else 0
-        self.options = at.rule_options(rule, pooled)
-        self.planes = int(self.options[at.PLANES])
-        sizes = episode.sizes
-        self.shape = at.network_shape(sizes, self.options)
-        self.block = at.query_block(sizes, self.options, query_rows, queries * query_rows)
-        self.buffers = at.make_buffers(rule, self.shape, self.options, self.rows, self.block)
+        self.options = rule_options(rule, pooled)
+        self.shape = network_shape(episode.sizes, self.options)
+        rows = queries * batch_rows
+        self.query_rows = rows_per_query(episode.sizes, self.options, batch_rows, rows)
+        self.buffers = make_buffers(self.options, self.shape, self.rows, self.query_rows)
         self.data = self._data()
-        self.predictions = np.zeros((rule.states, queries * query_rows, outputs), np.float32)
+        self.predictions = np.zeros((rule.states, rows, outputs), np.float32)
 
     def run(self, parameters: Parameters) -> bool:
-        """Run the whole episode; whether it stayed finite."""
+        """Run the whole episode. Returns whether it stayed finite."""
         predictions = self.predictions.reshape(-1)
-        finite = self._live(parameters, predictions, 0, self.unroll)
+        finite = self._run_kernel(parameters, predictions, 0, self.unroll)
         if finite and self.rule.calibration_temperature:
             self._calibrate()
             finite = bool(np.isfinite(self.predictions[0]).all())
@@ -282,120 +159,124 @@ class _Network:
         return finite
 
     def learn(self, parameters: Parameters, age: int) -> NetworkState:
-        """Run all steps with a network that has had `age` steps."""
-        self._live(parameters, np.zeros(0, np.float32), 0, self.unroll, age)
+        """Run all steps with a network that has learned `age` steps before."""
+        self._run_kernel(parameters, np.zeros(0, np.float32), 0, self.unroll, age)
         return self._state(self.episode.support_inputs[-1])
 
     def ask(self, parameters: Parameters) -> None:
         """Predict with the network as it is."""
-        self._live(parameters, self.predictions.reshape(-1), self.unroll, self.unroll, 1)
+        self._run_kernel(parameters, self.predictions.reshape(-1), self.unroll, self.unroll, 1)
         if self.rule.calibration_temperature:
             self._calibrate()
 
     def steps(self, parameters: Parameters) -> Iterator[NetworkState]:
         """Run the episode step by step."""
         for step in range(self.unroll):
-            self._live(parameters, np.zeros(0, np.float32), step, step + 1)
+            self._run_kernel(parameters, np.zeros(0, np.float32), step, step + 1)
             yield self._state(self.episode.support_inputs[step])
 
-    def _calibrate(self) -> None:
-        """Shift what was predicted by what the pooled support batches came to."""
-        labels = self.episode.support_labels[-STATISTICS_BATCHES:]
-        outputs = self.buffers.pooled.reshape(-1, labels.shape[-1])
-        with np.errstate(all="ignore"):
-            offsets = class_offsets(self.rule, outputs, labels.reshape(outputs.shape))
-            self.predictions[0] += offsets
-
     def states(self) -> FloatArray:
-        """What was predicted, all states: (Q, B, n_L, k)."""
+        """All states of the last predictions: (Q, B, n_L, k)."""
         queries, rows, outputs = self.episode.query_labels.shape
         shape = (self.rule.states, queries, rows, outputs)
         return self.predictions.reshape(shape).transpose(1, 2, 3, 0).copy()
 
-    def take_up(self, network: NetworkState) -> None:
-        """Go on with a network: the way back of `_state`."""
-        start = 0
-        for neurons in network.neurons[1:]:
-            values = at.flat(neurons.transpose(2, 0, 1))
-            self.buffers.neurons[start : start + len(values)] = values
-            start += len(values)
-        behind = [] if self.options[at.TIED] else network.backward
-        self.buffers.forward[:] = self._synapses(network.forward)
-        self.buffers.backward[:] = self._synapses([b for b in behind if b is not None])
-        self.buffers.average[:] = self._synapses(network.average or ())
+    def load(self, network: NetworkState) -> None:
+        """Write a network into the buffers; the inverse of `_state`."""
+        self.buffers.neurons[:] = np.concatenate(
+            [flat(neurons.transpose(2, 0, 1)) for neurons in network.neurons[1:]]
+        )
+        self.buffers.forward[:] = self._flat_synapses(network.forward)
+        self.buffers.backward[:] = self._flat_synapses(self._stored_backward(network.backward))
+        self.buffers.average[:] = self._flat_synapses(network.average or ())
 
-    def _synapses(self, layers: Sequence[FloatArray]) -> Float32Array:
-        """Synapses (sources, targets, k) of every layer as they lie in the buffers."""
-        planes = [at.flat(array.transpose(2, 0, 1)[: self.planes]) for array in layers]
-        return np.concatenate([np.zeros(0, np.float32), *planes])
-
-    def _live(
-        self,
-        parameters: Parameters,
-        predictions: Float32Array,
-        step: int,
-        steps: int,
-        age: int = 0,
+    def _run_kernel(
+        self, parameters: Parameters, predictions: Float32Array, step: int, end: int, age: int = 0
     ) -> bool:
         memory = (self.options, self.shape, parameters, self.buffers, self.data)
-        return bool(_live(*memory, self.rows, self.block, predictions, step, steps, age))
+        finite = run_episode(*memory, self.rows, self.query_rows, predictions, step, end, age)
+        return bool(finite)
 
-    def _data(self) -> at.Data:
-        episode, planes = self.episode, self.planes
-        forward, backward = arranged_noise(self.rule, episode)
-        first_layer = at.flat(forward[0].transpose(2, 0, 1)[:planes]).reshape(
-            planes, *forward[0].shape[:2]
-        )
+    def _calibrate(self) -> None:
+        """Add the class offsets of the pooled support batches to the predictions."""
+        labels = self.episode.support_labels[-STATISTICS_BATCHES:]
+        outputs = self.buffers.pooled_outputs.reshape(-1, labels.shape[-1])
         with np.errstate(all="ignore"):
-            first = np.asarray(episode.support_inputs[0], np.float32) @ first_layer[:, :-1]
-        behind = [] if self.options[at.TIED] else [noise for noise in backward if noise is not None]
+            offsets = class_offsets(self.rule, outputs, labels.reshape(outputs.shape))
+            self.predictions[0] += offsets
 
-        return at.Data(
-            support=at.flat(episode.support_inputs),
-            labels=at.flat(written_labels(self.rule, episode.support_labels)),
-            queries=at.flat(episode.query_inputs),
-            forward_noise=self._synapses(forward),
-            backward_noise=self._synapses(behind),
-            first=at.flat(first),
+    def _data(self) -> Data:
+        episode, planes = self.episode, self.options.planes
+        forward, backward = arranged_noise(self.rule, episode)
+        sources, targets = forward[0].shape[:2]
+        first_layer = flat(forward[0].transpose(2, 0, 1)[:planes]).reshape(planes, sources, targets)
+        with np.errstate(all="ignore"):
+            first_inputs = np.asarray(episode.support_inputs[0], np.float32)
+            initial_product = first_inputs @ first_layer[:, :-1]
+        return Data(
+            support_inputs=flat(episode.support_inputs),
+            support_labels=flat(written_labels(self.rule, episode.support_labels)),
+            query_inputs=flat(episode.query_inputs),
+            forward_noise=self._flat_synapses(forward),
+            backward_noise=self._flat_synapses(self._stored_backward(backward)),
+            initial_product=flat(initial_product),
         )
+
+    def _stored_backward(self, layers: Sequence[FloatArray | None]) -> list[FloatArray]:
+        """The backward synapses that the buffers hold: none where both passes share synapses."""
+        if self.options.passes_share_synapses:
+            return []
+        return [layer for layer in layers if layer is not None]
+
+    def _flat_synapses(self, layers: Sequence[FloatArray]) -> Float32Array:
+        """Synapses (sources, targets, k) of every layer, arranged as in the buffers."""
+        planes = self.options.planes
+        layers_flat = [flat(layer.transpose(2, 0, 1)[:planes]) for layer in layers]
+        return np.concatenate([np.zeros(0, np.float32), *layers_flat])
 
     def _state(self, inputs: Float32Array) -> NetworkState:
-        sizes, k, rows = self.episode.sizes, self.rule.states, self.rows
-        first = np.zeros((rows, sizes[0], k), np.float32)
+        """The network in the buffers, after a step that saw these inputs."""
+        sizes, layers = self.episode.sizes, len(self.episode.sizes) - 1
+        first = np.zeros((self.rows, sizes[0], self.rule.states), np.float32)
         first[..., 0] = inputs
-
-        def layer(neurons: Float32Array, index: int) -> Float32Array:
-            start = int(self.shape.offsets[index - 1]) * rows
-            block = neurons[start : start + rows * k * sizes[index]]
-            return block.reshape(k, rows, sizes[index]).transpose(1, 2, 0).copy()
-
-        def synapses(flat: Float32Array, starts: Int64Array, i: int, targets: int) -> Float32Array:
-            block = flat[starts[i] : starts[i + 1]].reshape(self.planes, -1, targets)
-            if self.planes < k:
-                block = np.repeat(block, k, axis=0)
-            return block.transpose(1, 2, 0).copy()
-
-        layers = len(sizes) - 1
-        forward, average = (
-            tuple(
-                synapses(values, self.shape.forward_starts, i, sizes[i + 1]) for i in range(layers)
-            )
-            if len(values) > 0
-            else ()
-            for values in (self.buffers.forward, self.buffers.average)
-        )
+        buffers, shape = self.buffers, self.shape
+        forward = self._forward_synapses(buffers.forward)
         backward: list[Float32Array | None] = [None]
         for i in range(1, layers):
-            if self.options[at.TIED]:
+            if self.options.passes_share_synapses:
                 backward.append(forward[i][:-1].transpose(1, 0, 2).copy())
             else:
                 backward.append(
-                    synapses(self.buffers.backward, self.shape.backward_starts, i, sizes[i])
+                    self._synapses(buffers.backward, shape.backward_starts, i, sizes[i])
                 )
         return NetworkState(
-            neurons=(first, *(layer(self.buffers.neurons, i) for i in range(1, layers + 1))),
-            prediction=layer(self.buffers.before, layers),
+            neurons=(first, *(self._layer(buffers.neurons, i) for i in range(1, layers + 1))),
+            prediction=self._layer(buffers.after_forward, layers),
             forward=forward,
             backward=tuple(backward),
-            average=average or None,
+            average=self._forward_synapses(buffers.average) if self.options.averaging else None,
         )
+
+    def _layer(self, neurons: Float32Array, index: int) -> Float32Array:
+        """The neurons of layer `index` >= 1: (B, n, k)."""
+        k, rows, size = self.rule.states, self.rows, self.episode.sizes[index]
+        start = int(self.shape.neuron_starts[index - 1]) * rows
+        block = neurons[start : start + rows * k * size]
+        return block.reshape(k, rows, size).transpose(1, 2, 0).copy()
+
+    def _forward_synapses(self, synapses: Float32Array) -> tuple[Float32Array, ...]:
+        """Forward synapses, or their average, of every layer."""
+        starts, sizes = self.shape.forward_starts, self.episode.sizes
+        return tuple(
+            self._synapses(synapses, starts, i, sizes[i + 1]) for i in range(len(sizes) - 1)
+        )
+
+    def _synapses(
+        self, synapses: Float32Array, starts: Int64Array, layer: int, targets: int
+    ) -> Float32Array:
+        """The synapses of a layer: (sources, targets, k)."""
+        planes, k = self.options.planes, self.rule.states
+        block = synapses[starts[layer] : starts[layer + 1]].reshape(planes, -1, targets)
+        if planes < k:
+            block = np.repeat(block, k, axis=0)
+        return block.transpose(1, 2, 0).copy()

@@ -1,44 +1,119 @@
-"""Compiled activation functions and activation normalisation of the Numba inner loop."""
+"""Activation functions of the Numba inner loop.
 
-# Numba infers types from the call; annotations here would describe nothing that is checked.
+To add one: a member of `Activation`, its name in `ACTIVATIONS`, and a branch in `activate`.
+"""
+
+# Numba infers the types of kernels from their calls.
 # mypy: disable-error-code="no-untyped-def, no-untyped-call"
 
 from __future__ import annotations
 
+import enum
+
 import numpy as np
 
+from blur_es.inner.kernels.columns import fill, joined_rows, repeat_row
 from blur_es.inner.kernels.compiling import compiled
-from blur_es.inner.kernels.layout import (
-    COLUMNS,
-    RELU,
-    RELU_TANH,
-    SIGMOID,
-    SIGMOID_GRADIENT,
-    SIGMOID_WITH_GRAD,
-    TANH,
-)
+
+
+class Activation(enum.IntEnum):
+    """What `activate` does to one state of a neuron or synapse."""
+
+    IDENTITY = 0
+    TANH = 1
+    RELU = 2
+    RELU_TANH = 3
+    SIGMOID = 4
+    SIGMOID_WITH_GRAD = 5  # state 0: sigmoid, other states: its gradient; see `state_activation`
+    SIGMOID_GRADIENT = 6
+
+
+# The activation functions of `RuleSpec` that this backend implements.
+ACTIVATIONS = {
+    "identity": Activation.IDENTITY,
+    "tanh": Activation.TANH,
+    "relu": Activation.RELU,
+    "relu_tanh": Activation.RELU_TANH,
+    "sigmoid": Activation.SIGMOID,
+    "sigmoid_with_grad": Activation.SIGMOID_WITH_GRAD,
+}
 
 
 @compiled
-def copy(source, target):
-    """Copy a block. Assigning to a slice would do, but brings its error messages' code along."""
-    for n in range(len(source)):
-        target[n] = source[n]
+def state_activation(activation, state):
+    """The activation of one state: all states have the same, except in `SIGMOID_WITH_GRAD`."""
+    if activation == Activation.SIGMOID_WITH_GRAD:
+        return np.int64(Activation.SIGMOID if state == 0 else Activation.SIGMOID_GRADIENT)
+    return np.int64(activation)
 
 
 @compiled
-def fill(target, value):
-    """Set all values of a block, for the same reason as `copy`."""
-    for n in range(len(target)):
-        target[n] = value
+def activate(values, activation):
+    """Apply an activation function to a float32 array (n,), in place.
+
+    Args:
+        values: any float32 values; NaN stays NaN.
+        activation: a member of `Activation`, except `SIGMOID_WITH_GRAD`. An unknown number sets
+            all values to NaN, so that it cannot pass for the identity.
+    """
+    if activation == Activation.IDENTITY:
+        return
+    zero, half, one = np.float32(0.0), np.float32(0.5), np.float32(1.0)
+    rectified = activation in (Activation.RELU, Activation.RELU_TANH)
+    hyperbolic = activation in (Activation.TANH, Activation.RELU_TANH)
+    logistic = activation in (Activation.SIGMOID, Activation.SIGMOID_GRADIENT)
+    if hyperbolic or logistic:
+        # The logistic function of x is tanh(x / 2) / 2 + 1 / 2.
+        scale = half if logistic else one
+        shift = half if logistic else zero
+        for n in range(len(values)):
+            values[n] = scale * tanh(scale * values[n]) + shift
+    if rectified:
+        for n in range(len(values)):
+            # A comparison with NaN is false, so NaN stays.
+            values[n] = zero if values[n] < zero else values[n]
+    if activation == Activation.SIGMOID_GRADIENT:
+        for n in range(len(values)):
+            values[n] = values[n] * (one - values[n])
+    if not (rectified or hyperbolic or logistic):
+        fill(values, np.float32(np.nan))
+
+
+@compiled
+def shift_scale_activate(matrix, rows, columns, mean, factor, offset, activation, joined_values):
+    """matrix[b, n] = activation((matrix[b, n] - mean[n]) factor[n] + offset[n]), in place.
+
+    The mean is subtracted first, because adding -mean * factor to the offset would lose digits.
+
+    Args:
+        matrix: (rows, columns).
+        rows: number of rows.
+        columns: number of columns.
+        mean: (columns,), as `factor` and `offset`.
+        factor: see above.
+        offset: see above.
+        activation: see `activate`.
+        joined_values: see `ColumnBuffers.joined`.
+    """
+    joined = joined_rows(rows, columns)
+    width = joined * columns
+    means, factors, offsets = joined_values[0], joined_values[1], joined_values[2]
+    repeat_row(mean, columns, joined, means)
+    repeat_row(factor, columns, joined, factors)
+    repeat_row(offset, columns, joined, offsets)
+    for b in range(rows // joined):
+        row = matrix[b * width : (b + 1) * width]
+        for n in range(width):
+            row[n] = (row[n] - means[n]) * factors[n] + offsets[n]
+        activate(row, activation)
 
 
 @compiled
 def tanh(x):
-    """Rational approximation of tanh, relative error below 4e-7 in float32; NaN stays NaN.
+    """Hyperbolic tangent of a float32, with a relative error below 4e-7. NaN stays NaN.
 
-    x P(x²) / Q(x²), fitted to the smallest largest relative error on |x| <= 9, beyond
-    which float32 tanh is 1.
+    A rational function x P(x²) / Q(x²). Its coefficients minimise the largest relative error on
+    |x| <= 9; beyond, tanh is 1 in float32.
     """
     limit = np.float32(9.0)
     x = limit if x > limit else x
@@ -55,139 +130,3 @@ def tanh(x):
     q = q * z + np.float32(0.4671434119772658)
     q = q * z + np.float32(1.0)
     return x * p / q
-
-
-@compiled
-def activate(block, code):
-    """Apply an activation to every value of a block, in place; see `state_activation`."""
-    zero, half, one = np.float32(0.0), np.float32(0.5), np.float32(1.0)
-    if code == RELU:
-        for n in range(len(block)):
-            # Written so that NaN stays NaN.
-            block[n] = zero if block[n] < zero else block[n]
-        return
-    # The logistic function is a tanh, and its gradient is of its value.
-    logistic = code in (SIGMOID, SIGMOID_GRADIENT)
-    if code in (TANH, RELU_TANH) or logistic:
-        scale = half if logistic else one
-        shift = half if logistic else zero
-        for n in range(len(block)):
-            block[n] = scale * tanh(scale * block[n]) + shift
-    if code == RELU_TANH:
-        for n in range(len(block)):
-            block[n] = zero if block[n] < zero else block[n]
-    if code == SIGMOID_GRADIENT:
-        for n in range(len(block)):
-            block[n] = block[n] * (one - block[n])
-
-
-@compiled
-def state_activation(code, state):
-    """What an activation does to one state; only `sigmoid_with_grad` tells them apart."""
-    if code == SIGMOID_WITH_GRAD:
-        return SIGMOID if state == 0 else SIGMOID_GRADIENT
-    return code
-
-
-@compiled
-def rows_together(rows, size):
-    """How many rows of `size` values to treat as one, so that loops are long; divides `rows`."""
-    together = 1
-    while rows % (2 * together) == 0 and 2 * together * size <= COLUMNS:
-        together *= 2
-    return together
-
-
-@compiled
-def sum_columns(matrix, rows, size, sums, squared):
-    """sums[n] = Σ_b matrix[b, n], or the sum of squares; `sums` has room for COLUMNS."""
-    together = rows_together(rows, size)
-    width = together * size
-    fill(sums[:width], np.float32(0.0))
-    for b in range(rows // together):
-        row = matrix[b * width : (b + 1) * width]
-        if squared:
-            for n in range(width):
-                sums[n] += row[n] * row[n]
-        else:
-            for n in range(width):
-                sums[n] += row[n]
-    _fold(sums, together, size)
-
-
-@compiled
-def _fold(sums, together, size):
-    """Add up what the rows that were treated as one came to, half of them at a time."""
-    while together > 1:
-        together //= 2
-        for n in range(together * size):
-            sums[n] += sums[together * size + n]
-
-
-@compiled
-def _repeat(row, size, together, target):
-    """Write the first `size` values of a row `together` times, twice as many at a time."""
-    copy(row[:size], target)
-    have = size
-    while have < together * size:
-        copy(target[:have], target[have:])
-        have *= 2
-
-
-@compiled
-def moments(matrix, rows, size, mean, variance, columns):
-    """Mean and biased variance of the columns of (rows, size), in one pass.
-
-    Distances are taken from the first row: however large the mean is against the
-    deviation, the relative error of the variance stays within `rows` roundings.
-    """
-    together = rows_together(rows, size)
-    width = together * size
-    origin, sums, squares = columns[0], columns[1], columns[2]
-    _repeat(matrix, size, together, origin)
-    fill(sums[:width], np.float32(0.0))
-    fill(squares[:width], np.float32(0.0))
-    for b in range(rows // together):
-        row = matrix[b * width : (b + 1) * width]
-        for n in range(width):
-            distance = row[n] - origin[n]
-            sums[n] += distance
-            squares[n] += distance * distance
-    _fold(sums, together, size)
-    _fold(squares, together, size)
-    share = np.float32(1.0) / np.float32(rows)
-    for n in range(size):
-        distance = share * sums[n]
-        mean[n] = origin[n] + distance
-        spread = share * squares[n] - distance * distance
-        # Written so that NaN stays NaN.
-        variance[n] = np.float32(0.0) if spread < np.float32(0.0) else spread
-
-
-@compiled
-def shift_scale_activate(matrix, rows, size, mean, factor, offset, code, columns):
-    """matrix[b, n] = activation((matrix[b, n] - mean[n]) factor[n] + offset[n]), in place.
-
-    The mean is subtracted first: folding it into the offset would lose digits.
-    """
-    together = rows_together(rows, size)
-    width = together * size
-    means, factors, offsets = columns[0], columns[1], columns[2]
-    _repeat(mean, size, together, means)
-    _repeat(factor, size, together, factors)
-    _repeat(offset, size, together, offsets)
-    for b in range(rows // together):
-        row = matrix[b * width : (b + 1) * width]
-        for n in range(width):
-            row[n] = (row[n] - means[n]) * factors[n] + offsets[n]
-        activate(row, code)
-
-
-@compiled
-def all_finite(values):
-    """Whether no value is NaN or infinite: a NaN is not within any limits."""
-    largest = np.float32(3.4028235e38)
-    finite = 0
-    for n in range(len(values)):
-        finite += -largest <= values[n] <= largest
-    return finite == len(values)

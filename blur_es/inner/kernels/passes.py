@@ -1,39 +1,45 @@
-"""Compiled neuron passes of the Numba inner loop: forward, feedback, backward.
+"""The neuron passes of the Numba inner loop: forward, feedback, backward.
 
-The equations are those of `blur_es.inner.numpy_loop`, arranged as `blur_es.inner.kernels.layout`
-says.
+Headings in quotes are those of docs/equations.md. How blocks lie in the flat arrays, and what
+`options`, `shape`, `parameters` and `buffers` hold, is described in `layout`, `options` and
+`parameters`.
 """
 
+# Numba infers the types of kernels from their calls.
 # mypy: disable-error-code="no-untyped-def, no-untyped-call"
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
 from blur_es.inner.base import ACTIVATION_EPSILON
-from blur_es.inner.kernels import layout as at
-from blur_es.inner.kernels.activations import (
-    copy,
-    fill,
-    moments,
-    shift_scale_activate,
-    state_activation,
-)
-from blur_es.inner.kernels.blas import gemm
+from blur_es.inner.kernels.activations import shift_scale_activate, state_activation
+from blur_es.inner.kernels.blas import Stored, matmul
+from blur_es.inner.kernels.columns import copy, fill, moments
 from blur_es.inner.kernels.compiling import compiled
+from blur_es.inner.kernels.options import BackwardUpdate, Feedback
+from blur_es.util.arrays import Float32Array
 
-# Where a pass takes mean and variance from: the rows themselves, or what is given.
-OWN, GIVEN = 0, 1
-
-# Values that are mixed at once: k times as many stay in the first cache.
-_MIXED = 1024
+# `mix` takes so many values of every state at a time, so that they stay in the first-level cache.
+_MIXED_VALUES = 1024
 
 
 @compiled
 def mix(source, size, k, matrix, states, target):
-    """target[o, n] = Σ_c source[c, n] matrix[c, o] for o < `states`; n of `size` values."""
-    for start in range(0, size, _MIXED):
-        count = min(_MIXED, size - start)
+    """Mix states: target[o, n] = Σ_c source[c, n] matrix[c, o].
+
+    Args:
+        source: (k, size) at the front of a flat float32 array.
+        size: number of values of each state.
+        k: number of states of the source.
+        matrix: (k, k) float32.
+        states: number of states to compute, the first ones.
+        target: result, (states, size) at the front of a flat float32 array.
+    """
+    for start in range(0, size, _MIXED_VALUES):
+        count = min(_MIXED_VALUES, size - start)
         for o in range(states):
             out = target[o * size + start : o * size + start + count]
             first = source[start : start + count]
@@ -41,7 +47,7 @@ def mix(source, size, k, matrix, states, target):
             if k == 1:
                 for n in range(count):
                     out[n] = weight * first[n]
-            # Two states at a time: the target is written half as often.
+            # Two source states at a time: so the target is written half as often.
             for c in range(1, k, 2):
                 second = source[c * size + start : c * size + start + count]
                 other = matrix[c, o]
@@ -60,115 +66,184 @@ def mix(source, size, k, matrix, states, target):
                     out[n] += weight * last[n]
 
 
+class Normalization(NamedTuple):
+    """Activation normalisation of one state of one layer with n neurons."""
+
+    enabled: bool
+    own_statistics: bool  # `mean` and `variance` are to be computed from the rows
+    mean: Float32Array  # (n,)
+    variance: Float32Array  # (n,)
+    scale: np.float32
+    shift: np.float32
+
+
 @compiled
 def forward_pass(
-    options, shape, parameters, buffers, inputs, rows, neurons, synapses, first, common, mode
+    options,
+    shape,
+    parameters,
+    buffers,
+    inputs,
+    rows,
+    neurons,
+    synapses,
+    initial_product,
+    own_statistics,
 ):
-    """Equation 5 for `rows` inputs (rows, n_0); `neurons` hold layers 1 .. L.
+    """Compute the neurons of layers 1 .. L from the inputs ("Forward pass").
 
-    Where `common`, `first` is the first layer's product of these inputs, up to the scale of
-    the initial synapses.
+    Args:
+        options: see `Options`.
+        shape: see `Shape`.
+        parameters: see `Parameters`.
+        buffers: see `Buffers`.
+        inputs: (rows, n_0), state 0 of the input layer; its other states are 0.
+        rows: number of rows.
+        neurons: layers 1 .. L for these rows, overwritten. Neurons that are not reset keep a
+            part of the values that stand there before.
+        synapses: forward synapses of all layers, normalised if the rule does so.
+        initial_product: (planes, rows, n_1), the product of these inputs with the first layer's
+            unscaled initial synapses without bias; empty where those are not in use any more.
+        own_statistics: whether activations are normalised by the mean and variance of these rows,
+            or by those in `buffers.mean` and `buffers.variance`.
     """
-    sizes, starts = shape[0], shape[2]
-    matrices, scalars, vectors = parameters[0], parameters[1], parameters[2]
-    scratch, product, columns, statistics = buffers[6], buffers[7], buffers[9], buffers[11]
-    k, planes = options[at.STATES], options[at.PLANES]
+    sizes, scratch, columns, k = shape.sizes, buffers.scratch, buffers.columns, options.states
     layers = len(sizes) - 1
-    start = 0
-    place = 0
     for i in range(layers):
         source, size = sizes[i], sizes[i + 1]
         block = rows * size
-        update = scalars[i, at.NEURON_UPDATE]
-        keep = np.float32(0.0) if options[at.RESET] else scalars[i, at.NEURON_KEEP]
-        u = matrices[i, at.U]
+        start = shape.neuron_starts[i] * rows
+        transform = parameters.neuron_forward[i]
+        update = parameters.neuron_update[i]
+        keep = np.float32(0.0) if options.reset_neurons else parameters.neuron_keep[i]
+        last = i == layers - 1
+        activation = options.last_activation if last else options.forward_activation
         if i > 0:
-            below = rows * k * source
-            mix(neurons[start - below : start], rows * source, k, u, k, scratch)
-        code = options[at.LAST_ACTIVATION] if i == layers - 1 else options[at.FORWARD_ACTIVATION]
-        for o in range(k):
-            plane = o if planes > 1 else 0
-            weights = starts[i] + plane * (source + 1) * size
-            z = neurons[start + o * block : start + (o + 1) * block]
-            left, left_start, alpha, beta = scratch, o * rows * source, update, keep
-            ready = False
-            if i == 0:
-                # Only state 0 of an input is not zero, so mixing is a factor for each state.
-                left, left_start, alpha = inputs, 0, update * u[0, o]
-                if common:
-                    ready = True
-                elif planes == 1:
-                    # All states have multiples of one product.
-                    ready = o > 0
-                    if not ready:
-                        gemm(
-                            *(left, 0, False, synapses, weights, False, product, 0),
-                            *(rows, size, source, np.float32(1.0), np.float32(0.0)),
-                        )
-                        ready = True
-            if ready:
-                given = first if common else product
-                scaled = alpha * scalars[i, at.INITIAL_SCALE] if common else alpha
-                y = given[plane * block : (plane + 1) * block]
-                if beta == np.float32(0.0):
-                    for n in range(block):
-                        z[n] = scaled * y[n]
-                else:
-                    for n in range(block):
-                        z[n] = beta * z[n] + scaled * y[n]
-            else:
-                gemm(
-                    *(left, left_start, False, synapses, weights, False, z, 0),
-                    *(rows, size, source, alpha, beta),
+            mix(neurons[start - rows * k * source : start], rows * source, k, transform, k, scratch)
+        for state in range(k):
+            plane = state if options.planes > 1 else 0
+            weights = synapses[shape.forward_starts[i] + plane * (source + 1) * size :]
+            z = neurons[start + state * block : start + (state + 1) * block]
+            if i > 0:
+                mixed = scratch[state * rows * source :]
+                matmul(
+                    mixed, Stored.PLAIN, weights, Stored.PLAIN, z, rows, size, source, update, keep
                 )
-            mean = statistics[0, place + o * size : place + (o + 1) * size]
-            variance = statistics[1, place + o * size : place + (o + 1) * size]
-            normalized = options[at.NORMALIZE_FORWARD]
-            if not normalized:
-                # The bias neuron is 1 in all states. Normalisation would take it away again:
-                # it is the same in all rows.
-                weight = np.float32(0.0)
+            else:
+                # Only state 0 of an input is not 0, so mixing multiplies by one number.
+                factor = update * transform[0, state]
+                if len(initial_product) > 0:
+                    factor *= parameters.initial_scale[0]
+                    _add_scaled(initial_product[plane * block :], factor, keep, z)
+                elif options.planes > 1:
+                    matmul(
+                        inputs,
+                        Stored.PLAIN,
+                        weights,
+                        Stored.PLAIN,
+                        z,
+                        rows,
+                        size,
+                        source,
+                        factor,
+                        keep,
+                    )
+                else:
+                    # All states are multiples of one product.
+                    product, one, zero = buffers.product, np.float32(1.0), np.float32(0.0)
+                    if state == 0:
+                        matmul(
+                            inputs,
+                            Stored.PLAIN,
+                            weights,
+                            Stored.PLAIN,
+                            product,
+                            rows,
+                            size,
+                            source,
+                            one,
+                            zero,
+                        )
+                    _add_scaled(product, factor, keep, z)
+            if not options.normalize_forward:
+                # The bias neuron is 1 in all states. Normalisation would subtract it again,
+                # because it is the same in all rows.
+                bias_state = np.float32(0.0)
                 for c in range(k):
-                    weight += u[c, o]
-                weight *= update
-                bias = synapses[weights + source * size : weights + (source + 1) * size]
-                offset = columns[4]
+                    bias_state += transform[c, state]
+                bias_state *= update
+                bias = weights[source * size :]
                 for n in range(size):
-                    offset[n] = weight * bias[n]
-            _finish(
-                *(z, rows, size, normalized, mode, mean, variance),
-                *(vectors[i, at.FORWARD_SCALE, o], vectors[i, at.FORWARD_SHIFT, o]),
-                *(state_activation(code, o), columns),
+                    columns.offset[n] = bias_state * bias[n]
+            first = shape.neuron_starts[i] + state * size
+            normalization = Normalization(
+                options.normalize_forward,
+                own_statistics,
+                buffers.mean[first : first + size],
+                buffers.variance[first : first + size],
+                parameters.forward_scale[i, state],
+                parameters.forward_shift[i, state],
             )
-        start += k * block
-        place += k * size
+            activation_of_state = state_activation(activation, state)
+            _normalize_activate(z, rows, size, normalization, activation_of_state, columns)
 
 
 @compiled
-def _finish(z, rows, size, normalized, mode, mean, variance, scale, shift, activation, columns):
-    """Activation of z (rows, size), in place, and before it normalisation, if there is any.
+def _add_scaled(values, factor, keep, target):
+    """Set target = keep target + factor values; with keep = 0 the target is not read.
 
-    Where there is none, `columns[4]` holds what is added to each column.
+    All are float32, `target` a flat array and `values` one with at least as many values.
     """
-    factor, offset = columns[3], columns[4]
-    if normalized:
-        if mode == OWN:
-            moments(z, rows, size, mean, variance, columns)
+    if keep == np.float32(0.0):
+        for n in range(len(target)):
+            target[n] = factor * values[n]
+    else:
+        for n in range(len(target)):
+            target[n] = keep * target[n] + factor * values[n]
+
+
+@compiled
+def _normalize_activate(z, rows, size, normalization, activation, columns):
+    """Normalise z (rows, size) if enabled ("Activation normalization") and activate it, in place.
+
+    Without normalisation `columns.offset` (size,) is added to every row.
+
+    Args:
+        z: (rows, size) as a flat float32 array.
+        rows: number of rows.
+        size: number of neurons.
+        normalization: see `Normalization`.
+        activation: see `activate`.
+        columns: see `ColumnBuffers`.
+    """
+    mean, factor, offset = normalization.mean, columns.factor, columns.offset
+    if normalization.enabled:
+        if normalization.own_statistics:
+            moments(z, rows, size, mean, normalization.variance, columns.joined)
         for n in range(size):
-            factor[n] = scale / np.sqrt(variance[n] + np.float32(ACTIVATION_EPSILON))
-            offset[n] = shift
+            variance = normalization.variance[n] + np.float32(ACTIVATION_EPSILON)
+            factor[n] = normalization.scale / np.sqrt(variance)
+            offset[n] = normalization.shift
     else:
         fill(mean, np.float32(0.0))
         fill(factor[:size], np.float32(1.0))
-    shift_scale_activate(z, rows, size, mean, factor, offset, activation, columns)
+    shift_scale_activate(z, rows, size, mean, factor, offset, activation, columns.joined)
 
 
 @compiled
 def give_feedback(options, labels, last):
-    """Write the labels (rows, n_L) into the last layer (k, rows, n_L)."""
+    """Write the labels into the last layer ("Feedback").
+
+    Args:
+        options: see `Options`.
+        labels: (rows, n_L) float32, as `written_labels` gives them.
+        last: (k, rows, n_L) as a flat float32 array, overwritten except for state 0, which only
+            `Feedback.REPLACE` overwrites.
+    """
     size = len(labels)
-    written = last if options[at.FEEDBACK] == at.REPLACE_LABEL else last[size:]
-    if options[at.FEEDBACK] == at.SQUARED_ERROR_GRADIENT:
+    written = last if options.feedback == Feedback.REPLACE else last[size:]
+    if options.feedback == Feedback.SQUARED_ERROR_GRADIENT:
+        # State 1 holds the gradient of the activation.
         for n in range(size):
             written[n] = (last[n] - labels[n]) * written[n]
     else:
@@ -177,54 +252,61 @@ def give_feedback(options, labels, last):
 
 
 @compiled
-def backward_pass(options, shape, parameters, buffers, rows, back):
-    """Equation 6 from the last layer down to layer 1, in place; `back` are the synapses."""
-    sizes, offsets, forward_starts, backward_starts = shape[0], shape[1], shape[2], shape[3]
-    matrices, scalars, vectors = parameters[0], parameters[1], parameters[2]
-    neurons, forward, scratch, product = buffers[0], buffers[2], buffers[6], buffers[7]
-    columns, statistics = buffers[9], buffers[11]
-    k, planes = options[at.STATES], options[at.PLANES]
-    kind = options[at.BACKWARD_UPDATE]
-    tied = options[at.TIED] == 1
+def backward_pass(options, shape, parameters, buffers, rows, backward):
+    """Update the neurons of layers L-1 .. 1, in place ("Backward pass").
+
+    Args:
+        options: see `Options`.
+        shape: see `Shape`.
+        parameters: see `Parameters`.
+        buffers: see `Buffers`; `neurons` are updated.
+        rows: number of rows.
+        backward: backward synapses of all layers, normalised if the rule does so. Where both
+            passes share synapses it is empty, and the stored forward synapses are used.
+    """
+    sizes, columns, k = shape.sizes, buffers.columns, options.states
+    shared = options.passes_share_synapses
+    stored = Stored.TRANSPOSED if shared else Stored.PLAIN
     zero, one = np.float32(0.0), np.float32(1.0)
+    additive = options.backward_update == BackwardUpdate.ADDITIVE
     for i in range(len(sizes) - 2, 0, -1):
         source, size = sizes[i + 1], sizes[i]
         block = rows * size
-        keep, update = scalars[i, at.NEURON_KEEP], scalars[i, at.NEURON_UPDATE]
-        upper = neurons[offsets[i] * rows : offsets[i + 1] * rows]
-        mix(upper, rows * source, k, matrices[i, at.V], k, scratch)
-        additive = kind == at.ADDITIVE
-        for o in range(k):
-            plane = o if planes > 1 else 0
-            start = offsets[i - 1] * rows + o * block
-            z = neurons[start : start + block]
-            synapses = forward if tied else back
-            # Tied synapses are the forward ones, whose planes have a bias row more.
-            weights = (
-                forward_starts[i] + plane * (size + 1) * source
-                if tied
-                else backward_starts[i] + plane * size * source
-            )
-            target = z if additive else product
+        keep, update = parameters.neuron_keep[i], parameters.neuron_update[i]
+        upper = buffers.neurons[shape.neuron_starts[i] * rows : shape.neuron_starts[i + 1] * rows]
+        mix(upper, rows * source, k, parameters.neuron_backward[i], k, buffers.scratch)
+        for state in range(k):
+            plane = state if options.planes > 1 else 0
+            if shared:
+                # A plane of forward synapses has one row more, the bias.
+                weights = buffers.forward[shape.forward_starts[i] + plane * (size + 1) * source :]
+            else:
+                weights = backward[shape.backward_starts[i] + plane * size * source :]
+            start = shape.neuron_starts[i - 1] * rows + state * block
+            z = buffers.neurons[start : start + block]
+            mixed = buffers.scratch[state * rows * source :]
+            product = z if additive else buffers.product
             alpha = update if additive else one
             beta = keep if additive else zero
-            gemm(
-                *(scratch, o * rows * source, False, synapses, weights, tied),
-                *(target, 0, rows, size, source, alpha, beta),
-            )
-            if kind == at.REPLACE:
+            matmul(mixed, Stored.PLAIN, weights, stored, product, rows, size, source, alpha, beta)
+            if options.backward_update == BackwardUpdate.REPLACE:
                 copy(product[:block], z)
-            elif kind == at.MULTIPLICATIVE_SECOND_STATE and o == 0:
+            elif (
+                options.backward_update == BackwardUpdate.MULTIPLICATIVE_SECOND_STATE and state == 0
+            ):
                 for n in range(block):
                     z[n] = keep * z[n]
             elif not additive:
                 for n in range(block):
                     z[n] = keep * z[n] * product[n]
-            normalized = options[at.NORMALIZE_BACKWARD]
-            if not normalized:
-                fill(columns[4, :size], zero)
-            _finish(
-                *(z, rows, size, normalized, np.int64(OWN), statistics[0, :size]),
-                *(statistics[1, :size], vectors[i, at.BACKWARD_SCALE, o]),
-                *(vectors[i, at.BACKWARD_SHIFT, o], options[at.BACKWARD_ACTIVATION], columns),
+            if not options.normalize_backward:
+                fill(columns.offset[:size], zero)
+            normalization = Normalization(
+                options.normalize_backward,
+                True,
+                buffers.mean[:size],
+                buffers.variance[:size],
+                parameters.backward_scale[i, state],
+                parameters.backward_shift[i, state],
             )
+            _normalize_activate(z, rows, size, normalization, options.backward_activation, columns)

@@ -1,229 +1,304 @@
-"""Compiled synapse update and synapse normalisation of the Numba inner loop."""
+"""The synapse update and the synapse normalisation of the Numba inner loop.
 
+Headings in quotes are those of docs/equations.md. How blocks lie in the flat arrays, and what
+`options`, `shape` and `buffers` hold, is described in `layout` and `options`.
+"""
+
+# Numba infers the types of kernels from their calls.
 # mypy: disable-error-code="no-untyped-def, no-untyped-call"
 
 from __future__ import annotations
 
+import enum
+from typing import NamedTuple
+
 import numpy as np
 
 from blur_es.inner.base import SYNAPSE_EPSILON
-from blur_es.inner.kernels import layout as at
-from blur_es.inner.kernels.activations import activate, copy, sum_columns
-from blur_es.inner.kernels.blas import gemm
+from blur_es.inner.kernels.activations import activate
+from blur_es.inner.kernels.blas import Stored, matmul
+from blur_es.inner.kernels.columns import Summed, copy, sum_columns
 from blur_es.inner.kernels.compiling import compiled
+from blur_es.inner.kernels.options import Oja
 from blur_es.inner.kernels.passes import mix
+from blur_es.util.arrays import Float32Array
+
+
+class Direction(enum.IntEnum):
+    """Which synapses are updated. Only forward synapses have a bias."""
+
+    FORWARD = 0
+    BACKWARD = 1
+
+
+class Rates(NamedTuple):
+    """The numbers of the synapse update of one layer in one step."""
+
+    keep: Float32Array  # (k,), for every state of a synapse
+    update: Float32Array  # (k,)
+    oja_multiplier: np.float32
+    saturation: np.float32
 
 
 @compiled
-def update_synapses(options, shape, parameters, buffers, part, time, inputs, rows, lower, upper):
-    """Equation 7 for every layer; `lower` and `upper` hold layers 1 .. L of the neurons.
+def update_synapses(options, shape, parameters, buffers, time, inputs, rows, lower, upper):
+    """Update the synapses of every layer ("Synapse update").
 
-    `time` is the place of the step in the rates.
+    Args:
+        options: see `Options`.
+        shape: see `Shape`.
+        parameters: the `SynapseParameters` of this update.
+        buffers: see `Buffers`; `forward` and `backward` are updated.
+        time: index of the step in `keep` and `update` of the parameters.
+        inputs: (rows, n_0), state 0 of the input layer.
+        rows: number of rows.
+        lower: neurons of layers 1 .. L from which X_i is taken for the layer from i to i + 1.
+        upper: neurons of layers 1 .. L from which X_{i+1} is taken.
     """
-    sizes, offsets, forward_starts, backward_starts = shape[0], shape[1], shape[2], shape[3]
-    matrices, scalars, rates = parameters[0], parameters[1], parameters[3]
-    forward, backward, scratch, product = buffers[2], buffers[3], buffers[6], buffers[7]
-    columns = buffers[9]
-    k, planes = options[at.STATES], options[at.PLANES]
-    first = at.PART_MATRICES[part]
+    sizes, scratch, product = shape.sizes, buffers.scratch, buffers.product
+    k, planes = options.states, options.planes
+    oja_activations = options.oja == Oja.ACTIVATIONS
     for i in range(len(sizes) - 1):
         source, size = sizes[i], sizes[i + 1]
-        pre, post = matrices[i, first + at.PRE], matrices[i, first + at.POST]
-        above = upper[offsets[i] * rows : offsets[i + 1] * rows]
-        below = inputs if i == 0 else lower[offsets[i - 1] * rows : offsets[i] * rows]
-        # product: A = pre-synaptic states; scratch: Z = post-synaptic states.
+        pre, post = parameters.pre[i], parameters.post[i]
+        rates = Rates(
+            parameters.keep[time, i],
+            parameters.update[time, i],
+            parameters.oja_multiplier[i],
+            parameters.saturation[i],
+        )
+        above = upper[shape.neuron_starts[i] * rows : shape.neuron_starts[i + 1] * rows]
+        below = inputs
+        if i > 0:
+            below = lower[shape.neuron_starts[i - 1] * rows : shape.neuron_starts[i] * rows]
+        # Forward synapses: pre-synaptic states X_i in `product`, post-synaptic ones in `scratch`.
+        # Only state 0 of an input is not 0: `_update_direction` mixes inputs itself.
         if i > 0:
             mix(below, rows * source, k, pre, planes, product)
         mix(above, rows * size, k, post, planes, scratch)
-        if options[at.OJA] == at.OJA_ACTIVATIONS:
-            _sum_squares(options, rows, scratch, size, columns)
+        if oja_activations:
+            _sum_squares(options, rows, scratch, size, buffers.columns)
+        weights = buffers.forward[shape.forward_starts[i] : shape.forward_starts[i + 1]]
         a = inputs if i == 0 else product
-        _update(
-            *(
-                options,
-                scalars[i],
-                rates[time, i, part],
-                part,
-                buffers,
-                rows,
-                pre,
-                forward,
-                forward_starts[i],
-            ),
-            *(a, source, scratch, size, True, i == 0),
+        _update_direction(
+            options,
+            buffers,
+            rates,
+            pre,
+            a,
+            scratch,
+            weights,
+            rows,
+            source,
+            size,
+            Direction.FORWARD,
+            i == 0,
         )
-        if i == 0 or options[at.TIED]:
+        if i == 0 or options.passes_share_synapses:
             continue
-        if not options[at.SYMMETRIC] or options[at.OJA] == at.OJA_ACTIVATIONS:
+        # Backward synapses: pre-synaptic states X_{i+1}, post-synaptic ones X_i.
+        if oja_activations or not options.symmetric:
             mix(below, rows * source, k, post, planes, scratch)
-        if options[at.OJA] == at.OJA_ACTIVATIONS:
-            _sum_squares(options, rows, scratch, source, columns)
-        if options[at.SYMMETRIC]:
-            # A is still there, and becomes the right side of the transposed product.
+        if oja_activations:
+            _sum_squares(options, rows, scratch, source, buffers.columns)
+        if options.symmetric:
+            # dG is the transpose of dF: its factors change places. X_i is in `product` already.
             mix(above, rows * size, k, post, planes, scratch)
             a, z = scratch, product
         else:
             mix(above, rows * size, k, pre, planes, product)
             a, z = product, scratch
-        _update(
-            *(
-                options,
-                scalars[i],
-                rates[time, i, part],
-                part,
-                buffers,
-                rows,
-                post,
-                backward,
-                backward_starts[i],
-            ),
-            *(a, size, z, source, False, False),
+        weights = buffers.backward[shape.backward_starts[i] : shape.backward_starts[i + 1]]
+        _update_direction(
+            options,
+            buffers,
+            rates,
+            pre,
+            a,
+            z,
+            weights,
+            rows,
+            size,
+            source,
+            Direction.BACKWARD,
+            i == 0,
         )
 
 
 @compiled
-def _update(
-    options,
-    scalars,
-    rates,
-    part,
-    buffers,
-    rows,
-    pre,
-    weights,
-    start,
-    a,
-    source,
-    z,
-    size,
-    with_bias,
-    input_layer,
+def _update_direction(
+    options, buffers, rates, pre, a, z, weights, rows, sources, targets, direction, from_inputs
 ):
-    """Every plane of one synapse layer, one direction: Hebbian term H, then the new value.
+    """Update one layer of synapses in one direction: Hebbian term, then the new values.
 
-    a: (planes, rows, source), or (rows, n_0) for the input layer; z: (planes, rows, size).
+    Args:
+        options: see `Options`.
+        buffers: see `Buffers`.
+        rates: see `Rates`.
+        pre: (k, k), the pre-synaptic transform.
+        a: mixed states of the source neurons (planes, rows, sources), or inputs (rows, n_0).
+        z: mixed states of the target neurons (planes, rows, targets).
+        weights: synapses (planes, sources, targets) as a flat float32 array, updated in place.
+            Forward synapses have another row for the bias, after the sources.
+        rows: number of rows of the batch.
+        sources: number of source neurons.
+        targets: number of target neurons.
+        direction: see `Direction`.
+        from_inputs: whether `a` holds inputs.
     """
-    change, columns = buffers[8], buffers[9]
-    k, planes = options[at.STATES], options[at.PLANES]
-    zero = np.float32(0.0)
-    reduction = np.float32(1.0) / np.float32(rows) if options[at.MEAN] else np.float32(1.0)
-    # Plain decay and addition are done by sgemm itself, in place, without a Hebbian array.
-    plain = options[at.PLAIN]
-    scalar = at.PART_SCALARS[part]
-    height = (source + 1) * size if with_bias else source * size
-    for o in range(planes):
-        alpha = rates[at.UPDATE, o] * reduction if plain else reduction
-        beta = rates[at.KEEP, o] if plain else zero
-        place = start + o * height
-        target = weights if plain else change
-        new = place if plain else 0
-        states = z[o * rows * size : (o + 1) * rows * size]
-        if o == 0 or not options[at.SINGLE_STATE]:
-            # Only state 0 of an input is not zero: mixing is a factor.
-            factor = alpha * pre[0, o] if input_layer else alpha
-            left = 0 if input_layer else o * rows * source
-            gemm(
-                *(a, left, True, states, 0, False, target, new),
-                *(source, size, rows, factor, beta),
+    zero, one = np.float32(0.0), np.float32(1.0)
+    reduction = one / np.float32(rows) if options.batch_mean else one
+    height = sources * targets
+    if direction == Direction.FORWARD:
+        height += targets
+    for state in range(options.planes):
+        matrix = weights[state * height : (state + 1) * height]
+        if options.in_place:
+            # W = keep W + update H is one product, added to the synapses.
+            hebbian, alpha, beta = matrix, rates.update[state] * reduction, rates.keep[state]
+        else:
+            hebbian, alpha, beta = buffers.hebbian, reduction, zero
+        post_states = z[state * rows * targets : (state + 1) * rows * targets]
+        if state == 0 or not options.single_state:
+            # Only state 0 of an input is not 0, so mixing multiplies by one number.
+            first = 0 if from_inputs else state * rows * sources
+            factor = alpha * pre[0, state] if from_inputs else alpha
+            left, right = a[first:], post_states
+            matmul(
+                left,
+                Stored.TRANSPOSED,
+                right,
+                Stored.PLAIN,
+                hebbian,
+                sources,
+                targets,
+                rows,
+                factor,
+                beta,
             )
-            if with_bias:
+            if direction == Direction.FORWARD:
                 # The bias neuron is 1 in all states.
-                weight = zero
-                for c in range(k):
-                    weight += pre[c, o]
-                sums = columns[0]
-                sum_columns(states, rows, size, sums, np.int64(0))
-                row = target[new + source * size : new + (source + 1) * size]
-                for n in range(size):
-                    # As sgemm does, 0 means that the target is not read: it may not be set.
+                bias_state = zero
+                for c in range(options.states):
+                    bias_state += pre[c, state]
+                sums = buffers.columns.joined[0]
+                sum_columns(post_states, rows, targets, sums, Summed.VALUES)
+                row = hebbian[sources * targets : (sources + 1) * targets]
+                for n in range(targets):
+                    # As in `matmul`, a target with beta = 0 is not read.
                     old = zero if beta == zero else beta * row[n]
-                    row[n] = old + alpha * weight * sums[n]
-        matrix = weights[place : place + height]
-        if not plain:
-            keep, update = rates[at.KEEP, o], rates[at.UPDATE, o]
-            r = columns[at.SQUARES + o]
-            _new_values(options, scalars, scalar, keep, update, matrix, size, change, r)
-        activate(matrix, options[at.SYNAPSE_ACTIVATION])
+                    row[n] = old + alpha * bias_state * sums[n]
+        if not options.in_place:
+            oja = buffers.columns.oja[state]
+            _add_hebbian(options, rates, state, matrix, targets, hebbian, oja)
+        activate(matrix, options.synapse_activation)
 
 
 @compiled
 def _sum_squares(options, rows, z, size, columns):
-    """Activation sums r of the Oja term, for every plane of the post-synaptic states."""
-    reduction = np.float32(1.0) / np.float32(rows) if options[at.MEAN] else np.float32(1.0)
-    for o in range(options[at.PLANES]):
-        r = columns[at.SQUARES + o]
-        sum_columns(z[o * rows * size : (o + 1) * rows * size], rows, size, r, np.int64(1))
+    """Activation sums r of the "Oja term" for every plane, into `columns.oja` (k, width).
+
+    Args:
+        options: see `Options`.
+        rows: number of rows of the batch.
+        z: mixed states of the target neurons (planes, rows, size).
+        size: number of target neurons.
+        columns: see `ColumnBuffers`.
+    """
+    one = np.float32(1.0)
+    reduction = one / np.float32(rows) if options.batch_mean else one
+    for state in range(options.planes):
+        r = columns.oja[state]
+        sum_columns(
+            z[state * rows * size : (state + 1) * rows * size], rows, size, r, Summed.SQUARES
+        )
         for n in range(size):
             r[n] *= reduction
 
 
 @compiled
-def _new_values(options, scalars, scalar, keep, update, matrix, size, change, r):
-    """Steps (c) and (d) of the update where plain decay and addition do not do.
+def _add_hebbian(options, rates, state, matrix, size, hebbian, r):
+    """New values of synapses with an Oja term or saturation ("Oja term", "Saturation").
 
-    `change` holds H, reduced over the batch; `r` the activation sums of the Oja term, or
-    room for those of the weights.
+    Args:
+        options: see `Options`.
+        rates: see `Rates`.
+        state: the state of the synapses.
+        matrix: synapses (rows, size) of one plane, updated in place.
+        size: number of target neurons.
+        hebbian: Hebbian term H (rows, size), reduced over the batch.
+        r: sums of the Oja term, (size,): from activations they are given, from weights computed.
     """
+    keep, update = rates.keep[state], rates.update[state]
+    oja = options.oja != Oja.NONE
     factor = np.float32(0.0)
-    if options[at.OJA] != at.NO_OJA:
-        factor = scalars[at.OJA_EXTRA] * np.sign(update)
-        if options[at.OJA_MULTIPLIER]:
-            factor *= np.abs(scalars[scalar + at.MULTIPLIER])
-        if options[at.OJA] == at.OJA_WEIGHTS:
-            sum_columns(matrix, len(matrix) // size, size, r, np.int64(1))
-    damping = scalars[at.SATURATION_EPSILON] + np.abs(scalars[scalar + at.SATURATION_SCALE])
+    if oja:
+        factor = options.oja_extra * np.sign(update)
+        if options.oja_multiplier:
+            factor *= np.abs(rates.oja_multiplier)
+        if options.oja == Oja.WEIGHTS:
+            sum_columns(matrix, len(matrix) // size, size, r, Summed.SQUARES)
+    damping = options.saturation_epsilon + np.abs(rates.saturation)
     for start in range(0, len(matrix), size):
         row = matrix[start : start + size]
         for n in range(size):
-            h = change[start + n]
-            if options[at.OJA] != at.NO_OJA:
+            h = hebbian[start + n]
+            if oja:
                 h -= row[n] * r[n] * factor
-            if options[at.SATURATION]:
-                drive = (keep - np.float32(1.0)) * row[n] + update * h
-                row[n] += drive * np.exp(-np.abs(row[n]) * damping)
+            if options.saturation:
+                change = (keep - np.float32(1.0)) * row[n] + update * h
+                row[n] += change * np.exp(-np.abs(row[n]) * damping)
             else:
                 row[n] = keep * row[n] + update * h
 
 
 @compiled
-def normalize_synapses(options, scalars, shapes, weights, starts, columns, target):
-    """Synapse normalisation over the sources of every layer, from `weights` into `target`."""
-    planes = options[at.PLANES]
-    factors = columns[0]
-    for i in range(len(shapes)):
-        sources, size = shapes[i, 0], shapes[i, 1]
-        rescale = scalars[i, at.RESCALE_TO] if options[at.RESCALE] else np.float32(1.0)
-        for o in range(planes if sources > 0 else 0):
-            start = starts[i] + o * sources * size
-            sum_columns(
-                weights[start : start + sources * size], sources, size, factors, np.int64(1)
-            )
-            for n in range(size):
-                factors[n] = rescale / np.sqrt(factors[n] + np.float32(SYNAPSE_EPSILON))
-            for row in range(start, start + sources * size, size):
-                for n in range(size):
-                    target[row + n] = weights[row + n] * factors[n]
+def normalize_synapses(options, shape, parameters, buffers, forward, backward):
+    """Normalise all stored synapses over their sources ("Synapse normalization").
 
-
-@compiled
-def normalize_all_synapses(options, shape, scalars, buffers, forward, backward):
-    """Synapse normalisation both ways, into `forward` and `backward`, which may be the source."""
-    for starts, shapes, weights, target in (
-        (shape[2], shape[4], buffers[2], forward),
-        (shape[3], shape[5], buffers[3], backward),
+    Args:
+        options: see `Options`.
+        shape: see `Shape`.
+        parameters: see `Parameters`.
+        buffers: see `Buffers`; stored synapses are `forward` and `backward`.
+        forward: normalised forward synapses of all layers; may be the stored ones.
+        backward: normalised backward synapses of all layers; may be the stored ones.
+    """
+    factors = buffers.columns.joined[0]
+    for starts, shapes, stored, normalized in (
+        (shape.forward_starts, shape.forward_shapes, buffers.forward, forward),
+        (shape.backward_starts, shape.backward_shapes, buffers.backward, backward),
     ):
-        normalize_synapses(options, scalars, shapes, weights, starts, buffers[9], target)
+        for i in range(len(shapes)):
+            rows, size = shapes[i, 0], shapes[i, 1]
+            rescale = parameters.synapse_rescale[i] if options.rescale_synapses else np.float32(1.0)
+            for plane in range(options.planes if rows > 0 else 0):
+                start = starts[i] + plane * rows * size
+                weights = stored[start : start + rows * size]
+                sum_columns(weights, rows, size, factors, Summed.SQUARES)
+                for n in range(size):
+                    factors[n] = rescale / np.sqrt(factors[n] + np.float32(SYNAPSE_EPSILON))
+                for row in range(start, start + rows * size, size):
+                    for n in range(size):
+                        normalized[row + n] = stored[row + n] * factors[n]
 
 
 @compiled
 def average_synapses(shape, parameters, buffers, time):
-    """Update the average of the forward synapses after a step: A = A + w (W - A)."""
-    starts = shape[2]
-    weights, average = buffers[2], buffers[12]
+    """Update the average of the forward synapses after a step ("Synapse averaging").
+
+    Args:
+        shape: see `Shape`.
+        parameters: see `Parameters`.
+        buffers: see `Buffers`; `average` becomes average + w (forward - average).
+        time: index of the step in the weights w, `parameters.averaging`.
+    """
+    starts = shape.forward_starts
     for i in range(len(starts) - 1):
-        newest = parameters[4][time, i]
+        newest = parameters.averaging[time, i]
         if newest == np.float32(1.0):
-            copy(weights[starts[i] : starts[i + 1]], average[starts[i] :])
+            # The average of the first step may hold anything before.
+            copy(buffers.forward[starts[i] : starts[i + 1]], buffers.average[starts[i] :])
         else:
             for n in range(starts[i], starts[i + 1]):
-                average[n] += newest * (weights[n] - average[n])
+                buffers.average[n] += newest * (buffers.forward[n] - buffers.average[n])
