@@ -121,6 +121,7 @@ def compare(
     address: str | None = None,
     workers: int | None = None,
     data_dir: str | None = None,
+    trust: bool = False,
     on_progress: ProgressCallback = ignore_progress,
 ) -> ComparisonResult:
     """Compare a genome with tuned baselines in the same test episodes.
@@ -139,6 +140,7 @@ def compare(
         address: see `evaluate`.
         workers: see `evaluate`.
         data_dir: see `evaluate`.
+        trust: see `evaluate`.
         on_progress: called with the number of entries that are done, and of all.
 
     Raises:
@@ -153,6 +155,7 @@ def compare(
         experiment=experiment,
         settings=settings,
         seed=seed,
+        trust=trust,
     )
     place = Place.chosen(local, address, workers)
     episodes = episodes or config.meta.test_episodes

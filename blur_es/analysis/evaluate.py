@@ -137,6 +137,7 @@ def evaluate(
     address: str | None = None,
     workers: int | None = None,
     data_dir: str | None = None,
+    trust: bool = False,
 ) -> Evaluation:
     """Measure a genome on fresh episodes of the test split.
 
@@ -158,6 +159,8 @@ def evaluate(
         address: an existing Ray cluster; None starts a local one.
         workers: the largest number of jobs that run on Ray at a time.
         data_dir: folder of data sets; None for the default one.
+        trust: whether the experiment that came with the genome may import a task or measure;
+            see SECURITY.md.
 
     Raises:
         InputError: the genome, the experiment or the data set is missing or does not fit.
@@ -171,6 +174,7 @@ def evaluate(
         experiment=experiment,
         settings=settings,
         seed=seed,
+        trust=trust,
     )
     episodes = episodes or config.meta.test_episodes
     place = Place.chosen(local, address, workers)

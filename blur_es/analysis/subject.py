@@ -13,7 +13,6 @@ from blur_es.config import (
     override_config,
     stored_config,
     vary_config,
-    with_current_names,
 )
 from blur_es.errors import InputError, nearest
 from blur_es.genome import Genome
@@ -34,20 +33,23 @@ TaskSource = str | Mapping[str, Any] | Sequence[str | Mapping[str, Any]]
 _NOT_TRAINING = ("meta.method=es", "fleet.split=null")
 
 
-def load_subject(location: str | Path) -> tuple[Genome, ExperimentConfig | None]:
+def load_subject(
+    location: str | Path, *, trust: bool = False
+) -> tuple[Genome, ExperimentConfig | None]:
     """Return a genome and the experiment that it was trained in, None if it does not say.
 
     Args:
         location: the name of a genome that ships, or the path or URL of a genome file or a run
             folder.
+        trust: whether that experiment may import a task or measure and ask for any amount of work.
 
     Raises:
         InputError: there is no such genome, or the experiment is not valid here.
     """
     genome, experiment = _find(location)
-    if isinstance(experiment, str):
-        return genome, load_config(experiment, stored=True)
-    return genome, None if experiment is None else stored_config(experiment)
+    if experiment is None:
+        return genome, None
+    return genome, stored_config(experiment, str(location), trust=trust)
 
 
 def resolve_subject(
@@ -59,6 +61,7 @@ def resolve_subject(
     experiment: ExperimentSource | None = None,
     settings: Sequence[str] = (),
     seed: int | None = None,
+    trust: bool = False,
 ) -> tuple[Genome, ExperimentConfig]:
     """Return a genome and the experiment to measure it in, with the genome's own rule.
 
@@ -70,6 +73,8 @@ def resolve_subject(
         experiment: everything else; None for the experiment that the genome was trained in.
         settings: changes to the experiment, each `KEY=VALUE` with a dotted key.
         seed: of the episodes; None for the experiment's.
+        trust: whether the experiment that came with the genome may import a task or measure and
+            ask for any amount of work; what is given here always may.
 
     Raises:
         InputError: there is no such genome, it does not say what it was trained on, or a setting
@@ -88,11 +93,10 @@ def resolve_subject(
         config = override_config(dict(experiment), chosen)
     elif experiment is not None:
         config = load_config(os.fspath(experiment), chosen)
-    elif isinstance(own, str):
-        config = override_config(load_config(own, stored=True), chosen)
     elif own is not None:
         # Settings may replace what is missing here, such as a measure of the user's own.
-        config = override_config(with_current_names(own), chosen)
+        replaced = None if task is None else {"tasks": _default_experiment(found)["tasks"]}
+        config = stored_config(own, location, chosen, replaced=replaced, trust=trust)
     elif task is not None:
         config = override_config(_default_experiment(found), chosen)
     else:

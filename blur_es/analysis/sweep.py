@@ -179,6 +179,7 @@ def sweep(
     address: str | None = None,
     workers: int | None = None,
     data_dir: str | None = None,
+    trust: bool = False,
     on_progress: ProgressCallback = ignore_progress,
 ) -> Sweep:
     """Measure a genome at every point of a grid, with one or more seeds.
@@ -199,6 +200,7 @@ def sweep(
         address: see `evaluate`.
         workers: see `evaluate`.
         data_dir: see `evaluate`.
+        trust: see `evaluate`.
         on_progress: called after every job with the cost of those that are done, and of all.
 
     Raises:
@@ -214,6 +216,7 @@ def sweep(
         experiment=experiment,
         settings=settings,
         seed=seed,
+        trust=trust,
     )
     if seeds < 1 or config.seed + seeds > MAXIMUM_SEED + 1:
         raise InputError(

@@ -46,6 +46,7 @@ def run_analyze(options: argparse.Namespace) -> int:
         options.steps,
         options.data_dir,
         show_progress(delay=3.0),
+        trust=options.trust,
     )
     if options.json:
         print_json(analysis.to_json() | {"pictures": pictures})

@@ -102,6 +102,12 @@ def add_subject(parser: argparse.ArgumentParser) -> None:
         metavar="GENOME_OR_RUN_OR_NAME",
         help="a genome file or a run folder, path or URL, or the name of a genome that ships",
     )
+    parser.add_argument(
+        "--trust",
+        action="store_true",
+        help="follow import paths in the experiment that came with the genome, and let it ask for "
+        "any amount of work; only for genomes and runs whose origin you trust",
+    )
 
 
 def add_measurement(parser: argparse.ArgumentParser) -> None:

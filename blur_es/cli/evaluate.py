@@ -68,7 +68,11 @@ def run_evaluate(options: argparse.Namespace) -> int:
 
     axes = [parse_axis(text) for text in options.vary]
     genome, config = resolve_subject(
-        options.subject, experiment=options.experiment, settings=options.set, seed=options.seed
+        options.subject,
+        experiment=options.experiment,
+        settings=options.set,
+        seed=options.seed,
+        trust=options.trust,
     )
     on_ray = bool(axes or options.address or options.workers) and not options.local
     if not (axes or on_ray or options.seeds > 1 or options.output):
@@ -140,7 +144,11 @@ def run_compare(options: argparse.Namespace) -> int:
     if options.optimizers is not None:
         optimizers = optimizer_names(options.optimizers)
     genome, config = resolve_subject(
-        options.subject, experiment=options.experiment, settings=options.set, seed=options.seed
+        options.subject,
+        experiment=options.experiment,
+        settings=options.set,
+        seed=options.seed,
+        trust=options.trust,
     )
     if options.output:
         from blur_es.report.comparison import NUMBERS, write_comparisons

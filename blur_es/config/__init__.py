@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from blur_es.config.experiment import ExperimentConfig
-from blur_es.config.identity import with_current_names
 from blur_es.config.load import (
     build_config,
     load_config,
@@ -33,5 +32,4 @@ __all__ = [
     "parse_stored",
     "stored_config",
     "vary_config",
-    "with_current_names",
 ]

@@ -20,27 +20,23 @@ from blur_es.config.identity import with_current_names
 from blur_es.config.problems import describe_problems
 from blur_es.config.sections import TASK_SECTIONS
 from blur_es.config.source import Positions
+from blur_es.config.trust import check_untrusted
 from blur_es.errors import InputError
 
 # A stored experiment has every key, so it is larger than the file that it came from.
 STORED_NODES = 2 * source.MAXIMUM_NODES
 
 
-def load_config(
-    path: str | Path, overrides: Sequence[str] = (), *, stored: bool = False
-) -> ExperimentConfig:
+def load_config(path: str | Path, overrides: Sequence[str] = ()) -> ExperimentConfig:
     """Read an experiment and apply overrides such as `meta.population=80`.
 
     Args:
         path: path or URL of a YAML file.
         overrides: assignments of the form `dotted.key=value`.
-        stored: the file is the `config.yaml` of a run folder, which may use older names of keys.
 
     Raises `InputError` with the file, the line, what was found and what was expected.
     """
-    tree, positions = source.read(path, STORED_NODES if stored else source.MAXIMUM_NODES)
-    if stored:
-        tree = with_current_names(tree)
+    tree, positions = source.read(path, source.MAXIMUM_NODES)
     for text in overrides:
         source.override(tree, positions, text)
     return build_config(tree, positions)
@@ -61,9 +57,40 @@ def parse_stored(content: bytes) -> ExperimentConfig:
         raise InputError("; ".join(describe_problems(error, tree, {}))) from error
 
 
-def stored_config(values: Mapping[str, Any]) -> ExperimentConfig:
-    """The experiment that a genome file holds, which may use older names of keys."""
-    return build_config(with_current_names(values))
+def stored_config(
+    found: str | Mapping[str, Any],
+    location: str,
+    overrides: Sequence[str] = (),
+    *,
+    replaced: Mapping[str, Any] | None = None,
+    trust: bool = False,
+) -> ExperimentConfig:
+    """The experiment that came with a genome file or a run folder, with overrides.
+
+    Args:
+        found: the path or URL of the `config.yaml` of a run folder, or the values in a genome
+            file; keys may have older names.
+        location: the genome file or run folder, for messages.
+        overrides: as `load_config` takes them. An override of `network` or `episode` also
+            replaces what a task's own section says.
+        replaced: sections to put in place of those that were found.
+        trust: whether the experiment may import a task or measure and ask for any amount of work.
+
+    Raises `InputError` for anything that is wrong, and for an import path or an amount of work
+    that is not trusted.
+    """
+    if isinstance(found, str):
+        values, positions = source.read(found, STORED_NODES)
+    else:
+        values, positions = dict(found), {(): f"experiment of {location}"}
+    tree = with_current_names(values) | copy.deepcopy(dict(replaced or {}))
+    keys = [text.partition("=")[0].strip() for text in overrides]
+    _drop_task_sections(tree, keys)
+    for text in overrides:
+        source.override(tree, positions, text)
+    if not trust:
+        check_untrusted(tree, [*keys, *(replaced or {})], location)
+    return build_config(tree, positions)
 
 
 def override_config(
@@ -120,17 +147,19 @@ def _plain(config: ExperimentConfig) -> dict[str, Any]:
 
 def _drop_task_sections(tree: dict[str, Any], keys: Iterable[str]) -> None:
     """Remove from the entries of `tasks` what these dotted keys set for all tasks."""
+    tasks = tree.get("tasks")
     for key in keys:
         section, _, part = key.partition(".")
         if section not in TASK_SECTIONS:
             continue
-        for task in tree.get("tasks") or []:
+        for task in tasks if isinstance(tasks, list) else []:
             if not isinstance(task, dict):
                 continue
+            own = task.get(section)
             if section == "network" or not part:
                 task.pop(section, None)
-            else:
-                task.get(section, {}).pop(part, None)
+            elif isinstance(own, dict):
+                own.pop(part, None)
 
 
 def build_config(

@@ -21,6 +21,10 @@ from blur_es.util.arrays import FloatArray
 from blur_es.util.options import from_options
 
 FORMAT_VERSION = 1
+# Rule and provenance as JSON; NumPy stores four bytes for each character.
+MAXIMUM_HEADER_BYTES = 2**25
+MAXIMUM_DEPTH = 50
+
 _PREFIX = "genome."
 
 
@@ -219,13 +223,27 @@ def _numbers(value: Any) -> FloatArray | None:
     return array.astype(np.float64) if array.dtype.kind in "iuf" else None
 
 
+def _check_depth(value: Any) -> None:
+    """Raise `ValueError` for values that are nested deeper than anything that blur_es writes."""
+    level = [value]
+    for _ in range(MAXIMUM_DEPTH):
+        children = [list(each.values()) if isinstance(each, dict) else each for each in level]
+        level = [item for each in children if isinstance(each, list) for item in each]
+        if not level:
+            return
+    raise ValueError(f"more than {MAXIMUM_DEPTH} nested levels")
+
+
 def _header(path: str, arrays: Mapping[str, npt.NDArray[Any]]) -> dict[str, Any]:
     expected = "expected a genome file written by blur_es"
     if "header" not in arrays:
         found = ", ".join(sorted(arrays)[:5]) or "no arrays at all"
         raise InputError(f"{path}: not a genome file: found {found}; {expected}")
     try:
+        if arrays["header"].nbytes > MAXIMUM_HEADER_BYTES:
+            raise ValueError(f"{arrays['header'].nbytes} bytes")
         header = json.loads(str(arrays["header"]))
+        _check_depth(header)
         kind, version = header["format"], header["format_version"]
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise InputError(f"{path}: the header is damaged ({error!r:.200}); {expected}") from error

@@ -51,6 +51,8 @@ def analyze_and_write(
     steps: int | None = None,
     data_dir: str | None = None,
     on_progress: ProgressCallback = ignore_progress,
+    *,
+    trust: bool = False,
 ) -> tuple[GenomeAnalysis, list[str]]:
     """Analyse a genome and write numbers and pictures; return the analysis and the pictures.
 
@@ -62,12 +64,14 @@ def analyze_and_write(
         steps: number of steps in the long episodes; None for ten times the unroll.
         data_dir: folder of data sets; None for the default one.
         on_progress: called during the work.
+        trust: whether the experiment that came with the genome may import a task or measure;
+            see SECURITY.md.
 
     Raises:
         InputError: there is no such genome, data are missing, or the output folder cannot be
             written or holds something else.
     """
-    genome, config = load_subject(location)
+    genome, config = load_subject(location, trust=trust)
     if output is None and is_run_folder(location):
         # A run that was continued has another genome, and its old analysis may be replaced.
         folder = open_storage(location).folder(ANALYSIS)
