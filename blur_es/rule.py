@@ -71,8 +71,9 @@ FIRST_OPTIONS = frozenset(
     }
 )
 
-# Options of the authors' code that no experiment and no genome of this project uses. They are
-# kept because the golden cases, trajectories computed by the authors' code, need them.
+# Options that no experiment and no genome of this project uses. They are kept because the golden
+# cases, trajectories computed by the authors' code, need them; `query_statistics` is kept to
+# compare with networks that normalise query batches by their own statistics.
 CONFORMANCE_OPTIONS = (
     "synapse_activation",
     "reset_neurons",
@@ -84,6 +85,7 @@ CONFORMANCE_OPTIONS = (
     "rescale_synapses",
     "per_layer",
     "batch_reduction",
+    "query_statistics",
 )
 
 

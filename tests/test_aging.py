@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -11,8 +11,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.preprocessing import StandardScaler
 
-from blur_es.episode import Episode
+from blur_es.classifier.learner import Learner
+from blur_es.episode import Episode, initial_noise
 from blur_es.errors import InputError
 from blur_es.genome import Genome, adapt_genome, genome_fields
 from blur_es.genomes import genome_names, load_genome
@@ -33,6 +35,13 @@ BASES: list[dict[str, Any]] = [
     {"per_layer": True, "single_state": True, "oja": "activations"},
     {"normalize_synapses": "both", "supervised_every": 2, "reset_neurons": False},
 ]
+
+
+@pytest.fixture(autouse=True)
+def without_compilation() -> Iterator[None]:
+    """JAX operation by operation: compiling these small networks would take most of the time."""
+    with jax.disable_jit():
+        yield
 
 
 def precision(loop: object) -> float:
@@ -223,3 +232,25 @@ def test_a_long_network_stays_finite() -> None:
     assert all(np.isfinite(weights).all() for weights in network.forward)
     frozen = genome.replace({"synapse.keep_aging": 0.0})
     assert not all(np.isfinite(w).all() for w in loop.learn(frozen, episode).forward)
+
+
+def test_a_classifier_passes_the_age_of_its_network_on() -> None:
+    """Learning in two calls is learning in one."""
+    rule = RuleSpec(normalize="both", aging="rates", averaging="synapses")
+    genome = moderate_genome(rule, 2, seed=9)
+    generator = np.random.default_rng(0)
+    rows = generator.standard_normal((40, 4))
+    numbers = generator.integers(0, 3, 40)
+    batches = np.arange(40).reshape(5, 8)
+    noise = [initial_noise(SIZES, layer, 2, generator) for layer in range(2)]
+    learner = Learner(genome, noise, StandardScaler().fit(rows))
+    whole = learner.after(rows.__getitem__, numbers, batches)
+    parts = learner.after(rows.__getitem__, numbers, batches[:2])
+    parts = parts.after(rows.__getitem__, numbers, batches[2:])
+    assert whole.steps == parts.steps == 5
+    np.testing.assert_array_equal(whole.outputs(rows), parts.outputs(rows))
+    # Not so if the second call began at age 0.
+    young = dataclasses.replace(
+        learner.after(rows.__getitem__, numbers, batches[:2]), steps=1
+    ).after(rows.__getitem__, numbers, batches[2:])
+    assert np.abs(young.outputs(rows) - whole.outputs(rows)).max() > 1e-4

@@ -1,4 +1,4 @@
-"""Genomes keep their values through vectors, files and search spaces, or say why not."""
+"""Genomes as vectors, as files and as points of search spaces."""
 
 from __future__ import annotations
 

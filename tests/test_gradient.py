@@ -182,7 +182,7 @@ def test_a_stage_begins_with_the_best_run(tmp_path: Path) -> None:
 
 
 class SmallDevice(LocalEvaluator):
-    """A device whose memory holds two lives at a time, asked for eight at first."""
+    """A device whose memory holds two evaluations at a time, asked for eight at first."""
 
     largest = 2
 
@@ -223,7 +223,7 @@ class ShrinkingDevice(LocalEvaluator):
         return super().evaluate(genomes, episodes)
 
 
-def test_the_last_of_several_pieces_is_resumed(tmp_path: Path) -> None:
+def test_the_last_of_several_device_batches_is_resumed(tmp_path: Path) -> None:
     overrides = ("backend=jax", "jax.device_batch=8", "tasks=[{name: xor}]", "meta.population=4")
     config = small(tmp_path, *overrides, "meta.generations=14")
     whole = train(config, tmp_path / "whole", evaluator=ShrinkingDevice(problem_of(config)))
@@ -255,7 +255,7 @@ class InterruptedAtEnd(ShrinkingDevice):
         return super().evaluate(genomes, episodes)
 
 
-def test_pieces_leave_work_for_several_devices() -> None:
+def test_device_batches_leave_work_for_several_devices() -> None:
     found = [largest_device_batch(count) for count in (1, 64, 80, 1024, 10_000)]
     assert found == [8, 8, 16, 128, 2048]
 

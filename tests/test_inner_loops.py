@@ -86,7 +86,7 @@ def test_standardised_labels_are_plain_ones_of_other_values(
 
 
 @pytest.mark.parametrize("classes", [1, 2, 3, 10, 47])
-def test_standardised_labels_have_mean_0_and_deviation_1(classes: int) -> None:
+def test_standardised_labels_have_mean_0_and_standard_deviation_1(classes: int) -> None:
     labels = 2.0 * np.eye(classes) - 1.0 if classes > 1 else np.array([[1.0], [-1.0]])
     written = written_labels(RuleSpec(feedback="standardized_label"), labels)
     np.testing.assert_allclose(written.mean(axis=0), 0, atol=1e-12)
@@ -144,7 +144,7 @@ def test_numba_follows_numpy_under_every_pair_of_options() -> None:
 
 
 @pytest.mark.parametrize("loop", LOOPS)
-def test_a_life_in_parts_is_the_whole_life(loop: Callable[[RuleSpec], Any]) -> None:
+def test_an_episode_in_parts_is_the_whole_episode(loop: Callable[[RuleSpec], Any]) -> None:
     for number, rule in enumerate(covering_rules()):
         episode = make_random_episode((4, 5, 3, 2), rule.states, unroll=5, seed=number)
         genome = moderate_genome(rule, 3, seed=number)

@@ -233,7 +233,7 @@ def test_letting_go_of_compiled_programs_frees_their_mappings() -> None:
     assert count() < before + 0.5 * (full - before)
 
 
-def test_a_short_memory_is_told_from_other_faults(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_out_of_memory_is_told_from_other_errors(monkeypatch: pytest.MonkeyPatch) -> None:
     rule = RuleSpec()
     loop = JaxInnerLoop(rule, device_batch=4)
 
@@ -248,7 +248,7 @@ def test_a_short_memory_is_told_from_other_faults(monkeypatch: pytest.MonkeyPatc
         )
 
 
-def test_pieces_are_estimated_from_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_device_batches_are_estimated_from_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     class Device:
         platform = "gpu"
 
@@ -293,6 +293,8 @@ SMOOTH_RULES = [
     RuleSpec(forward_synapse_update=True, reset_neurons=False, supervised_every=2),
     RuleSpec(backward_update="multiplicative", single_state=True, forward_pre_states=True),
     RuleSpec.backprop(),
+    RuleSpec(states=3, aging="rates", averaging="synapses", per_state_rates=True, per_layer=True),
+    RuleSpec(aging="rates", averaging="synapses", single_state=True, supervised_every=2),
 ]
 
 

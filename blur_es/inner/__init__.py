@@ -1,4 +1,8 @@
-"""Inner loops: learning with a genome. Three backends compute the same rule."""
+"""Inner loops, which train networks with a genome: one rule, three backends.
+
+`docs/equations.md` states what all of them compute. `numpy` is the reference in float64, `numba` is
+fast on CPUs, and `jax` runs on GPUs and computes gradients.
+"""
 
 from __future__ import annotations
 
@@ -28,16 +32,21 @@ __all__ = [
     "make_inner_loop",
 ]
 
-# Name of every backend, and the largest relative error that `blur-es conformance` lets pass.
+# The backends, and the largest relative error that `blur-es conformance` accepts from each.
 BACKENDS = {"numpy": 1e-10, "numba": 1e-5, "jax": 1e-5}
 
 
 def make_inner_loop(backend: str, rule: RuleSpec, precision: Precision = "float32") -> InnerLoop:
-    """The inner loop of a backend for a rule; `auto` is `numba`, this process's processor.
+    """The inner loop of a backend for a rule.
 
-    `precision` is for the JAX backend alone. A backend's libraries are imported here and not
-    before. Raises `InputError` for an unknown backend, or for a rule that the backend does not
-    have.
+    The libraries of a backend are imported here and not before.
+
+    Args:
+        backend: `numpy`, `numba` or `jax`; `auto` is `numba`.
+        rule: the rule of all genomes.
+        precision: the precision of large products, for `jax` only.
+
+    Raises `InputError` for an unknown backend, and for a rule that the backend does not implement.
     """
     if backend == "numpy":
         from blur_es.inner.numpy_loop import NumpyInnerLoop

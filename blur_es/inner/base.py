@@ -88,18 +88,28 @@ class GradientEvaluation:
 
 
 class DeviceBatchTooLargeError(BlurError):
-    """So many evaluations at a time do not fit into the memory of a device."""
+    """A device batch does not fit into the memory of the device.
+
+    Attributes:
+        device_batch: the number of evaluations that were tried at a time.
+    """
 
     def __init__(self, device_batch: int) -> None:
         super().__init__(device_batch)
         self.device_batch = device_batch
 
     def __str__(self) -> str:
-        return f"{self.device_batch} evaluations at a time do not fit into the memory of the device"
+        return (
+            f"{self.device_batch} evaluations at a time do not fit into the memory of the device; "
+            "lower jax.device_batch"
+        )
 
 
 class InnerLoop(Protocol):
-    """Runs episodes with genomes of one rule."""
+    """Runs episodes with genomes of one rule.
+
+    All methods raise `InputError` for a genome or an episode that does not fit the rule.
+    """
 
     rule: RuleSpec
 
@@ -152,22 +162,26 @@ class ContinuingInnerLoop(InnerLoop, Protocol):
 
 @runtime_checkable
 class BatchedInnerLoop(InnerLoop, Protocol):
-    """An inner loop that computes many evaluations at a time, and can be differentiated.
+    """An inner loop that computes many evaluations at a time, and gradients.
 
-    `device_batch` is how many at a time. Results may depend on it; with None the loop takes what
-    fits its device.
+    Attributes:
+        device_batch: how many evaluations are computed at a time, on which the last bits of
+            results may depend; None for as many as fit the memory of the device.
     """
 
     device_batch: int | None
 
     def suggest_device_batch(self, episodes: Sequence[Episode], gradients: bool) -> int:
-        """How many evaluations of any of these episodes fit the device's memory at a time."""
+        """How many evaluations of any of these episodes fit the memory of the device."""
         ...
 
     def gradients(
         self, genome: FloatArray, episodes: Sequence[Episode], measures: Sequence[Measure]
     ) -> GradientEvaluation:
-        """Run one genome (D,) on R episodes, and differentiate the first measure on each."""
+        """Run one genome (D,) on R episodes, with gradients of the first measure.
+
+        Raises `InputError` for a measure that cannot be differentiated.
+        """
         ...
 
 
