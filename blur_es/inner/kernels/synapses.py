@@ -218,7 +218,7 @@ def _sum_squares(options, rows, z, size, columns):
 
 @compiled
 def _add_hebbian(options, rates, state, matrix, size, hebbian, r):
-    """New values of synapses with an Oja term or saturation ("Oja term", "Saturation").
+    """New values of synapses with an Oja term or saturation ("Oja term", "Synapse update").
 
     Args:
         options: see `Options`.
@@ -285,7 +285,7 @@ def normalize_synapses(options, shape, parameters, buffers, forward, backward):
 
 @compiled
 def average_synapses(shape, parameters, buffers, time):
-    """Update the average of the forward synapses after a step ("Synapse averaging").
+    """Update the average of the forward synapses after a step ("Averaged synapses").
 
     Args:
         shape: see `Shape`.
