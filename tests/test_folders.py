@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import shutil
 import zipfile
 from pathlib import Path
 
@@ -183,6 +184,100 @@ def test_pixels_of_16_bits_are_scaled_and_those_of_32_refused(tmp_path: Path) ->
             InputError, match=rf"a/2\.tif: found pixels of 32 bits \(mode {mode}\), .*; save the"
         ):
             read_classes(tmp_path, None, invert=False)
+
+
+def write_plain(folder: Path, classes: int = 3, kind: str = "PNG", suffix: str = "png") -> Path:
+    for number in range(classes):
+        (folder / f"c{number}").mkdir(parents=True)
+        for index in range(2):
+            content = picture(50 * number, index, kind=kind)
+            (folder / f"c{number}" / f"{index}.{suffix}").write_bytes(content)
+    return folder
+
+
+def test_hidden_and_system_files_are_left_out_and_counted(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = write_plain(tmp_path / "own")
+    for name in (".ipynb_checkpoints", "__MACOSX", "@eaDir"):
+        shutil.copytree(folder / "c1", folder / name / "c1")
+    shutil.copytree(folder / "c1", folder / "c2" / ".thumbnails")
+    (folder / "c0" / "._0.png").write_bytes(b"a Mac's resource fork")
+    (folder / "c0" / "Thumbs.db").write_bytes(b"thumbnails")
+    (folder / "c0" / "labels.csv").write_text("0")
+    assert list(read_classes(folder, None, invert=False)) == ["c0", "c1", "c2"]
+    [line] = caplog.messages
+    assert line.endswith(
+        "own: 3 classes, left out 1 file that is no image, 2 hidden or system files, "
+        "4 hidden or system folders"
+    )
+
+
+def test_links_are_followed_and_loops_end(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    plain, linked = write_plain(tmp_path / "plain"), tmp_path / "linked"
+    linked.mkdir()
+    for number in range(3):
+        (linked / f"c{number}").symlink_to(plain / f"c{number}")
+    (linked / "again").symlink_to(linked)
+    (linked / "gone").symlink_to(tmp_path / "nowhere")
+    expected = read_classes(plain, None, invert=False)
+    found = read_classes(linked, None, invert=False)
+    assert list(found) == list(expected)
+    for name, images in expected.items():
+        np.testing.assert_array_equal(found[name], images)
+    assert "1 broken link or special file, 1 link to a folder that holds it" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("kind", "suffix"),
+    [("PPM", "pgm"), ("TGA", "tga"), ("PNG", "image"), ("JPEG2000", "jp2")],
+)
+def test_whatever_pillow_reads_is_read(tmp_path: Path, kind: str, suffix: str) -> None:
+    folder = write_plain(tmp_path / "own")
+    for index in range(2):
+        (folder / "c1" / f"{index}.png").unlink()
+        (folder / "c1" / f"{index}.{suffix}").write_bytes(picture(9, index, kind=kind))
+    assert list(read_classes(folder, None, invert=False)) == ["c0", "c1", "c2"]
+
+
+def test_a_class_in_an_unreadable_format_is_refused(tmp_path: Path) -> None:
+    folder = write_plain(tmp_path / "own")
+    for file in (folder / "c1").iterdir():
+        file.rename(file.with_suffix(".HEIC"))
+    with pytest.raises(InputError, match=r"c1/0\.HEIC: images in the format \.heic cannot be read"):
+        read_classes(folder, None, invert=False)
+
+
+def test_an_archive_from_windows(tmp_path: Path) -> None:
+    folder = write_plain(tmp_path / "own")
+    with zipfile.ZipFile(tmp_path / "own.zip", "w") as archive:
+        for file in sorted(folder.rglob("*.png")):
+            info = zipfile.ZipInfo("x")
+            info.filename = str(file.relative_to(folder)).replace("/", "\\")
+            archive.writestr(info, file.read_bytes())
+    assert list(read_classes(tmp_path / "own.zip", None, invert=False)) == ["c0", "c1", "c2"]
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_images_are_turned_as_their_exif_data_say(tmp_path: Path, orientation: int) -> None:
+    upright = np.arange(36, dtype=np.uint8).reshape(6, 6)
+    stored = {
+        1: upright,
+        2: upright[:, ::-1],
+        3: upright[::-1, ::-1],
+        4: upright[::-1],
+        5: upright.T,
+        6: np.rot90(upright),
+        7: upright[::-1, ::-1].T,
+        8: np.rot90(upright, 3),
+    }[orientation]
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    (tmp_path / "a").mkdir()
+    for index in range(2):
+        Image.fromarray(stored).save(tmp_path / "a" / f"{index}.png", exif=exif)
+    found = read_classes(tmp_path, None, invert=False)["a"]
+    np.testing.assert_allclose(255 * found[0], upright.reshape(-1), rtol=1e-5)
 
 
 def test_what_cannot_be_read_is_named(tmp_path: Path) -> None:
