@@ -28,7 +28,7 @@ from blur_es.genome import Genome, SearchSpace, random_genome
 from blur_es.inner import InnerLoop, jax_episode, make_inner_loop
 from blur_es.inner.jax_loop import JaxInnerLoop
 from blur_es.keys import Phase, Stream, random_generator
-from blur_es.run.store import versions
+from blur_es.run.versions import versions
 from docs.record import write_results
 
 TOP = Path(__file__).parents[1]

@@ -30,8 +30,9 @@ from blur_es.evaluator import EpisodeRange, LocalEvaluator, problem_of
 from blur_es.fleet.fleet import RayFleet
 from blur_es.inner import Evaluation
 from blur_es.keys import Phase
-from blur_es.meta.trainer import Trainer, initial_genome, search_space
-from blur_es.run.store import RunFolder
+from blur_es.meta.initial import initial_genome, search_space
+from blur_es.meta.trainer import Trainer
+from blur_es.run.folder import RunFolder
 from blur_es.util.arrays import FloatArray
 from docs.record import read_results, write_results
 
@@ -83,7 +84,7 @@ def _train(config: ExperimentConfig, callback: Callable[[int], None], fleet: Wat
     fleet.callback = callback
     with tempfile.TemporaryDirectory() as folder:
         run = RunFolder(Path(folder) / "run")
-        run.begin(config.to_yaml())
+        run.begin(config)
         Trainer(config, run, fleet).train()
         return list(run.metrics.read())
 

@@ -44,7 +44,7 @@ from blur_es.inner import BACKENDS, make_inner_loop
 from blur_es.inner.base import Precision
 from blur_es.inner.conformance import replay_all
 from blur_es.inner.jax_loop import JaxInnerLoop
-from blur_es.run.store import versions
+from blur_es.run.versions import versions
 from docs.record import read_results, write_results
 
 GOLDEN = Path(__file__).parents[1] / "tests" / "golden"

@@ -25,7 +25,7 @@ from blur_es.analysis.evaluate import evaluate_genome
 from blur_es.config import load_config
 from blur_es.evaluator import Evaluator, LocalEvaluator, problem_of
 from blur_es.meta.trainer import Trainer
-from blur_es.run.store import RunFolder
+from blur_es.run.folder import RunFolder
 from docs.record import write_results
 
 EXPERIMENT = Path(__file__).parents[1] / "experiments" / "mnist14_paper.yaml"

@@ -42,7 +42,7 @@ from blur_es.genome import random_genome
 from blur_es.keys import Phase
 from blur_es.meta.trainer import Trainer
 from blur_es.rule import RuleSpec
-from blur_es.run.store import RunFolder
+from blur_es.run.folder import RunFolder
 from blur_es.storage import RemoteStorage
 from docs.record import read_results, write_results
 
@@ -307,7 +307,7 @@ def bucket(generations: int = 20) -> dict[str, Any]:
     with mock.patch.object(RemoteStorage, "_call", counted):
         run = RunFolder("memory://scaling")
         with run.locked():
-            run.begin(config.to_yaml())
+            run.begin(config)
             Trainer(config, run, Noting(problem_of(config))).train()
     local.close()
     (count_0, size_0), (count_1, size_1) = marks[2], marks[2 + generations]

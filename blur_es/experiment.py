@@ -15,17 +15,15 @@ from blur_es.errors import InputError
 from blur_es.evaluator import Evaluator, LocalEvaluator, problem_of
 from blur_es.genome import Genome
 from blur_es.meta.stop import StopReason
-from blur_es.meta.trainer import Trainer, TrainingResult, initial_genome, search_space
+from blur_es.meta.initial import initial_genome, search_space
+from blur_es.meta.results import TrainingResult
+from blur_es.meta.trainer import Trainer
 from blur_es.report.html import write_report
+from blur_es.run.folder import RunFolder, choose_folder
 from blur_es.run.interrupt import Interrupted, InterruptGuard
-from blur_es.run.loggers import check_loggers, logging
-from blur_es.run.patience import Patience
-from blur_es.run.store import (
-    COMPARISON,
-    RunFolder,
-    choose_folder,
-    write_or_stop,
-)
+from blur_es.run.loggers import check_loggers, open_loggers
+from blur_es.run.names import COMPARISON
+from blur_es.run.retry import RetryPolicy, write_or_stop
 from blur_es.util.callbacks import MessageCallback, ignore_message
 
 
@@ -85,7 +83,7 @@ def run_experiment(
     check_loggers(options.tensorboard, options.mlflow)
     guard = InterruptGuard()
     path = choose_folder(config.name, config.seed, options.run_dir, options.resume)
-    run = RunFolder(path, config.run.keep, Patience(guard, on_message))
+    run = RunFolder(path, config.run.keep, RetryPolicy(guard, on_message))
     with config.located():
         # Data are read here once, also where workers will read their own: a missing data
         # set is the user's to mend, and nothing should have been started by then.
@@ -103,7 +101,7 @@ def run_experiment(
         # imports JAX.
         with (
             _evaluator(config, options, local, guard, on_message, name) as evaluator,
-            logging(
+            open_loggers(
                 run,
                 config.to_dict(),
                 guard,
@@ -124,7 +122,7 @@ def run_experiment(
                 watch=watch,
                 mixed_hardware=options.mixed_hardware,
             )
-            run.begin(config.to_yaml())
+            run.begin(config)
             on_message(f"run folder: {run.location}")
             training = trainer.train()
             watch.interrupted = training.reason is StopReason.INTERRUPTED

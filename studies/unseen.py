@@ -17,7 +17,7 @@ from blur_es.analysis.bench import machine
 from blur_es.analysis.compare import Comparison
 from blur_es.config import load_config
 from blur_es.genomes import load_genome
-from blur_es.run.store import versions
+from blur_es.run.versions import versions
 from docs.record import write_results
 from studies.measure import Measurement, Resources, Row
 from studies.tasks import NAMES

@@ -9,10 +9,11 @@ from blur_es.config import ExperimentConfig, load_config
 from blur_es.errors import InputError
 from blur_es.evaluator import EpisodeRange, Evaluator, LocalEvaluator, problem_of
 from blur_es.inner import Evaluation
-from blur_es.meta.trainer import Trainer, TrainingResult
+from blur_es.meta.results import TrainingResult
+from blur_es.meta.trainer import Trainer
 from blur_es.run.interrupt import Interrupted, InterruptGuard
-from blur_es.run.patience import Patience
-from blur_es.run.store import RunFolder
+from blur_es.run.retry import RetryPolicy
+from blur_es.run.folder import RunFolder
 from blur_es.util.arrays import FloatArray
 
 SMALL = """\
@@ -56,14 +57,14 @@ class InterruptedEvaluator(LocalEvaluator):
 def train(config: ExperimentConfig, run_dir: str | Path, **options: Any) -> TrainingResult:
     """Begin or resume a run, in this process unless an evaluator is given."""
     guard = options.setdefault("guard", InterruptGuard())
-    patience = Patience(guard, options.get("on_message", lambda message: None))
+    patience = RetryPolicy(guard, options.get("on_message", lambda message: None))
     run = RunFolder(run_dir, config.run.keep, patience)
     evaluator: Evaluator = options.pop("evaluator", None) or LocalEvaluator(problem_of(config))
     resume = options.pop("resume", False)
     with run.locked(resume=resume, take_over=options.pop("take_over", False)):
         run.check(config, resume=resume)
         trainer = Trainer(config, run, evaluator, **options)
-        run.begin(config.to_yaml())
+        run.begin(config)
         return trainer.train()
 
 

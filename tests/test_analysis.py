@@ -32,7 +32,7 @@ from blur_es.inner.numpy_loop import NumpyInnerLoop
 from blur_es.report.analysis import growth_figure
 from blur_es.report.html import write_report
 from blur_es.rule import RuleSpec
-from blur_es.run.store import RunFolder
+from blur_es.run.folder import RunFolder
 from tests.experiments import small, train
 from tests.helpers import make_random_episode, moderate_genome
 from tests.written_runs import make_run

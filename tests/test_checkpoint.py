@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from blur_es.errors import InputError
-from blur_es.run.checkpoint import FOLDER, POINTER, Checkpoint, CheckpointStore
+from blur_es.run.checkpoint import Checkpoint, CheckpointStore
+from blur_es.run.names import CHECKPOINT_FOLDER, POINTER
 from blur_es.storage import LocalStorage
 
 
@@ -42,7 +43,7 @@ def test_gives_back_what_was_written(store: CheckpointStore) -> None:
 
 
 def test_keeps_the_last_three_and_no_other_file(store: CheckpointStore, tmp_path: Path) -> None:
-    assert len(list((tmp_path / FOLDER).iterdir())) == 3
+    assert len(list((tmp_path / CHECKPOINT_FOLDER).iterdir())) == 3
     entries = json.loads((tmp_path / POINTER).read_text())["checkpoints"]
     assert [entry["generation"] for entry in entries] == [5, 4, 3]
 
@@ -74,7 +75,7 @@ def test_a_damaged_file_is_passed_over_with_a_warning(
 
 
 def test_all_damaged_is_an_error_that_names_each(store: CheckpointStore, tmp_path: Path) -> None:
-    for path in (tmp_path / FOLDER).iterdir():
+    for path in (tmp_path / CHECKPOINT_FOLDER).iterdir():
         path.write_bytes(b"nothing")
     with pytest.raises(InputError, match="no checkpoint of this run can be used") as error:
         store.latest()
@@ -105,7 +106,7 @@ def test_a_damaged_pointer_is_done_without(
     else:
         (tmp_path / POINTER).write_bytes(pointer)
     # The newest file is torn as well.
-    for path in (tmp_path / FOLDER).iterdir():
+    for path in (tmp_path / CHECKPOINT_FOLDER).iterdir():
         if Checkpoint.from_bytes(path.read_bytes(), "").generation == 5:
             path.write_bytes(path.read_bytes()[:-9])
     again = CheckpointStore(LocalStorage(tmp_path), keep=3)
@@ -117,7 +118,7 @@ def test_a_damaged_pointer_is_done_without(
     found, warnings = again.latest()
     assert found is not None
     assert (found.generation, warnings) == (5, [])
-    assert len(list((tmp_path / FOLDER).iterdir())) == 3
+    assert len(list((tmp_path / CHECKPOINT_FOLDER).iterdir())) == 3
 
 
 def test_a_checkpoint_that_is_not_the_runs_is_passed_over(store: CheckpointStore) -> None:
@@ -129,7 +130,7 @@ def test_a_checkpoint_that_is_not_the_runs_is_passed_over(store: CheckpointStore
     assert checkpoint is not None
     assert checkpoint.generation == 3
     assert len(warnings) == 2
-    assert all(FOLDER in warning for warning in warnings)
+    assert all(CHECKPOINT_FOLDER in warning for warning in warnings)
 
 
 def test_a_crash_between_file_and_pointer_leaves_the_one_before(

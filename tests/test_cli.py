@@ -15,7 +15,7 @@ import pytest
 import blur_es
 from blur_es.cli import main
 from blur_es.genome import Genome
-from blur_es.run.store import RunFolder
+from blur_es.run.folder import RunFolder
 from tests.experiments import SMALL, write_small
 from tests.processes import COMMAND, wait_for_generation
 

@@ -26,7 +26,7 @@ from blur_es.fleet.failures import CallError
 from blur_es.fleet.fleet import RayFleet
 from blur_es.fleet.pool import Worker
 from blur_es.genome import Genome
-from blur_es.run.store import RunFolder
+from blur_es.run.folder import RunFolder
 from tests.clusters import TRAINING, random_population, ray_warnings
 from tests.experiments import genome_hash, small, train
 from tests.processes import COMMAND, FLEET_WORKERS, running, wait_for_generation, wait_until

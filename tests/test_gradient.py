@@ -19,8 +19,8 @@ from blur_es.inner import DeviceBatchTooLargeError, Evaluation, GradientEvaluati
 from blur_es.keys import Phase
 from blur_es.meta.gradient import GradientDescent
 from blur_es.meta.stop import StopReason
+from blur_es.run.folder import RunFolder
 from blur_es.run.interrupt import Interrupted
-from blur_es.run.store import RunFolder
 from blur_es.util.arrays import FloatArray
 from tests.clusters import ray_warnings
 from tests.experiments import genome_hash, small, train

@@ -22,9 +22,10 @@ from blur_es.errors import InputError, RunError
 from blur_es.evaluator import EpisodeRange, LocalEvaluator, problem_of
 from blur_es.inner import Evaluation
 from blur_es.run.interrupt import Interrupted, InterruptGuard
-from blur_es.run.lease import LEASE, Holder, Lease
-from blur_es.run.patience import Patience
-from blur_es.run.store import RunFolder
+from blur_es.run.lease import Holder, Lease
+from blur_es.run.names import LEASE
+from blur_es.run.retry import RetryPolicy
+from blur_es.run.folder import RunFolder
 from blur_es.storage import Storage, open_storage
 from blur_es.util.arrays import FloatArray
 from tests.experiments import genome_hash, small, train
@@ -92,7 +93,7 @@ def test_a_dead_holder_of_this_machine_is_followed_at_once(
     open_storage(location).write(LEASE, dead_process().content())
     monkeypatch.setattr(lease, "LEASE_SECONDS", 3600.0)
     said: list[str] = []
-    with RunFolder(location, 3, Patience(InterruptGuard(), said.append)).locked():
+    with RunFolder(location, 3, RetryPolicy(InterruptGuard(), said.append)).locked():
         pass
     assert len(said) == 1
     assert "taking over the run folder from process" in said[0]
@@ -129,7 +130,7 @@ def test_the_end_of_another_machines_lease_is_waited_for_if_asked(
     assert open_storage(location).read(LEASE) == content
     said: list[str] = []
     began = time.monotonic()
-    run = RunFolder(location, 3, Patience(InterruptGuard(), said.append))
+    run = RunFolder(location, 3, RetryPolicy(InterruptGuard(), said.append))
     with run.locked(resume=True):
         assert time.monotonic() - began > 1.0
     assert "going on if nobody renews it within 1 s" in said[0]
@@ -271,7 +272,7 @@ def test_a_signal_ends_the_wait_for_a_lease(
 ) -> None:
     storage.write(LEASE, elsewhere(dead_process()).content())
     guard = InterruptGuard()
-    run = RunFolder(storage.location, 3, Patience(guard, lambda message: None))
+    run = RunFolder(storage.location, 3, RetryPolicy(guard, lambda message: None))
     monkeypatch.setattr(lease, "LEASE_SECONDS", 3600.0)
     threading.Timer(0.2, lambda: setattr(guard, "requested", True)).start()
     with pytest.raises(Interrupted), run.locked(resume=True):

@@ -14,7 +14,7 @@ import pytest
 
 from blur_es.cli import main
 from blur_es.run import loggers
-from blur_es.run.loggers import numbers
+from blur_es.run.loggers import numeric_values
 from tests.experiments import write_small
 
 
@@ -34,7 +34,7 @@ def lines(folder: Path) -> list[dict[str, Any]]:
 
 def test_numbers_are_told_by_name() -> None:
     line = {"generation": 3, "best": 1.5, "failures": {"chaos": 2}, "name": "x", "flag": True}
-    assert numbers(line) == {"best": 1.5, "failures/chaos": 2.0, "flag": 1.0}
+    assert numeric_values(line) == {"best": 1.5, "failures/chaos": 2.0, "flag": 1.0}
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning:google")

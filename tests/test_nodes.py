@@ -19,7 +19,7 @@ from blur_es.fleet.chaos import Chaos, ChaosCalls
 from blur_es.fleet.fleet import RayFleet
 from blur_es.inner import Evaluation
 from blur_es.keys import Phase
-from blur_es.run.store import RunFolder
+from blur_es.run.folder import RunFolder
 from blur_es.util.arrays import FloatArray
 from tests.clusters import TRAINING, make_cluster, random_population, ray_warnings
 from tests.experiments import genome_hash, small, train

@@ -16,7 +16,7 @@ import pytest
 
 from blur_es.cli import main
 from blur_es.genome import Genome
-from blur_es.run.store import RunFolder
+from blur_es.run.folder import RunFolder
 from blur_es.storage import open_storage
 from tests.experiments import write_small
 from tests.processes import COMMAND, HANG_SECONDS, wait_until

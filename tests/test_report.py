@@ -15,7 +15,7 @@ from blur_es.analysis.compare import LEARNED_RULE, Entry
 from blur_es.errors import InputError
 from blur_es.genome import Genome
 from blur_es.report.html import write_report
-from blur_es.run.store import RunFolder
+from blur_es.run.folder import RunFolder
 from tests.comparisons import KNOWN, compare_known
 from tests.written_runs import (
     make_comparison,

@@ -25,7 +25,8 @@ from blur_es.genome import Genome, random_genome
 from blur_es.inner import make_inner_loop
 from blur_es.keys import Phase, random_generator
 from blur_es.meta.stop import StopReason
-from blur_es.meta.trainer import Trainer, TrainingResult
+from blur_es.meta.results import TrainingResult
+from blur_es.meta.trainer import Trainer
 from blur_es.report.style import render
 from blur_es.reproduce import runner
 from blur_es.reproduce.measure import measure_baseline, prediction_map
@@ -34,7 +35,7 @@ from blur_es.reproduce.results import read_results, summaries, table_cells
 from blur_es.reproduce.runner import MissingDataError, ReproduceOptions, make_result
 from blur_es.reproduce.schema import Result, find_results, load_result
 from blur_es.run.interrupt import Interrupted
-from blur_es.run.store import GENOME, RESULT
+from blur_es.run.names import GENOME, RESULT
 from tests.clusters import ray_warnings
 from tests.processes import COMMAND
 from tests.tiny_result import TINY, tiny

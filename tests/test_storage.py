@@ -18,15 +18,15 @@ import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
 import blur_es.run.lease as lease
-import blur_es.run.patience as patience
+import blur_es.run.retry as retry
 from blur_es.errors import InputError, RunError
 from blur_es.genome import Genome, backprop_genome
 from blur_es.meta.stop import StopReason
 from blur_es.rule import RuleSpec
 from blur_es.run.interrupt import InterruptGuard
 from blur_es.run.metrics import Metrics
-from blur_es.run.patience import Patience
-from blur_es.run.store import RunFolder
+from blur_es.run.retry import RetryPolicy
+from blur_es.run.folder import RunFolder
 from blur_es.storage import Storage, check_writable, open_file, open_storage
 from tests.experiments import genome_hash, small, train, write_small
 from tests.processes import COMMAND
@@ -54,8 +54,8 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lease, "SETTLE_SECONDS", 0.01)
     # Renewals of the lease would count as writes.
     monkeypatch.setattr(lease, "RENEW_SECONDS", 3600.0)
-    monkeypatch.setattr(patience, "REMOTE_PAUSES", (0.01, 0.02, 0.03))
-    monkeypatch.setattr(patience, "LOCAL_PAUSES", (0.01, 0.02))
+    monkeypatch.setattr(retry, "REMOTE_PAUSES", (0.01, 0.02, 0.03))
+    monkeypatch.setattr(retry, "LOCAL_PAUSES", (0.01, 0.02))
     monkeypatch.setattr(Moody, "refuse", staticmethod(lambda path: False))
     monkeypatch.setattr(Moody, "refused", 0)
 
@@ -288,7 +288,7 @@ def pointer_of(url: str) -> bytes:
 def test_an_interruption_ends_the_wait_for_a_store(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(patience, "REMOTE_PAUSES", (3600.0,))
+    monkeypatch.setattr(retry, "REMOTE_PAUSES", (3600.0,))
     whole = genome_hash(train(small(tmp_path), tmp_path / "whole"))
     url = f"moody://{uuid.uuid4().hex}"
     guard = InterruptGuard()
@@ -316,13 +316,13 @@ def test_an_interruption_ends_the_wait_for_a_store(
 
 
 def test_a_wrong_answer_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(patience, "REMOTE_PAUSES", (3600.0,))
+    monkeypatch.setattr(retry, "REMOTE_PAUSES", (3600.0,))
 
     def forbidden(path: str) -> bool:
         raise PermissionError(13, "403 Forbidden", path)
 
     Moody.refuse = staticmethod(forbidden)
-    run = RunFolder("moody://bucket/run", 3, Patience(InterruptGuard(), lambda message: None))
+    run = RunFolder("moody://bucket/run", 3, RetryPolicy(InterruptGuard(), lambda message: None))
     with (
         pytest.raises(InputError, match="cannot make this run folder: 403 Forbidden"),
         run.locked(),

@@ -25,9 +25,9 @@ from blur_es.inner import Evaluation
 from blur_es.keys import Phase
 from blur_es.meta.selection import FITTEST, LATEST, Archive
 from blur_es.meta.stop import StopReason
-from blur_es.meta.trainer import initial_genome
+from blur_es.meta.initial import initial_genome
+from blur_es.run.folder import RunFolder
 from blur_es.run.interrupt import Interrupted, InterruptGuard
-from blur_es.run.store import RunFolder
 from blur_es.util.arrays import FloatArray
 from tests.experiments import InterruptedEvaluator, genome_hash, small, train
 

@@ -17,7 +17,7 @@ from blur_es.config import (
 from blur_es.errors import InputError, nearest
 from blur_es.genome import Genome
 from blur_es.genomes import find_genome, genome_names, ships
-from blur_es.run.store import CONFIG
+from blur_es.run.names import CONFIG
 from blur_es.storage import open_storage
 
 # A genome, the name of one that ships, or the path or URL of a genome file or a run folder.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from blur_es.evaluator import problem_of
 from blur_es.cli.arguments import (
     Commands,
     add_data_dir,

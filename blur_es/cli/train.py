@@ -81,7 +81,7 @@ def run_train(options: argparse.Namespace) -> int:
     from blur_es.experiment import TrainOptions, run_experiment
     from blur_es.meta.stop import StopReason
     from blur_es.run.interrupt import Interrupted
-    from blur_es.run.store import RESULT
+    from blur_es.run.names import RESULT
 
     config = load_config(options.file, options.set)
     train_options = TrainOptions(
@@ -140,7 +140,8 @@ def add_report(commands: Commands) -> None:
 def run_report(options: argparse.Namespace) -> int:
     """Write the report of a run folder again and print where it is."""
     from blur_es.report.html import write_report
-    from blur_es.run.store import open_run, write_or_stop
+    from blur_es.run.folder import open_run
+    from blur_es.run.retry import write_or_stop
 
     run = open_run(options.run_dir)
     write_or_stop(write_report, run)

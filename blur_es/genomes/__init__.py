@@ -8,7 +8,8 @@ from pathlib import Path
 from blur_es.errors import InputError, nearest
 from blur_es.genome import Genome, backprop_genome
 from blur_es.rule import RuleSpec
-from blur_es.run.store import GENOME, RunFolder, open_run
+from blur_es.run.folder import RunFolder, open_run
+from blur_es.run.names import GENOME
 from blur_es.storage import open_file, open_storage
 
 # Gradient descent itself, to hold others against: made here, not kept in a file.

@@ -23,19 +23,14 @@ from blur_es.keys import Phase, Stream, random_generator
 from blur_es.meta.method import Method, Outcome, make_method
 from blur_es.meta.selection import Archive, Selection, select
 from blur_es.meta.stop import Progress, StopReason, stop_reason
-from blur_es.run.checkpoint import POINTER, Checkpoint
+from blur_es.run.checkpoint import Checkpoint
+from blur_es.run.folder import RunFolder
 from blur_es.run.interrupt import Interrupted, InterruptGuard
 from blur_es.run.metrics import fitness_summary
+from blur_es.run.names import GENOME, INITIAL, POINTER, RESULT
 from blur_es.run.progress import ProgressLine
-from blur_es.run.store import (
-    GENOME,
-    INITIAL,
-    RESULT,
-    RefusedError,
-    RunFolder,
-    versions,
-    write_or_stop,
-)
+from blur_es.run.retry import RefusedError, write_or_stop
+from blur_es.run.versions import versions
 from blur_es.util.callbacks import MessageCallback, ignore_message
 
 FATAL_GENOME = "fatal-genome.npz"

@@ -8,7 +8,7 @@ from blur_es.analysis.comparisons import ComparisonResult
 from blur_es.config import ExperimentConfig
 from blur_es.report.figures import curves_figure
 from blur_es.report.style import write_figure
-from blur_es.run.store import versions
+from blur_es.run.versions import versions
 from blur_es.storage import Storage
 
 NUMBERS, TABLE = "comparison.json", "table.txt"

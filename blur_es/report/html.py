@@ -24,15 +24,8 @@ from blur_es.report.analysis import ANALYSIS, SUMMARY, analysed_genome
 from blur_es.report.figures import METRICS_DRAWN, curves_figure, fitness_figure, genome_figure
 from blur_es.report.style import write_figure
 from blur_es.report.words import rule_in_words
-from blur_es.run.metrics import METRICS, SEGMENTS
-from blur_es.run.store import (
-    COMPARISON,
-    CONFIG,
-    REPORT,
-    RESULT,
-    RunFolder,
-    flatten,
-)
+from blur_es.run.folder import RunFolder, flatten
+from blur_es.run.names import COMPARISON, CONFIG, METRICS, METRICS_FOLDER, REPORT, RESULT
 from blur_es.storage import Storage
 from blur_es.util.text import count
 
@@ -119,7 +112,7 @@ def _read_run(folder: RunFolder) -> _Run:
 
 def _read_metrics(folder: RunFolder) -> list[dict[str, Any]]:
     path = folder.storage.locate(METRICS)
-    if not (folder.storage.exists(METRICS) or folder.storage.names(SEGMENTS)):
+    if not (folder.storage.exists(METRICS) or folder.storage.names(METRICS_FOLDER)):
         raise InputError(f"{path}: cannot read it: there is no such file")
     lines = folder.metrics.read()
     for line in lines:

@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 from blur_es.analysis.sweep import Cell, Sweep
 from blur_es.config import ExperimentConfig
 from blur_es.report.style import ACCURACY_COLORS, INK, LINE_STYLES, new_axes, write_figure
-from blur_es.run.store import versions
+from blur_es.run.versions import versions
 from blur_es.storage import Storage
 
 NUMBERS, SCORES, TABLE = "sweep.json", "scores.csv", "table.txt"

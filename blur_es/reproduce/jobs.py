@@ -24,8 +24,11 @@ from blur_es.genome import Genome
 from blur_es.reproduce.measure import measure_baseline, measure_genome
 from blur_es.reproduce.results import current_keys
 from blur_es.reproduce.schema import Point, Training, slug
+from blur_es.run.folder import RunFolder
 from blur_es.run.interrupt import Interrupted
-from blur_es.run.store import RESULT, RunFolder, versions, write_or_stop
+from blur_es.run.names import RESULT
+from blur_es.run.retry import write_or_stop
+from blur_es.run.versions import versions
 from blur_es.storage import Storage
 
 # The context of measurements; in the process of the command, an interrupt may end them.

@@ -24,7 +24,7 @@ from blur_es.errors import InputError, RunError
 from blur_es.fleet.connection import connect
 from blur_es.fleet.jobs import run_on_ray
 from blur_es.meta.method import make_method
-from blur_es.meta.trainer import initial_genome, search_space
+from blur_es.meta.initial import initial_genome, search_space
 from blur_es.report.folder import check_output
 from blur_es.reproduce.jobs import MEASURED, BaselineJob, Job, Measure, TrainJob, measured
 from blur_es.reproduce.results import (
@@ -34,10 +34,10 @@ from blur_es.reproduce.results import (
     training_entry,
 )
 from blur_es.reproduce.schema import Result
-from blur_es.run.checkpoint import POINTER
+from blur_es.run.folder import RunFolder
 from blur_es.run.interrupt import InterruptGuard
-from blur_es.run.lease import LEASE
-from blur_es.run.store import CONFIG, RESULT, RunFolder, write_or_stop
+from blur_es.run.names import CONFIG, LEASE, POINTER, RESULT
+from blur_es.run.retry import write_or_stop
 from blur_es.storage import LocalStorage, Storage, open_storage
 from blur_es.tasks import check_task_data
 from blur_es.util.callbacks import MessageCallback, ignore_message

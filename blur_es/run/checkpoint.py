@@ -1,7 +1,8 @@
-"""Checkpoints: immutable files named by their digest, and a small pointer replaced last.
+"""Checkpoints: immutable files named by their digest, and a pointer to them that is replaced last.
 
-A crash at any point leaves the pointer at whole files. A file that is damaged later is
-noticed by its digest and the one before it is used; a damaged pointer is done without.
+A crash at any moment leaves a pointer to complete files. A checkpoint that is damaged later does
+not have its digest, and the one before it is used. A damaged pointer is not needed: then the
+newest complete checkpoint in the folder is used.
 """
 
 from __future__ import annotations
@@ -9,33 +10,40 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
-from collections.abc import Callable, Mapping
-from pathlib import PurePosixPath
+import re
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from blur_es.errors import InputError
+from blur_es.run.names import CHECKPOINT_FOLDER, POINTER
 from blur_es.storage import Storage
-from blur_es.storage.files import sha256
-from blur_es.storage.npz import npz_bytes, parse_npz
+from blur_es.storage.files import npz_bytes, parse_npz, sha256
+from blur_es.util.json_text import parse_json
 
-POINTER = "checkpoint.json"
-FOLDER = "checkpoints"
 FORMAT_VERSION = 2
+
+_DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Checkpoint:
-    """The state of a run after a generation: plain facts, and arrays by name."""
+    """The state of a run after a generation.
+
+    Attributes:
+        generation: number of completed generations.
+        facts: values that JSON can hold.
+        arrays: arrays by name.
+    """
 
     generation: int
     facts: Mapping[str, Any]
     arrays: Mapping[str, npt.NDArray[Any]]
 
     def to_bytes(self) -> bytes:
-        """As the bytes of an `.npz`."""
+        """The bytes of an `.npz` file."""
         header = {
             "format": "blur_es checkpoint",
             "format_version": FORMAT_VERSION,
@@ -49,7 +57,7 @@ class Checkpoint:
         """Parse the bytes of a file; `subject` begins every message of an `InputError`."""
         arrays = parse_npz(content, subject)
         try:
-            header = json.loads(str(arrays.pop("header")))
+            header = parse_json(str(arrays.pop("header")))
             if header["format"] != "blur_es checkpoint":
                 raise InputError(f"{subject} is a {header['format']!r}, expected a checkpoint")
             if header["format_version"] != FORMAT_VERSION:
@@ -58,90 +66,104 @@ class Checkpoint:
                     f"reads {FORMAT_VERSION}"
                 )
             return cls(int(header["generation"]), dict(header["facts"]), arrays)
-        except (KeyError, ValueError, TypeError) as error:
+        except (KeyError, ValueError, TypeError, OverflowError) as error:
             raise InputError(f"{subject} has a damaged header: {error!r}") from error
 
 
 @dataclasses.dataclass(frozen=True)
 class _Entry:
-    """What the pointer says of a checkpoint."""
+    """A checkpoint as the pointer describes it."""
 
     generation: int
     file: str
     sha256: str
 
+    @classmethod
+    def of(cls, generation: int, digest: str) -> _Entry:
+        return cls(generation, f"{CHECKPOINT_FOLDER}/{digest}.npz", digest)
+
 
 class CheckpointStore:
-    """Writes and finds the checkpoints of a run folder, keeping the last few."""
+    """Writes and finds the checkpoints of a run folder, and keeps the last few.
+
+    Args:
+        storage: the run folder.
+        keep: the number of checkpoints to keep.
+    """
 
     def __init__(self, storage: Storage, keep: int) -> None:
         self._storage = storage
         self._keep = keep
-        # What the pointer names, newest first; known once something was read or written.
+        # The entries of the pointer, newest first; None before it was read or written.
         self._kept: list[_Entry] | None = None
         self._swept = False
 
     @property
     def generation(self) -> int:
-        """That of the newest checkpoint, by the pointer; 0 if this does not say."""
+        """The generation of the newest checkpoint; 0 if there is none that can be read."""
         with contextlib.suppress(OSError, InputError):
-            return self._entries()[0].generation
+            checkpoint, _ = self.latest()
+            return 0 if checkpoint is None else checkpoint.generation
         return 0
 
     def write(self, checkpoint: Checkpoint) -> None:
-        """Write a checkpoint and point to it, then drop the oldest. Raises `OSError`."""
+        """Write a checkpoint, point to it, and delete the oldest. Raises `OSError`."""
         content = checkpoint.to_bytes()
-        digest = sha256(content)
-        new = _Entry(checkpoint.generation, f"{FOLDER}/{digest}.npz", digest)
+        new = _Entry.of(checkpoint.generation, sha256(content))
         self._storage.write(new.file, content)
         if self._kept is None:
             with contextlib.suppress(FileNotFoundError, InputError):
-                self._kept = self._entries()
+                self._kept = self._pointed()
         known = self._kept or []
         earlier = [old for old in known if old.generation < checkpoint.generation]
         kept = [new, *earlier][: self._keep]
-        pointer = {"checkpoints": [dataclasses.asdict(entry) for entry in kept]}
-        self._storage.write(POINTER, (json.dumps(pointer, indent=1) + "\n").encode())
+        self._storage.write(POINTER, _pointer_content(kept))
         self._kept = kept
         self._sweep({old.file for old in known} - {entry.file for entry in kept})
 
     def latest(
-        self, take_up: Callable[[Checkpoint], None] = lambda checkpoint: None
+        self, accept: Callable[[Checkpoint], None] = lambda checkpoint: None
     ) -> tuple[Checkpoint | None, list[str]]:
-        """The newest usable checkpoint, and a warning for everything newer that is not.
-
-        None where there are none at all. Where the pointer does not help, whatever lies in
-        the folder of checkpoints is tried.
+        """The newest usable checkpoint, and a warning for everything newer that is not usable.
 
         Args:
-            take_up: called with a whole checkpoint; an `InputError` says that its content is
-                not this run's, and the one before is tried.
+            accept: called with a complete checkpoint; raises `InputError` if the checkpoint does
+                not belong to the run, and then the one before it is tried.
 
-        Raises `InputError` if there are checkpoints but none can be used.
+        Returns:
+            None instead of a checkpoint if the folder has no checkpoints at all.
+
+        Raises `InputError` if there are checkpoints but none is usable.
         """
         warnings: list[str] = []
-        entries: list[_Entry] = []
-        pointed = True
-        try:
-            entries = self._entries()
-        except FileNotFoundError:
-            pointed = False
-        except InputError as error:
-            warnings.append(str(error))
-        # Newest first: those that the pointer names, then, if need be, the others.
-        for number, entry in enumerate(entries):
-            checkpoint = self._usable(entry, take_up, warnings)
-            if checkpoint is not None:
-                self._kept = entries[number:]
+        rejected: set[str] = set()
+        pointed = self._pointed_entries(warnings)
+        for number, entry in enumerate(pointed):
+            try:
+                checkpoint = self._read(entry)
+            except InputError as error:
+                warnings.append(str(error))
+                rejected.add(entry.file)
+                continue
+            if checkpoint.generation != entry.generation:
+                # The file has its digest, so it is the pointer that is wrong.
+                where = self._storage.locate(POINTER)
+                warnings.append(
+                    f"{where}: this pointer to the checkpoints is damaged: {entry.file} is of "
+                    f"generation {checkpoint.generation}, not {entry.generation}"
+                )
+                break
+            if self._accepts(entry, checkpoint, accept, warnings):
+                self._kept = pointed[number:]
                 return checkpoint, warnings
-        others = self._others({entry.file for entry in entries}, warnings)
-        if others and not pointed:
+            rejected.add(entry.file)
+        found = self._all(rejected, warnings)
+        if found and not pointed and not warnings:
             where = self._storage.locate(POINTER)
-            warnings.insert(0, f"{where}: this pointer to the checkpoints is missing")
-        for number, entry in enumerate(others):
-            checkpoint = self._usable(entry, take_up, warnings)
-            if checkpoint is not None:
-                self._kept = others[number:]
+            warnings.append(f"{where}: this pointer to the checkpoints is missing")
+        for number, (entry, checkpoint) in enumerate(found):
+            if self._accepts(entry, checkpoint, accept, warnings):
+                self._kept = [each for each, _ in found[number:]]
                 return checkpoint, warnings
         if warnings:
             raise InputError(
@@ -150,84 +172,119 @@ class CheckpointStore:
             )
         return None, []
 
-    def _usable(
-        self, entry: _Entry, take_up: Callable[[Checkpoint], None], warnings: list[str]
-    ) -> Checkpoint | None:
+    def _accepts(
+        self,
+        entry: _Entry,
+        checkpoint: Checkpoint,
+        accept: Callable[[Checkpoint], None],
+        warnings: list[str],
+    ) -> bool:
+        try:
+            accept(checkpoint)
+        except InputError as error:
+            where = self._storage.locate(entry.file)
+            warnings.append(str(error) if where in str(error) else f"{where}: {error}")
+            return False
+        return True
+
+    def _read(self, entry: _Entry) -> Checkpoint:
         where = self._storage.locate(entry.file)
         try:
-            checkpoint = self._read(entry.file, entry.sha256)
-            if checkpoint.generation != entry.generation:
-                raise InputError(
-                    f"{where}: this checkpoint is of generation {checkpoint.generation}, "
-                    f"expected {entry.generation}"
-                )
-            take_up(checkpoint)
-        except InputError as error:
-            text = str(error)
-            warnings.append(text if where in text else f"{where}: {text}")
-            return None
-        return checkpoint
-
-    def _read(self, file: str, digest: str) -> Checkpoint:
-        where = self._storage.locate(file)
-        try:
-            content = self._storage.read(file)
+            content = self._storage.read(entry.file)
         except OSError as error:
             raise InputError(
                 f"{where}: cannot read this checkpoint: {error.strerror or error}"
             ) from error
-        if sha256(content) != digest:
+        found = sha256(content)
+        if found != entry.sha256:
             raise InputError(
-                f"{where}: this checkpoint is damaged: its SHA-256 is {sha256(content)}, "
-                f"expected {digest}"
+                f"{where}: this checkpoint is damaged: its SHA-256 is {found}, expected "
+                f"{entry.sha256}"
             )
         return Checkpoint.from_bytes(content, f"{where}: this checkpoint")
 
-    def _others(self, named: set[str], warnings: list[str]) -> list[_Entry]:
-        """Whole checkpoints that the pointer does not name, newest first."""
+    def _all(self, rejected: set[str], warnings: list[str]) -> list[tuple[_Entry, Checkpoint]]:
+        """All complete checkpoints in the folder except the rejected files, newest first."""
         found = []
-        for name in self._storage.names(FOLDER):
-            file = f"{FOLDER}/{name}"
-            if name.endswith(".npz") and not name.startswith(".") and file not in named:
-                digest = name.removesuffix(".npz")
-                try:
-                    found.append(_Entry(self._read(file, digest).generation, file, digest))
-                except InputError as error:
-                    warnings.append(str(error))
-        return sorted(found, key=lambda entry: -entry.generation)
+        for name in self._storage.names(CHECKPOINT_FOLDER):
+            digest = name.removesuffix(".npz")
+            entry = _Entry.of(0, digest)
+            if not name.endswith(".npz") or name.startswith(".") or entry.file in rejected:
+                continue
+            try:
+                checkpoint = self._read(entry)
+            except InputError as error:
+                warnings.append(str(error))
+            else:
+                found.append((_Entry.of(checkpoint.generation, digest), checkpoint))
+        return sorted(found, key=lambda each: -each[0].generation)
 
-    def _entries(self) -> list[_Entry]:
-        """What the pointer names; `FileNotFoundError` if it is missing."""
+    def _pointed_entries(self, warnings: list[str]) -> list[_Entry]:
+        """The entries of the pointer; none, with a warning, if it is damaged."""
+        try:
+            return self._pointed()
+        except FileNotFoundError:
+            return []
+        except InputError as error:
+            warnings.append(str(error))
+            return []
+
+    def _pointed(self) -> list[_Entry]:
+        """The entries of the pointer, newest first.
+
+        Raises `FileNotFoundError` if there is no pointer, `InputError` if it is damaged.
+        """
         where = self._storage.locate(POINTER)
         try:
-            entries = [
-                _Entry(entry["generation"], entry["file"], entry["sha256"])
-                for entry in json.loads(self._storage.read(POINTER))["checkpoints"]
-            ]
-            for entry in entries:
-                if not isinstance(entry.generation, int) or isinstance(entry.generation, bool):
-                    raise TypeError(f"generation {entry.generation!r}")
-                if not isinstance(entry.sha256, str) or not isinstance(entry.file, str):
-                    raise TypeError("an entry without file and sha256")
-                if PurePosixPath(entry.file).parts[:1] != (FOLDER,) or ".." in entry.file:
-                    raise ValueError(f"{entry.file!r} is not in {FOLDER}/")
-            if not entries:
-                raise ValueError("it names none")
+            entries = _parse_pointer(self._storage.read(POINTER))
         except FileNotFoundError:
             raise
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise InputError(
-                f"{where}: this pointer to the checkpoints is damaged ({error!r}); expected JSON "
-                "with a list 'checkpoints'"
+                f"{where}: this pointer to the checkpoints is damaged ({error!r:.200}); expected "
+                "JSON with a list 'checkpoints'"
             ) from error
         return sorted(entries, key=lambda entry: -entry.generation)
 
     def _sweep(self, dropped: set[str]) -> None:
-        # What cannot be deleted is only untidy. What a crash left is found once, by listing.
+        # A file that cannot be deleted does no harm. Files that a crash left are listed once.
         with contextlib.suppress(OSError):
             if not self._swept:
                 kept = {entry.file for entry in self._kept or []}
-                dropped |= {f"{FOLDER}/{name}" for name in self._storage.names(FOLDER)} - kept
+                names = self._storage.names(CHECKPOINT_FOLDER)
+                dropped |= {f"{CHECKPOINT_FOLDER}/{name}" for name in names} - kept
                 self._swept = True
             for file in sorted(dropped):
                 self._storage.delete(file)
+
+
+def _pointer_content(entries: Sequence[_Entry]) -> bytes:
+    listed = [dataclasses.asdict(entry) for entry in entries]
+    pointer = {"checkpoints": listed, "sha256": _pointer_digest(listed)}
+    return (json.dumps(pointer, indent=1) + "\n").encode()
+
+
+def _pointer_digest(listed: Any) -> str:
+    return sha256(json.dumps(listed, sort_keys=True).encode())
+
+
+def _parse_pointer(content: bytes) -> list[_Entry]:
+    """Parse a pointer. Raises `ValueError`, `KeyError` or `TypeError` if it is damaged."""
+    pointer = parse_json(content)
+    listed = pointer["checkpoints"]
+    entries = []
+    for given in listed:
+        entry = _Entry(given["generation"], given["file"], given["sha256"])
+        if type(entry.generation) is not int:
+            raise TypeError(f"generation {entry.generation!r}")
+        if not isinstance(entry.sha256, str) or not _DIGEST.fullmatch(entry.sha256):
+            raise ValueError(f"sha256 {entry.sha256!r}")
+        if entry != _Entry.of(entry.generation, entry.sha256):
+            raise ValueError(f"{entry.file!r} is not named by its digest")
+        entries.append(entry)
+    if not entries:
+        raise ValueError("it names no checkpoint")
+    # Pointers of older versions have no digest.
+    if pointer.get("sha256", _pointer_digest(listed)) != _pointer_digest(listed):
+        raise ValueError("it does not have its digest")
+    return entries

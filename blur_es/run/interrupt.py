@@ -1,4 +1,4 @@
-"""Ctrl-C, SIGTERM and SIGHUP as a request that is met where it does no harm."""
+"""Ctrl-C, SIGTERM and SIGHUP as a request that takes effect where it does no harm."""
 
 from __future__ import annotations
 
@@ -9,23 +9,25 @@ import time
 from collections.abc import Iterator
 from types import FrameType
 
-# What a user, a service manager, or a terminal that is closed sends to end a process.
-STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Interrupted(BaseException):
-    """The user, or the machine's owner, asked the run to end.
+    """The user, or the owner of the machine, asked the run to end.
 
-    Like `KeyboardInterrupt` it is no `Exception`: it may come up in the middle of anything,
-    and code that handles its own errors must not take it for one of them.
+    Like `KeyboardInterrupt` it is not an `Exception`: it may be raised anywhere, and code that
+    handles its own errors must not catch it.
     """
 
 
 class InterruptGuard:
     """Turns SIGINT, SIGTERM and SIGHUP into `Interrupted`, but only inside `interruptible()`.
 
-    Work on files is left to finish. Outside the main thread, where Python delivers no
-    signals, it does nothing.
+    Work on files is always completed. A SIGHUP that is ignored, as under `nohup`, stays ignored.
+    Outside the main thread, where Python delivers no signals, the guard does nothing.
+
+    Attributes:
+        requested: whether a signal has arrived.
     """
 
     def __init__(self) -> None:
@@ -34,17 +36,16 @@ class InterruptGuard:
 
     @contextlib.contextmanager
     def installed(self) -> Iterator[InterruptGuard]:
-        """Handle the signals while the block runs; then whoever did before does again.
+        """Handle the signals while the block runs, then restore the previous handlers.
 
-        A signal that came is told to a guard around this one too.
+        A signal that arrived is passed on to a guard whose block surrounds this one.
         """
         if threading.current_thread() is not threading.main_thread():
             yield self
             return
         previous = {
             number: signal.signal(number, self._handle)
-            for number in STOP_SIGNALS
-            # `nohup` makes a process ignore SIGHUP, which then does not ask it to stop.
+            for number in _SIGNALS
             if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN
         }
         try:
@@ -64,7 +65,7 @@ class InterruptGuard:
         try:
             yield
         except SystemError as error:
-            # Compiled code may wrap what a signal's handler raised in it: Ray's `wait` does.
+            # Compiled code may wrap the error of a signal handler, as Ray's `wait` does.
             if self.requested:
                 raise Interrupted from error
             raise
@@ -72,15 +73,15 @@ class InterruptGuard:
             self._allowed = False
 
     def wait(self, seconds: float) -> bool:
-        """Sleep, but only until a signal comes; returns whether one has."""
+        """Sleep until the time is over or a signal arrives; returns whether one has arrived."""
         end = time.monotonic() + seconds
-        # `time.sleep` goes on after a signal's handler.
+        # `time.sleep` continues after a signal's handler has run.
         while not self.requested and (left := end - time.monotonic()) > 0:
             time.sleep(min(left, 0.1))
         return self.requested
 
     def check(self) -> None:
-        """Raise `Interrupted` if a signal has come."""
+        """Raise `Interrupted` if a signal has arrived."""
         if self.requested:
             raise Interrupted
 

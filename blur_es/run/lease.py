@@ -1,12 +1,12 @@
-"""One head at a time on a run folder, wherever it is: a lease that its holder keeps renewing.
+"""A lease that lets one driver at a time use a run folder, on a disk or in an object store.
 
-The lease is a file of the folder that names its holder. No two clocks are compared: a lease
-that nobody renews while another head watches it for as long as it lasts has ended. On one
-machine there is no need to watch: a holder whose process is gone holds nothing.
+The lease is a file in the folder. It names its holder, which renews it regularly. Clocks of
+different machines are never compared: another driver watches the lease, and if nobody renews it
+for as long as it lasts, it has expired. On the same machine no watching is needed, because a
+holder whose process has ended holds nothing.
 
-Two heads that both believe to hold a lease, because a store answered them in an unlucky order,
-find out at the next checkpoint, and one stops. Until then both compute the same bits: nothing
-is lost but time.
+If a store lets two drivers believe that they hold the lease, they find out at the next checkpoint
+and one of them stops. Until then both compute the same bits, so only time is lost.
 """
 
 from __future__ import annotations
@@ -24,33 +24,33 @@ from pathlib import Path
 from typing import Any
 
 from blur_es.errors import InputError, RunError
+from blur_es.run.names import LEASE
 from blur_es.storage import Storage
 from blur_es.util.callbacks import MessageCallback
-
-LEASE = "lease.json"
+from blur_es.util.json_text import parse_json
 
 # How long a lease lasts, and how often its holder renews it.
 LEASE_SECONDS = 45.0
 RENEW_SECONDS = 10.0
-# Stores without conditional writes: who finds itself in the file after this long has it.
+# In a store without conditional writes, the driver that the file names after this time has it.
 SETTLE_SECONDS = 1.0
 
-# Holders in this process that have not let go.
+# Holders in this process that have not released their lease.
 _holding: set[str] = set()
 
 
 @dataclasses.dataclass(frozen=True)
 class Holder:
-    """Who has, or had, a lease.
+    """The driver that holds, or held, a lease.
 
     Attributes:
-        owner: a random name of the head.
-        host: the machine's name, for people.
-        machine: tells machines, their restarts and their process tables apart.
-        pid: the head's process.
-        started: when that process began, in the machine's ticks: numbers are used again.
+        owner: a random name of the driver.
+        host: the machine's name, for messages.
+        machine: identifies the machine, its last restart and its process table.
+        pid: process id of the driver.
+        started: when that process started, in clock ticks, because process ids are reused.
         renewed: how often the lease has been renewed.
-        expires: when it ends unless renewed, by the holder's clock, in UTC.
+        expires: when the lease ends unless it is renewed, by the holder's clock, in UTC.
     """
 
     owner: str
@@ -71,9 +71,9 @@ class Holder:
 
     @classmethod
     def parse(cls, content: bytes) -> Holder | None:
-        """From a file; None if that is damaged."""
+        """The holder in a file; None if the file is damaged."""
         try:
-            values: dict[str, Any] = json.loads(content)
+            values: dict[str, Any] = parse_json(content)
             kinds = {"str": str, "int": int}
             given = {field.name: values[field.name] for field in dataclasses.fields(cls)}
             for field in dataclasses.fields(cls):
@@ -84,15 +84,15 @@ class Holder:
             return None
 
     def content(self) -> bytes:
-        """As a file."""
+        """The content of the file."""
         return (json.dumps(dataclasses.asdict(self), indent=1) + "\n").encode()
 
     def is_gone(self) -> bool:
-        """Whether this is known to be a head of this machine that has ended."""
+        """Whether the holder is known to be a driver on this machine that has ended."""
         return self.machine == _machine() and not self._runs()
 
     def is_here(self) -> bool:
-        """Whether this is a head of this machine that runs."""
+        """Whether the holder is a driver on this machine that is running."""
         return self.machine == _machine() and self._runs()
 
     def _runs(self) -> bool:
@@ -109,16 +109,22 @@ class Lease:
 
     Args:
         storage: the folder.
-        wait: sleeps for so many seconds; may raise.
-        on_message: gets a line when another's lease is waited for or taken.
+        wait: sleeps for a number of seconds; may raise an error to stop waiting.
+        on_message: receives a line when this driver waits for a lease or takes one over.
+        check_folder: called before the lease is renewed; raises `RunError` if the folder is gone.
     """
 
     def __init__(
-        self, storage: Storage, wait: Callable[[float], None], on_message: MessageCallback
+        self,
+        storage: Storage,
+        wait: Callable[[float], None],
+        on_message: MessageCallback,
+        check_folder: Callable[[], None] = lambda: None,
     ) -> None:
         self._storage = storage
         self._wait = wait
         self._on_message = on_message
+        self._check_folder = check_folder
         self._self = Holder.this_process()
         self._lost: Holder | None = None
         self._released = threading.Event()
@@ -128,11 +134,11 @@ class Lease:
         """Take the lease and keep it.
 
         Args:
-            watch: wait for the end of a lease whose holder may have died.
-            take_over: take it from whoever has it.
-            locked: a lock of the file system keeps other heads of this machine out meanwhile.
+            watch: wait for the lease to expire if its holder may have died.
+            take_over: take the lease from its holder.
+            locked: a file lock already excludes other drivers on this machine.
 
-        Raises `InputError` if another head has it, `OSError` if the store refuses.
+        Raises `InputError` if another driver holds it, `OSError` if the store refuses.
         """
         _holding.add(self._self.owner)
         seen: tuple[str, int] | None = None
@@ -146,7 +152,7 @@ class Lease:
                     continue
                 break
             if held is not None and held.owner == self._self.owner:
-                break  # written before, though the store said no
+                break  # written by an earlier attempt that the store reported as failed
             now = time.monotonic()
             state = ("", 0) if held is None else (held.owner, held.renewed)
             if take_over or (held is not None and held.is_gone()) or (seen == state and now > ends):
@@ -159,8 +165,8 @@ class Lease:
             if seen is None:
                 seen, ends = state, now + LEASE_SECONDS
                 self._on_message(
-                    f"{self._storage.locate(LEASE)}: held by {held or 'an unknown head'}; going "
-                    f"on if nobody renews it within {LEASE_SECONDS:.0f} s"
+                    f"{self._storage.locate(LEASE)}: held by {held or 'an unknown driver'}; "
+                    f"continuing if nobody renews it within {LEASE_SECONDS:.0f} s"
                 )
             self._wait(min(1.0, LEASE_SECONDS / 4))
         if not locked:
@@ -171,7 +177,7 @@ class Lease:
         self._thread.start()
 
     def check(self) -> None:
-        """Raise `RunError` if another head is known to have taken the lease."""
+        """Raise `RunError` if another driver is known to have taken the lease."""
         if self._lost is not None:
             raise RunError(
                 f"{self._storage.location}: this run folder was taken over by {self._lost}; "
@@ -179,12 +185,12 @@ class Lease:
             )
 
     def confirm(self) -> None:
-        """Look whether the lease is still held: `RunError` if not, `OSError` if unknown."""
+        """Read the lease. Raises `RunError` if it is lost, `OSError` if it cannot be read."""
         self._look()
         self.check()
 
     def release(self, *, ask: bool = True) -> None:
-        """Give the lease back, if the store is to be asked and does it; else it ends of itself."""
+        """Delete the lease if `ask` and the store allows it; otherwise it expires by itself."""
         self._released.set()
         _holding.discard(self._self.owner)
         if not ask:
@@ -199,10 +205,14 @@ class Lease:
 
     def _keep_renewing(self) -> None:
         while not self._released.wait(RENEW_SECONDS):
-            # A store that refuses now may not the next time.
+            # A store that refuses now may not refuse the next time.
             with contextlib.suppress(OSError):
                 self._look()
                 if self._lost is not None:
+                    return
+                try:
+                    self._check_folder()
+                except RunError:
                     return
                 self._storage.write(LEASE, self._renewal().content())
 
@@ -218,7 +228,7 @@ class Lease:
         return self._self
 
     def _read(self) -> tuple[Holder | None, bool]:
-        """Who is in the file, and whether the file is damaged."""
+        """The holder in the file, and whether the file is damaged."""
         try:
             held = Holder.parse(self._storage.read(LEASE))
         except FileNotFoundError:
@@ -227,7 +237,7 @@ class Lease:
 
 
 def holder_of(storage: Storage) -> Holder | None:
-    """Who has the lease of a folder, as far as can be told."""
+    """The holder of a folder's lease, if the file can be read."""
     try:
         return Holder.parse(storage.read(LEASE))
     except OSError:
@@ -235,11 +245,11 @@ def holder_of(storage: Storage) -> Holder | None:
 
 
 def refusal(location: str, held: Holder | None) -> str:
-    """Says that another head has the folder, and what to do."""
+    """The message that another driver uses the folder, and what to do."""
     return (
-        f"{location}: another blur-es train is at work on this folder: "
-        f"{f'{held} unless it renews it' if held else 'it does not say which'}; wait for its "
-        "end, choose another with --run-dir, or stop it with --resume --take-over"
+        f"{location}: another blur-es train is using this folder: "
+        f"{f'{held} unless it renews it' if held else 'its lease does not say which'}; wait for "
+        "it to end, choose another folder with --run-dir, or stop it with --resume --take-over"
     )
 
 
@@ -248,22 +258,19 @@ def _after(seconds: float) -> str:
 
 
 def _machine() -> str:
-    """This machine, since it was started, and its table of processes (containers have own)."""
+    """Identifies this machine, its last restart and its process table (a container has its own)."""
     with contextlib.suppress(OSError):
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
         return f"{platform.node()} {boot} {os.readlink('/proc/self/ns/pid')}"
-    # Nothing is known of processes here: leases have to end of themselves.
+    # This system does not tell which processes run: a lease has to expire.
     return f"{platform.node()} {uuid.uuid4().hex}"
 
 
 def _started(pid: int) -> int | None:
-    """When a process of this machine began, in ticks; None if it does not run."""
+    """When a process on this machine started, in clock ticks; None if it does not run."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text()
-    except OSError:
+    except (OSError, ValueError):
         return None
     fields = stat.rpartition(")")[2].split()
     return None if fields[0] in "ZX" else int(fields[19])
-
-
-__all__ = ["LEASE", "Holder", "Lease", "holder_of", "refusal"]

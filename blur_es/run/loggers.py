@@ -1,7 +1,7 @@
-"""A run's metrics for programs of others while it goes on: TensorBoard and MLflow.
+"""Metrics for TensorBoard and MLflow while a run is going on.
 
-They are a courtesy: whatever goes wrong with them is said once, and the run goes on. The
-run's own record is `metrics.jsonl`.
+Loggers are optional: if one fails, the run warns once and continues without it. The run's own
+record is `metrics.jsonl`.
 """
 
 from __future__ import annotations
@@ -18,15 +18,16 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from blur_es.errors import InputError
+from blur_es.run.folder import RunFolder, flatten
 from blur_es.run.interrupt import Interrupted, InterruptGuard
-from blur_es.run.store import RunFolder, flatten
 from blur_es.util.callbacks import MessageCallback
+from blur_es.util.redact import redact
 
-# Lines that may wait for a logger that is slow; more are dropped.
+# Number of generations that may wait for a slow logger; more are dropped.
 MOST_WAITING = 10_000
-# How long the end of a run waits for what its loggers have not written yet.
+# How long the end of a run waits for its loggers.
 CLOSE_SECONDS = 10.0
-# MLflow on its own would try for minutes to reach a server.
+# By default, MLflow tries to reach a server for minutes.
 _MLFLOW_SETTINGS = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
@@ -35,41 +36,46 @@ _MLFLOW_SETTINGS = {
 
 
 class Logger(Protocol):
-    """Whoever writes metrics down."""
+    """Writes metrics to another program."""
 
     def log(self, generation: int, values: Mapping[str, float]) -> None:
-        """Write the numbers of a generation."""
+        """Write the values of a generation."""
         ...
 
     def close(self, status: str) -> None:
-        """The run is `FINISHED`, has `FAILED`, or may go on later: `KILLED`."""
+        """End the log; the status is `FINISHED`, `FAILED`, or `KILLED` if the run may continue."""
         ...
 
 
-def numbers(line: Mapping[str, Any]) -> dict[str, float]:
-    """The numbers of a line of metrics, those inside of others as `failures/chaos`."""
+def numeric_values(metrics: Mapping[str, Any]) -> dict[str, float]:
+    """The numbers in a line of metrics; nested ones have names such as `failures/chaos`."""
     found: dict[str, float] = {}
-    for key, value in line.items():
+    for key, value in metrics.items():
         if isinstance(value, Mapping):
-            found |= {f"{key}/{inner}": number for inner, number in numbers(value).items()}
+            inside = numeric_values(value)
+            found |= {f"{key}/{inner}": number for inner, number in inside.items()}
         elif isinstance(value, int | float) and key != "generation":
             found[key] = float(value)
     return found
 
 
-class Watch:
-    """Tells every line of the metrics to some loggers; to none, as it is made."""
+class Loggers:
+    """Any number of loggers, none at first, which receive every line of metrics.
+
+    Attributes:
+        interrupted: set to True if the run was interrupted and may continue later.
+    """
 
     def __init__(self) -> None:
         self.interrupted = False
-        self._loggers: list[_InBackground] = []
+        self._loggers: list[_BackgroundLogger] = []
 
-    def __call__(self, line: Mapping[str, Any]) -> None:
-        """Tell a line; waits for nobody."""
+    def __call__(self, metrics: Mapping[str, Any]) -> None:
+        """Pass a line of metrics on; does not wait for the loggers."""
         for each in self._loggers:
-            each.log(line["generation"], numbers(line))
+            each.log(metrics["generation"], numeric_values(metrics))
 
-    def open(
+    def add(
         self,
         name: str,
         where: str,
@@ -77,17 +83,20 @@ class Watch:
         resume: bool,
         on_message: MessageCallback,
     ) -> None:
-        """Add a logger. Raises `InputError` if it cannot begin, unless a run goes on."""
+        """Add a logger.
+
+        Raises `InputError` if it cannot be created; with `resume` this is only a warning.
+        """
         try:
-            self._loggers.append(_InBackground(name, make(), on_message))
-        except Exception as error:  # each package has its own ways to say no
-            told = f"{where}: cannot log to {name} there: {_sentence(error)}"
+            self._loggers.append(_BackgroundLogger(name, make(), on_message))
+        except Exception as error:  # each package raises its own kinds of errors
+            problem = f"{redact(where)}: cannot log to {name} there: {_one_line(error)}"
             if not resume:
-                raise InputError(told) from error
-            on_message(f"warning: {told}; the run goes on without it")
+                raise InputError(problem) from error
+            on_message(f"warning: {problem}; the run continues without it")
 
     def close(self, status: str) -> None:
-        """End all loggers, together within `CLOSE_SECONDS`."""
+        """Close all loggers, together within `CLOSE_SECONDS`."""
         for each in self._loggers:
             each.end("KILLED" if self.interrupted else status)
         deadline = time.monotonic() + CLOSE_SECONDS
@@ -99,23 +108,24 @@ _DATABASES = ("sqlite:", "mysql:", "mysql+", "postgresql:", "postgresql+", "mssq
 
 
 def check_loggers(tensorboard: str | None, mlflow: str | None) -> None:
-    """Raise `InputError` if the package of a logger that is asked for is missing."""
+    """Raise `InputError` if the package of a requested logger is not installed."""
     for wanted, package, extra in (
         (tensorboard, "tensorboardX", "tensorboard"),
         (mlflow, "mlflow", "mlflow"),
     ):
         if wanted is not None and importlib.util.find_spec(package) is None:
             raise InputError(f"--{extra} needs {package}: pip install 'blur_es[{extra}]'")
-    # The part of MLflow that the extra brings knows no databases, and says something else.
+    # The part of MLflow that the extra installs knows no databases, and its message is misleading.
     if (mlflow or "").startswith(_DATABASES) and importlib.util.find_spec("sqlalchemy") is None:
         raise InputError(
-            f"--mlflow: found {mlflow}, a database, which needs the whole of MLflow (pip install "
-            "mlflow); expected the address of an `mlflow server`, such as http://127.0.0.1:5000"
+            f"--mlflow: found {redact(mlflow or '')}, a database, which needs all of MLflow (pip "
+            "install mlflow); expected the address of an `mlflow server`, such as "
+            "http://127.0.0.1:5000"
         )
 
 
 @contextlib.contextmanager
-def logging(
+def open_loggers(
     run: RunFolder,
     experiment: Mapping[str, Any],
     guard: InterruptGuard,
@@ -124,46 +134,46 @@ def logging(
     resume: bool = False,
     tensorboard: str | None = None,
     mlflow: str | None = None,
-) -> Iterator[Watch]:
-    """Loggers that are told of every line of metrics while the block runs.
+) -> Iterator[Loggers]:
+    """Loggers that are open while the block runs.
 
     Args:
-        run: the run.
-        experiment: as `ExperimentConfig.to_dict` has it.
+        run: the run folder.
+        experiment: the values of `ExperimentConfig.to_dict`.
         guard: a signal ends the wait for a server that does not answer.
-        on_message: gets a line about a logger that fails.
-        resume: go on with what was logged of the run before.
-        tensorboard: folder of TensorBoard, a path or URL; None for none.
-        mlflow: MLflow's tracking server; None for none.
+        on_message: receives a line about a logger that fails.
+        resume: continue the log of the run.
+        tensorboard: TensorBoard's folder, a path or URL; None for none.
+        mlflow: address of MLflow's tracking server; None for none.
 
-    Raises `InputError` if a logger cannot begin.
+    Raises `InputError` if a logger cannot be created.
     """
-    watch = Watch()
+    loggers = Loggers()
     status = "FAILED"
     try:
         with guard.interruptible():
             if tensorboard is not None:
-                begin = functools.partial(TensorBoardLogger, tensorboard, run)
-                watch.open("TensorBoard", tensorboard, begin, resume, on_message)
+                make: Callable[[], Logger] = functools.partial(TensorBoardLogger, tensorboard, run)
+                loggers.add("TensorBoard", tensorboard, make, resume, on_message)
             if mlflow is not None:
-                start = functools.partial(MlflowLogger, mlflow, run, experiment, resume)
-                watch.open("MLflow", mlflow, start, resume, on_message)
-        yield watch
+                make = functools.partial(MlflowLogger, mlflow, run, experiment, resume)
+                loggers.add("MLflow", mlflow, make, resume, on_message)
+        yield loggers
         status = "FINISHED"
     except (Interrupted, KeyboardInterrupt):
         status = "KILLED"
         raise
     finally:
-        watch.close(status)
+        loggers.close(status)
 
 
 class TensorBoardLogger:
-    """Writes TensorBoard's events, to a folder of the run's name in the given one."""
+    """Writes TensorBoard events to a subfolder named after the run."""
 
     def __init__(self, folder: str, run: RunFolder) -> None:
         import tensorboardX
 
-        # Text, not a path: it may be the URL of a bucket.
+        # A string and not a `Path`, because it may be the URL of a bucket.
         self._writer = tensorboardX.SummaryWriter(f"{folder}/{_name(run)}", flush_secs=10)
 
     def log(self, generation: int, values: Mapping[str, float]) -> None:
@@ -177,7 +187,7 @@ class TensorBoardLogger:
 
 
 class MlflowLogger:
-    """Writes to a run of MLflow: the experiment's name is its experiment, values its parameters."""
+    """Writes to a run of MLflow, in the MLflow experiment with the name of our experiment."""
 
     def __init__(
         self, uri: str, run: RunFolder, experiment: Mapping[str, Any], resume: bool
@@ -216,13 +226,14 @@ class MlflowLogger:
         self._client.set_terminated(self._run, status)
 
 
-class _InBackground:
-    """A logger in a thread: nobody waits for it, and it ends with its first failure."""
+class _BackgroundLogger:
+    """A logger in a thread of its own, which ends at the first failure."""
 
     def __init__(self, name: str, logger: Logger, on_message: MessageCallback) -> None:
         self._name = name
         self._logger = logger
         self._on_message = on_message
+        # Values of generations, and in the end the status.
         self._waiting: queue.Queue[tuple[int, Mapping[str, float]] | str] = queue.Queue(
             MOST_WAITING
         )
@@ -236,25 +247,25 @@ class _InBackground:
                 self._waiting.put_nowait((generation, values))
 
     def end(self, status: str) -> None:
-        """Have the logger closed when it has written what it was told."""
+        """Have the logger closed once it has written everything."""
         with contextlib.suppress(queue.Full):
             self._waiting.put_nowait(status)
 
     def join(self, deadline: float) -> None:
-        """Wait until it has."""
+        """Wait until the logger is closed."""
         self._thread.join(max(0.0, deadline - time.monotonic()))
         if self._thread.is_alive():
-            self._on_message(f"warning: {self._name} did not take all metrics in time")
+            self._on_message(f"warning: {self._name} did not accept all metrics in time")
 
     def _work(self) -> None:
         try:
-            while not isinstance(given := self._waiting.get(), str):
-                self._logger.log(*given)
-            self._logger.close(given)
-        except Exception as error:  # each package has its own ways to say no
+            while not isinstance(item := self._waiting.get(), str):
+                self._logger.log(*item)
+            self._logger.close(item)
+        except Exception as error:  # each package raises its own kinds of errors
             self._on_message(
-                f"warning: {self._name} gets no more metrics: {_sentence(error)}; the run goes "
-                "on, and metrics.jsonl has them all"
+                f"warning: {self._name} receives no more metrics: {_one_line(error)}; the run "
+                "continues, and metrics.jsonl has all of them"
             )
 
 
@@ -266,8 +277,5 @@ def _location(run: RunFolder) -> str:
     return run.location if "://" in run.location else str(Path(run.location).resolve())
 
 
-def _sentence(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
-
-
-__all__ = ["Watch", "check_loggers", "logging"]
+def _one_line(error: Exception) -> str:
+    return redact(" ".join(str(error).split())) or type(error).__name__

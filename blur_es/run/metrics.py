@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 
 from blur_es.errors import InputError
+from blur_es.run.names import METRICS, METRICS_FOLDER
 from blur_es.storage import Storage
 from blur_es.util.arrays import FloatArray
+from blur_es.util.json_text import parse_json
 
-METRICS, SEGMENTS = "metrics.jsonl", "metrics"
-
-# A segment is written again with every checkpoint until it holds this many lines, about 100 kB.
+# A segment is rewritten with every checkpoint until it has this many lines, about 100 kB.
 SEGMENT_LINES = 256
 
 
@@ -31,31 +31,31 @@ def fitness_summary(fitness: FloatArray, accuracy: FloatArray) -> dict[str, floa
 
 
 class Metrics:
-    """The lines of a run, in `metrics.jsonl` on disks and in segments in object stores.
+    """The metrics of a run: `metrics.jsonl` on a disk, segments in an object store.
 
-    Object stores cannot append. There, lines are held back until `flush`, which writes
-    `metrics/GENERATION.jsonl` with the lines since the segment began; `finish` gives them all
-    as one `metrics.jsonl` as well. Wherever both are found, as in a folder that was moved,
-    they are read as one, a line for each generation.
+    Object stores cannot append to a file. There, `flush` writes the lines since the start of the
+    segment as `metrics/GENERATION.jsonl`, and `finish` writes all lines as `metrics.jsonl` as
+    well. If both exist, as in a folder that was moved, they are read together, with one line for
+    each generation.
 
-    A crash tears the last line at most.
+    A crash damages at most the last line.
     """
 
     def __init__(self, storage: Storage) -> None:
         self._storage = storage
-        # The segment being written: one replaced whole, until it is long enough.
+        # The lines of the current segment, which is rewritten until it is long enough.
         self._segment: list[Mapping[str, Any]] = []
         self._flushed = 0
 
     def append(self, line: Mapping[str, Any]) -> None:
-        """Add one line; on a disk it is there at once. Raises `OSError`."""
+        """Add a line; on a disk it is written at once. Raises `OSError`."""
         if self._storage.appends:
             self._storage.append(METRICS, _content([line]))
         else:
             self._segment.append(line)
 
     def flush(self) -> None:
-        """Write what `append` held back. Raises `OSError`."""
+        """Write the lines that `append` has not written. Raises `OSError`."""
         if len(self._segment) == self._flushed:
             return
         self._storage.write(_segment_name(self._segment), _content(self._segment))
@@ -64,16 +64,16 @@ class Metrics:
             self._segment, self._flushed = [], 0
 
     def finish(self) -> None:
-        """Have all lines in `metrics.jsonl`, at the end of a run. Raises `OSError`."""
+        """Write all lines to `metrics.jsonl` at the end of a run. Raises `OSError`."""
         self.flush()
         if not self._storage.appends:
             self._storage.write(METRICS, _content(self.read()))
 
     def cut_after(self, generation: int) -> None:
-        """Drop the lines after a generation: they are of work that will be done again.
+        """Drop the lines after a generation, because that work will be repeated.
 
-        A crash at any point leaves all lines up to it. Raises `OSError`, and `InputError` for
-        a file that is damaged before its end.
+        A crash at any point keeps all lines up to the generation. Raises `OSError`, and
+        `InputError` for a file that is damaged before its last line.
         """
         kept = [line for line in self.read() if line["generation"] <= generation]
         names = self._segments()
@@ -81,7 +81,7 @@ class Metrics:
         if self._storage.appends:
             self._storage.write(METRICS, _content(kept))
         else:
-            # The last first: no line leaves a file before it is in another.
+            # The last segment first: a line is in its new file before it leaves the old one.
             for first in reversed(range(0, len(kept), SEGMENT_LINES)):
                 segment = kept[first : first + SEGMENT_LINES]
                 needed.append(_segment_name(segment))
@@ -95,9 +95,9 @@ class Metrics:
             self._storage.delete(METRICS)
 
     def read(self) -> list[dict[str, Any]]:
-        """All whole lines, by generation.
+        """All complete lines, ordered by generation.
 
-        Raises `InputError` for a file that cannot be read or is damaged before its end.
+        Raises `InputError` for a file that cannot be read or is damaged before its last line.
         """
         found: dict[int, dict[str, Any]] = {}
         for name in [METRICS, *self._segments()]:
@@ -107,11 +107,11 @@ class Metrics:
 
     def _segments(self) -> list[str]:
         try:
-            names = self._storage.names(SEGMENTS)
+            names = self._storage.names(METRICS_FOLDER)
         except OSError as error:
-            where = self._storage.locate(SEGMENTS)
+            where = self._storage.locate(METRICS_FOLDER)
             raise InputError(f"{where}: cannot read it: {error.strerror or error}") from error
-        return [f"{SEGMENTS}/{name}" for name in names if name.endswith(".jsonl")]
+        return [f"{METRICS_FOLDER}/{name}" for name in names if name.endswith(".jsonl")]
 
     def _read_file(self, name: str) -> list[dict[str, Any]]:
         where = self._storage.locate(name)
@@ -133,7 +133,7 @@ class Metrics:
 
 
 def _segment_name(lines: Sequence[Mapping[str, Any]]) -> str:
-    return f"{SEGMENTS}/{lines[0]['generation']:08d}.jsonl"
+    return f"{METRICS_FOLDER}/{lines[0]['generation']:08d}.jsonl"
 
 
 def _content(lines: Iterable[Mapping[str, Any]]) -> bytes:
@@ -141,8 +141,10 @@ def _content(lines: Iterable[Mapping[str, Any]]) -> bytes:
 
 
 def _parse(text: bytes) -> dict[str, Any] | None:
+    """A line of metrics; None if it is damaged."""
     try:
-        line = json.loads(text)
+        line = parse_json(text)
     except ValueError:
         return None
-    return line if isinstance(line, dict) and isinstance(line.get("generation"), int) else None
+    whole = isinstance(line, dict) and type(line.get("generation")) is int
+    return line if whole and line["generation"] >= 0 else None

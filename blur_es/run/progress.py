@@ -1,4 +1,7 @@
-"""Progress for people: one line that renews itself on a terminal, plain lines elsewhere."""
+"""Progress of long work: one line that renews itself on a terminal, plain lines elsewhere.
+
+Progress is a courtesy. A stream that is closed or cannot be written to never ends the work.
+"""
 
 from __future__ import annotations
 
@@ -8,13 +11,13 @@ import sys
 import time
 from typing import TextIO
 
-# Plain lines go to logs, where one every few seconds is plenty.
+# Plain lines go to log files, where one every few seconds is enough.
 PLAIN_SECONDS = 5.0
 TERMINAL_SECONDS = 0.1
 
 
 def duration(seconds: float) -> str:
-    """`42 s`, `3 min 05 s`, `2 h 07 min`."""
+    """A duration as text: `42 s`, `3 min 05 s` or `2 h 07 min`."""
     seconds = max(0, round(seconds))
     if seconds < 60:
         return f"{seconds} s"
@@ -24,30 +27,29 @@ def duration(seconds: float) -> str:
 
 
 class ProgressLine:
-    """Shows how far some work is, with an estimate of the time left.
-
-    What cannot be written is dropped: showing progress never stops the work.
+    """Shows how much of some work is done, and an estimate of the time left.
 
     Args:
         total: number of steps in all.
-        quiet: whether to show nothing.
-        stream: where to write; a terminal gets one line that is rewritten, no longer than its
-            width.
+        quiet: show nothing.
+        stream: where to write; standard error if None. On a terminal the line is cut to the
+            terminal's width.
     """
 
     def __init__(self, total: int, quiet: bool = False, stream: TextIO | None = None) -> None:
         self._total = total
-        # The estimate counts from the first update: the first step compiles as well.
+        # The estimate starts at the first update, because the first step includes compilation.
         self._reference: tuple[float, int] | None = None
-        self._stream = stream or sys.stderr
-        self._quiet = quiet
-        self._terminal = self._stream.isatty() if self._stream else False
+        # Python has no standard error if it is closed when the process starts.
+        self._stream: TextIO | None = stream or sys.stderr
+        self._quiet = quiet or self._stream is None
+        self._terminal = not self._quiet and _is_terminal(self._stream)
         self._start = time.monotonic()
         self._shown_at = float("-inf")
         self._width = 0
 
     def update(self, done: int, text: str) -> None:
-        """Show that so many steps are done, if it is time to."""
+        """Show the number of steps done, unless the last update was shown just now."""
         if self._quiet:
             return
         now = time.monotonic()
@@ -58,7 +60,7 @@ class ProgressLine:
         self._shown_at = now
         line = f"{text}  {self._left(now, done)}"
         if self._terminal:
-            line = self._cut(line)
+            line = line[: _columns(self._stream) - 1]
             self._write("\r" + line.ljust(self._width))
             self._width = len(line)
         else:
@@ -78,21 +80,26 @@ class ProgressLine:
             self._write("\n")
             self._width = 0
 
-    def _cut(self, line: str) -> str:
-        """Return the line cut to the terminal's width, so that it does not scroll."""
-        try:
-            columns = os.get_terminal_size(self._stream.fileno()).columns
-        except (OSError, ValueError):
-            return line
-        # A terminal that does not tell its width says 0. The last column stays free, because
-        # writing there makes some terminals begin a new line.
-        if columns < 2 or len(line) < columns:
-            return line
-        self._width = min(self._width, columns - 1)
-        return line[: columns - 2] + "…"
-
     def _write(self, text: str) -> None:
-        # `ValueError`: the stream is closed.
-        with contextlib.suppress(OSError, ValueError, AttributeError):
-            self._stream.write(text)
+        """Write to the stream; after a failure nothing more is written."""
+        assert self._stream is not None
+        try:
+            encoding = self._stream.encoding or "utf-8"
+            self._stream.write(text.encode(encoding, "replace").decode(encoding))
             self._stream.flush()
+        except (OSError, ValueError):  # a full disk, a closed pipe, a closed stream
+            self._quiet = True
+
+
+def _is_terminal(stream: TextIO | None) -> bool:
+    with contextlib.suppress(OSError, ValueError):
+        return stream is not None and stream.isatty()
+    return False
+
+
+def _columns(stream: TextIO | None) -> int:
+    """The width of a terminal in characters."""
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        if stream is not None and (width := os.get_terminal_size(stream.fileno()).columns) > 1:
+            return width
+    return 80
