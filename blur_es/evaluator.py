@@ -17,7 +17,7 @@ import numpy as np
 
 from blur_es.config import ExperimentConfig
 from blur_es.episode import Episode, EpisodeSpec, initial_noise, make_episode
-from blur_es.errors import InputError
+from blur_es.errors import InputError, RunError
 from blur_es.fitness import make_measure
 from blur_es.genome import Genome, random_genome
 from blur_es.inner import (
@@ -201,6 +201,52 @@ def problem_of(config: ExperimentConfig, training: bool = True) -> Problem:
 def chosen_tasks(episodes: EpisodeRange, count: int) -> Sequence[int]:
     """The indices of a range's tasks, among `count` tasks."""
     return range(count) if episodes.tasks is None else episodes.tasks
+
+
+class DeviceBatches:
+    """The sizes of an evaluator's device batch during a run.
+
+    The last bits of a result may depend on the size, so a run changes it only if a device batch
+    does not fit into a device's memory, and checkpoints record every size.
+
+    Args:
+        evaluator: the evaluator whose device batch is set.
+
+    Attributes:
+        sizes: each size by the first generation that used it; empty for a backend without device
+            batches.
+    """
+
+    def __init__(self, evaluator: Evaluator) -> None:
+        self._evaluator = evaluator
+        self.sizes: dict[int, int] = {}
+
+    def begin(self) -> None:
+        """Record the evaluator's size at the beginning of a run."""
+        if self._evaluator.device_batch is not None:
+            self.sizes = {1: self._evaluator.device_batch}
+
+    def resume(self) -> None:
+        """Use the last recorded size again."""
+        if self.sizes:
+            self._evaluator.use_device_batch(self.sizes[max(self.sizes)])
+
+    def halve(self, size: int, generation: int) -> None:
+        """Use half the size from a generation on.
+
+        Raises `RunError` if a single evaluation does not fit into the device's memory.
+        """
+        if size < 2:
+            raise RunError(
+                "a single evaluation does not fit into the memory of the device: lower "
+                "episode.batch_size, network.hidden or rule.states"
+            )
+        self.sizes[generation] = size // 2
+        self._evaluator.use_device_batch(size // 2)
+
+    def to_json(self) -> dict[str, int]:
+        """The sizes with keys that JSON allows."""
+        return {str(first): size for first, size in self.sizes.items()}
 
 
 class LocalEvaluator:

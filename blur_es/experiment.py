@@ -1,4 +1,4 @@
-"""An experiment from beginning to end: evaluator, training, comparison, report."""
+"""A complete run: evaluator, training, comparison and report."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from blur_es.config import ExperimentConfig
 from blur_es.errors import InputError
 from blur_es.evaluator import Evaluator, LocalEvaluator, problem_of
 from blur_es.genome import Genome
-from blur_es.meta.stop import StopReason
 from blur_es.meta.initial import initial_genome, search_space
 from blur_es.meta.results import TrainingResult
+from blur_es.meta.stop import StopReason
 from blur_es.meta.trainer import Trainer
 from blur_es.report.html import write_report
 from blur_es.run.folder import RunFolder, choose_folder
@@ -29,21 +29,21 @@ from blur_es.util.callbacks import MessageCallback, ignore_message
 
 @dataclasses.dataclass(frozen=True)
 class TrainOptions:
-    """Where and on what a training runs; nothing here changes its result.
+    """Where and with what a training runs. None of these options changes its result.
 
     Attributes:
-        run_dir: the run folder, a path or URL; None for one in `runs/`.
+        run_dir: path or URL of the run folder; None for a new one in `runs/`.
         resume: continue the run in the folder.
-        take_over: together with `resume`, take the folder from another head that has it.
+        take_over: with `resume`, take the folder from another driver that is using it.
         local: evaluate in this process, without Ray.
-        address: an existing Ray cluster; None starts a local one.
-        workers: number of workers; None for what the experiment says.
-        data_dir: folder of data sets.
-        mixed_hardware: continue, or take in workers, on another kind of processor.
-        chaos: faults to inject, as `--chaos` has them.
-        tensorboard: also log to this folder of TensorBoard, a path or URL.
-        mlflow: also log to this tracking server of MLflow.
-        quiet: no progress line.
+        address: address of a Ray cluster; None starts a local one.
+        workers: number of workers; None for the number in the experiment.
+        data_dir: folder of data sets; None for the default folders.
+        mixed_hardware: resume, and accept workers, on another kind of processor.
+        chaos: faults to inject, in the notation of `--chaos`.
+        tensorboard: also log to this TensorBoard folder, a path or URL.
+        mlflow: also log to this MLflow tracking server.
+        quiet: show no progress line.
     """
 
     run_dir: str | Path | None = None
@@ -62,7 +62,13 @@ class TrainOptions:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class ExperimentResult:
-    """What is there at the end; `comparisons` is empty if none was asked for."""
+    """The result of a run.
+
+    Attributes:
+        run: the run folder.
+        training: what the training ended with.
+        comparisons: comparisons with tuned optimisers; empty if none was requested.
+    """
 
     run: RunFolder
     training: TrainingResult
@@ -72,60 +78,34 @@ class ExperimentResult:
 def run_experiment(
     config: ExperimentConfig, options: TrainOptions, on_message: MessageCallback = ignore_message
 ) -> ExperimentResult:
-    """Train in a run folder, then compare and report there.
+    """Train in a run folder, then compare with tuned optimisers and write the report.
 
-    Whatever is wrong with the input is found before the folder is touched. Raises
-    `InputError` for that, `RunError` if the work cannot go on, and `Interrupted` if a signal
-    came before anything was begun.
+    Wrong input is found before the folder is touched.
+
+    Raises:
+        InputError: the experiment, the options, the data or the folder are wrong.
+        RunError: the work cannot continue.
+        Interrupted: a signal arrived before the training began.
     """
     if options.take_over and not options.resume:
-        raise InputError("--take-over is for continuing a run: give it with --resume")
+        raise InputError("--take-over continues a run: give it together with --resume")
     check_loggers(options.tensorboard, options.mlflow)
     guard = InterruptGuard()
     path = choose_folder(config.name, config.seed, options.run_dir, options.resume)
     run = RunFolder(path, config.run.keep, RetryPolicy(guard, on_message))
     with config.located():
-        # Data are read here once, also where workers will read their own: a missing data
-        # set is the user's to mend, and nothing should have been started by then.
+        # The data are read here even if workers read their own: a missing data set should be
+        # reported before anything is started.
         local = LocalEvaluator(problem_of(config), options.data_dir)
         search_space(config, initial_genome(config, run))
     with contextlib.ExitStack() as stack:
         stack.enter_context(guard.installed())
         if options.take_over:
-            # Nobody is stopped for a run that cannot be continued.
+            # Check first: no driver should be stopped for a run that cannot be continued.
             run.check(config, options.resume)
         stack.enter_context(run.locked(resume=options.resume, take_over=options.take_over))
         run.check(config, options.resume)
-        name = run.location.rstrip("/").rpartition("/")[2]
-        # Ray forks, which JAX's threads do not survive: the fleet is up before the trainer
-        # imports JAX.
-        with (
-            _evaluator(config, options, local, guard, on_message, name) as evaluator,
-            open_loggers(
-                run,
-                config.to_dict(),
-                guard,
-                on_message,
-                resume=options.resume,
-                tensorboard=options.tensorboard,
-                mlflow=options.mlflow,
-            ) as watch,
-            config.located(),
-        ):
-            trainer = Trainer(
-                config,
-                run,
-                evaluator,
-                guard=guard,
-                on_message=on_message,
-                quiet=options.quiet,
-                watch=watch,
-                mixed_hardware=options.mixed_hardware,
-            )
-            run.begin(config)
-            on_message(f"run folder: {run.location}")
-            training = trainer.train()
-            watch.interrupted = training.reason is StopReason.INTERRUPTED
+        training = _train(config, options, run, local, guard, on_message)
         comparisons: list[Comparison] = []
         if training.genome is not None:
             try:
@@ -134,13 +114,51 @@ def run_experiment(
             except Interrupted:
                 training = dataclasses.replace(training, reason=StopReason.INTERRUPTED)
             else:
-                write_or_stop(
-                    run.write_json,
-                    COMPARISON,
-                    {"comparisons": [comparison.to_json() for comparison in comparisons]},
-                )
+                content = {"comparisons": [comparison.to_json() for comparison in comparisons]}
+                write_or_stop(run.write_json, COMPARISON, content)
                 write_or_stop(write_report, run)
     return ExperimentResult(run, training, comparisons)
+
+
+def _train(
+    config: ExperimentConfig,
+    options: TrainOptions,
+    run: RunFolder,
+    local: LocalEvaluator,
+    guard: InterruptGuard,
+    on_message: MessageCallback,
+) -> TrainingResult:
+    name = run.location.rstrip("/").rpartition("/")[2]
+    # Ray forks processes, which the threads of JAX do not survive. So the fleet is started before
+    # the trainer imports JAX.
+    with (
+        _evaluator(config, options, local, guard, on_message, name) as evaluator,
+        open_loggers(
+            run,
+            config.to_dict(),
+            guard,
+            on_message,
+            resume=options.resume,
+            tensorboard=options.tensorboard,
+            mlflow=options.mlflow,
+        ) as loggers,
+        config.located(),
+    ):
+        trainer = Trainer(
+            config,
+            run,
+            evaluator,
+            guard=guard,
+            on_message=on_message,
+            quiet=options.quiet,
+            on_metrics=loggers,
+            mixed_hardware=options.mixed_hardware,
+        )
+        run.begin(config)
+        on_message(f"run folder: {run.location}")
+        training = trainer.train()
+        loggers.interrupted = training.reason is StopReason.INTERRUPTED
+    return training
 
 
 @contextlib.contextmanager
@@ -152,10 +170,11 @@ def _evaluator(
     on_message: MessageCallback,
     run: str,
 ) -> Iterator[Evaluator]:
+    """The evaluator of a training: this process, or a fleet of Ray workers."""
     if options.local and config.fleet.split is not None:
-        raise InputError("--local: fleet.split is for the two kinds of workers of a Ray cluster")
+        raise InputError("--local: fleet.split needs the workers of a Ray cluster")
     if options.local and options.chaos is not None:
-        raise InputError("--local: --chaos is for the workers of a Ray cluster")
+        raise InputError("--local: --chaos needs the workers of a Ray cluster")
     if options.local:
         yield local
         return
@@ -174,7 +193,7 @@ def _evaluator(
                 "--workers: with fleet.split there is a worker for every GPU and every other core"
             )
         settings = settings.model_copy(update={"workers": options.workers})
-    on_message("starting Ray workers (the first start on a machine compiles for some 20 s)")
+    on_message("starting Ray workers (the first start on a machine takes about 20 s to compile)")
     with guard.interruptible():
         fleet = RayFleet(
             problem_of(config),
@@ -198,7 +217,7 @@ def _compare(
     if not config.meta.compare:
         return []
     on_message("comparing with tuned optimisers on test episodes")
-    # One life at a time, of many lengths: compiling each for an accelerator would not pay.
+    # Single episodes of many lengths: compiling each of them for an accelerator takes too long.
     backend = "numpy" if config.backend == "numpy" else "numba"
     labels = task_labels(({}, config))
     return compare_on_tasks(genome, local, labels, config.meta.test_episodes, backend)

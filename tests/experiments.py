@@ -11,9 +11,9 @@ from blur_es.evaluator import EpisodeRange, Evaluator, LocalEvaluator, problem_o
 from blur_es.inner import Evaluation
 from blur_es.meta.results import TrainingResult
 from blur_es.meta.trainer import Trainer
+from blur_es.run.folder import RunFolder
 from blur_es.run.interrupt import Interrupted, InterruptGuard
 from blur_es.run.retry import RetryPolicy
-from blur_es.run.folder import RunFolder
 from blur_es.util.arrays import FloatArray
 
 SMALL = """\
@@ -57,8 +57,8 @@ class InterruptedEvaluator(LocalEvaluator):
 def train(config: ExperimentConfig, run_dir: str | Path, **options: Any) -> TrainingResult:
     """Begin or resume a run, in this process unless an evaluator is given."""
     guard = options.setdefault("guard", InterruptGuard())
-    patience = RetryPolicy(guard, options.get("on_message", lambda message: None))
-    run = RunFolder(run_dir, config.run.keep, patience)
+    policy = RetryPolicy(guard, options.get("on_message", lambda message: None))
+    run = RunFolder(run_dir, config.run.keep, policy)
     evaluator: Evaluator = options.pop("evaluator", None) or LocalEvaluator(problem_of(config))
     resume = options.pop("resume", False)
     with run.locked(resume=resume, take_over=options.pop("take_over", False)):

@@ -241,7 +241,7 @@ def test_conformance_passes_and_fails(tmp_path: Path, capsys: pytest.CaptureFixt
         (["train", "small.yaml", "--set", "tasks=[{name: mnist}]"], "blur-es fetch mnist"),
         (["train", "small.yaml", "--run-dir", "small.yaml"], "small.yaml: cannot make"),
         (["train", "small.yaml", "--run-dir", "/proc/run"], "/proc/run: cannot make"),
-        (["train", "small.yaml", "--run-dir", "."], "holds other things"),
+        (["train", "small.yaml", "--run-dir", "."], "holds other files"),
         (["train", "small.yaml", "--set", "fleet.split=any"], "--local: fleet.split"),
         (["train", "small.yaml", "--set", "genome.init=backpropp"], "did you mean 'backprop'"),
         (["train", "small.yaml", "--resume"], "no run of 'small'"),

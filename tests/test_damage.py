@@ -204,7 +204,7 @@ def test_nothing_whole_is_an_error_that_names_each(
         (tmp_path / "run" / name).write_bytes(content)
     with pytest.raises(InputError, match="no checkpoint of this run can be used") as error:
         train(small(tmp_path), tmp_path / "run", resume=True)
-    assert str(error.value).count("this checkpoint is another experiment's") == 3
+    assert str(error.value).count("this checkpoint belongs to another experiment") == 3
     assert files_of(tmp_path / "run").keys() - {"lease.json"} == files.keys()
 
 

@@ -198,7 +198,10 @@ def test_a_device_batch_that_does_not_fit_is_halved_and_written_down(tmp_path: P
     said: list[str] = []
     evaluator = SmallDevice(problem_of(config))
     whole = train(config, tmp_path / "whole", evaluator=evaluator, on_message=said.append)
-    assert RunFolder(tmp_path / "whole").read_json("result.json")["pieces"] == {"1": 8, "2": 2}
+    assert RunFolder(tmp_path / "whole").read_json("result.json")["device_batches"] == {
+        "1": 8,
+        "2": 2,
+    }
     assert sum("is computed again" in message for message in said) == 2
     # A resumed run computes device batches of the size that was found.
     train(
@@ -228,7 +231,7 @@ def test_the_last_of_several_device_batches_is_resumed(tmp_path: Path) -> None:
     config = small(tmp_path, *overrides, "meta.generations=14")
     whole = train(config, tmp_path / "whole", evaluator=ShrinkingDevice(problem_of(config)))
     # JSON sorts the generations as texts: the last one is not the last of them.
-    found = RunFolder(tmp_path / "whole").read_json("result.json")["pieces"]
+    found = RunFolder(tmp_path / "whole").read_json("result.json")["device_batches"]
     assert {int(generation): device_batch for generation, device_batch in found.items()} == {
         1: 8,
         3: 4,

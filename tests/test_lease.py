@@ -21,11 +21,11 @@ from blur_es.config import ExperimentConfig
 from blur_es.errors import InputError, RunError
 from blur_es.evaluator import EpisodeRange, LocalEvaluator, problem_of
 from blur_es.inner import Evaluation
+from blur_es.run.folder import RunFolder
 from blur_es.run.interrupt import Interrupted, InterruptGuard
 from blur_es.run.lease import Holder, Lease
 from blur_es.run.names import LEASE
 from blur_es.run.retry import RetryPolicy
-from blur_es.run.folder import RunFolder
 from blur_es.storage import Storage, open_storage
 from blur_es.util.arrays import FloatArray
 from tests.experiments import genome_hash, small, train
@@ -75,7 +75,7 @@ def test_a_second_head_is_refused_and_told_by_whom(location: str) -> None:
     with RunFolder(location).locked():
         for resume in (False, True):
             with (
-                pytest.raises(InputError, match="another blur-es train is at work") as error,
+                pytest.raises(InputError, match="another blur-es train is using") as error,
                 RunFolder(location).locked(resume=resume),
             ):
                 pass
@@ -133,7 +133,7 @@ def test_the_end_of_another_machines_lease_is_waited_for_if_asked(
     run = RunFolder(location, 3, RetryPolicy(InterruptGuard(), said.append))
     with run.locked(resume=True):
         assert time.monotonic() - began > 1.0
-    assert "going on if nobody renews it within 1 s" in said[0]
+    assert "continuing if nobody renews it within 1 s" in said[0]
 
 
 def test_a_lease_that_is_renewed_is_refused_whatever_its_clock_says(storage: Storage) -> None:

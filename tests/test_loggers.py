@@ -103,7 +103,7 @@ def test_a_logger_that_fails_is_told_once_and_stops_nothing(
     assert train(current_folder, "--mlflow", "http://127.0.0.1:9") == 0
     warnings = [line for line in capsys.readouterr().err.splitlines() if "MLflow" in line]
     assert len(warnings) == 1
-    assert "nobody listens; the run goes on" in warnings[0]
+    assert "nobody listens; the run continues" in warnings[0]
     assert [line["generation"] for line in lines(current_folder)] == [1, 2, 3]
 
 
@@ -142,7 +142,7 @@ def test_a_run_goes_on_without_a_logger_that_cannot_begin(
     assert "cannot log to MLflow there: nobody listens" in capsys.readouterr().err
     assert train(current_folder) == 0
     assert train(current_folder, "--resume", "--mlflow", "http://127.0.0.1:9") == 0
-    assert "nobody listens; the run goes on without it" in capsys.readouterr().err
+    assert "nobody listens; the run continues without it" in capsys.readouterr().err
 
 
 def test_what_cannot_begin_is_wrong_input(

@@ -134,7 +134,7 @@ def test_a_killed_head_resumes_and_everything_works_from_there(
     for more in ((), ("--resume",)):
         assert main([*training(url, ENDLESS), *more]) == 2
         messages = capsys.readouterr().err
-        assert f"{url}: another blur-es train is at work on this folder: process" in messages
+        assert f"{url}: another blur-es train is using this folder: process" in messages
         assert str(process.pid) in messages
     process.kill()
     process.communicate()
@@ -152,7 +152,7 @@ def test_a_killed_head_resumes_and_everything_works_from_there(
     whole = undisturbed(last)
     capsys.readouterr()
     assert "taking over the run folder from process" in messages
-    assert "going on if nobody renews it" not in messages
+    assert "continuing if nobody renews it" not in messages
     assert f"run folder: {url}" in messages
     assert f"SHA-256 {whole}" in output
     assert f"report  {url}/report.html" in output
@@ -224,7 +224,7 @@ def test_a_signal_ends_the_run_in_time(
     if hangs:
         # What hung was either the checkpoint of the last generation, and then the one before is
         # whole, or what follows it, the deletion of that one.
-        outcomes = {1: "the checkpoint before is intact", 130: "the last checkpoint is whole"}
+        outcomes = {1: "the previous checkpoint is intact", 130: "the last checkpoint is whole"}
         assert process.returncode in outcomes, messages
         assert outcomes[process.returncode] in messages
     else:
@@ -241,7 +241,7 @@ def test_a_bucket_that_is_not_there_is_wrong_input(
     server: subprocess.Popen[bytes], here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["train", "small.yaml", "--local", "--run-dir", "s3://nowhere/run"]) == 2
-    assert "s3://nowhere/run: cannot make this run folder: The specified bucket" in (
+    assert "s3://nowhere/run: cannot create this run folder: The specified bucket" in (
         capsys.readouterr().err
     )
     assert main(["report", "s3://bucket/nothing"]) == 2

@@ -24,8 +24,8 @@ from blur_es.evaluator import EpisodeRange, LocalEvaluator, problem_of
 from blur_es.genome import Genome, random_genome
 from blur_es.inner import make_inner_loop
 from blur_es.keys import Phase, random_generator
-from blur_es.meta.stop import StopReason
 from blur_es.meta.results import TrainingResult
+from blur_es.meta.stop import StopReason
 from blur_es.meta.trainer import Trainer
 from blur_es.report.style import render
 from blur_es.reproduce import runner
@@ -241,7 +241,7 @@ def test_another_length_is_another_training(
         make_result(shorter, local(tmp_path))
 
     def interrupted(trainer: Trainer) -> TrainingResult:
-        return TrainingResult(StopReason.INTERRUPTED, trainer.progress)
+        return TrainingResult(StopReason.INTERRUPTED, trainer.state.progress)
 
     longer = tiny(tmp_path, SMALL.replace("generations: 40", "generations: 42"))
     with monkeypatch.context() as patch:

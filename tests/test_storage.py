@@ -23,10 +23,10 @@ from blur_es.errors import InputError, RunError
 from blur_es.genome import Genome, backprop_genome
 from blur_es.meta.stop import StopReason
 from blur_es.rule import RuleSpec
+from blur_es.run.folder import RunFolder
 from blur_es.run.interrupt import InterruptGuard
 from blur_es.run.metrics import Metrics
 from blur_es.run.retry import RetryPolicy
-from blur_es.run.folder import RunFolder
 from blur_es.storage import Storage, check_writable, open_file, open_storage
 from tests.experiments import genome_hash, small, train, write_small
 from tests.processes import COMMAND
@@ -270,7 +270,7 @@ def test_a_store_that_goes_on_refusing_stops_the_run(tmp_path: Path) -> None:
     whole = genome_hash(train(small(tmp_path), tmp_path / "whole"))
     url = f"moody://{uuid.uuid4().hex}"
     Moody.refuse = staticmethod(lambda path: len(pointer_of(url)) > 400)
-    with pytest.raises(RunError, match=r"503 SlowDown; the checkpoint before is intact"):
+    with pytest.raises(RunError, match=r"503 SlowDown; the previous checkpoint is intact"):
         train(small(tmp_path), url)
     Moody.refuse = staticmethod(lambda path: False)
     checkpoint, warnings = RunFolder(url).checkpoints.latest()
@@ -324,7 +324,7 @@ def test_a_wrong_answer_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> No
     Moody.refuse = staticmethod(forbidden)
     run = RunFolder("moody://bucket/run", 3, RetryPolicy(InterruptGuard(), lambda message: None))
     with (
-        pytest.raises(InputError, match="cannot make this run folder: 403 Forbidden"),
+        pytest.raises(InputError, match="cannot create this run folder: 403 Forbidden"),
         run.locked(),
     ):
         pass
@@ -366,7 +366,7 @@ def test_a_full_disk_stops_the_run_with_its_checkpoint_intact(tmp_path: Path) ->
     assert found.returncode == 1, found.stderr
     assert "Traceback" not in found.stderr
     assert found.stderr.count("trying again in") == 3
-    assert "the checkpoint before is intact" in found.stderr
+    assert "the previous checkpoint is intact" in found.stderr
     assert "No space left on device" in found.stderr or "File too large" in found.stderr
     config = small(tmp_path, *FULL[1::2])
     checkpoint, warnings = RunFolder(tmp_path / "kept").checkpoints.latest()

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
+from blur_es.run.store import CONFIG, GENOME
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -27,7 +28,6 @@ from blur_es.genome import Genome, neutral_genome
 from blur_es.genomes import load_genome
 from blur_es.meta.trainer import initial_genome
 from blur_es.rule import RuleSpec
-from blur_es.run.store import CONFIG, GENOME
 from tests.experiments import SMALL
 
 HOSTILE = "hostile_module:run"

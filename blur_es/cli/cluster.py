@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from blur_es.evaluator import problem_of
 from blur_es.cli.arguments import (
     Commands,
     add_data_dir,
@@ -15,6 +14,7 @@ from blur_es.cli.arguments import (
     seconds,
 )
 from blur_es.cli.output import FAILED, print_json, show_progress
+from blur_es.evaluator import problem_of
 
 
 def add_commands(commands: Commands) -> None:
@@ -74,7 +74,6 @@ def add_commands(commands: Commands) -> None:
 def run_doctor(options: argparse.Namespace) -> int:
     """Examine a cluster and print what was found."""
     from blur_es.config import load_config
-    from blur_es.evaluator import problem_of
     from blur_es.fleet.doctor import examine_cluster
 
     problem = None

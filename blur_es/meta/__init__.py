@@ -1,1 +1,1 @@
-"""The outer loop: what searches for genomes."""
+"""Meta-training: the outer loop, which searches for genomes."""

@@ -1,8 +1,8 @@
-"""Descent along meta-gradients, with an optimiser from optax.
+"""Meta-gradient descent with an optimiser of optax.
 
-The gradients themselves come from the JAX inner loop: through the whole unroll, of the
-fitness on the query batches (paper, section 3.3). JAX and optax are imported when a descent
-is built, not with this module.
+The gradients come from the JAX inner loop: they are derivatives of the fitness on the query
+batches, through all steps of an episode (paper, section 3.3). JAX and optax are imported when a
+`GradientDescent` is created, not with this module.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from blur_es.meta.head import on_processor, restored_tree, tree_arrays
+from blur_es.meta.driver import on_cpu, restored_tree, tree_arrays
 from blur_es.util.arrays import FloatArray
 
-# The average of the points forgets over about this many steps: long against the noise of single
-# episodes, short against a run.
+# The average of the points covers about this many steps: many compared with the noise of single
+# episodes, few compared with a run.
 AVERAGED_STEPS = 100
 
 
@@ -26,13 +26,13 @@ class GradientDescent:
     """A point (d,) that starts at the origin and follows gradients.
 
     Args:
-        optimizer: a name of `OPTIMIZERS`, with optax's own settings.
-        learning_rate: its rate.
-        clip: a mean gradient of a larger norm is scaled down to it.
+        optimizer: a name of `OPTIMIZERS`, used with optax's default settings.
+        learning_rate: the optimiser's learning rate.
+        clip: a mean gradient with a larger norm is scaled down to this norm.
         dimensions: d.
     """
 
-    @on_processor
+    @on_cpu
     def __init__(self, optimizer: str, learning_rate: float, clip: float, dimensions: int) -> None:
         import jax
         import optax
@@ -43,7 +43,7 @@ class GradientDescent:
             point, average, steps, memory = state
             change, memory = transformation.update(gradient, memory, point)
             point = optax.apply_updates(point, change)
-            # At first a plain mean of all points so far.
+            # During the first steps this is the mean of all points.
             weight = jax.numpy.maximum(1.0 / (steps + 1.0), 1.0 / AVERAGED_STEPS)
             average = optax.incremental_update(point, average, weight)
             return point, average, steps + 1.0, memory
@@ -55,43 +55,43 @@ class GradientDescent:
 
     @property
     def point(self) -> FloatArray:
-        """Where it is (d,), float64."""
+        """The current point (d,), float64."""
         return np.asarray(self._state[0], np.float64)
 
     @property
     def average(self) -> FloatArray:
-        """The mean (d,) of the last points, float64: less noisy than where it is."""
+        """The mean (d,) of the last points, float64, which is less noisy than the current one."""
         return np.asarray(self._state[1], np.float64)
 
-    @on_processor
+    @on_cpu
     def ascend(self, gradients: FloatArray) -> float:
-        """Take one step up the mean of gradients (R, d); returns the mean's norm.
+        """Take one step along the mean of gradients (R, d); returns the norm of the mean.
 
-        Gradients that are not finite are left out; without any that is, nothing moves and the
-        norm is 0. They are summed in their order, so the bits do not depend on who computed
-        them.
+        Gradients that are not finite are left out. If all are, the point does not move and the
+        norm is 0. The sum follows the order of the gradients, so its bits do not depend on which
+        worker computed them.
         """
-        sound = gradients[np.isfinite(gradients).all(axis=1)]
-        if not len(sound):
+        finite = gradients[np.isfinite(gradients).all(axis=1)]
+        if not len(finite):
             return 0.0
         total = np.zeros(gradients.shape[1])
-        for gradient in sound:
+        for gradient in finite:
             total += gradient
-        mean = total / len(sound)
-        # optax would clip as well, but in float32, where the square of 1e20 is infinite.
+        mean = total / len(finite)
+        # optax could clip as well, but in float32, where the square of 1e20 is infinite.
         norm = math.hypot(*mean)
         if not math.isfinite(norm):
             return 0.0
-        # optax descends.
+        # optax minimises.
         descent = -mean * min(1.0, self._clip / max(norm, self._clip))
         self._state = self._update(self._state, descent.astype(np.float32))
         return norm
 
     def state_arrays(self) -> dict[str, npt.NDArray[Any]]:
-        """The whole state as named arrays."""
+        """The complete state as named arrays."""
         return tree_arrays(self._state)
 
-    @on_processor
+    @on_cpu
     def restore(self, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
-        """Take up a state that `state_arrays` gave; raises `InputError` if it is another's."""
+        """Restore a state from `state_arrays`. Raises `InputError` if it does not fit."""
         self._state = restored_tree(self._state, arrays, "gradient descent")

@@ -1,4 +1,4 @@
-"""The two ways to a better genome, with one face: evolution strategies and gradient descent."""
+"""Evolution strategies and meta-gradient descent behind one interface."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from blur_es.util.arrays import FloatArray
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Outcome:
-    """What came of one generation of one line.
+    """The result of one generation of one search run.
 
     Attributes:
-        points: (P, d) that were evaluated.
-        fitness: (P,) mean over the episodes.
-        accuracy: (P,) likewise.
+        points: (P, d) points that were evaluated.
+        fitness: (P,) fitness, averaged over the episodes.
+        accuracy: (P,) accuracy, averaged over the episodes.
         diverged: number of evaluations that diverged.
-        evaluations: number of evaluations in all.
-        seconds: that evaluating took.
-        gradient_norm: of the mean gradient, where there is one.
+        evaluations: number of evaluations.
+        seconds: time that the evaluations took.
+        gradient_norm: norm of the mean gradient; None for a strategy.
     """
 
     points: FloatArray
@@ -42,30 +42,30 @@ class Outcome:
 
 
 class Method(Protocol):
-    """An outer loop's state, which generations move."""
+    """A way to search, with a state that each generation changes."""
 
     @property
     def center(self) -> FloatArray:
-        """The method's own idea of the best point (d,)."""
+        """The method's own estimate of the best point (d,)."""
         ...
 
     def advance(
         self, generation: int, space: SearchSpace, evaluator: Evaluator, episodes: EpisodeRange
     ) -> Outcome:
-        """Do a generation."""
+        """Run one generation on these episodes."""
         ...
 
     def state_arrays(self) -> dict[str, npt.NDArray[Any]]:
-        """The whole state as named arrays."""
+        """The complete state as named arrays."""
         ...
 
     def restore(self, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
-        """Take up a state that `state_arrays` gave; raises `InputError` if it is another's."""
+        """Restore a state from `state_arrays`. Raises `InputError` if it does not fit."""
         ...
 
 
-def make_method(config: ExperimentConfig, space: SearchSpace, line: int) -> Method:
-    """The method of an experiment; lines differ in their random numbers alone."""
+def make_method(config: ExperimentConfig, space: SearchSpace, search_run: int) -> Method:
+    """The method of an experiment; search runs differ only in their random numbers."""
     meta = config.meta
     if meta.method == "gradient":
         return GradientMethod(
@@ -77,12 +77,19 @@ def make_method(config: ExperimentConfig, space: SearchSpace, line: int) -> Meth
             )
         )
     return EvolutionMethod(
-        Strategy(meta.strategy, meta.population, space.dimensions, config.seed, meta.options, line)
+        Strategy(
+            meta.strategy,
+            meta.population,
+            space.dimensions,
+            config.seed,
+            meta.options,
+            search_run,
+        )
     )
 
 
 class EvolutionMethod:
-    """Ask a strategy, evaluate, tell it."""
+    """Asks a strategy for points, evaluates them and tells the strategy their fitness."""
 
     def __init__(self, strategy: Strategy) -> None:
         self._strategy = strategy
@@ -110,7 +117,7 @@ class EvolutionMethod:
 
 
 class GradientMethod:
-    """Evaluate where the descent is, differentiate there, take a step."""
+    """Evaluates the current point and follows the gradient there."""
 
     def __init__(self, descent: GradientDescent) -> None:
         self._descent = descent
@@ -119,7 +126,7 @@ class GradientMethod:
 
     @property
     def center(self) -> FloatArray:
-        """The average of the last points of the descent."""
+        """The average of the last points."""
         return self._descent.average
 
     def advance(

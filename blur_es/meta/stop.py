@@ -1,4 +1,4 @@
-"""When a meta-training ends."""
+"""When a run ends."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ class StopReason(enum.Enum):
 
 @dataclasses.dataclass
 class Progress:
-    """How far a run has come: what the conditions look at, kept in its checkpoints.
+    """What a run has done so far. Checkpoints hold it, and the stop conditions depend on it.
 
     Attributes:
-        generation: generations done.
-        evaluations: evaluations done (genomes times episodes).
-        seconds: spent in training so far, over all sessions of the run.
+        generation: number of completed generations.
+        evaluations: number of evaluations (genomes times episodes).
+        seconds: time spent in training, over all sessions of the run.
         best: the best fitness of the last generation.
         highest_median: the highest median fitness of any generation.
-        stagnant: generations since that.
+        stagnant: number of generations since then.
     """
 
     generation: int = 0
@@ -39,21 +39,21 @@ class Progress:
     highest_median: float | None = None
     stagnant: int = 0
 
-    def note(self, best: float, median: float) -> None:
-        """Take in a generation's fitness."""
+    def record(self, best: float, median: float) -> None:
+        """Record the fitness of a generation."""
         self.best = best
         if self.highest_median is None or median > self.highest_median:
             self.highest_median, self.stagnant = median, 0
         else:
             self.stagnant += 1
 
-    def forget_stagnation(self) -> None:
-        """Begin to count anew: what comes is not comparable with what was."""
+    def reset_stagnation(self) -> None:
+        """Start counting again, because later fitness is not comparable with earlier fitness."""
         self.highest_median, self.stagnant = None, 0
 
 
 def stop_reason(progress: Progress, meta: MetaConfig) -> StopReason | None:
-    """The first reason to end now, if there is one."""
+    """The first stop condition that is met, if any."""
     stop = meta.stop
     if stop.fitness is not None and progress.best is not None and progress.best >= stop.fitness:
         return StopReason.FITNESS

@@ -1,10 +1,10 @@
 """Evolution strategies, by name, from evosax.
 
-The project writes no strategy of its own. This module gives those of evosax one shape:
-points in and fitness out as NumPy arrays, fitness maximised, and a state that is a pure
-function of (seed, generation, fitness so far) and survives a trip through a file bit for bit.
+This module wraps the strategies of evosax: points and fitness are NumPy arrays, fitness is
+maximised, and the state is a pure function of (seed, generation, fitness so far) that a checkpoint
+holds bit for bit.
 
-JAX and evosax are imported when a strategy is built, not with this module.
+JAX and evosax are imported when a strategy is created, not with this module.
 """
 
 from __future__ import annotations
@@ -18,29 +18,29 @@ import numpy as np
 import numpy.typing as npt
 
 from blur_es.errors import InputError, nearest
-from blur_es.meta.head import on_processor, restored_tree, tree_arrays
+from blur_es.meta.driver import on_cpu, restored_tree, tree_arrays
 from blur_es.util.arrays import FloatArray
 
-# evosax's distribution-based strategies that are left out, and why. Everything else in its
-# registry is offered; `tests/test_strategy.py` holds each to what a run needs of it.
+# The distribution-based strategies of evosax that are left out, and why. All others in its
+# registry are offered; `tests/test_strategy.py` checks that each does what a run needs.
 LEFT_OUT = {
-    "LM_MA_ES": "its mean is not a number from the second generation on in few dimensions",
-    "PersistentES": "evaluates pieces of episodes, not whole ones",
-    "NoiseReuseES": "evaluates pieces of episodes, not whole ones",
+    "LM_MA_ES": "with few dimensions its mean is NaN from the second generation on",
+    "PersistentES": "evaluates parts of episodes, not complete ones",
+    "NoiseReuseES": "evaluates parts of episodes, not complete ones",
     "RandomSearch": "needs a sampling function instead of a starting point",
     "SV_CMA_ES": "keeps several populations and has no single mean to start from",
     "SV_Open_ES": "keeps several populations and has no single mean to start from",
 }
 
-# Strategies that estimate a gradient and follow it with plain descent at 1e-3 unless told
-# otherwise, which hardly moves in a hundred generations; in the units of the search space
-# Adam at this rate does.
+# Strategies that estimate a gradient. By default evosax follows it with plain gradient descent at
+# a rate of 1e-3, which hardly moves in a hundred generations of this search space; Adam at the rate
+# below does.
 GRADIENT_STRATEGIES = ("ars", "asebo", "esmc", "guided_es", "open_es", "pgpe")
 DEFAULT_LEARNING_RATE = 0.1
 
 
 def strategy_names() -> dict[str, str]:
-    """Name of every offered strategy, with the first line of its description."""
+    """The name of every strategy, with the first line of its description."""
     return {
         name: (algorithm.__doc__ or "").strip().split("\n")[0]
         for name, algorithm in _registry().items()
@@ -50,8 +50,8 @@ def strategy_names() -> dict[str, str]:
 def _registry() -> dict[str, Any]:
     from evosax.algorithms import distribution_based_algorithms
 
-    # evosax's class names are written in several ways (LES, GuidedES, Sep_CMA_ES); its module
-    # names are all in snake case and tell the whole name.
+    # Class names of evosax follow several styles (LES, GuidedES, Sep_CMA_ES). Its module names
+    # are complete names in snake case.
     return {
         algorithm.__module__.rsplit(".", 1)[-1]: algorithm
         for name, algorithm in sorted(distribution_based_algorithms.items())
@@ -83,26 +83,27 @@ def _algorithm(
 
 
 class Strategy:
-    """An evosax strategy over points (d,) that starts at the origin.
+    """A strategy of evosax over points (d,) that starts at the origin.
 
-    Its sampling deviation at the start is whatever evosax gives it, 1 for most: how far a
-    unit reaches is the business of the search space.
+    Its initial standard deviation is evosax's default, which is 1 for most strategies; the
+    `SearchSpace` scales the points.
 
     Args:
         name: a name of `strategy_names`.
-        population_size: P, genomes in a generation.
+        population_size: P, the number of genomes in a generation.
         dimensions: d, the number of learned values.
-        seed: the experiment's seed; every random number is a function of it, of the line
-            and of the generation.
-        line: which of several runs that differ in nothing else.
-        options: values for the strategy's own parameters, by evosax's names, and
-            `learning_rate` for those that follow an optimiser (Adam, with that rate).
+        seed: the experiment's seed. Every random number is a function of the seed, the search run
+            and the generation.
+        options: values for the strategy's parameters, by the names that evosax uses, and
+            `learning_rate` for strategies that follow an estimated gradient with Adam.
+        search_run: the number of the search run.
 
     Raises:
-        InputError: unknown name or option, or a population that the strategy cannot have.
+        InputError: the name or an option is unknown, or the strategy does not support the size of
+            the population.
     """
 
-    @on_processor
+    @on_cpu
     def __init__(
         self,
         name: str,
@@ -110,7 +111,7 @@ class Strategy:
         dimensions: int,
         seed: int,
         options: Mapping[str, float] | None = None,
-        line: int = 0,
+        search_run: int = 0,
     ) -> None:
         import jax
         import jax.numpy as jnp
@@ -119,11 +120,12 @@ class Strategy:
         if name not in registry:
             raise InputError(
                 f"meta.strategy: unknown strategy {name!r}{nearest(name, registry)}; "
-                "`blur-es strategies` lists those there are"
+                "`blur-es strategies` lists all"
             )
         if population_size < 2:
             raise InputError(
-                f"meta.population: found {population_size}, expected 2 or more: a strategy compares"
+                f"meta.population: found {population_size}, expected 2 or more, because a "
+                "strategy compares genomes"
             )
         options = dict(options or {})
         if name in GRADIENT_STRATEGIES:
@@ -132,8 +134,8 @@ class Strategy:
         self.population_size = population_size
         self._jax = jax
         self._key = jax.random.key(seed)
-        if line:
-            self._key = jax.random.fold_in(self._key, 2**32 - line)
+        if search_run:
+            self._key = jax.random.fold_in(self._key, 2**32 - search_run)
         try:
             self._algorithm = _algorithm(
                 name, population_size, dimensions, options.pop("learning_rate", None)
@@ -141,7 +143,7 @@ class Strategy:
             parameters = self._algorithm.default_params
         except (AssertionError, ValueError) as error:
             raise InputError(
-                f"meta.population: {name} cannot have a population of {population_size} over "
+                f"meta.population: {name} does not support a population of {population_size} over "
                 f"{dimensions} values: {error}"
             ) from error
         known = [field for field in vars(parameters) if np.ndim(getattr(parameters, field)) == 0]
@@ -157,15 +159,15 @@ class Strategy:
             jax.random.fold_in(self._key, 0), jnp.zeros(dimensions), parameters
         )
 
-    @on_processor
+    @on_cpu
     def ask(self, generation: int) -> FloatArray:
-        """Points (P, d) float32 of a generation, counted from 1."""
+        """The points (P, d), float32, of a generation (counted from 1)."""
         population, self._state = self._algorithm.ask(
             self._fold(generation, 0), self._state, self._parameters
         )
         return np.asarray(population)
 
-    @on_processor
+    @on_cpu
     def tell(self, generation: int, points: FloatArray, fitness: FloatArray) -> None:
         """Learn from the fitness (P,) of the points of this generation; larger is better."""
         self._state, _ = self._algorithm.tell(
@@ -182,14 +184,14 @@ class Strategy:
 
     @property
     def mean(self) -> FloatArray:
-        """The strategy's mean (d,), its own idea of the best point."""
+        """The strategy's mean (d,), its own estimate of the best point."""
         return np.asarray(self._algorithm.get_mean(self._state))
 
     def state_arrays(self) -> dict[str, npt.NDArray[Any]]:
-        """The whole state as named arrays."""
+        """The complete state as named arrays."""
         return tree_arrays(self._state)
 
-    @on_processor
+    @on_cpu
     def restore(self, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
-        """Take up a state that `state_arrays` gave; raises `InputError` if it is another's."""
+        """Restore a state from `state_arrays`. Raises `InputError` if it does not fit."""
         self._state = restored_tree(self._state, arrays, self.name)

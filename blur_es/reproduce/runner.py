@@ -23,8 +23,8 @@ from blur_es.config import ExperimentConfig
 from blur_es.errors import InputError, RunError
 from blur_es.fleet.connection import connect
 from blur_es.fleet.jobs import run_on_ray
-from blur_es.meta.method import make_method
 from blur_es.meta.initial import initial_genome, search_space
+from blur_es.meta.method import make_method
 from blur_es.report.folder import check_output
 from blur_es.reproduce.jobs import MEASURED, BaselineJob, Job, Measure, TrainJob, measured
 from blur_es.reproduce.results import (

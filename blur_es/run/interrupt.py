@@ -9,7 +9,8 @@ import time
 from collections.abc import Iterator
 from types import FrameType
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+# What a user, a service manager or a closing terminal sends to end a process.
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Interrupted(BaseException):
@@ -45,7 +46,7 @@ class InterruptGuard:
             return
         previous = {
             number: signal.signal(number, self._handle)
-            for number in _SIGNALS
+            for number in STOP_SIGNALS
             if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN
         }
         try:

@@ -84,8 +84,10 @@ class ProgressLine:
         """Write to the stream; after a failure nothing more is written."""
         assert self._stream is not None
         try:
-            encoding = self._stream.encoding or "utf-8"
-            self._stream.write(text.encode(encoding, "replace").decode(encoding))
+            try:
+                self._stream.write(text)
+            except UnicodeEncodeError:
+                self._stream.write(text.encode("ascii", "replace").decode("ascii"))
             self._stream.flush()
         except (OSError, ValueError):  # a full disk, a closed pipe, a closed stream
             self._quiet = True

@@ -1,8 +1,9 @@
-"""JAX on the head: on the processor, and its trees in checkpoints and back, bit for bit."""
+"""JAX on the driver: always on the CPU, and its states as named arrays in checkpoints."""
 
 from __future__ import annotations
 
 import functools
+import hashlib
 from collections.abc import Callable, Mapping
 from typing import Any, ParamSpec, TypeVar
 
@@ -15,10 +16,10 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
-def on_processor(function: Callable[P, T]) -> Callable[P, T]:
-    """Have a function's JAX run on the processor, also where an accelerator is at hand.
+def on_cpu(function: Callable[P, T]) -> Callable[P, T]:
+    """Decorator that runs a function's JAX code on the CPU even if there is an accelerator.
 
-    What the head computes must not depend on the machine's accelerator.
+    The driver's results must not depend on the accelerators of its machine.
     """
 
     @functools.wraps(function)
@@ -32,7 +33,7 @@ def on_processor(function: Callable[P, T]) -> Callable[P, T]:
 
 
 def tree_arrays(tree: Any) -> dict[str, npt.NDArray[Any]]:
-    """Every leaf by its path."""
+    """The leaves of a JAX tree as arrays, by their path."""
     import jax
 
     leaves = jax.tree_util.tree_leaves_with_path(tree)
@@ -40,9 +41,9 @@ def tree_arrays(tree: Any) -> dict[str, npt.NDArray[Any]]:
 
 
 def restored_tree(tree: Any, arrays: Mapping[str, npt.NDArray[Any]], owner: str) -> Any:
-    """A tree like `tree` with the leaves that `tree_arrays` gave.
+    """A tree with the structure of `tree` and the leaves that `tree_arrays` returned.
 
-    Raises `InputError` if they are another's; `owner` is who expects them.
+    Raises `InputError` if names, shapes or dtypes do not fit; `owner` names what the state is of.
     """
     import jax
 
@@ -56,3 +57,17 @@ def restored_tree(tree: Any, arrays: Mapping[str, npt.NDArray[Any]], owner: str)
             )
     leaves = [jax.numpy.asarray(arrays[name], dtype=arrays[name].dtype) for name in expected]
     return jax.tree_util.tree_unflatten(jax.tree_util.tree_structure(tree), leaves)
+
+
+def strategy_digest() -> str:
+    """SHA-256 of a small eigendecomposition, whose last bits depend on the kind of processor.
+
+    Strategies use such decompositions, so a run continues only where the digest is the same.
+    """
+    import jax
+    import jax.numpy as jnp
+
+    matrix = jax.random.normal(jax.random.key(0), (48, 48))
+    values, vectors = jnp.linalg.eigh(matrix @ matrix.T)
+    content = np.asarray(values).tobytes() + np.asarray(vectors).tobytes()
+    return hashlib.sha256(content).hexdigest()
