@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
-from blur_es.run.store import CONFIG, GENOME
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -26,8 +25,9 @@ from blur_es.config import load_config
 from blur_es.errors import InputError
 from blur_es.genome import Genome, neutral_genome
 from blur_es.genomes import load_genome
-from blur_es.meta.trainer import initial_genome
+from blur_es.meta.initial import initial_genome
 from blur_es.rule import RuleSpec
+from blur_es.run.names import CONFIG, GENOME
 from tests.experiments import SMALL
 
 HOSTILE = "hostile_module:run"
