@@ -304,6 +304,23 @@ def test_analyze_backprop(here: Path, capsys: pytest.CaptureFixture[str]) -> Non
     assert "holds something else" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("value", [1e12, 1e200, 1.7e308])
+@pytest.mark.parametrize("field", ["synapse.keep", "neuron.forward"])
+def test_analyze_diverging_genomes(
+    here: Path, capsys: pytest.CaptureFixture[str], field: str, value: float
+) -> None:
+    rule = RuleSpec(states=1, feedback="replace")
+    moderate_genome(rule, 2).replace({field: value}).save(here / "wild.npz")
+    assert main(["analyze", "wild.npz", "--steps", "6", "--json"]) == 0
+
+    def refuse(name: str) -> None:
+        pytest.fail(f"{name} is not JSON")
+
+    printed = json.loads(capsys.readouterr().out, parse_constant=refuse)
+    assert printed["field"]["verdict"] in ("gradient", "no gradient", "undecided")
+    json.loads((here / "wild-analysis" / "analysis.json").read_text(), parse_constant=refuse)
+
+
 def test_analyze_a_learned_genome_file(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rule = RuleSpec(symmetric=True, normalize="both")
     genome = random_genome(rule, np.random.default_rng(0))

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Annotation
 
 from blur_es.analysis.compare import LEARNED_RULE
-from blur_es.genome import neutral_genome
+from blur_es.genome import Genome, neutral_genome
 from blur_es.report.figures import METRICS_DRAWN, curves_figure, fitness_figure, genome_figure
 from blur_es.rule import RuleSpec
 from tests.comparisons import KNOWN, compare_known
@@ -264,6 +264,19 @@ def test_every_number_of_the_matrices_is_in_its_cell() -> None:
     )
     cells = [text.get_text() for text in genome_figure(genome).axes[0].texts]
     assert cells == ["+1.25", "0.00", "−15.3", "+1e5"]
+
+
+@pytest.mark.parametrize("value", [1.7e308, -1e308, 5e-324])
+def test_a_genome_of_extreme_values_is_drawn(value: float) -> None:
+    genome = neutral_genome(RuleSpec())
+    extreme = {name: np.full(array.shape, value) for name, array in genome.fields.items()}
+    assert draw(genome_figure(Genome(genome.rule, extreme)))
+
+
+def test_extreme_fitness_is_not_drawn() -> None:
+    metrics = make_metrics(4)
+    metrics[1] |= {"best": 1.7e308, "mean": -1.7e308}
+    assert draw(fitness_figure(metrics))
 
 
 def test_a_genome_of_zeros_is_drawn() -> None:

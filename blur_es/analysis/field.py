@@ -50,6 +50,9 @@ RELATIVE_DISTANCE = 1e-5
 # differences and far below the asymmetry of any learned rule.
 SYMMETRIC = 1e-6
 
+# An episode in which the Jacobian exceeds this has diverged.
+LARGEST = 1e150
+
 
 class Group(NamedTuple):
     """The synapses of one layer and direction: a name, and their slice of θ."""
@@ -272,7 +275,8 @@ def measure_field(
     jacobians = []
     for number, episode in enumerate(episodes, start=1):
         jacobian = update_jacobian(genome, episode, steps)
-        if np.all(np.isfinite(jacobian.matrix)):
+        # Squares of larger values overflow in norms.
+        if np.all(np.abs(jacobian.matrix) <= LARGEST):
             jacobians.append(jacobian)
         on_progress(f"Jacobians after {steps} steps", number, len(episodes))
     return FieldTest(steps, tuple(jacobians), len(episodes) - len(jacobians))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import json
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 
@@ -21,13 +20,14 @@ from blur_es.analysis.genome import GenomeAnalysis, analyze_genome, asymmetry_te
 from blur_es.analysis.growth import NormGrowth
 from blur_es.analysis.subject import is_run_folder, load_subject
 from blur_es.evaluator import problem_of
-from blur_es.report.figures import genome_figure
+from blur_es.report.figures import LARGEST_DRAWN, genome_figure
 from blur_es.report.folder import check_folder as check_result_folder
 from blur_es.report.folder import genome_of
 from blur_es.report.style import INK, LINE_STYLES, SIGNED_COLORS, LineStyle, new_axes, write_figure
 from blur_es.storage import Storage, open_storage
 from blur_es.util.arrays import Float64Array
 from blur_es.util.callbacks import ProgressCallback, ignore_progress
+from blur_es.util.strict_json import strict_json
 
 # The subfolder of a run folder for the analysis of its genome.
 ANALYSIS = "analysis"
@@ -96,7 +96,7 @@ def write_analysis(analysis: GenomeAnalysis, folder: Storage) -> list[str]:
     Raises `OSError` if the folder cannot be written.
     """
     # This file is first because it marks the folder as an analysis of this genome.
-    text = json.dumps(analysis.to_json(), indent=1) + "\n"
+    text = strict_json(analysis.to_json(), indent=1) + "\n"
     folder.write(NUMBERS, text.encode())
     # Earlier pictures may be of another genome.
     for name in PICTURES:
@@ -214,8 +214,9 @@ def growth_figure(analysis: GenomeAnalysis) -> Figure:
 def _draw_norms(axes: Axes, growth: NormGrowth, lines: Mapping[str, LineStyle]) -> None:
     with np.errstate(all="ignore"):
         ratios = growth.norms / growth.norms[:, :1]
-    # Zero has no logarithm.
-    ratios = np.where(np.isfinite(ratios) & (ratios > 0.0), ratios, np.nan)
+    # A logarithmic axis has no place for zero, nor for the largest numbers of float64.
+    drawable = (ratios >= 1.0 / LARGEST_DRAWN) & (ratios <= LARGEST_DRAWN)
+    ratios = np.where(drawable, ratios, np.nan)
     steps = np.arange(growth.steps + 1)
     every = max(1, growth.steps // 8)
     for index, name in enumerate(growth.groups):

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
-
 from blur_es.analysis.comparisons import ComparisonResult
 from blur_es.config import ExperimentConfig
 from blur_es.report.figures import curves_figure
 from blur_es.report.style import write_figure
 from blur_es.run.versions import versions
 from blur_es.storage import Storage
+from blur_es.util.strict_json import strict_json
 
 NUMBERS, TABLE = "comparison.json", "table.txt"
 
@@ -29,7 +28,7 @@ def write_comparisons(
     """
     content = result.to_json() | {"experiment": config.to_dict(), "versions": versions()}
     # This file is first because it marks the folder as comparisons of this genome.
-    text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
+    text = strict_json(content, indent=1, ensure_ascii=False) + "\n"
     folder.write(NUMBERS, text.encode())
     folder.write(TABLE, (result.table() + "\n").encode())
     # Earlier pictures may be of more tasks.

@@ -24,6 +24,9 @@ from blur_es.genome import Genome
 from blur_es.report.style import INK, LINE_STYLES, SIGNED_COLORS, LineStyle, new_axes
 from blur_es.util.arrays import FloatArray
 
+# Values beyond this are not drawn.
+LARGEST_DRAWN = 1e100
+
 # The values in `metrics.jsonl` that `fitness_figure` draws.
 METRICS_DRAWN = ("best", "mean", "q10", "q25", "median", "q75", "q90")
 
@@ -41,7 +44,11 @@ def fitness_figure(metrics: Sequence[Mapping[str, Any]]) -> Figure:
     values = {
         name: np.array([line[name] for line in metrics], dtype=np.float64) for name in METRICS_DRAWN
     }
-    values = {name: np.where(np.isfinite(array), array, np.nan) for name, array in values.items()}
+    # Matplotlib cannot draw an axis up to the largest numbers of float64.
+    values = {
+        name: np.where(np.abs(array) <= LARGEST_DRAWN, array, np.nan)
+        for name, array in values.items()
+    }
     if len(metrics) == 1:
         # A line through a single point would be invisible.
         generations = generations + np.array([-0.3, 0.3])
@@ -276,6 +283,9 @@ _TITLE_LINE, _LAYER_TITLE, _ROW, _COLORBAR = 0.17, 0.3, 0.24, 0.75
 _NAME_COLUMN, _VALUE_COLUMN = 2.9, 0.75
 _SIDE = 1.24
 
+# The range of a genome's colours, as shares of its largest value.
+_SHARES = Normalize(-1.0, 1.0)
+
 _SYMBOLS = {
     "neuron.forward": r"$\nu$",
     "neuron.backward": r"$\mu$",
@@ -330,7 +340,6 @@ def genome_figure(genome: Genome) -> Figure:
 
     figure = Figure(figsize=(width, height))
     limit = max(float(np.abs(array).max()) for array in matrices.values()) or 1.0
-    norm = Normalize(-limit, limit)
     top = height
     for block in blocks:
         if layers is not None:
@@ -354,23 +363,24 @@ def genome_figure(genome: Genome) -> Figure:
                     k * cell / height,
                 )
             )
-            _draw_matrix(axes, name, array[block], norm, cell)
+            _draw_matrix(axes, name, array[block], limit, cell)
         top -= block_height
     first_row = height - (block_height - (rows - 1) * panel_height)
-    _draw_colorbar(figure, norm, columns * panel_width, first_row + _BELOW, k * cell)
+    _draw_colorbar(figure, limit, columns * panel_width, first_row + _BELOW, k * cell)
     for table in tables:
         _draw_table(figure, table, top)
         top -= (len(table) + 1) * _ROW
     return figure
 
 
-def _draw_matrix(axes: Axes, name: str, matrix: FloatArray, norm: Normalize, cell: float) -> None:
+def _draw_matrix(axes: Axes, name: str, matrix: FloatArray, limit: float, cell: float) -> None:
     part, _, kind = name.rpartition(".")
     k = len(matrix)
-    axes.imshow(matrix, cmap=SIGNED_COLORS, norm=norm, aspect="equal")
+    # Colours show shares of the largest value, since a range of up to 1e308 cannot be drawn.
+    axes.imshow(matrix / limit, cmap=SIGNED_COLORS, norm=_SHARES, aspect="equal")
     size = min(9.0, 17.0 * cell)
     for (row, column), value in np.ndenumerate(matrix):
-        red, green, blue, _ = SIGNED_COLORS(norm(value))
+        red, green, blue, _ = SIGNED_COLORS(_SHARES(value / limit))
         dark = 0.299 * red + 0.587 * green + 0.114 * blue < 0.5
         axes.text(
             column,
@@ -395,14 +405,12 @@ def _draw_matrix(axes: Axes, name: str, matrix: FloatArray, norm: Normalize, cel
         axes.axvline(edge, color="white", lw=1.0)
 
 
-def _draw_colorbar(
-    figure: Figure, norm: Normalize, left: float, bottom: float, length: float
-) -> None:
+def _draw_colorbar(figure: Figure, limit: float, left: float, bottom: float, length: float) -> None:
     width, height = figure.get_size_inches()
     axes = figure.add_axes((left / width, bottom / height, 0.14 / width, length / height))
-    bar = figure.colorbar(ScalarMappable(norm, SIGNED_COLORS), cax=axes)
-    bar.set_ticks([norm.vmin or 0.0, 0.0, norm.vmax or 0.0])
-    bar.ax.set_yticklabels([_number(norm.vmin or 0.0), "0", _number(norm.vmax or 0.0)], fontsize=8)
+    bar = figure.colorbar(ScalarMappable(_SHARES, SIGNED_COLORS), cax=axes)
+    bar.set_ticks([-1.0, 0.0, 1.0])
+    bar.ax.set_yticklabels([_number(-limit), "0", _number(limit)], fontsize=8)
     bar.outline.set_visible(False)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import itertools
-import json
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -21,6 +20,7 @@ from blur_es.config import ExperimentConfig
 from blur_es.report.style import ACCURACY_COLORS, INK, LINE_STYLES, new_axes, write_figure
 from blur_es.run.versions import versions
 from blur_es.storage import Storage
+from blur_es.util.strict_json import strict_json
 
 NUMBERS, SCORES, TABLE = "sweep.json", "scores.csv", "table.txt"
 PICTURES = ("curves", "heat-map")
@@ -50,7 +50,7 @@ def write_sweep(
     """
     about = {"experiment": config.to_dict(), "axes": dict(axes), "versions": versions()}
     # This file is first because it marks the folder as a sweep of this genome.
-    text = json.dumps({**about, **sweep.to_json()}, indent=1, ensure_ascii=False) + "\n"
+    text = strict_json({**about, **sweep.to_json()}, indent=1, ensure_ascii=False) + "\n"
     folder.write(NUMBERS, text.encode())
     table = io.StringIO()
     csv.writer(table, lineterminator="\n").writerows(sweep.rows())

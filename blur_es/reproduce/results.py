@@ -17,6 +17,7 @@ from blur_es.errors import InputError
 from blur_es.reproduce.schema import Result, Training
 from blur_es.run.names import GENOME
 from blur_es.util.markdown import markdown_table
+from blur_es.util.strict_json import strict_json
 from blur_es.util.text import aligned
 
 # The largest number of points in a training's progress.
@@ -117,11 +118,11 @@ def results_bytes(document: Mapping[str, Any]) -> bytes:
     parts = []
     for key, value in document.items():
         if isinstance(value, list) and value and isinstance(value[0], dict):
-            entries = ",\n".join("  " + json.dumps(entry, ensure_ascii=False) for entry in value)
+            entries = ",\n".join("  " + strict_json(entry, ensure_ascii=False) for entry in value)
             text = f"[\n{entries}\n ]"
         else:
-            text = json.dumps(value, ensure_ascii=False)
-        parts.append(f" {json.dumps(key)}: {text}")
+            text = strict_json(value, ensure_ascii=False)
+        parts.append(f" {strict_json(key)}: {text}")
     return ("{\n" + ",\n".join(parts) + "\n}\n").encode()
 
 
