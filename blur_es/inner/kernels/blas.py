@@ -28,12 +28,16 @@ llvmlite.binding.add_symbol(
 _ADDRESS = ir.IntType(64)
 
 
-class Stored(enum.IntEnum):
-    """How a factor of `matmul` is stored; the values are sgemm's codes."""
+class Transposed(enum.IntEnum):
+    """Which factor of `matmul` is stored transposed."""
 
-    PLAIN = ord("N")
-    TRANSPOSED = ord("T")
+    NONE = 0
+    LEFT = 1
+    RIGHT = 2
 
+
+# Codes of sgemm for a factor as it is stored, or its transpose.
+_PLAIN, _TRANSPOSED = ord("N"), ord("T")
 
 _LETTER, _SIZE, _FACTOR, _POINTER = types.int8, types.int32, types.float32, types.uintp
 
@@ -65,33 +69,33 @@ def _sgemm(
 
 
 @compiled
-def matmul(a, a_stored, b, b_stored, c, rows, columns, depth, alpha, beta):
+def matmul(transposed, a, b, c, rows, columns, depth, alpha, beta):
     """C = alpha A B + beta C, for row-major matrices at the front of flat float32 arrays.
 
     Args:
-        a: A (rows, depth), or its transpose (depth, rows).
-        a_stored: whether `a` holds the transpose; see `Stored`.
-        b: B (depth, columns), or its transpose (columns, depth).
-        b_stored: whether `b` holds the transpose.
-        c: C (rows, columns). With beta = 0 it is not read, and may hold anything.
+        transposed: which of A and B is stored transposed; see `Transposed`.
+        a: A, (rows, depth).
+        b: B, (depth, columns).
+        c: C, (rows, columns). With beta = 0 it is not read, and may hold anything.
         rows: number of rows of C.
         columns: number of columns of C.
         depth: number of columns of A.
         alpha: float32.
         beta: float32.
     """
+    left, right = transposed == Transposed.LEFT, transposed == Transposed.RIGHT
     # Fortran stores matrices by columns and so takes each for its transpose: Cᵀ = alpha Bᵀ Aᵀ + ...
     _sgemm(
-        b_stored,
-        a_stored,
+        _TRANSPOSED if right else _PLAIN,
+        _TRANSPOSED if left else _PLAIN,
         columns,
         rows,
         depth,
         alpha,
         b.ctypes.data,
-        depth if b_stored == Stored.TRANSPOSED else columns,
+        depth if right else columns,
         a.ctypes.data,
-        rows if a_stored == Stored.TRANSPOSED else depth,
+        rows if left else depth,
         beta,
         c.ctypes.data,
         columns,

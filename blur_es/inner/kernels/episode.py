@@ -54,7 +54,7 @@ def run_episode(
     pooled = options.pooled_batches * rows if total > 0 else 0
     position = -pooled
     if step + age == 0:
-        _initialize(shape, parameters, buffers, data)
+        _initialize(shape, parameters.neuron.initial_scale, buffers, data)
     while step < end or position < total:
         learning = step < end
         # The input rows of this pass, and the memory for its neurons.
@@ -73,10 +73,10 @@ def run_episode(
         if learning or position == -pooled:
             if options.normalize_stored:
                 normalize_synapses(
-                    options, shape, parameters, buffers, buffers.forward, buffers.backward
+                    options, shape, parameters.rescale, buffers, buffers.forward, buffers.backward
                 )
             if options.normalize_effective:
-                normalize_synapses(options, shape, parameters, buffers, forward, backward)
+                normalize_synapses(options, shape, parameters.rescale, buffers, forward, backward)
         if not learning and not options.reset_neurons:
             _hold_neurons(options, shape, buffers, rows, count // rows)
         initial = learning and step + age == 0
@@ -87,7 +87,7 @@ def run_episode(
         forward_pass(
             options,
             shape,
-            parameters,
+            parameters.neuron,
             buffers,
             inputs,
             count,
@@ -97,7 +97,12 @@ def run_episode(
             own_statistics,
         )
         if not learning:
-            _store_outputs(options, shape, buffers, count, position, total, predictions)
+            outputs_start = shape.neuron_starts[layers - 1] * count
+            last_layer = buffers.query_neurons[outputs_start:]
+            if position < 0:
+                copy(last_layer[: count * outputs], buffers.pooled_outputs)
+            else:
+                _store_predictions(last_layer, k, count, outputs, position, total, predictions)
             position += count
             continue
         time = min(step, len(parameters.averaging) - 1)
@@ -119,14 +124,16 @@ def run_episode(
                 labels = data.support_labels[step * batch : (step + 1) * batch]
                 give_feedback(options, labels, buffers.neurons[last:])
                 if options.normalize_effective:
-                    normalize_synapses(options, shape, parameters, buffers, forward, backward)
-                backward_pass(options, shape, parameters, buffers, rows, backward)
+                    normalize_synapses(
+                        options, shape, parameters.rescale, buffers, forward, backward
+                    )
+                backward_pass(options, shape, parameters.neuron, buffers, rows, backward)
                 part, upper = parameters.synapse, buffers.neurons
                 if not options.forward_pre_states:
                     lower = buffers.neurons
             update_synapses(options, shape, part, buffers, time, inputs, rows, lower, upper)
         if options.averaging:
-            average_synapses(shape, parameters, buffers, time)
+            average_synapses(shape, parameters.averaging, buffers, time)
         if not (finite and all_finite(buffers.forward) and all_finite(buffers.backward)):
             return False
         step += 1
@@ -134,14 +141,14 @@ def run_episode(
 
 
 @compiled
-def _initialize(shape, parameters, buffers, data):
+def _initialize(shape, initial_scale, buffers, data):
     """Set the synapses to their initial values and the neurons to 0 ("Initial values")."""
     for starts, weights, noise in (
         (shape.forward_starts, buffers.forward, data.forward_noise),
         (shape.backward_starts, buffers.backward, data.backward_noise),
     ):
         for i in range(len(starts) - 1):
-            scale = parameters.initial_scale[i]
+            scale = initial_scale[i]
             for n in range(starts[i], starts[i + 1]):
                 weights[n] = scale * noise[n]
     fill(buffers.neurons, np.float32(0.0))
@@ -168,25 +175,18 @@ def _hold_neurons(options, shape, buffers, rows, batches):
 
 
 @compiled
-def _store_outputs(options, shape, buffers, count, position, total, predictions):
-    """Store the last layer after a pass over query rows, or over pooled support rows.
+def _store_predictions(last_layer, k, rows, outputs, position, total, predictions):
+    """Store the last layer of a pass over query rows.
 
     Args:
-        options: see `Options`.
-        shape: see `Shape`.
-        buffers: the pass is in `query_neurons`; of support rows, state 0 goes to `pooled_outputs`.
-        count: number of rows of the pass.
-        position: first query row of the pass; below 0 for support rows.
+        last_layer: (k, rows, outputs) at the front of a flat float32 array.
+        k: number of states.
+        rows: number of rows of the pass.
+        outputs: number of neurons of the last layer.
+        position: the first row of the pass, among all query rows.
         total: number of all query rows.
-        predictions: (k, total, n_L) as a flat float32 array; the rows of this pass are set.
+        predictions: (k, total, outputs) as a flat float32 array; the rows of the pass are set.
     """
-    last = len(shape.sizes) - 2
-    outputs = shape.sizes[last + 1]
-    start = shape.neuron_starts[last] * count
-    if position < 0:
-        copy(buffers.query_neurons[start : start + count * outputs], buffers.pooled_outputs)
-        return
-    for state in range(options.states):
-        first = start + state * count * outputs
-        values = buffers.query_neurons[first : first + count * outputs]
+    for state in range(k):
+        values = last_layer[state * rows * outputs : (state + 1) * rows * outputs]
         copy(values, predictions[(state * total + position) * outputs :])

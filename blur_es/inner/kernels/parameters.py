@@ -13,6 +13,20 @@ from blur_es.rule import RuleSpec
 from blur_es.util.arrays import Float32Array, FloatArray, Int64Array
 
 
+class NeuronParameters(NamedTuple):
+    """Fields that the neuron passes use, for L synapse layers and k states, float32."""
+
+    forward: Float32Array  # (L, k, k), (state before, state after)
+    backward: Float32Array  # (L, k, k)
+    keep: Float32Array  # (L,)
+    update: Float32Array  # (L,)
+    initial_scale: Float32Array  # (L,), of the initial synapses
+    forward_scale: Float32Array  # (L, k), of activation normalisation, as the next three
+    forward_shift: Float32Array  # (L, k)
+    backward_scale: Float32Array  # (L, k)
+    backward_shift: Float32Array  # (L, k)
+
+
 class SynapseParameters(NamedTuple):
     """Fields of one synapse update, for L synapse layers and k states, float32.
 
@@ -31,24 +45,17 @@ class SynapseParameters(NamedTuple):
 
 
 class Parameters(NamedTuple):
-    """A genome for L synapse layers and k states, float32. Fields it lacks are 0.
+    """A genome, float32. Fields it lacks are 0.
 
+    Kernels take only the part that they use, because every array costs time in every call.
     `stack_parameters` gives every array another axis in front, over genomes.
     """
 
-    neuron_forward: Float32Array  # (L, k, k), (state before, state after)
-    neuron_backward: Float32Array  # (L, k, k)
-    neuron_keep: Float32Array  # (L,)
-    neuron_update: Float32Array  # (L,)
-    initial_scale: Float32Array  # (L,)
-    synapse_rescale: Float32Array  # (L,)
-    forward_scale: Float32Array  # (L, k), of activation normalisation, as the next three
-    forward_shift: Float32Array  # (L, k)
-    backward_scale: Float32Array  # (L, k)
-    backward_shift: Float32Array  # (L, k)
-    averaging: Float32Array  # (T, L), weight of the newest synapses in their average
+    neuron: NeuronParameters
     synapse: SynapseParameters  # of the synapse update
     forward_synapse: SynapseParameters  # of the forward synapse update
+    rescale: Float32Array  # (L,), of normalised synapses
+    averaging: Float32Array  # (T, L), weight of the newest synapses in their average
 
 
 def stack_parameters(
@@ -123,29 +130,30 @@ def stack_parameters(
     # A value beyond float32 becomes infinite, and the genome diverges as it should.
     with np.errstate(over="ignore", invalid="ignore"):
         return Parameters(
-            neuron_forward=field("neuron.forward", k, k),
-            neuron_backward=field("neuron.backward", k, k),
-            neuron_keep=field("neuron.keep"),
-            neuron_update=field("neuron.update"),
-            initial_scale=field("initial_scale"),
-            synapse_rescale=field("synapse.rescale"),
-            forward_scale=field("normalization.forward_scale", k),
-            forward_shift=field("normalization.forward_shift", k),
-            backward_scale=field("normalization.backward_scale", k),
-            backward_shift=field("normalization.backward_shift", k),
-            averaging=averaging_weights(),
+            neuron=NeuronParameters(
+                forward=field("neuron.forward", k, k),
+                backward=field("neuron.backward", k, k),
+                keep=field("neuron.keep"),
+                update=field("neuron.update"),
+                initial_scale=field("initial_scale"),
+                forward_scale=field("normalization.forward_scale", k),
+                forward_shift=field("normalization.forward_shift", k),
+                backward_scale=field("normalization.backward_scale", k),
+                backward_shift=field("normalization.backward_shift", k),
+            ),
             synapse=synapse_update("synapse"),
             forward_synapse=synapse_update("forward_synapse"),
+            rescale=field("synapse.rescale"),
+            averaging=averaging_weights(),
         )
 
 
 def genome_parameters(stacked: Parameters, index: int) -> Parameters:
     """The parameters of one of the genomes in `stack_parameters`."""
-    synapse = SynapseParameters(*(array[index] for array in stacked.synapse))
-    forward_synapse = SynapseParameters(*(array[index] for array in stacked.forward_synapse))
-    arrays = {
-        name: array[index]
-        for name, array in stacked._asdict().items()
-        if name not in ("synapse", "forward_synapse")
-    }
-    return Parameters(**arrays, synapse=synapse, forward_synapse=forward_synapse)
+    return Parameters(
+        neuron=NeuronParameters(*(array[index] for array in stacked.neuron)),
+        synapse=SynapseParameters(*(array[index] for array in stacked.synapse)),
+        forward_synapse=SynapseParameters(*(array[index] for array in stacked.forward_synapse)),
+        rescale=stacked.rescale[index],
+        averaging=stacked.averaging[index],
+    )

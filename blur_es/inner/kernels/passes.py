@@ -16,7 +16,7 @@ import numpy as np
 
 from blur_es.inner.base import ACTIVATION_EPSILON
 from blur_es.inner.kernels.activations import shift_scale_activate, state_activation
-from blur_es.inner.kernels.blas import Stored, matmul
+from blur_es.inner.kernels.blas import Transposed, matmul
 from blur_es.inner.kernels.columns import copy, fill, moments
 from blur_es.inner.kernels.compiling import compiled
 from blur_es.inner.kernels.options import BackwardUpdate, Feedback
@@ -95,7 +95,7 @@ def forward_pass(
     Args:
         options: see `Options`.
         shape: see `Shape`.
-        parameters: see `Parameters`.
+        parameters: see `NeuronParameters`.
         buffers: see `Buffers`.
         inputs: (rows, n_0), state 0 of the input layer; its other states are 0.
         rows: number of rows.
@@ -113,9 +113,9 @@ def forward_pass(
         source, size = sizes[i], sizes[i + 1]
         block = rows * size
         start = shape.neuron_starts[i] * rows
-        transform = parameters.neuron_forward[i]
-        update = parameters.neuron_update[i]
-        keep = np.float32(0.0) if options.reset_neurons else parameters.neuron_keep[i]
+        transform = parameters.forward[i]
+        update = parameters.update[i]
+        keep = np.float32(0.0) if options.reset_neurons else parameters.keep[i]
         last = i == layers - 1
         activation = options.last_activation if last else options.forward_activation
         if i > 0:
@@ -126,9 +126,7 @@ def forward_pass(
             z = neurons[start + state * block : start + (state + 1) * block]
             if i > 0:
                 mixed = scratch[state * rows * source :]
-                matmul(
-                    mixed, Stored.PLAIN, weights, Stored.PLAIN, z, rows, size, source, update, keep
-                )
+                matmul(Transposed.NONE, mixed, weights, z, rows, size, source, update, keep)
             else:
                 # Only state 0 of an input is not 0, so mixing multiplies by one number.
                 factor = update * transform[0, state]
@@ -136,33 +134,13 @@ def forward_pass(
                     factor *= parameters.initial_scale[0]
                     _add_scaled(initial_product[plane * block :], factor, keep, z)
                 elif options.planes > 1:
-                    matmul(
-                        inputs,
-                        Stored.PLAIN,
-                        weights,
-                        Stored.PLAIN,
-                        z,
-                        rows,
-                        size,
-                        source,
-                        factor,
-                        keep,
-                    )
+                    matmul(Transposed.NONE, inputs, weights, z, rows, size, source, factor, keep)
                 else:
                     # All states are multiples of one product.
                     product, one, zero = buffers.product, np.float32(1.0), np.float32(0.0)
                     if state == 0:
                         matmul(
-                            inputs,
-                            Stored.PLAIN,
-                            weights,
-                            Stored.PLAIN,
-                            product,
-                            rows,
-                            size,
-                            source,
-                            one,
-                            zero,
+                            Transposed.NONE, inputs, weights, product, rows, size, source, one, zero
                         )
                     _add_scaled(product, factor, keep, z)
             if not options.normalize_forward:
@@ -258,7 +236,7 @@ def backward_pass(options, shape, parameters, buffers, rows, backward):
     Args:
         options: see `Options`.
         shape: see `Shape`.
-        parameters: see `Parameters`.
+        parameters: see `NeuronParameters`.
         buffers: see `Buffers`; `neurons` are updated.
         rows: number of rows.
         backward: backward synapses of all layers, normalised if the rule does so. Where both
@@ -266,15 +244,15 @@ def backward_pass(options, shape, parameters, buffers, rows, backward):
     """
     sizes, columns, k = shape.sizes, buffers.columns, options.states
     shared = options.passes_share_synapses
-    stored = Stored.TRANSPOSED if shared else Stored.PLAIN
+    transposed = Transposed.RIGHT if shared else Transposed.NONE
     zero, one = np.float32(0.0), np.float32(1.0)
     additive = options.backward_update == BackwardUpdate.ADDITIVE
     for i in range(len(sizes) - 2, 0, -1):
         source, size = sizes[i + 1], sizes[i]
         block = rows * size
-        keep, update = parameters.neuron_keep[i], parameters.neuron_update[i]
+        keep, update = parameters.keep[i], parameters.update[i]
         upper = buffers.neurons[shape.neuron_starts[i] * rows : shape.neuron_starts[i + 1] * rows]
-        mix(upper, rows * source, k, parameters.neuron_backward[i], k, buffers.scratch)
+        mix(upper, rows * source, k, parameters.backward[i], k, buffers.scratch)
         for state in range(k):
             plane = state if options.planes > 1 else 0
             if shared:
@@ -288,7 +266,7 @@ def backward_pass(options, shape, parameters, buffers, rows, backward):
             product = z if additive else buffers.product
             alpha = update if additive else one
             beta = keep if additive else zero
-            matmul(mixed, Stored.PLAIN, weights, stored, product, rows, size, source, alpha, beta)
+            matmul(transposed, mixed, weights, product, rows, size, source, alpha, beta)
             if options.backward_update == BackwardUpdate.REPLACE:
                 copy(product[:block], z)
             elif (

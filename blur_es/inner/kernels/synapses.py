@@ -16,7 +16,7 @@ import numpy as np
 
 from blur_es.inner.base import SYNAPSE_EPSILON
 from blur_es.inner.kernels.activations import activate
-from blur_es.inner.kernels.blas import Stored, matmul
+from blur_es.inner.kernels.blas import Transposed, matmul
 from blur_es.inner.kernels.columns import Summed, copy, sum_columns
 from blur_es.inner.kernels.compiling import compiled
 from blur_es.inner.kernels.options import Oja
@@ -31,9 +31,10 @@ class Direction(enum.IntEnum):
     BACKWARD = 1
 
 
-class Rates(NamedTuple):
-    """The numbers of the synapse update of one layer in one step."""
+class LayerParameters(NamedTuple):
+    """The `SynapseParameters` of one layer in one step, without `post`."""
 
+    pre: Float32Array  # (k, k)
     keep: Float32Array  # (k,), for every state of a synapse
     update: Float32Array  # (k,)
     oja_multiplier: np.float32
@@ -57,11 +58,14 @@ def update_synapses(options, shape, parameters, buffers, time, inputs, rows, low
     """
     sizes, scratch, product = shape.sizes, buffers.scratch, buffers.product
     k, planes = options.states, options.planes
+    columns, hebbian = buffers.columns, buffers.hebbian
+    forward, backward = Direction.FORWARD, Direction.BACKWARD
     oja_activations = options.oja == Oja.ACTIVATIONS
     for i in range(len(sizes) - 1):
         source, size = sizes[i], sizes[i + 1]
         pre, post = parameters.pre[i], parameters.post[i]
-        rates = Rates(
+        layer = LayerParameters(
+            pre,
             parameters.keep[time, i],
             parameters.update[time, i],
             parameters.oja_multiplier[i],
@@ -77,22 +81,11 @@ def update_synapses(options, shape, parameters, buffers, time, inputs, rows, low
             mix(below, rows * source, k, pre, planes, product)
         mix(above, rows * size, k, post, planes, scratch)
         if oja_activations:
-            _sum_squares(options, rows, scratch, size, buffers.columns)
+            _sum_squares(options, rows, scratch, size, columns)
         weights = buffers.forward[shape.forward_starts[i] : shape.forward_starts[i + 1]]
-        a = inputs if i == 0 else product
+        a, z = inputs if i == 0 else product, scratch
         _update_direction(
-            options,
-            buffers,
-            rates,
-            pre,
-            a,
-            scratch,
-            weights,
-            rows,
-            source,
-            size,
-            Direction.FORWARD,
-            i == 0,
+            options, columns, layer, a, z, hebbian, weights, rows, source, size, forward, i == 0
         )
         if i == 0 or options.passes_share_synapses:
             continue
@@ -100,7 +93,7 @@ def update_synapses(options, shape, parameters, buffers, time, inputs, rows, low
         if oja_activations or not options.symmetric:
             mix(below, rows * source, k, post, planes, scratch)
         if oja_activations:
-            _sum_squares(options, rows, scratch, source, buffers.columns)
+            _sum_squares(options, rows, scratch, source, columns)
         if options.symmetric:
             # dG is the transpose of dF: its factors change places. X_i is in `product` already.
             mix(above, rows * size, k, post, planes, scratch)
@@ -110,41 +103,30 @@ def update_synapses(options, shape, parameters, buffers, time, inputs, rows, low
             a, z = product, scratch
         weights = buffers.backward[shape.backward_starts[i] : shape.backward_starts[i + 1]]
         _update_direction(
-            options,
-            buffers,
-            rates,
-            pre,
-            a,
-            z,
-            weights,
-            rows,
-            size,
-            source,
-            Direction.BACKWARD,
-            i == 0,
+            options, columns, layer, a, z, hebbian, weights, rows, size, source, backward, i == 0
         )
 
 
 @compiled
 def _update_direction(
-    options, buffers, rates, pre, a, z, weights, rows, sources, targets, direction, from_inputs
+    options, columns, layer, a, z, hebbian, weights, rows, sources, targets, direction, inputs
 ):
     """Update one layer of synapses in one direction: Hebbian term, then the new values.
 
     Args:
         options: see `Options`.
-        buffers: see `Buffers`.
-        rates: see `Rates`.
-        pre: (k, k), the pre-synaptic transform.
+        columns: see `ColumnBuffers`.
+        layer: see `LayerParameters`.
         a: mixed states of the source neurons (planes, rows, sources), or inputs (rows, n_0).
         z: mixed states of the target neurons (planes, rows, targets).
+        hebbian: memory for the Hebbian term of one state.
         weights: synapses (planes, sources, targets) as a flat float32 array, updated in place.
             Forward synapses have another row for the bias, after the sources.
         rows: number of rows of the batch.
         sources: number of source neurons.
         targets: number of target neurons.
         direction: see `Direction`.
-        from_inputs: whether `a` holds inputs.
+        inputs: whether `a` holds inputs.
     """
     zero, one = np.float32(0.0), np.float32(1.0)
     reduction = one / np.float32(rows) if options.batch_mean else one
@@ -155,42 +137,30 @@ def _update_direction(
         matrix = weights[state * height : (state + 1) * height]
         if options.in_place:
             # W = keep W + update H is one product, added to the synapses.
-            hebbian, alpha, beta = matrix, rates.update[state] * reduction, rates.keep[state]
+            change, alpha, beta = matrix, layer.update[state] * reduction, layer.keep[state]
         else:
-            hebbian, alpha, beta = buffers.hebbian, reduction, zero
+            change, alpha, beta = hebbian, reduction, zero
         post_states = z[state * rows * targets : (state + 1) * rows * targets]
         if state == 0 or not options.single_state:
             # Only state 0 of an input is not 0, so mixing multiplies by one number.
-            first = 0 if from_inputs else state * rows * sources
-            factor = alpha * pre[0, state] if from_inputs else alpha
+            first = 0 if inputs else state * rows * sources
+            factor = alpha * layer.pre[0, state] if inputs else alpha
             left, right = a[first:], post_states
-            matmul(
-                left,
-                Stored.TRANSPOSED,
-                right,
-                Stored.PLAIN,
-                hebbian,
-                sources,
-                targets,
-                rows,
-                factor,
-                beta,
-            )
+            matmul(Transposed.LEFT, left, right, change, sources, targets, rows, factor, beta)
             if direction == Direction.FORWARD:
                 # The bias neuron is 1 in all states.
                 bias_state = zero
                 for c in range(options.states):
-                    bias_state += pre[c, state]
-                sums = buffers.columns.joined[0]
+                    bias_state += layer.pre[c, state]
+                sums = columns.joined[0]
                 sum_columns(post_states, rows, targets, sums, Summed.VALUES)
-                row = hebbian[sources * targets : (sources + 1) * targets]
+                row = change[sources * targets : (sources + 1) * targets]
                 for n in range(targets):
                     # As in `matmul`, a target with beta = 0 is not read.
                     old = zero if beta == zero else beta * row[n]
                     row[n] = old + alpha * bias_state * sums[n]
         if not options.in_place:
-            oja = buffers.columns.oja[state]
-            _add_hebbian(options, rates, state, matrix, targets, hebbian, oja)
+            _add_hebbian(options, layer, state, matrix, targets, change, columns.oja[state])
         activate(matrix, options.synapse_activation)
 
 
@@ -217,28 +187,28 @@ def _sum_squares(options, rows, z, size, columns):
 
 
 @compiled
-def _add_hebbian(options, rates, state, matrix, size, hebbian, r):
+def _add_hebbian(options, layer, state, matrix, size, hebbian, r):
     """New values of synapses with an Oja term or saturation ("Oja term", "Synapse update").
 
     Args:
         options: see `Options`.
-        rates: see `Rates`.
+        layer: see `LayerParameters`.
         state: the state of the synapses.
         matrix: synapses (rows, size) of one plane, updated in place.
         size: number of target neurons.
         hebbian: Hebbian term H (rows, size), reduced over the batch.
         r: sums of the Oja term, (size,): from activations they are given, from weights computed.
     """
-    keep, update = rates.keep[state], rates.update[state]
+    keep, update = layer.keep[state], layer.update[state]
     oja = options.oja != Oja.NONE
     factor = np.float32(0.0)
     if oja:
         factor = options.oja_extra * np.sign(update)
         if options.oja_multiplier:
-            factor *= np.abs(rates.oja_multiplier)
+            factor *= np.abs(layer.oja_multiplier)
         if options.oja == Oja.WEIGHTS:
             sum_columns(matrix, len(matrix) // size, size, r, Summed.SQUARES)
-    damping = options.saturation_epsilon + np.abs(rates.saturation)
+    damping = options.saturation_epsilon + np.abs(layer.saturation)
     for start in range(0, len(matrix), size):
         row = matrix[start : start + size]
         for n in range(size):
@@ -253,13 +223,13 @@ def _add_hebbian(options, rates, state, matrix, size, hebbian, r):
 
 
 @compiled
-def normalize_synapses(options, shape, parameters, buffers, forward, backward):
+def normalize_synapses(options, shape, rescale, buffers, forward, backward):
     """Normalise all stored synapses over their sources ("Synapse normalization").
 
     Args:
         options: see `Options`.
         shape: see `Shape`.
-        parameters: see `Parameters`.
+        rescale: (L,), factors of normalised synapses; used if the rule rescales them.
         buffers: see `Buffers`; stored synapses are `forward` and `backward`.
         forward: normalised forward synapses of all layers; may be the stored ones.
         backward: normalised backward synapses of all layers; may be the stored ones.
@@ -271,31 +241,31 @@ def normalize_synapses(options, shape, parameters, buffers, forward, backward):
     ):
         for i in range(len(shapes)):
             rows, size = shapes[i, 0], shapes[i, 1]
-            rescale = parameters.synapse_rescale[i] if options.rescale_synapses else np.float32(1.0)
+            factor = rescale[i] if options.rescale_synapses else np.float32(1.0)
             for plane in range(options.planes if rows > 0 else 0):
                 start = starts[i] + plane * rows * size
                 weights = stored[start : start + rows * size]
                 sum_columns(weights, rows, size, factors, Summed.SQUARES)
                 for n in range(size):
-                    factors[n] = rescale / np.sqrt(factors[n] + np.float32(SYNAPSE_EPSILON))
+                    factors[n] = factor / np.sqrt(factors[n] + np.float32(SYNAPSE_EPSILON))
                 for row in range(start, start + rows * size, size):
                     for n in range(size):
                         normalized[row + n] = stored[row + n] * factors[n]
 
 
 @compiled
-def average_synapses(shape, parameters, buffers, time):
+def average_synapses(shape, averaging, buffers, time):
     """Update the average of the forward synapses after a step ("Averaged synapses").
 
     Args:
         shape: see `Shape`.
-        parameters: see `Parameters`.
+        averaging: (T, L), weights w of the newest synapses; see `Parameters`.
         buffers: see `Buffers`; `average` becomes average + w (forward - average).
-        time: index of the step in the weights w, `parameters.averaging`.
+        time: index of the step in `averaging`.
     """
     starts = shape.forward_starts
     for i in range(len(starts) - 1):
-        newest = parameters.averaging[time, i]
+        newest = averaging[time, i]
         if newest == np.float32(1.0):
             # The average of the first step may hold anything before.
             copy(buffers.forward[starts[i] : starts[i + 1]], buffers.average[starts[i] :])
