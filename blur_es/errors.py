@@ -1,9 +1,9 @@
 """The errors that a user is meant to read.
 
-Everything that a person can put right (a typo in a file, a missing data set, an
-unwritable folder) is an `InputError`: the command line prints its message without a
-traceback and exits with 2. Everything that went wrong while the work was under way is a
-`RunError`, exit code 1.
+Everything that the user can correct (a typo in a file, a missing data set, an unwritable folder)
+is an `InputError`, which is also a `ValueError`: the command line prints its message without a
+traceback and exits with 2. Everything that goes wrong during the work is a `RunError`, with exit
+code 1.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ class BlurError(Exception):
     """Base of the package's own errors; the message is written for the user."""
 
 
-class InputError(BlurError):
+class InputError(BlurError, ValueError):
     """Something that the user gave is wrong; says what was found and what was expected."""
 
 
@@ -35,13 +35,13 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
 
 def users_traceback(error: BaseException) -> str:
-    """The part of a traceback that is not this package's own; of our errors the message."""
+    """The part of a traceback that is outside this package; for its own errors, the message."""
     if isinstance(error, BlurError):
         return str(error)
     frames = traceback.extract_tb(error.__traceback__)
     first = next(
         (number for number, frame in enumerate(frames) if not frame.filename.startswith(_PACKAGE)),
-        # An error of our own code is told in full.
+        # For an error in this package's own code, the whole traceback.
         0,
     )
     lines = traceback.format_list(frames[first:]) + traceback.format_exception_only(error)

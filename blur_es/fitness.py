@@ -15,9 +15,10 @@ from typing import Any
 
 import numpy as np
 
-from blur_es.errors import InputError, RunError, nearest, users_traceback
+from blur_es.errors import InputError, nearest
 from blur_es.util.arrays import FloatArray
 from blur_es.util.imports import import_object
+from blur_es.util.user_code import run_user_code
 
 MeasureFunction = Callable[[Any, Any], Any]
 
@@ -44,16 +45,8 @@ class Measure:
 
         Raises `RunError` if a user's own measure fails or gives no number.
         """
-        try:
-            with np.errstate(all="ignore"):
-                value = float(self.function(predictions, labels))
-        except MemoryError:
-            # Not the user's mistake, but the machine's limit.
-            raise
-        except Exception as error:
-            raise RunError(
-                f"fitness.measure: {self.name!r} failed: {error!r}\n{users_traceback(error)}"
-            ) from error
+        with run_user_code(f"fitness.measure: {self.name!r}"), np.errstate(all="ignore"):
+            value = float(self.function(predictions, labels))
         return max(value, self.worst) if math.isfinite(value) else self.worst
 
 

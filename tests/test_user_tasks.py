@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
+from blur_es.episode import Episode, EpisodeSpec, make_episode
 from blur_es.errors import InputError, RunError
-from blur_es.keys import Phase
+from blur_es.fitness import make_measure
+from blur_es.keys import EpisodeKey, Phase
+from blur_es.rule import RuleSpec
 from blur_es.tasks import (
     Samples,
     Task,
@@ -128,3 +133,97 @@ def test_an_object_that_is_no_task(changes: dict[str, Any], message: str) -> Non
 def test_an_object_that_is_one_in_another_way() -> None:
     for changes in ({"outputs": 2}, {"test_size": 10}, {"pooled_standardization": True}):
         make_task({"name": "own_tasks:altered", "changes": changes})
+
+
+class Rude(OwnTask):
+    """Prints, changes the current folder, and leaves where it is asked to."""
+
+    def __init__(self, leave: str = "") -> None:
+        super().__init__(depth=1)
+        self.leave = leave
+        self._be_rude("make")
+
+    def _be_rude(self, where: str) -> None:
+        print("rude output")
+        os.chdir("/")
+        if self.leave == where:
+            sys.exit(0)
+
+    def sample(
+        self, phase: Phase, support: int, query: int, generator: np.random.Generator
+    ) -> Samples:
+        self._be_rude("sample")
+        return super().sample(phase, support, query, generator)
+
+
+def make(task: Task) -> Episode:
+    key = EpisodeKey(Phase.META_TRAINING, 0, 0, 0)
+    return make_episode(task, [4], RuleSpec(), EpisodeSpec(2, 8, 1), 0, key)
+
+
+def test_output_and_the_current_folder_of_a_command_are_not_a_tasks(
+    current_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make(make_task({"name": "own_tasks:Rude"}))
+    assert Path.cwd() == current_folder
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err == "rude output\n" * 2
+    print("still here")
+    assert capsys.readouterr().out == "still here\n"
+
+
+def test_a_task_that_exits_is_a_failure() -> None:
+    with pytest.raises(RunError, match=r"(?s)making 'own_tasks:Rude' failed: SystemExit"):
+        make_task({"name": "own_tasks:Rude", "leave": "make"})
+    with pytest.raises(RunError, match="making 'sys:exit' failed: SystemExit"):
+        make_task({"name": "sys:exit"})
+    task = make_task({"name": "own_tasks:Rude", "leave": "sample"})
+    with pytest.raises(RunError, match="task 'own': sample failed: SystemExit"):
+        make(task)
+
+
+def test_a_measure_may_not_exit_or_print(
+    current_folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(current_folder)
+    (current_folder / "rude_measure.py").write_text(
+        "import os, sys\nprint('imported')\n"
+        "def measure(predictions, labels):\n    print('measured')\n    os.chdir('/')\n"
+        "    return 1.0\n"
+        "def leave(predictions, labels):\n    sys.exit(3)\n"
+    )
+    values = np.ones((2, 1))
+    assert make_measure("rude_measure:measure")(values, values) == 1.0
+    assert Path.cwd() == current_folder
+    assert capsys.readouterr().out == ""
+    with pytest.raises(RunError, match="'rude_measure:leave' failed: SystemExit"):
+        make_measure("rude_measure:leave")(values, values)
+    del sys.modules["rude_measure"]
+
+
+@pytest.mark.parametrize(
+    ("inputs", "message"),
+    [
+        (np.ones((16, 1), complex), "type complex128, expected real numbers"),
+        ([["1.5"]] * 16, "expected real numbers"),
+        ([[1.0]] * 15 + [[1.0, 2.0]], "inputs are no array"),
+        (np.full((16, 1), 1e39), "not finite float32"),
+    ],
+)
+def test_inputs_that_are_no_real_numbers(
+    inputs: Any, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def sample(*_: Any) -> Samples:
+        labels = np.arange(16) % 2
+        return Samples(inputs, labels, np.ones((8, 1)), labels[:8])
+
+    task: Any = OwnTask(depth=1)
+    monkeypatch.setattr(task, "sample", sample)
+    with pytest.raises(InputError, match=message):
+        make(task)
+
+
+def test_wrong_input_is_a_value_error() -> None:
+    with pytest.raises(ValueError, match="unknown task"):
+        make_task({"name": "nothing"})

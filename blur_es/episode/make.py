@@ -7,7 +7,7 @@ worker can therefore make it by itself, and all of them make the same one.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,9 +15,10 @@ import numpy.typing as npt
 from blur_es.episode.episode import Episode, initial_noise
 from blur_es.episode.inputs import input_map, standardization
 from blur_es.episode.spec import EpisodeSpec
-from blur_es.errors import BlurError, InputError, RunError, users_traceback
+from blur_es.errors import InputError
 from blur_es.keys import EpisodeKey, Stream, random_generator
 from blur_es.util.arrays import Float32Array, IntArray
+from blur_es.util.user_code import run_user_code
 
 if TYPE_CHECKING:
     from blur_es.rule import RuleSpec
@@ -73,26 +74,30 @@ def _sample(task: Task, spec: EpisodeSpec, seed: int, key: EpisodeKey) -> Sample
 
     support, query = spec.unroll * spec.batch_size, spec.query_batches * spec.batch_size
     generator = random_generator(seed, Stream.SAMPLES, *key)
-    try:
+    with run_user_code(f"task {task.name!r}: sample"):
         return Samples(*task.sample(key.phase, support, query, generator))
-    except (BlurError, MemoryError):
-        raise
-    except Exception as error:
-        raise RunError(
-            f"task {task.name!r}: sample failed: {error!r}\n{users_traceback(error)}"
-        ) from error
+
+
+def _array(values: npt.ArrayLike, task: Task, what: str) -> npt.NDArray[Any]:
+    """Values of a task as an array. Raises `InputError` for ragged lists and the like."""
+    try:
+        return np.asarray(values)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"task {task.name!r}: {what} are no array: {error}") from error
 
 
 def _inputs(inputs: npt.ArrayLike, task: Task, rows: int) -> Float32Array:
     """Sampled inputs as float32 (rows, inputs). Raises `InputError` if they are something else."""
-    array = np.asarray(inputs, dtype=np.float32)
-    if array.shape != (rows, task.inputs):
+    found = _array(inputs, task, "inputs")
+    if found.shape != (rows, task.inputs) or found.dtype.kind not in "biuf":
         raise InputError(
-            f"task {task.name!r}: found inputs of shape {array.shape}, "
-            f"expected {(rows, task.inputs)}"
+            f"task {task.name!r}: found inputs of shape {found.shape} and type {found.dtype}, "
+            f"expected real numbers of shape {(rows, task.inputs)}"
         )
+    with np.errstate(over="ignore"):
+        array = found.astype(np.float32)
     if not np.all(np.isfinite(array)):
-        raise InputError(f"task {task.name!r}: found inputs that are not finite")
+        raise InputError(f"task {task.name!r}: found inputs that are not finite float32 numbers")
     return array
 
 
@@ -101,7 +106,7 @@ def signed_labels(classes: IntArray, task: Task, rows: int) -> Float32Array:
 
     Raises `InputError` for another number of labels or a class that the task does not have.
     """
-    classes = np.asarray(classes)
+    classes = _array(classes, task, "labels")
     if classes.shape != (rows,) or classes.dtype.kind not in "iu":
         raise InputError(
             f"task {task.name!r}: found labels of shape {classes.shape} and type "

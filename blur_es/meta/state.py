@@ -70,6 +70,8 @@ class TrainingState:
             recorded = facts["pieces"] if "pieces" in facts else facts["device_batches"]
             sizes = {int(first): int(size) for first, size in recorded.items()}
             self.restore_search_runs(checkpoint)
+        except InputError:
+            raise
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise InputError(
                 f"this checkpoint lacks something that the run needs: {error!r}"

@@ -141,6 +141,8 @@ class Strategy:
                 name, population_size, dimensions, options.pop("learning_rate", None)
             )
             parameters = self._algorithm.default_params
+        except InputError:
+            raise
         except (AssertionError, ValueError) as error:
             raise InputError(
                 f"meta.population: {name} does not support a population of {population_size} over "

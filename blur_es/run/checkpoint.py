@@ -67,6 +67,8 @@ class Checkpoint:
                     f"reads {FORMAT_VERSION}"
                 )
             return cls(int(header["generation"]), dict(header["facts"]), arrays)
+        except InputError:
+            raise
         except (KeyError, ValueError, TypeError, OverflowError) as error:
             raise InputError(f"{subject} has a damaged header: {error!r}") from error
 

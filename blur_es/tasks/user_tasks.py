@@ -6,9 +6,10 @@ import inspect
 from collections.abc import Mapping
 from typing import Any, cast
 
-from blur_es.errors import BlurError, InputError, RunError, users_traceback
+from blur_es.errors import InputError
 from blur_es.tasks.base import Task
 from blur_es.util.imports import import_object
+from blur_es.util.user_code import run_user_code
 
 
 def make_user_task(path: str, options: Mapping[str, Any]) -> Task:
@@ -30,15 +31,9 @@ def make_user_task(path: str, options: Mapping[str, Any]) -> Task:
         raise InputError(
             f"tasks: {path}{signature} does not take the options {dict(options)}: {error}"
         ) from error
-    try:
+    with run_user_code(f"tasks: making {path!r}"):
         # Attributes may be properties, which run the user's code as well.
         return _checked_task(factory(**options), path)
-    except (BlurError, MemoryError):
-        raise
-    except Exception as error:
-        raise RunError(
-            f"tasks: making {path!r} failed: {error!r}\n{users_traceback(error)}"
-        ) from error
 
 
 def _checked_task(task: Any, path: str) -> Task:

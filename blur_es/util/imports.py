@@ -5,7 +5,8 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-from blur_es.errors import InputError, RunError
+from blur_es.errors import InputError
+from blur_es.util.user_code import run_user_code
 
 
 def check_import_path(path: str, where: str) -> None:
@@ -25,15 +26,14 @@ def import_object(path: str, where: str) -> Any:
     """
     check_import_path(path, where)
     module_name, _, attribute = path.partition(":")
-    try:
-        found: Any = importlib.import_module(module_name)
-    except ModuleNotFoundError as error:
-        raise InputError(
-            f"{where}: cannot import {module_name!r} of {path!r}: {error}; is it installed, "
-            "or in the current folder?"
-        ) from error
-    except Exception as error:
-        raise RunError(f"{where}: importing {module_name!r} failed: {error!r}") from error
+    with run_user_code(f"{where}: importing {module_name!r}"):
+        try:
+            found: Any = importlib.import_module(module_name)
+        except ModuleNotFoundError as error:
+            raise InputError(
+                f"{where}: cannot import {module_name!r} of {path!r}: {error}; is it installed, "
+                "or in the current folder?"
+            ) from error
     for part in attribute.split("."):
         if not hasattr(found, part):
             raise InputError(f"{where}: {module_name!r} has no {attribute!r} (from {path!r})")

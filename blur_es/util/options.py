@@ -86,7 +86,11 @@ def from_options(kind: type[T], options: Any, where: str) -> T:
 
 def _lines(error: pydantic.ValidationError, tree: Any, kind: type[Any], where: str) -> str:
     problems = describe_problems(error, tree, kind)
-    return "\n".join(f"{'.'.join((where, *path))}: {text}" for path, text in problems.items())
+    return "\n".join(
+        # The checks of an options dataclass begin their messages themselves.
+        text if text.startswith(f"{where}.") else f"{'.'.join((where, *path))}: {text}"
+        for path, text in problems.items()
+    )
 
 
 def describe_problems(
@@ -124,7 +128,9 @@ def describe_problems(
             text = str(problem["ctx"]["error"])
             # A check of several values together names the one that is wrong.
             key, colon, rest = text.partition(": ")
-            if colon and key in _schema_at(path, schemas).get("properties", {}):
+            if colon and path and key.startswith(f"{'.'.join(path)}."):
+                path, text = tuple(key.split(".")), rest
+            elif colon and key in _schema_at(path, schemas).get("properties", {}):
                 path, text = (*path, key), rest
         else:
             schema = _schema_at(path, schemas)
