@@ -35,7 +35,8 @@ def random_genome(
 
     The entries of the transforms are normal with standard deviation 1/√k, so that mixing k
     states of unit variance gives states of unit variance. Synapses keep their values, and the
-    learning rate is 0.1: the transforms decide the direction of learning.
+    learning rate is 0.1: the transforms decide the direction of learning. If the rule averages
+    synapses, the window is about half of the age.
     """
     genome = neutral_genome(rule, layers)
     transforms = {
@@ -44,7 +45,9 @@ def random_genome(
         if name.endswith((".forward", ".backward", ".pre", ".post"))
     }
     rates = {name: 0.1 for name in genome.fields if name.endswith("synapse.update")}
-    return genome.replace(transforms | rates)
+    # The neutral value averages nothing, and small steps of a search would not change that.
+    averaging = {name: 0.0 for name in genome.fields if name == "synapse.averaging"}
+    return genome.replace(transforms | rates | averaging)
 
 
 def backprop_genome(

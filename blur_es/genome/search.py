@@ -12,8 +12,8 @@ from blur_es.errors import InputError, nearest
 from blur_es.genome.genome import Genome
 from blur_es.util.arrays import FloatArray
 
-# How far one unit of the search moves a field, unless the experiment says otherwise:
-# gates and rates matter at a finer scale than the entries of the transforms.
+# How far one unit of the search moves a field, unless the experiment has a scale for it. Keeps and
+# updates need a finer scale than the entries of the transforms.
 DEFAULT_SCALES = {
     "neuron.keep": 0.3,
     "neuron.update": 0.3,
@@ -28,22 +28,21 @@ DEFAULT_SCALES = {
 
 
 def default_scale(name: str) -> float:
-    """The scale of a field that the experiment does not give one for."""
+    """The scale of a field for which the experiment has none."""
     return DEFAULT_SCALES.get(name, DEFAULT_SCALES.get(name.rsplit(".", 1)[-1], 1.0))
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class SearchSpace:
-    """What an outer loop searches: learned fields of a genome around their initial values.
+    """The learned values of a genome, as the coordinates in which an outer loop searches.
 
-    A point z (d,) of the space is the genome whose learned values are
-    `initial + scale * z`; z = 0 is the initial genome.
+    A point z (d,) stands for the genome whose learned values are `initial + scale * z`.
 
     Attributes:
         initial: the genome at z = 0.
-        learned: names of the learned fields, in the order of the genome's vector.
+        learned: the names of the learned fields, in the order of the genome's vector.
         index: (d,) positions of the learned values in the genome's vector.
-        scale: (d,) how far one unit of z moves each.
+        scale: (d,) how far one unit of z moves each learned value.
     """
 
     initial: Genome
@@ -58,7 +57,16 @@ class SearchSpace:
         learn: str | Sequence[str] = "all",
         scales: Mapping[str, float] | None = None,
     ) -> SearchSpace:
-        """Choose the learned fields (`all` or their names) and their scales by field name."""
+        """Build a search space around a genome.
+
+        Args:
+            initial: the genome at z = 0.
+            learn: `all`, or the names of the learned fields.
+            scales: scales by field name, in place of the default scales.
+
+        Raises `InputError` for unknown fields, for scales that are not positive or not of a learned
+        field, and if nothing is learned.
+        """
         scales = scales or {}
         names = list(initial.fields)
         wanted = names if learn == "all" else [learn] if isinstance(learn, str) else list(learn)
@@ -73,7 +81,10 @@ class SearchSpace:
             if not 0.0 < scale < float("inf"):
                 raise InputError(f"genome.scales.{name}: found {scale}, expected a number above 0")
             if name not in wanted:
-                raise InputError(f"genome.scales.{name}: this field is not learned")
+                raise InputError(
+                    f"genome.scales.{name}: this field is not learned; add it to genome.learn or "
+                    "remove its scale"
+                )
         if not wanted:
             raise InputError("genome.learn: nothing is learned; expected 'all' or names of fields")
         index, scale_of = [], []
@@ -92,11 +103,11 @@ class SearchSpace:
 
     @property
     def dimensions(self) -> int:
-        """d, the number of learned values."""
+        """The number d of learned values."""
         return len(self.index)
 
     def vectors(self, points: FloatArray) -> FloatArray:
-        """Genome vectors (P, D) in float64 of points (P, d)."""
+        """The genome vectors (P, D), float64, of points (P, d)."""
         vectors = np.tile(self.initial.vector, (len(points), 1))
         vectors[:, self.index] += self.scale * np.asarray(points, dtype=np.float64)
         return vectors
