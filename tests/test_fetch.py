@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import gzip
 import hashlib
@@ -11,6 +12,7 @@ import os
 import re
 import socket
 import threading
+import time
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -59,6 +61,10 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if content is None or behaviour == "refuses":
             self.send_error(404 if content is None else 503)
             return
+        if behaviour == "drips headers":
+            self._drip(b"HTTP/1.1 200 OK\r\nX-Padding: " + b"x" * 1000)
+            self.close_connection = True
+            return
         start = 0
         if requested and behaviour != "ignores ranges":
             start = int(requested.removeprefix("bytes=").removesuffix("-"))
@@ -71,10 +77,22 @@ class Handler(http.server.BaseHTTPRequestHandler):
         else:
             self.send_response(200)
         body = content[start:]
-        if behaviour != "no length":
+        if behaviour == "long length":
+            self.send_header("Content-Length", "9" * 5000)
+        elif behaviour != "no length":
             self.send_header("Content-Length", str(len(body)))
         self.end_headers()
+        if behaviour == "drips":
+            self._drip(body)
+            return
         self.wfile.write(body[: len(body) // 2] if behaviour == "sends half" else body)
+
+    def _drip(self, content: bytes) -> None:
+        """Send a byte at a time until the client leaves."""
+        with contextlib.suppress(OSError):
+            for number in range(500):
+                self.wfile.write(content[number : number + 1])
+                time.sleep(0.01)
 
     def log_message(self, *_: object) -> None:
         pass
@@ -391,3 +409,25 @@ def test_the_published_files_are_those_that_the_tasks_look_for() -> None:
     for published in PUBLISHED.values():
         assert published.url.endswith("/")
         assert all(re.fullmatch("[0-9a-f]{32}", md5) for md5 in published.md5.values())
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "message"),
+    [("drips", "only .* bytes came in 0.2 s"), ("drips headers", "no complete answer in 0.2 s")],
+)
+def test_a_server_that_drips_is_given_up(
+    server: Server,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    behaviour: str,
+    message: str,
+) -> None:
+    monkeypatch.setattr(fetching, "SLOW_SECONDS", 0.2)
+    server.behaviour = behaviour
+    with pytest.raises(RunError, match=message):
+        fetch("mnist", tmp_path, mirror=server.url)
+
+
+def test_a_length_of_thousands_of_digits_is_unknown(server: Server, tmp_path: Path) -> None:
+    server.behaviour = "long length"
+    assert fetch("mnist", tmp_path, mirror=server.url)[0].read_bytes() == PAYLOAD

@@ -6,6 +6,7 @@ gets its name only when it is whole and its checksum is the published one.
 
 from __future__ import annotations
 
+import concurrent.futures
 import contextlib
 import errno
 import gzip
@@ -13,13 +14,15 @@ import hashlib
 import http.client
 import os
 import shutil
+import threading
+import time
 import urllib.error
 import urllib.request
 import zipfile
 import zlib
 from collections.abc import Generator, Iterator, Mapping
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import NamedTuple
 
 from blur_es.errors import InputError, RunError, nearest
 from blur_es.storage import open_storage
@@ -29,11 +32,17 @@ from blur_es.util.callbacks import ProgressCallback, ignore_progress
 
 # Called with a file's name, the bytes that are there and those that it will have, if known.
 
-# After every piece of a file the bytes that are there and those that it will have, if known.
+# Yields, as a file arrives, the bytes that are there and those that it will have, if known.
 Arrival = Generator[tuple[int, int | None], None, None]
 
+# A server that sends nothing for this long has failed, and so has one that takes longer to begin
+# its answer, or that sends fewer than LEAST_BYTES in SLOW_SECONDS.
 TIMEOUT_SECONDS = 30.0
+SLOW_SECONDS = 60.0
+LEAST_BYTES = 2**16
 _BLOCK = 2**18
+# A file of more bytes than this has digits does not exist.
+MOST_DIGITS = 18
 _OUT_OF_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -43,7 +52,7 @@ class Source(NamedTuple):
     Attributes:
         url: the folder that holds its files.
         md5: the published MD5 of every file by its name; it guards against damage.
-        members: if the files are zip archives, what is taken out of them.
+        members: if the files are zip archives, the files that are extracted from them.
     """
 
     url: str
@@ -75,7 +84,7 @@ SOURCES = {
         {"gzip.zip": "58c8d27c78d21e728a6bc7b3cc06412e"},
         tuple(f"{name}.gz" for split in EMNIST.values() for name in split.file_names),
     ),
-    # Read as archives: unpacked they are 32,460 files.
+    # These are read as archives; extracted they would be 32,460 files.
     "omniglot": Source(
         "https://raw.githubusercontent.com/brendenlake/omniglot/master/python/",
         {
@@ -92,7 +101,7 @@ def fetch(
     on_progress: ProgressCallback = ignore_progress,
     mirror: str | None = None,
 ) -> list[Path]:
-    """Download a data set into `<data_dir>/<name>`; what is there and correct stays.
+    """Download a data set into `<data_dir>/<name>`; files that are there and correct are kept.
 
     Args:
         name: one of `SOURCES`.
@@ -152,7 +161,7 @@ def _download(base: str, path: Path, md5: str, on_progress: ProgressCallback) ->
     url = f"{base.rstrip('/')}/{path.name}"
     with contextlib.closing(_arrive(base, url, part, path.name)) as arriving:
         for have, total in arriving:
-            # Out of the reach of `_disk_errors`: what goes wrong here is not the disk's.
+            # Not inside `_disk_errors`, since an error here has nothing to do with the disk.
             on_progress(path.name, have, total)
     with _disk_errors(part):
         found = _md5(part)
@@ -167,14 +176,15 @@ def _download(base: str, path: Path, md5: str, on_progress: ProgressCallback) ->
 
 @contextlib.contextmanager
 def _disk_errors(path: Path) -> Iterator[None]:
-    """Say what to do when the disk refuses to have this file or folder written."""
+    """Say what to do when a file or folder cannot be written."""
     try:
         yield
     except OSError as error:
         what = f"{path}: cannot write here: {error.strerror or error}"
         if error.errno in _OUT_OF_SPACE:
             raise RunError(
-                f"{what}; make room and run the same command again: it goes on where it stopped"
+                f"{what}; make room and run the same command again, which continues where this one "
+                "stopped"
             ) from error
         raise InputError(
             f"{what}; choose another folder with --data-dir or BLUR_ES_DATA"
@@ -182,7 +192,7 @@ def _disk_errors(path: Path) -> Iterator[None]:
 
 
 def _arrive(base: str, url: str, part: Path, name: str) -> Arrival:
-    """Write a partial file to its end, from a server or a store."""
+    """Complete a partial file from a server or a store."""
     with _disk_errors(part):
         if base.startswith(("http://", "https://")):
             yield from _complete(url, part)
@@ -193,11 +203,11 @@ def _arrive(base: str, url: str, part: Path, name: str) -> Arrival:
 
 
 def _complete(url: str, part: Path) -> Arrival:
-    """Append to a partial file what it lacks; start it again if the server cannot do that."""
+    """Append what a partial file lacks; begin again if the server cannot send a part of a file."""
     start = part.stat().st_size if part.exists() else 0
     with contextlib.closing(_request(url, start)) as response:
         if response.status == http.client.REQUESTED_RANGE_NOT_SATISFIABLE:
-            return  # nothing is lacking; if there is too much, the checksum tells
+            return  # nothing is lacking; if there is too much, the checksum shows it
         content_range = response.headers.get("Content-Range", "")
         resumed = response.status == http.client.PARTIAL_CONTENT
         if resumed and not content_range.startswith(f"bytes {start}-"):
@@ -208,12 +218,21 @@ def _complete(url: str, part: Path) -> Arrival:
             )
         have = start if resumed else 0
         length = response.headers.get("Content-Length", "")
-        total = have + int(length) if length.isdigit() else None
+        known = length.isdecimal() and len(length) < MOST_DIGITS
+        total = have + int(length) if known else None
         with part.open("ab" if resumed else "wb") as file:
+            since, arrived = time.monotonic(), 0
             while block := _read(response, url):
                 file.write(block)
                 have += len(block)
+                arrived += len(block)
                 yield have, total
+                if time.monotonic() - since > SLOW_SECONDS:
+                    if arrived < LEAST_BYTES:
+                        raise RunError(
+                            _interrupted(url, f"only {arrived} bytes came in {SLOW_SECONDS:g} s")
+                        )
+                    since, arrived = time.monotonic(), 0
             file.flush()
             os.fsync(file.fileno())
     if total is not None and have < total:
@@ -240,9 +259,7 @@ def _request(url: str, start: int) -> http.client.HTTPResponse | urllib.error.HT
         headers["Range"] = f"bytes={start}-"
     try:
         request = urllib.request.Request(url, headers=headers)
-        response: http.client.HTTPResponse = urllib.request.urlopen(
-            request, timeout=TIMEOUT_SECONDS
-        )
+        return _open_in_time(request)
     except urllib.error.HTTPError as error:
         if start and error.code == http.client.REQUESTED_RANGE_NOT_SATISFIABLE:
             return error
@@ -254,20 +271,48 @@ def _request(url: str, start: int) -> http.client.HTTPResponse | urllib.error.HT
     except (OSError, http.client.HTTPException, ValueError) as error:
         reason = getattr(error, "reason", error)
         raise RunError(_interrupted(url, f"no answer ({reason})")) from error
-    return response
 
 
-def _read(response: IO[bytes], url: str) -> bytes:
+def _open_in_time(request: urllib.request.Request) -> http.client.HTTPResponse:
+    """Open a URL; `TimeoutError` if the headers of the answer are not there in time.
+
+    The timeout of a socket begins again with every byte, so a thread of its own waits here.
+    """
+    outcome: concurrent.futures.Future[http.client.HTTPResponse] = concurrent.futures.Future()
+
+    def open_url() -> None:
+        try:
+            response = urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS)
+        except Exception as error:  # raised again by the caller
+            if outcome.set_running_or_notify_cancel():
+                outcome.set_exception(error)
+            return
+        if outcome.set_running_or_notify_cancel():
+            outcome.set_result(response)
+        else:
+            response.close()
+
+    threading.Thread(target=open_url, daemon=True).start()
     try:
-        return response.read(_BLOCK)
+        return outcome.result(SLOW_SECONDS)
+    except TimeoutError:
+        if outcome.cancel():
+            raise TimeoutError(f"no complete answer in {SLOW_SECONDS:g} s") from None
+        return outcome.result()
+
+
+def _read(response: http.client.HTTPResponse | urllib.error.HTTPError, url: str) -> bytes:
+    try:
+        # What has come, at most a block, instead of waiting for a whole one.
+        return response.read1(_BLOCK)
     except (OSError, http.client.HTTPException) as error:
         raise RunError(_interrupted(url, f"the connection broke ({error})")) from error
 
 
 def _interrupted(url: str, what: str) -> str:
     return (
-        f"{url}: {what}; check the network and run the same command again: it goes on where it "
-        "stopped. Or take the files from another place with --mirror"
+        f"{url}: {what}; check the network and run the same command again, which continues where "
+        "this one stopped, or take the files from another place with --mirror"
     )
 
 
@@ -283,7 +328,7 @@ def _is_whole_gzip(path: Path) -> bool:
 
 
 def _extract(archive: Path, members: list[Path], on_progress: ProgressCallback) -> None:
-    """Take files out of a zip archive, each wherever it lies in it, to the given paths."""
+    """Extract files from anywhere in a zip archive to the given paths."""
     with zipfile.ZipFile(archive) as opened:
         places = {Path(info.filename).name: info for info in opened.infolist()}
         lacking = [path.name for path in members if path.name not in places]
