@@ -1,4 +1,4 @@
-"""Random numbers by key: which episode, which stream, and the generator that they fix."""
+"""Keys of random numbers: episodes, streams, and the generator that belongs to a key."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ MAXIMUM_SEED = 2**32 - 1
 
 
 class Phase(enum.IntEnum):
-    """What an episode is for; no phase ever sees the episodes of another."""
+    """What an episode is used for. No episode belongs to two phases."""
 
     META_TRAINING = 0
     VALIDATION = 1
@@ -32,14 +32,14 @@ class Stream(enum.IntEnum):
 def random_generator(seed: int, *key: int) -> np.random.Generator:
     """A counter-based generator (Philox) keyed by the seed and by non-negative integers.
 
-    The same integers give the same numbers in every process; different ones give
-    independent streams.
+    The same integers give the same numbers in every process. Different integers give independent
+    streams.
     """
     return np.random.Generator(np.random.Philox(np.random.SeedSequence([seed, *key])))
 
 
 class EpisodeKey(NamedTuple):
-    """Which episode: with the seed, it fixes every number of the episode."""
+    """Identifies an episode: together with the seed, it determines every number in it."""
 
     phase: Phase
     generation: int

@@ -12,7 +12,7 @@ from blur_es.run.folder import RunFolder, open_run
 from blur_es.run.names import GENOME
 from blur_es.storage import open_file, open_storage
 
-# Gradient descent itself, to hold others against: made here, not kept in a file.
+# Gradient descent as a genome, to compare others with. It is computed, not stored in a file.
 BACKPROP = "backprop"
 
 
@@ -24,9 +24,10 @@ def genome_names() -> list[str]:
 
 
 def load_genome(name: str | Path) -> Genome:
-    """A genome that ships, by its name, or that of a genome file or run folder, by path or URL.
+    """A genome that ships, by its name, or one from a genome file or run folder, by path or URL.
 
-    Raises `InputError` if there is none, or if the file is damaged.
+    Nothing that the file names is imported (SECURITY.md). Raises `InputError` if there is no such
+    genome, or if the file is damaged.
     """
     try:
         genome = find_genome(name)
@@ -42,18 +43,18 @@ def load_genome(name: str | Path) -> Genome:
 
 
 def ships(name: str | Path) -> bool:
-    """Whether this is the name of a genome that ships, which comes before a file of that name.
+    """Whether this is the name of a genome that ships.
 
-    A `Path` is always a path, and so is `./NAME`.
+    Such a name takes precedence over a file of that name; a `Path` or `./NAME` is always a file.
     """
     return isinstance(name, str) and name in genome_names()
 
 
 def find_genome(name: str | Path) -> Genome | None:
-    """The same, and None if there is none.
+    """The genome that `load_genome` would load, or None if there is none.
 
-    Raises `InputError` for a damaged file and for a folder that is no run, or one that has not
-    ended, and `OSError` if it cannot be read.
+    Raises `InputError` for a damaged file, a folder that is not a run folder, or a run that has
+    not ended, and `OSError` if it cannot be read.
     """
     if name == BACKPROP:
         return backprop_genome(RuleSpec.backprop())
@@ -72,7 +73,7 @@ def find_genome(name: str | Path) -> Genome | None:
 
 
 def run_genome(run: RunFolder) -> Genome:
-    """The genome of a run. Raises `InputError` if it has none yet, or a damaged one."""
+    """The genome of a run. Raises `InputError` if there is none yet, or if it is damaged."""
     if not run.storage.exists(GENOME):
         raise InputError(
             f"{run.location}: this run has not ended and has no genome yet ({GENOME}); continue it "

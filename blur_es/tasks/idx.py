@@ -1,8 +1,8 @@
 """IDX files, the format of the MNIST family, raw or compressed with gzip.
 
-A file is two zero bytes, a type, the number of dimensions, every dimension as a big-endian
-32-bit integer, and then the values, the last dimension fastest. Nothing that a header says
-is believed before the file bears it out.
+A file has two zero bytes, a type, the number of dimensions, every dimension as a big-endian
+32-bit integer, and then the values with the last dimension varying fastest. Memory is allocated
+only for data that the file really holds, whatever its header says.
 """
 
 from __future__ import annotations
@@ -19,8 +19,7 @@ import numpy.typing as npt
 
 from blur_es.errors import InputError
 
-# Twice the largest file of the family, EMNIST byclass with 548 MB: no file that unpacks to
-# more is one of ours.
+# Twice the size of the largest file of the family, EMNIST byclass with 548 MB.
 MAXIMUM_BYTES = 2**30
 
 _GZIP_MAGIC = b"\x1f\x8b"
@@ -38,11 +37,10 @@ _BLOCK = 2**20
 def read_idx(path: Path, dimensions: int) -> npt.NDArray[np.uint8]:
     """Read an IDX file of unsigned bytes with that many dimensions.
 
-    Whether a file is compressed is seen from its contents, not from its name: browsers
-    unpack downloads and leave the `.gz`.
+    Whether a file is compressed is decided by its contents, not by its name, since browsers
+    decompress downloads and keep the `.gz`.
 
-    Raises `InputError` naming the file, what was found and what was expected, before
-    anything larger than the file's true contents is allocated.
+    Raises `InputError` that names the file, what was found and what was expected.
     """
     try:
         with path.open("rb") as file:
@@ -52,7 +50,7 @@ def read_idx(path: Path, dimensions: int) -> npt.NDArray[np.uint8]:
                 return _parse(path, file, dimensions, os.fstat(file.fileno()).st_size)
             with gzip.open(file) as unpacked:
                 return _parse(path, unpacked, dimensions, None)
-    # The first two are no OSError, the third is one.
+    # BadGzipFile is an OSError, so it has to be caught first.
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise InputError(f"{path}: this gzip file is damaged or cut short: {error}") from error
     except OSError as error:
@@ -62,7 +60,7 @@ def read_idx(path: Path, dimensions: int) -> npt.NDArray[np.uint8]:
 def _parse(
     path: Path, file: io.BufferedIOBase, dimensions: int, size: int | None
 ) -> npt.NDArray[np.uint8]:
-    """Parse an open file; `size` is its length in bytes if that is known in advance."""
+    """Parse an open file; `size` is its length in bytes, None if it is compressed."""
     shape = _read_header(path, file, dimensions)
     expected = math.prod(shape)
     claim = f"its header promises {' x '.join(map(str, shape))} values, {expected} bytes"
@@ -70,8 +68,8 @@ def _parse(
         raise InputError(f"{path}: {claim}, expected at most {MAXIMUM_BYTES}")
     if size is not None and size - file.tell() != expected:
         raise InputError(f"{path}: {claim}, but found {size - file.tell()} after the header")
-    # One byte more than promised is enough to know that there is too much, and reading up
-    # to the end makes gzip check its sum. The buffer grows with what is there.
+    # Reading one byte more than expected shows whether there is too much, and reading to the
+    # end makes gzip check its checksum. The buffer grows only as data arrive.
     content = bytearray()
     while block := file.read(min(_BLOCK, expected + 1 - len(content))):
         content += block

@@ -1,20 +1,20 @@
-"""How much room a process has for compiled programs.
+"""How much memory this process has used, and how many memory mappings it may still make.
 
-XLA maps some 900 parts of memory for one compiled gradient on a processor. Linux lets a process
-have 65,530 with its usual limit, and XLA says that it "cannot allocate memory" beyond, with most of
-it free: after 70 shapes of episodes.
+XLA makes about 900 memory mappings for one compiled gradient on a CPU. Linux limits a process to
+65,530 by default. Beyond that, after about 70 shapes of episodes, XLA reports that it "cannot
+allocate memory" although most of the memory is free.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
 
-# The share of the mappings that a process may have at which compiled programs are let go of.
+# Compiled programs are released when this share of the allowed mappings is in use.
 LARGEST_SHARE = 0.75
 
 
 def is_short_of_mappings() -> bool:
-    """Whether this process may soon have as many mappings as Linux lets it; elsewhere never."""
+    """Whether this process is near the limit of memory mappings; always False outside Linux."""
     try:
         limit = int(Path("/proc/sys/vm/max_map_count").read_text())
         mapped = Path("/proc/self/maps").read_bytes().count(b"\n")
@@ -31,7 +31,7 @@ def peak_memory() -> int:
 
     status = Path("/proc/self/status")
     if status.exists():
-        # Linux's `ru_maxrss` includes what the parent held when it started this process.
+        # On Linux `ru_maxrss` includes the memory of the parent when it started this process.
         for line in status.read_text().splitlines():
             if line.startswith("VmHWM:"):
                 return 1024 * int(line.split()[1])

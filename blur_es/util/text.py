@@ -1,4 +1,4 @@
-"""Text for people: aligned tables and counted things."""
+"""Text for people: aligned tables, and numbers with their nouns."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 
 def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Rows of cells as lines whose columns begin one below the other."""
+    """Rows of cells as lines with aligned columns."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return [
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
@@ -15,5 +15,5 @@ def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
 
 
 def count(number: int, noun: str) -> str:
-    """`1 step`, `2 steps`."""
+    """A number with its noun, such as `1 step` or `2 steps`."""
     return f"{number} {noun}{'s' * (number != 1)}"

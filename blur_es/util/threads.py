@@ -1,7 +1,7 @@
-"""One thread a process: results must not depend on how many cores a machine has.
+"""One computing thread per process, so that results do not depend on the number of cores.
 
-OpenBLAS and XLA round differently with other numbers of threads, and workers that each
-start a pool of threads get in each other's way.
+OpenBLAS and XLA round differently with other numbers of threads, and the thread pools of several
+workers on one machine slow each other down.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ ONE_THREAD = dict.fromkeys(
 
 
 def use_one_thread() -> None:
-    """Hold this process, and those it starts, to one computing thread.
+    """Limit this process, and those that it starts, to one computing thread.
 
-    Call it before NumPy and JAX are imported: XLA reads its number of threads (`NPROC`)
-    once. BLAS libraries that are loaded already are told at once.
+    Call it before NumPy and JAX are imported, since XLA reads its number of threads (`NPROC`)
+    only once.
     """
     os.environ.update(ONE_THREAD)
-    # No accelerator is wanted by what runs on a head: keep JAX from taking one.
+    # Nothing on the driver needs an accelerator, so JAX should not take one.
     os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
 
@@ -40,7 +40,7 @@ def accelerator_environment() -> dict[str, str]:
 
 
 def limit_loaded_libraries() -> None:
-    """Hold the BLAS libraries that this process has loaded to one thread."""
+    """Limit the BLAS libraries that this process has loaded to one thread."""
     import threadpoolctl
 
     threadpoolctl.threadpool_limits(limits=1)
@@ -53,9 +53,10 @@ _limit: Any = None
 
 @contextlib.contextmanager
 def one_blas_thread() -> Iterator[None]:
-    """Hold BLAS to one thread while the block runs.
+    """Limit BLAS to one thread while the block runs.
 
-    The limit is the process's: of blocks in several threads, the last to end lifts it.
+    The limit holds for the whole process. If several threads are in such a block, the last one
+    that leaves removes it.
     """
     global _holders, _limit
     import threadpoolctl
