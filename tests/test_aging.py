@@ -24,7 +24,7 @@ from blur_es.inner.jax_loop import JaxInnerLoop
 from blur_es.inner.numba_loop import NumbaInnerLoop
 from blur_es.inner.numpy_loop import NumpyInnerLoop
 from blur_es.rule import RuleSpec
-from tests.helpers import make_random_episode, moderate_genome, trajectory
+from tests.helpers import arrays_of, make_random_episode, moderate_genome, trajectory
 
 LOOPS: list[Callable[[RuleSpec], Any]] = [NumpyInnerLoop, NumbaInnerLoop, JaxInnerLoop]
 SIZES = (4, 5, 3)
@@ -48,8 +48,8 @@ def precision(loop: object) -> float:
     return 1e-12 if loop is NumpyInnerLoop else 2e-5
 
 
-def test_the_rates_of_issue_25() -> None:
-    """The form and the numbers that were measured before the option was there."""
+def test_rates_follow_their_formula() -> None:
+    """The values with which ageing was first measured."""
     age = np.arange(1001.0)
     keep = aged_keep(np, 1.12, 0.82, np.log(5.7), age)
     np.testing.assert_allclose(keep, 1 + (1.12 - 1) / (1 + age / 5.7) ** 0.82, rtol=1e-14)
@@ -210,7 +210,7 @@ def test_shipped_genomes_can_be_extended(name: str) -> None:
 
 
 @pytest.mark.parametrize("loop", [NumpyInnerLoop, NumbaInnerLoop])
-def test_a_network_with_and_without_an_average_are_not_mixed_up(
+def test_networks_with_and_without_an_average_are_told_apart(
     loop: Callable[[RuleSpec], ContinuingInnerLoop],
 ) -> None:
     plain, averaging = RuleSpec(), RuleSpec(averaging="synapses")
@@ -223,8 +223,30 @@ def test_a_network_with_and_without_an_average_are_not_mixed_up(
         loop(plain).ask(moderate_genome(plain, 2), episode, network)
 
 
+@pytest.mark.parametrize("base", BASES)
+def test_jax_continues_a_network(base: dict[str, Any]) -> None:
+    """An episode in two parts equals the whole episode."""
+    rule = RuleSpec(**base, **ALL)
+    genome = moderate_genome(rule, 2, seed=10)
+    episode = make_random_episode(SIZES, rule.states, unroll=3, seed=11)
+    inputs, labels = episode.support_inputs, episode.support_labels
+    first, second = (
+        dataclasses.replace(episode, support_inputs=inputs[part], support_labels=labels[part])
+        for part in (slice(0, 2), slice(2, 3))
+    )
+    loop = JaxInnerLoop(rule)
+    network = loop.learn(genome, second, loop.learn(genome, first), 2)
+    *_, whole = loop.unroll(genome, episode)
+    found, expected = (arrays_of([state], state.prediction) for state in (network, whole))
+    for a, b in zip(found, expected, strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-6)
+    np.testing.assert_allclose(
+        loop.ask(genome, episode, network), loop.query(genome, episode), atol=1e-5
+    )
+
+
 def test_a_long_network_stays_finite() -> None:
-    """A genome that grows by 12 % a step overflows after some hundred; one that ages does not."""
+    """Synapses that grow by 12 % a step overflow after some hundred steps, unless they age."""
     rule = RuleSpec(normalize="both", aging="rates", averaging="synapses")
     genome = moderate_genome(rule, 2).replace(
         {"synapse.keep": 1.12, "synapse.keep_aging": 1.2, "synapse.keep_log_time": np.log(5.0)}
@@ -239,7 +261,7 @@ def test_a_long_network_stays_finite() -> None:
 
 
 def test_a_classifier_passes_the_age_of_its_network_on() -> None:
-    """Learning in two calls is learning in one."""
+    """Learning in two calls equals learning in one."""
     rule = RuleSpec(normalize="both", aging="rates", averaging="synapses")
     genome = moderate_genome(rule, 2, seed=9)
     generator = np.random.default_rng(0)

@@ -58,7 +58,7 @@ def test_files_make_the_round_trip(tmp_path: Path) -> None:
     assert [path.name for path in sorted(tmp_path.iterdir())] == ["a.npz", "b.npz"]
 
 
-def test_the_digest_is_of_what_the_genome_does() -> None:
+def test_the_digest_ignores_the_provenance() -> None:
     genome = moderate_genome(RULE, 2)
     assert Genome(RULE, genome.fields, {"other": 1}).sha256 == genome.sha256
     assert genome.replace({"synapse.keep": 0.5}).sha256 != genome.sha256
@@ -115,7 +115,7 @@ DAMAGE: dict[str, tuple[Callable[[Genome, Path], bytes], str]] = {
 
 
 @pytest.mark.parametrize("kind", DAMAGE)
-def test_damage_is_named(tmp_path: Path, kind: str) -> None:
+def test_damaged_files_are_refused(tmp_path: Path, kind: str) -> None:
     make, message = DAMAGE[kind]
     path = tmp_path / "damaged.npz"
     path.write_bytes(make(moderate_genome(RULE, 2), tmp_path))
@@ -206,8 +206,8 @@ def test_wrong_values_of_a_field(value: Any) -> None:
 
 @given(random_rules())
 @settings(max_examples=40, deadline=None, derandomize=True)
-def test_old_states_of_a_widened_genome_do_what_they_did(rule: RuleSpec) -> None:
-    """In the same networks, whatever the rule: the new states are no part of them."""
+def test_old_states_of_a_widened_genome_behave_as_before(rule: RuleSpec) -> None:
+    """The old states have the same values as in a network without the new states."""
     old, new = rule.states, rule.states + 2
     if old < 2 or build_rule({**rule.to_dict(), "states": new}) is None:
         return
@@ -229,6 +229,6 @@ def test_old_states_of_a_widened_genome_do_what_they_did(rule: RuleSpec) -> None
     assert widen_genome(genome, old).sha256 == genome.sha256
 
 
-def test_a_genome_is_not_narrowed() -> None:
+def test_a_genome_cannot_lose_states() -> None:
     with pytest.raises(InputError, match="found 3 states, expected 2 or fewer"):
         widen_genome(neutral_genome(RULE), 2)

@@ -1,4 +1,4 @@
-"""Meta-training by gradients, with curricula, in one process and on a fleet."""
+"""Meta-training with gradients and curricula, in one process and on a fleet."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_every_optimiser_climbs_and_restores(name: str) -> None:
     np.testing.assert_array_equal(descent.point, other.point)
 
 
-def test_a_step_is_clipped_and_what_is_not_finite_left_out() -> None:
+def test_gradients_are_clipped_and_infinite_ones_left_out() -> None:
     descent = GradientDescent("sgd", 1.0, 2.0, 2)
     norm = descent.ascend(np.array([[30.0, 40.0], [np.nan, 1.0], [np.inf, 0.0]]))
     assert norm == 50.0
@@ -67,13 +67,13 @@ def test_a_step_is_clipped_and_what_is_not_finite_left_out() -> None:
 
 
 @pytest.mark.parametrize("size", [1e18, 1e25, 1e200])
-def test_however_large_a_gradient_is_it_is_clipped(size: float) -> None:
+def test_gradients_of_every_size_are_clipped(size: float) -> None:
     descent = GradientDescent("sgd", 1.0, 2.0, 2)
     descent.ascend(np.array([[size, 0.0]]))
     np.testing.assert_allclose(descent.point, [2.0, 0.0], rtol=1e-6)
 
 
-def test_another_descents_state_is_refused() -> None:
+def test_the_state_of_another_optimiser_is_refused() -> None:
     descent = GradientDescent("adam", 0.1, 1.0, 2)
     with pytest.raises(InputError, match=r"checkpoint: .* gradient descent expects float32 \(3,\)"):
         GradientDescent("adam", 0.1, 1.0, 3).restore(descent.state_arrays())
@@ -110,7 +110,7 @@ def test_the_curriculum_is_followed(undisturbed: Path) -> None:
 
 
 class InterruptedEvaluator(LocalEvaluator):
-    """Raises, as a signal would, in the second run of a generation."""
+    """Raises `Interrupted` in the second search run of a generation, as a signal would."""
 
     def __init__(self, config: ExperimentConfig, generation: int) -> None:
         super().__init__(problem_of(config))
@@ -145,7 +145,7 @@ def test_a_curriculum_of_strategies_resumes_too(tmp_path: Path) -> None:
 
 
 def test_a_stage_begins_with_the_best_run(tmp_path: Path) -> None:
-    """Of two runs, the second is better on the validation episodes: both go on from it."""
+    """The second of two search runs is better on the validation episodes: both continue from it."""
 
     class Favours(LocalEvaluator):
         def evaluate(self, genomes: FloatArray, episodes: EpisodeRange) -> Evaluation:
@@ -250,7 +250,7 @@ def test_the_last_of_several_device_batches_is_resumed(tmp_path: Path) -> None:
 
 
 class InterruptedAtEnd(ShrinkingDevice):
-    """Its run is stopped when the genome is to be chosen."""
+    """Interrupts the run when the genome is selected."""
 
     def evaluate(self, genomes: FloatArray, episodes: EpisodeRange) -> Evaluation:
         if episodes.phase is Phase.VALIDATION:
@@ -263,7 +263,7 @@ def test_device_batches_leave_work_for_several_devices() -> None:
     assert found == [8, 8, 16, 128, 2048]
 
 
-def test_a_device_too_small_for_one_life_ends_the_run(tmp_path: Path) -> None:
+def test_a_device_too_small_for_one_evaluation_ends_the_run(tmp_path: Path) -> None:
     from blur_es.errors import RunError
 
     config = small(tmp_path, "backend=jax", "jax.device_batch=4")
@@ -280,7 +280,7 @@ def test_a_device_too_small_for_one_life_ends_the_run(tmp_path: Path) -> None:
 def test_gradients_do_not_depend_on_the_workers(
     tmp_path: Path, undisturbed: Path, ray_address: str, device_batch: int
 ) -> None:
-    """Nor on how the fleet cuts the replicas: three of them, for two workers."""
+    """Three replicas for two workers: results do not depend on how the fleet divides them."""
     config = small(tmp_path, *GRADIENT, *CURRICULUM, f"jax.device_batch={device_batch}")
     alone = hash_of(undisturbed)
     if device_batch > 1:
@@ -294,7 +294,7 @@ def test_gradients_do_not_depend_on_the_workers(
     assert genome_hash(spread) == alone
 
 
-def test_gradients_in_lives_of_several_lengths_do_not_depend_on_the_workers(
+def test_gradients_in_episodes_of_several_lengths_do_not_depend_on_the_workers(
     tmp_path: Path, ray_address: str
 ) -> None:
     tasks = "tasks=[{name: xor}, {name: two_moons, episode: {unroll: 7, batch_size: 8}}]"
@@ -332,7 +332,7 @@ def test_a_split_gives_each_backend_its_share(tmp_path: Path, gpu_ray_address: s
         fleet.close()
 
 
-def test_a_split_waits_for_a_lost_kind(tmp_path: Path, gpu_ray_address: str) -> None:
+def test_a_split_waits_for_a_backend_without_workers(tmp_path: Path, gpu_ray_address: str) -> None:
     config = small(tmp_path, "fleet.split={jax: 1, numba: 1}")
     population = np.stack(
         [random_genome(config.rule, np.random.default_rng(i)).vector for i in range(6)]
@@ -351,7 +351,7 @@ def test_a_split_waits_for_a_lost_kind(tmp_path: Path, gpu_ray_address: str) -> 
     np.testing.assert_array_equal(after.fitness, before.fitness)
 
 
-def test_whoever_is_free_is_not_reproducible(tmp_path: Path, gpu_ray_address: str) -> None:
+def test_split_any_is_not_reproducible(tmp_path: Path, gpu_ray_address: str) -> None:
     config = small(tmp_path, "fleet.split=any", "meta.generations=2")
     fleet = RayFleet(problem_of(config), FleetConfig(split="any"), address=gpu_ray_address)
     try:

@@ -1,4 +1,4 @@
-"""The two inner loops against each other, against hand-made mathematics and its laws."""
+"""The NumPy and Numba backends against each other and against mathematics by hand."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ MEASURES = [make_measure("cross_entropy", 0.5), make_measure("accuracy")]
 
 
 def nudged(episode: Episode, seed: int) -> Episode:
-    """The same episode with every number moved by about one float32 rounding."""
+    """The same episode with every number changed by about one float32 rounding error."""
     generator = np.random.default_rng(seed)
 
     def nudge(array: Any) -> Any:
@@ -64,7 +64,7 @@ def nudged(episode: Episode, seed: int) -> Episode:
     ("classes", "right", "wrong"),
     [(1, 1.0, -1.0), (2, 1.0, -1.0), (5, 2.0, -0.5), (10, 3.0, -1 / 3)],
 )
-def test_standardised_labels_are_plain_ones_of_other_values(
+def test_standardised_labels_are_plain_labels_with_other_values(
     make_loop: Callable[[RuleSpec], InnerLoop], classes: int, right: float, wrong: float
 ) -> None:
     standardized = RuleSpec(states=3, feedback="standardized_label", normalize="both")
@@ -95,7 +95,7 @@ def test_standardised_labels_have_mean_0_and_standard_deviation_1(classes: int) 
 
 
 def assert_numba_follows_numpy(rule: RuleSpec, sizes: tuple[int, ...], seed: int) -> None:
-    """float32 is as near to float64 as the problem's own sensitivity to rounding allows."""
+    """The difference is at most what the rounding of the inputs alone can cause."""
     episode = make_random_episode(sizes, rule.states, unroll=4, seed=seed)
     genome = moderate_genome(rule, len(sizes) - 1, seed)
     reference = trajectory(NumpyInnerLoop(rule), genome, episode)
@@ -189,7 +189,7 @@ def test_evaluate_agrees_between_backends() -> None:
     np.testing.assert_array_equal(found.diverged, reference.diverged)
 
 
-def test_bits_do_not_depend_on_company() -> None:
+def test_bits_do_not_depend_on_other_genomes() -> None:
     rule = RuleSpec(states=2, normalize="both")
     loop = NumbaInnerLoop(rule)
     episodes = [make_random_episode((9, 17, 3), 2, unroll=6, seed=seed) for seed in range(2)]
@@ -234,7 +234,7 @@ def test_the_backprop_genome_is_gradient_descent() -> None:
 
 
 @pytest.mark.parametrize("loop", LOOPS)
-def test_mean_divides_what_sum_adds(loop: Callable[[RuleSpec], InnerLoop]) -> None:
+def test_mean_is_the_sum_divided_by_the_batch_size(loop: Callable[[RuleSpec], InnerLoop]) -> None:
     episode = make_random_episode((4, 5, 2), 2, batch=8)
     summed = RuleSpec(batch_reduction="sum")
     averaged = RuleSpec(batch_reduction="mean")
@@ -252,7 +252,7 @@ def test_mean_divides_what_sum_adds(loop: Callable[[RuleSpec], InnerLoop]) -> No
 
 @pytest.mark.parametrize("loop", LOOPS)
 @pytest.mark.parametrize("statistics", ["support", "batch"])
-def test_only_batch_statistics_let_rows_see_each_other(
+def test_predictions_depend_on_other_rows_only_with_batch_statistics(
     loop: Callable[[RuleSpec], InnerLoop], statistics: Any
 ) -> None:
     rule = RuleSpec(normalize="both", query_statistics=statistics)
@@ -268,7 +268,7 @@ def test_only_batch_statistics_let_rows_see_each_other(
 CALIBRATED = RuleSpec(states=3, normalize="both", calibration_temperature=0.3)
 
 
-def test_offsets_make_classes_as_likely_as_they_are_frequent() -> None:
+def test_offsets_make_predicted_and_true_frequencies_equal() -> None:
     generator = np.random.default_rng(0)
     outputs = generator.standard_normal((512, 4)) * [1.0, 0.5, 1.0, 2.0]
     classes = generator.choice(4, 512, p=[0.6, 0.3, 0.1, 0.0])
@@ -293,7 +293,7 @@ def test_offsets_are_the_intercepts_of_a_logistic_regression() -> None:
     assert offset[0] == pytest.approx(2.0 * 1.5, rel=0.1)
 
 
-def test_offsets_that_chance_may_have_made_are_none() -> None:
+def test_offsets_that_chance_explains_are_zero() -> None:
     generator = np.random.default_rng(0)
     sizes = []
     for _ in range(50):
@@ -304,13 +304,13 @@ def test_offsets_that_chance_may_have_made_are_none() -> None:
     assert np.mean(np.array(sizes) == 0) > 0.9
 
 
-def test_offsets_of_outputs_that_are_right_already_are_none() -> None:
+def test_offsets_of_perfect_outputs_are_zero() -> None:
     classes = np.arange(30) % 3
     sure = np.where(np.eye(3)[classes] > 0, 1.0, -1.0)
     np.testing.assert_allclose(class_offsets(CALIBRATED, 10 * sure, sure), 0, atol=1e-12)
 
 
-def test_one_output_is_calibrated_as_two_are() -> None:
+def test_one_output_is_calibrated_like_two() -> None:
     generator = np.random.default_rng(1)
     outputs = generator.standard_normal((200, 2))
     labels = np.where(generator.random((200, 1)) < 0.2, 1.0, -1.0)
@@ -324,7 +324,7 @@ def test_one_output_is_calibrated_as_two_are() -> None:
 @pytest.mark.parametrize("loop", [*LOOPS, JaxInnerLoop])
 @pytest.mark.parametrize("outputs", [1, 3])
 @pytest.mark.parametrize("unroll", [2, 6])
-def test_calibrated_predictions_are_the_others_and_offsets(
+def test_calibrated_predictions_are_plain_ones_plus_offsets(
     loop: Callable[[RuleSpec], InnerLoop], outputs: int, unroll: int
 ) -> None:
     plain = dataclasses.replace(CALIBRATED, calibration_temperature=0.0)
@@ -407,7 +407,9 @@ def test_normalisation_by_hand(loop: Callable[[RuleSpec], InnerLoop]) -> None:
 
 
 @pytest.mark.parametrize("loop", LOOPS)
-def test_symmetric_and_single_state_synapses_stay_so(loop: Callable[[RuleSpec], InnerLoop]) -> None:
+def test_symmetric_and_single_states_remain_so(
+    loop: Callable[[RuleSpec], InnerLoop],
+) -> None:
     rule = RuleSpec(states=3, symmetric=True, single_state=True)
     episode = make_random_episode((4, 5, 6, 2), 3)
     for state in loop(rule).unroll(moderate_genome(rule, 3), episode):
@@ -427,7 +429,7 @@ def test_symmetric_and_single_state_synapses_stay_so(loop: Callable[[RuleSpec], 
         {"synapse.keep": 1e25},
     ],
 )
-def test_divergence_is_seen_alike_and_costs_the_worst(values: dict[str, float]) -> None:
+def test_all_backends_detect_divergence(values: dict[str, float]) -> None:
     rule = RuleSpec(
         forward_activation="identity",
         backward_activation="identity",

@@ -1,4 +1,4 @@
-"""The JAX inner loop against the reference, against Numba and against finite differences."""
+"""The JAX backend against the reference, against Numba and against finite differences."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ def evaluation(device_batch: int, vectors: FloatArray, episodes: Sequence[Episod
     )
 
 
-def test_bits_do_not_depend_on_company() -> None:
+def test_bits_do_not_depend_on_other_genomes() -> None:
     rule = RuleSpec(normalize="both", symmetric=True)
     episodes = [make_random_episode((9, 17, 3), 2, unroll=6, seed=seed) for seed in range(2)]
     vectors = np.stack([random_genome(rule, np.random.default_rng(i)).vector for i in range(7)])
@@ -140,7 +140,7 @@ def test_bits_do_not_depend_on_company() -> None:
 
 
 @pytest.mark.parametrize("device_batch", [1, 2, 3, 64])
-def test_any_device_batch_evaluates_everybody(device_batch: int) -> None:
+def test_every_device_batch_size_evaluates_all_pairs(device_batch: int) -> None:
     rule = RuleSpec(normalize="both", symmetric=True)
     episodes = [make_random_episode((9, 17, 3), 2, unroll=6, seed=seed) for seed in range(3)]
     vectors = np.stack([random_genome(rule, np.random.default_rng(i)).vector for i in range(5)])
@@ -149,7 +149,7 @@ def test_any_device_batch_evaluates_everybody(device_batch: int) -> None:
     np.testing.assert_allclose(found[0], expected[0], atol=2e-5)
 
 
-def test_a_measure_of_ones_own_sees_the_predictions() -> None:
+def test_a_custom_measure_gets_the_predictions() -> None:
     rule = RuleSpec()
     measure = Measure("margin", lambda p, y: float(np.minimum(p * y, 1).mean()), -9.0)
     episodes = [make_random_episode((3, 4, 2), 2, seed=seed) for seed in range(3)]
@@ -160,7 +160,7 @@ def test_a_measure_of_ones_own_sees_the_predictions() -> None:
 
 
 @pytest.mark.parametrize(("precision", "bits"), [("tf32", 11), ("bfloat16", 8)])
-def test_lower_precision_costs_what_its_mantissa_says(precision: Precision, bits: int) -> None:
+def test_errors_of_lower_precision_match_its_mantissa(precision: Precision, bits: int) -> None:
     rule = RuleSpec(normalize="both", symmetric=True)
     episode = make_random_episode((30, 40, 10), 2, unroll=1, batch=32)
     genome = random_genome(rule, np.random.default_rng(1))
@@ -187,7 +187,7 @@ def test_the_compiled_program_copies_no_data_for_each_genome() -> None:
     assert not copies
 
 
-def test_compiled_programs_are_let_go_of_where_mappings_are_short(
+def test_compiled_programs_are_evicted_when_mappings_run_short(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     rule = RuleSpec(normalize="both")
@@ -211,7 +211,7 @@ def test_mappings_are_counted_against_the_limit(monkeypatch: pytest.MonkeyPatch)
         assert memory.is_short_of_mappings()
 
 
-def test_letting_go_of_compiled_programs_frees_their_mappings() -> None:
+def test_evicting_compiled_programs_frees_their_mappings() -> None:
     maps = Path("/proc/self/maps")
     if not maps.exists():
         pytest.skip("no Linux")
@@ -233,7 +233,7 @@ def test_letting_go_of_compiled_programs_frees_their_mappings() -> None:
     assert count() < before + 0.5 * (full - before)
 
 
-def test_out_of_memory_is_told_from_other_errors(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_out_of_memory_is_an_error_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     rule = RuleSpec()
     loop = JaxInnerLoop(rule, device_batch=4)
 
@@ -323,7 +323,7 @@ def test_gradients_are_those_of_finite_differences(float64: None, number: int) -
     )
 
 
-def test_gradients_do_not_depend_on_the_company_of_replicas() -> None:
+def test_gradients_do_not_depend_on_other_replicas() -> None:
     rule = RuleSpec(normalize="both", symmetric=True)
     episodes = [make_random_episode((9, 17, 3), 2, unroll=6, seed=seed) for seed in range(5)]
     vector = random_genome(rule, np.random.default_rng(0)).vector

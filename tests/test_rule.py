@@ -1,4 +1,4 @@
-"""Every option of a rule is checked, alone and together with the others."""
+"""The options of a rule: values, combinations, digests and support by the backends."""
 
 from __future__ import annotations
 
@@ -82,9 +82,7 @@ def test_options_make_the_round_trip() -> None:
 @pytest.mark.parametrize(
     ("option", "value"), [("inputs", "equalized"), ("calibration_temperature", 0.3)]
 )
-def test_options_that_came_later_are_named_only_where_they_are_used(
-    option: str, value: Any
-) -> None:
+def test_later_options_are_stored_only_where_they_are_used(option: str, value: Any) -> None:
     # Digests of older genomes and run folders depend on it.
     assert option not in RuleSpec().to_dict()
     chosen = from_options(RuleSpec, {option: value}, "rule")
@@ -124,13 +122,13 @@ def test_backends_refuse_what_they_do_not_implement(backend: str) -> None:
         make_inner_loop(backend, unknown)
 
 
-def test_new_options_are_checked_as_the_others_are() -> None:
+def test_new_options_are_checked_like_all_others() -> None:
     with pytest.raises(InputError, match=r"rule.novelty: found 'sone', .*did you mean 'some'"):
         from_options(ExtendedRule, {"novelty": "sone"}, "rule")
 
 
 def test_options_outside_the_conformance_section_are_used() -> None:
-    """By an experiment, a genome that ships or a reproduced result of the paper."""
+    """An experiment, a shipped genome or a reproduced result of the paper uses each of them."""
     used = set()
     for name in genome_names():
         used |= options_of(load_genome(name).rule)
