@@ -109,8 +109,8 @@ def test_a_rule_has_its_inputs_mapped(wanted: Inputs) -> None:
 
 def test_a_constant_input_becomes_zero() -> None:
     support = np.full((6, 2), 3.0, np.float32)
-    mean, deviation = standardization(support, pooled=False)
-    np.testing.assert_array_equal((support - mean) / deviation, np.zeros((6, 2)))
+    mean, std = standardization(support, pooled=False)
+    np.testing.assert_array_equal((support - mean) / std, np.zeros((6, 2)))
 
 
 def test_labels_are_signs() -> None:

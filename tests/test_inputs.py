@@ -39,7 +39,7 @@ def correlated(rows: int, inputs: int, shares: list[float]) -> Float32Array:
 @pytest.mark.parametrize("inputs", [4, 100, 400])
 def test_the_equalizing_factor_of_noise_and_of_one_direction(inputs: int) -> None:
     generator = np.random.default_rng(0)
-    # White noise of n inputs: inner products of deviation √n. All inputs equal: n.
+    # White noise of n inputs: inner products with standard deviation √n. All inputs equal: n.
     noise = generator.standard_normal((2000, inputs))
     assert equalizing_factor(noise) == pytest.approx(
         math.sqrt(INNER_PRODUCT / math.sqrt(inputs)), rel=0.1
@@ -219,11 +219,11 @@ def test_compressed_values_far_out_are_logarithms_and_small_ones_stay() -> None:
     np.testing.assert_array_equal(found[:2], values[:2])
     expected = [-1e-3, math.log(1 + math.sqrt(2)), -math.log(2e4), math.log(6e38)]
     np.testing.assert_allclose(found[2:], expected, rtol=1e-6)
-    # Extremes come back too: opponents see inputs as they were.
+    # Extreme values are restored as well: baselines see the original inputs.
     np.testing.assert_allclose(InputMap(compresses=True).undo(found), values, rtol=2e-5)
 
 
-def test_what_a_row_comes_to_does_not_depend_on_the_batches_beside_its_own() -> None:
+def test_a_batch_is_mapped_independently_of_the_others() -> None:
     batches = correlated(4096, 16, [0.5, 0.2]).reshape(32, 128, 16)
     mapped = input_map("partially_whitened", batches[:2].reshape(-1, 16))
     before = batches.copy()
