@@ -1,4 +1,4 @@
-"""The errors that a user is meant to read.
+"""Errors with messages for the user.
 
 Everything that the user can correct (a typo in a file, a missing data set, an unwritable folder)
 is an `InputError`, which is also a `ValueError`: the command line prints its message without a
@@ -13,19 +13,24 @@ import traceback
 from collections.abc import Iterable
 from pathlib import Path
 
+from blur_es.redact import redact
+
 _PACKAGE = str(Path(__file__).resolve().parent)
 
 
 class BlurError(Exception):
-    """Base of the package's own errors; the message is written for the user."""
+    """Base class of the package's errors. Secrets are removed from the message."""
+
+    def __init__(self, *args: object) -> None:
+        super().__init__(*(redact(each) if isinstance(each, str) else each for each in args))
 
 
 class InputError(BlurError, ValueError):
-    """Something that the user gave is wrong; says what was found and what was expected."""
+    """The input is wrong. The message says what was found and what was expected."""
 
 
 class RunError(BlurError):
-    """The work could not go on; says what happened and what to do."""
+    """The work cannot continue. The message says what happened and what to do."""
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

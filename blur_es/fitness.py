@@ -1,8 +1,8 @@
-"""Quality measures: what the outer loop maximises, from predictions on query batches.
+"""Measures: functions of predictions and labels on query batches, which the outer loop maximises.
 
-A measure sees state 0 of the last layer and the labels. All are larger for better results
-and finite: a value below the measure's `worst`, or one that is not a number, counts as
-`worst`, and so does the value of an evaluation that diverged.
+Predictions are state 0 of the last layer. A larger value is better, and values are always finite:
+a value below the measure's `worst` counts as `worst`. So do NaN, infinite values and episodes that
+diverged.
 """
 
 from __future__ import annotations
@@ -22,17 +22,20 @@ from blur_es.util.user_code import run_user_code
 
 MeasureFunction = Callable[[Any, Any], Any]
 
-# Far below chance (log 62 is 4.1), yet near enough that a strategy which uses raw values
-# is not thrown off by one diverged genome.
+# Far below chance (for 62 classes the loss of chance is 4.1), but close enough that one diverged
+# genome does not dominate a strategy that uses raw values.
 WORST_LOSS = -20.0
 
 
 @dataclasses.dataclass(frozen=True)
 class Measure:
-    """A named quality: `function(predictions, labels)`, both (rows, n_L), and its floor.
+    """A measure.
 
-    `traceable` says that the function takes JAX arrays too, so that it can be compiled with
-    what it measures.
+    Attributes:
+        name: a built-in name or an import path.
+        function: takes predictions and labels, both of shape (rows, n_L), and returns a number.
+        worst: the lowest value.
+        traceable: whether the function accepts JAX arrays and can be compiled.
     """
 
     name: str
@@ -41,20 +44,20 @@ class Measure:
     traceable: bool = False
 
     def __call__(self, predictions: FloatArray, labels: FloatArray) -> float:
-        """The value, never below `worst` and never NaN or infinite.
+        """The value, which is finite and not below `worst`.
 
-        Raises `RunError` if a user's own measure fails or gives no number.
+        Raises `RunError` if a user's function fails or does not return a number.
         """
         with run_user_code(f"fitness.measure: {self.name!r}"), np.errstate(all="ignore"):
             value = float(self.function(predictions, labels))
         return max(value, self.worst) if math.isfinite(value) else self.worst
 
 
-# The built-in measures are written against the array API that NumPy and JAX share.
+# The built-in measures use the array API that NumPy and JAX have in common.
 
 
 def accuracy(predictions: Any, labels: Any) -> Any:
-    """Share of rows whose largest output is the label's; one output: whose sign is."""
+    """Fraction of rows whose largest output (with one output: whose sign) is that of the label."""
     xp = predictions.__array_namespace__()
     if labels.shape[-1] == 1:
         return xp.mean((predictions > 0) == (labels > 0))
@@ -64,7 +67,7 @@ def accuracy(predictions: Any, labels: Any) -> Any:
 def cross_entropy(predictions: Any, labels: Any, temperature: float = 1.0) -> Any:
     """Negative softmax cross-entropy in nats, with predictions / temperature as logits.
 
-    Paper, section 3.3. One output is the logit of the positive label.
+    See the paper, section 3.3. A single output is the logit of the positive label.
     """
     xp = predictions.__array_namespace__()
     logits = _exact(predictions) / temperature
@@ -83,7 +86,7 @@ def squared_error(predictions: Any, labels: Any) -> Any:
 
 
 def _exact(values: Any) -> Any:
-    """In float64 where NumPy computes; JAX keeps the type that it was given."""
+    """NumPy arrays in float64; JAX arrays keep their type."""
     return values.astype(np.float64) if isinstance(values, np.ndarray) else values
 
 
@@ -93,10 +96,15 @@ DIFFERENTIABLE = ("cross_entropy", "squared_error")
 
 
 def make_measure(name: str, temperature: float = 1.0) -> Measure:
-    """A measure by name, or a user's own by import path (`package.module:function`).
+    """A built-in measure by name, or a user's function by import path.
 
-    One's own takes predictions and labels, (rows, n_L) each, and returns a number, larger
-    for better; its optional attribute `worst` is its floor (else `WORST_LOSS`).
+    Args:
+        name: one of `BUILT_IN`, or `package.module:function`. The function takes predictions and
+            labels, both of shape (rows, n_L), and returns a number that is larger for better
+            results. Its optional attribute `worst` is the lowest value (default `WORST_LOSS`).
+        temperature: temperature of the softmax in `cross_entropy`.
+
+    Raises `InputError` for an unknown name or a function that cannot be imported.
     """
     if name == "accuracy":
         return Measure(name, accuracy, 0.0, traceable=True)

@@ -16,6 +16,7 @@ LONGEST_MODULE = 500
 MOST_LOOSE_FILES = 10
 
 LAYERS = (
+    "redact",
     *("errors", "util"),
     *("keys", "rule"),
     *("fitness", "storage", "genome"),
@@ -35,7 +36,6 @@ CIRCLES_TODAY: set[frozenset[str]] = set()
 TOO_LONG_TODAY: set[str] = {
     "cli",
     "genome",
-    "meta.trainer",
     "tasks.images",
 }
 

@@ -192,6 +192,91 @@ def test_a_damaged_run_goes_on_to_the_same_genome_or_says_why_not(
         assert any("warning" in line and "checkpoint" in line for line in said)
 
 
+def resumed(files: Files, folder: Path) -> str:
+    """Write a run folder and resume its run; returns the hash of the genome."""
+    for name, content in files.items():
+        (folder / "run" / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / "run" / name).write_bytes(content)
+    return genome_hash(train(small(folder), folder / "run", resume=True))
+
+
+POINTERS: dict[str, Callable[[str], str]] = {
+    "another generation": lambda text: text.replace('"generation": 4', '"generation": 6'),
+    "another generation, without a digest": lambda text: json.dumps(
+        {
+            "checkpoints": json.loads(text.replace('"generation": 4', '"generation": 6'))[
+                "checkpoints"
+            ]
+        }
+    ),
+    "deep": lambda text: "[" * 100_000,
+    "null character": lambda text: text.replace("checkpoints/", "checkpoints/\\u0000"),
+    "surrogate": lambda text: text.replace("checkpoints/", "checkpoints/\\ud800"),
+    "huge number": lambda text: text.replace('"generation": 4', '"generation": ' + "9" * 5000),
+    "another key": lambda text: text.replace('"checkpoints":', '"checkpointz":'),
+    "text": lambda text: '"text"',
+    "list": lambda text: "[]",
+    "nothing": lambda text: "",
+}
+
+
+@pytest.mark.parametrize("kind", POINTERS)
+def test_a_damaged_pointer_is_done_without(
+    interrupted: tuple[Files, Files, str], tmp_path: Path, kind: str
+) -> None:
+    run, _, whole = interrupted
+    text = run["checkpoint.json"].decode()
+    damaged = POINTERS[kind](text)
+    assert damaged != text
+    assert resumed(run | {"checkpoint.json": damaged.encode()}, tmp_path) == whole
+
+
+DEEP = {
+    "metrics.jsonl": b"[" * 100_000 + b"\n{}\n",
+    "config.yaml": b"a: " + b"[" * 100_000,
+    "config.yaml ": b"a: &a [*a]\n",
+    "config.yaml  ": b"a: \x00\n",
+}
+
+
+@pytest.mark.parametrize("name", DEEP)
+def test_deep_and_strange_files_are_refused_with_a_sentence(
+    interrupted: tuple[Files, Files, str], tmp_path: Path, name: str
+) -> None:
+    run, _, _ = interrupted
+    with pytest.raises(InputError, match="damaged"):
+        resumed(run | {name.strip(): DEEP[name]}, tmp_path)
+
+
+@settings(
+    max_examples=15,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+@given(data=st.data())
+def test_any_damage_to_any_one_file_resumes_to_the_same_genome_or_is_refused(
+    interrupted: tuple[Files, Files, str],
+    tmp_path_factory: pytest.TempPathFactory,
+    data: st.DataObject,
+) -> None:
+    run, other, whole = interrupted
+    name = data.draw(st.sampled_from(sorted(run)))
+    how: Any = data.draw(st.sampled_from((*DAMAGE, "delete", "foreign")))
+    files = dict(run)
+    if how == "delete":
+        del files[name]
+    elif how == "foreign":
+        files[name] = other.get(name, b"nothing")
+    else:
+        files[name] = how(files[name], data.draw(st.floats(0.0, 1.0, exclude_max=True)))
+    try:
+        found = resumed(files, tmp_path_factory.mktemp("damaged"))
+    except InputError:
+        return
+    assert found == whole
+
+
 def test_nothing_whole_is_an_error_that_names_each(
     interrupted: tuple[Files, Files, str], tmp_path: Path
 ) -> None:

@@ -120,7 +120,7 @@ def test_an_unknown_protocol_is_wrong_input(url: str, message: str) -> None:
 
 
 def test_a_password_in_a_url_is_not_shown() -> None:
-    assert open_storage("memory://me:secret@host/run").location == "memory://me:***@host/run"
+    assert open_storage("memory://me:secret@host/run").location == "memory://***@host/run"
 
 
 def test_a_genome_is_saved_and_loaded_anywhere() -> None:

@@ -17,7 +17,7 @@ import pytest
 
 from blur_es.analysis.subject import load_subject
 from blur_es.config import ExperimentConfig, load_config
-from blur_es.errors import InputError
+from blur_es.errors import InputError, RunError
 from blur_es.evaluator import EpisodeRange, LocalEvaluator, problem_of
 from blur_es.genome import Genome, backprop_genome, widen_genome
 from blur_es.genomes import load_genome
@@ -26,6 +26,7 @@ from blur_es.keys import Phase
 from blur_es.meta.initial import initial_genome
 from blur_es.meta.selection import FITTEST, LATEST, Archive
 from blur_es.meta.stop import StopReason
+from blur_es.report.html import write_report
 from blur_es.run.folder import RunFolder
 from blur_es.run.interrupt import Interrupted, InterruptGuard
 from blur_es.util.arrays import FloatArray
@@ -60,6 +61,68 @@ def test_a_run_folder_tells_its_story(undisturbed: Path) -> None:
     assert result["reproducible"] is True
     assert load_config(undisturbed / "config.yaml").name == "small"
     assert "numpy" in run.read_json("versions.json")["packages"]
+
+
+def nan(predictions: FloatArray, labels: FloatArray) -> float:
+    return float("nan")
+
+
+def test_a_fitness_that_says_nothing_is_warned_of_once_and_reported(tmp_path: Path) -> None:
+    messages: list[str] = []
+    config = small(tmp_path, f"fitness.measure={__name__}:nan", "meta.generations=3")
+    train(config, tmp_path / "run", on_message=messages.append)
+    found = [message for message in messages if "same fitness (-20)" in message]
+    assert len(found) == 1
+    assert f"fitness.measure ({__name__}:nan) may return NaN" in found[0]
+    lines = RunFolder(tmp_path / "run").metrics.read()
+    assert [line["equal_fitness"] for line in lines] == [True] * 3
+    write_report(RunFolder(tmp_path / "run"))
+    report = (tmp_path / "run" / "report.html").read_text()
+    assert "In 3 generations of 3, all genomes had the same fitness" in report
+
+
+def test_a_run_whose_search_overflows_ends_with_a_genome_of_finite_values(tmp_path: Path) -> None:
+    config = small(tmp_path, "meta.sigma=1e307", "meta.generations=3")
+    result = train(config, tmp_path / "run")
+    assert result.genome is not None
+    assert Genome.load(tmp_path / "run" / "genome.npz").sha256 == result.genome.sha256
+    write_report(RunFolder(tmp_path / "run"))
+
+
+def test_a_genome_of_huge_values_is_reported(tmp_path: Path) -> None:
+    config = small(tmp_path, "genome.values={synapse.update: 1e308}", "meta.generations=2")
+    train(config, tmp_path / "run")
+    write_report(RunFolder(tmp_path / "run"))
+    assert (tmp_path / "run" / "report.html").exists()
+
+
+class MovingEvaluator(LocalEvaluator):
+    """Renames or deletes the run folder in the third generation."""
+
+    def __init__(self, config: ExperimentConfig, run: Path, target: Path | None) -> None:
+        super().__init__(problem_of(config))
+        self.run, self.target = run, target
+
+    def evaluate(self, genomes: FloatArray, episodes: EpisodeRange) -> Evaluation:
+        if episodes.generation == 3 and self.run.exists():
+            if self.target is None:
+                shutil.rmtree(self.run)
+            else:
+                self.run.rename(self.target)
+        return super().evaluate(genomes, episodes)
+
+
+@pytest.mark.parametrize("renamed", [True, False])
+def test_a_run_folder_that_is_gone_in_mid_run_stops_the_run(
+    tmp_path: Path, undisturbed: Path, renamed: bool
+) -> None:
+    config, run, target = small(tmp_path), tmp_path / "run", tmp_path / "renamed"
+    evaluator = MovingEvaluator(config, run, target if renamed else None)
+    with pytest.raises(RunError, match="was deleted or renamed while the run was using it"):
+        train(config, run, evaluator=evaluator)
+    assert not run.exists()
+    if renamed:
+        assert genome_hash(train(config, target, resume=True)) == hash_of(undisturbed)
 
 
 def test_the_genome_carries_where_it_is_from(undisturbed: Path) -> None:

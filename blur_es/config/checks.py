@@ -5,6 +5,8 @@ They read no data and create no strategy.
 
 from __future__ import annotations
 
+import math
+
 from blur_es.config.experiment import ExperimentConfig
 from blur_es.config.sections import TASK_SECTIONS
 from blur_es.errors import InputError
@@ -68,6 +70,8 @@ def _check_fleet(config: ExperimentConfig) -> None:
     fleet = config.fleet
     shares = fleet.shares()
     if isinstance(shares, dict):
+        if not math.isfinite(sum(shares.values())):
+            raise InputError("fleet.split: the sum of the shares overflows; expected smaller ones")
         population = config.meta.population
         if round(population * shares["jax"] / sum(shares.values())) in (0, population):
             raise InputError(

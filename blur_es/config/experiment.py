@@ -13,7 +13,7 @@ import yaml
 from pydantic import AfterValidator, Field
 
 from blur_es.config import source
-from blur_es.config.identity import identity, with_original_names
+from blur_es.config.identity import identity, redact_as_before, with_original_names
 from blur_es.config.sections import (
     TASK_SECTIONS,
     FitnessConfig,
@@ -28,10 +28,14 @@ from blur_es.config.sections import (
 from blur_es.config.source import Positions
 from blur_es.episode import EpisodeSpec
 from blur_es.errors import InputError
+from blur_es.redact import redact_tree
 from blur_es.rule import RuleSpec
 from blur_es.storage.files import sha256
 from blur_es.util.options import Options, Whole
-from blur_es.util.redact import redact_tree
+
+
+def _digest(values: dict[str, Any]) -> str:
+    return sha256(json.dumps(values, sort_keys=True).encode())
 
 
 def _check_task_sections(task: dict[str, Any]) -> dict[str, Any]:
@@ -94,7 +98,7 @@ class ExperimentConfig(Options):
 
     def to_yaml(self) -> str:
         """The experiment with all its values as YAML."""
-        return yaml.safe_dump(self.to_dict(), sort_keys=False, allow_unicode=True)
+        return source.dump(self.to_dict())
 
     def to_canonical(self) -> dict[str, Any]:
         """Every value as the first version would have written it, for digests.
@@ -111,7 +115,13 @@ class ExperimentConfig(Options):
     @property
     def identity_sha256(self) -> str:
         """Digest of `identity`, which checkpoints hold."""
-        return sha256(json.dumps(identity(self.to_canonical()), sort_keys=True).encode())
+        return _digest(identity(self.to_canonical()))
+
+    @property
+    def earlier_identity_sha256(self) -> str:
+        """The same digest as older versions computed it, which removed fewer secrets."""
+        values = self.model_dump(mode="json") | {"rule": self.rule.to_dict()}
+        return _digest(identity(with_original_names(redact_as_before(values))))
 
     @property
     def sha256(self) -> str:

@@ -7,6 +7,7 @@ digests are always computed with the original names.
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -40,6 +41,24 @@ def identity(experiment: Mapping[str, Any]) -> dict[str, Any]:
         else:
             del values[section]
     return values
+
+
+def redact_as_before(value: Any) -> Any:
+    """A copy of a tree without the secrets that the first versions removed."""
+    if isinstance(value, str):
+        return _SECRET_PARAMETER.sub(r"\1***", _USER_OF_URL.sub(r"\1***@", value))
+    if isinstance(value, dict):
+        return {redact_as_before(key): redact_as_before(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [redact_as_before(item) for item in value]
+    return value
+
+
+_USER_OF_URL = re.compile(r"([a-z][a-z0-9+.-]*://)[^/@\s]+@", re.IGNORECASE)
+_SECRET_PARAMETER = re.compile(
+    r"([?&][^=&\s]*(?:token|secret|password|signature|credential|key)[^=&\s]*=)[^&\s]+",
+    re.IGNORECASE,
+)
 
 
 def with_current_names(experiment: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,6 +12,7 @@ from blur_es.config import source
 from blur_es.config.experiment import ExperimentConfig
 from blur_es.config.identity import RENAMED_KEYS
 from blur_es.config.sections import TaskSections
+from blur_es.redact import HIDDEN, is_secret_name
 from blur_es.util import options
 
 
@@ -32,6 +34,9 @@ def describe_problems(
     lines = []
     for path, text in problems.items():
         dotted = ".".join(path)
+        dotted = dotted if dotted.isprintable() else source.shown(dotted)
+        if path and is_secret_name(path[-1]):
+            text = re.sub(r"found .*, expected", f"found {HIDDEN}, expected", text, flags=re.DOTALL)
         if dotted in RENAMED_KEYS:
             text = f"this key was renamed; use {RENAMED_KEYS[dotted]}"
         lines.append(f"{source.position_of(path, positions)}: {dotted}: {text}")

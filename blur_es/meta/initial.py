@@ -69,4 +69,11 @@ def search_space(config: ExperimentConfig, initial: Genome) -> SearchSpace:
         ]
         return dataclasses.replace(space, scale=np.concatenate(given))
     # The first steps of a strategy have a size of about 1.
-    return dataclasses.replace(space, scale=config.meta.sigma * space.scale)
+    with np.errstate(over="ignore"):
+        scale = config.meta.sigma * space.scale
+    if not np.isfinite(scale).all():
+        raise InputError(
+            f"meta.sigma: found {config.meta.sigma}, which times genome.scales overflows; expected "
+            "a smaller number"
+        )
+    return dataclasses.replace(space, scale=scale)

@@ -17,7 +17,7 @@ class TrainingState:
     """Everything that the next generation depends on.
 
     Attributes:
-        experiment: digest of the experiment's identity.
+        experiments: digest of the experiment's identity, and as older versions computed it.
         initial: SHA-256 of the initial genome.
         search_runs: the search runs.
         device_batches: the sizes of the evaluator's device batch so far.
@@ -26,7 +26,7 @@ class TrainingState:
         digests: digests of small computations, which tell kinds of processors apart.
     """
 
-    experiment: str
+    experiments: tuple[str, ...]
     initial: str
     search_runs: list[SearchRun]
     device_batches: DeviceBatches
@@ -41,7 +41,7 @@ class TrainingState:
             {
                 "progress": dataclasses.asdict(self.progress),
                 "reproducible": self.reproducible,
-                "experiment": self.experiment,
+                "experiment": self.experiments[0],
                 "initial_genome": self.initial,
                 "digest": self.digests,
                 "device_batches": self.device_batches.to_json(),
@@ -57,7 +57,7 @@ class TrainingState:
         """Restore the state. Raises `InputError` if the checkpoint is of another run."""
         facts = checkpoint.facts
         try:
-            if facts["experiment"] != self.experiment:
+            if facts["experiment"] not in self.experiments:
                 raise InputError("this checkpoint belongs to another experiment")
             # Older checkpoints do not name their initial genome.
             if facts.get("initial_genome", self.initial) != self.initial:

@@ -79,7 +79,7 @@ class Trainer:
         self._initial = initial_genome(config, run)
         self.space = search_space(config, self._initial)
         self.state = TrainingState(
-            experiment=config.identity_sha256,
+            experiments=(config.identity_sha256, config.earlier_identity_sha256),
             initial=self._initial.sha256,
             search_runs=[
                 SearchRun.create(config, self.space, number) for number in range(config.meta.runs)

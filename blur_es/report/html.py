@@ -318,11 +318,19 @@ def _fitness(run: _Run, pictures: Mapping[str, bytes]) -> str:
         "Every generation has new episodes, so the best value of a generation may be lower than "
         "that of the one before."
     )
+    equal = sum(1 for line in run.metrics if line.get("equal_fitness") is True)
     found = [line.get("diverged") for line in run.metrics]
     diverged = sum(number for number in found if isinstance(number, int))
     if diverged:
         caption += f" {count(diverged, 'evaluation')} diverged and got the lowest fitness."
-    return _picture(pictures["fitness"], caption)
+    warning = ""
+    if equal:
+        warning = (
+            f"<p><strong>In {count(equal, 'generation')} of {len(run.metrics)}, all genomes had "
+            "the same fitness</strong>, so the search learned nothing from them. The measure may "
+            "return NaN or a constant, or all episodes may diverge.</p>\n"
+        )
+    return warning + _picture(pictures["fitness"], caption)
 
 
 def _rule(genome: Genome, picture: bytes) -> str:

@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from blur_es.errors import InputError
+from blur_es.redact import redact
 from blur_es.run.folder import RunFolder, flatten
 from blur_es.run.interrupt import Interrupted, InterruptGuard
 from blur_es.util.callbacks import MessageCallback
-from blur_es.util.redact import redact
 
 # Number of generations that may wait for a slow logger; more are dropped.
 MOST_WAITING = 10_000

@@ -8,6 +8,7 @@ import re
 from typing import Any
 
 from blur_es.errors import InputError
+from blur_es.redact import redact
 from blur_es.storage.base import Storage
 
 # A request that takes longer than this has failed; large ones are given more time.
@@ -36,7 +37,7 @@ def open_url(url: str) -> Storage:
         raise InputError(f"{url}: {problem}: {advice}") from error
     except Exception as error:  # file systems raise errors of many kinds
         raise InputError(f"{url}: cannot use this URL: {_sentence(error)}") from error
-    shown = re.sub(r"(//[^/@:]*):[^/@]*@", r"\1:***@", url.rstrip("/"))
+    shown = redact(url.rstrip("/"))
     return RemoteStorage(filesystem, str(root).rstrip("/"), shown)
 
 

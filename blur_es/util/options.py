@@ -138,6 +138,8 @@ def describe_problems(
             if problem["type"] == "finite_number":
                 expected = expected.replace("a number", "a finite number", 1)
             text = f"found {_shown(value)}, expected {expected}"
+            if problem["type"] == "list_type" and type(value) in (int, float, str):
+                text += f", such as [{value}]"
             if isinstance(value, str):
                 text += nearest(value, _choices(schema))
         problems.setdefault(path, text)
