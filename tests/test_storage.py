@@ -105,6 +105,19 @@ def test_every_storage_does_the_same(storage: Storage) -> None:
         assert storage.read("log") == b"a\nb\n"
 
 
+def test_a_url_with_repeated_slashes_is_the_same_place() -> None:
+    url = memory_url()
+    plain, odd = open_storage(f"{url}/deep"), open_storage(f"{url}//deep//")
+    odd.write("one", b"1")
+    assert plain.names() == odd.names() == ["one"]
+    assert odd.location == plain.location
+    folder, name = open_file(f"{url}//deep//one")
+    assert (folder.location, name) == (plain.location, "one")
+    assert folder.read(name) == b"1"
+    with pytest.raises(InputError, match="expected the URL of a file"):
+        open_file("s3://bucket")
+
+
 @pytest.mark.parametrize(
     ("url", "message"),
     [
