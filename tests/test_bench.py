@@ -1,4 +1,4 @@
-"""What the benchmark counts and tells; nothing here is about how long anything takes."""
+"""The benchmark's counts and output, and how kernels are compiled; no test measures a time."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ SHARED: dict[str, Any] = {"symmetric": True, "single_state": True}
 @pytest.mark.parametrize(
     ("rule", "expected"),
     [
-        # 3 steps and 2 query passes forward, 3 updates; on the way back, the synapses of the
-        # last step are not read again. Of the last layer, only state 0 goes forward.
+        # Forward passes of 3 steps and 2 query batches, and 3 updates. Backward synapses of the
+        # last step are not read. Only state 0 of the last layer is used.
         (
             RuleSpec(states=2),
             {
@@ -71,7 +71,7 @@ SHARED: dict[str, Any] = {"symmetric": True, "single_state": True}
                 Product(7, 4, 8): 3 * 2,
             },
         ),
-        # Equal states of a synapse: the input's product is the same for all of them.
+        # All states of a synapse are equal: so are the products of the inputs.
         (
             RuleSpec(states=2, **SHARED),
             {
@@ -82,7 +82,7 @@ SHARED: dict[str, Any] = {"symmetric": True, "single_state": True}
                 Product(7, 4, 8): 3,
             },
         ),
-        # Steps 0 and 2 see labels; step 1 changes nothing that is kept.
+        # Steps 0 and 2 are supervised; step 1 changes nothing that lasts.
         (
             RuleSpec(states=2, supervised_every=2),
             {
@@ -124,7 +124,7 @@ def test_plain_implementations_agree_with_the_reference() -> None:
         np.testing.assert_allclose(found, expected, atol=2e-3)
 
 
-def test_bench_tells_what_it_measured(
+def test_bench_reports_all_measurements(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("blur_es.analysis.bench.SECONDS", 0.001)
@@ -153,7 +153,7 @@ def test_bench_tells_what_it_measured(
     }
 
 
-def test_bench_refuses_what_it_does_not_know(capsys: pytest.CaptureFixture[str]) -> None:
+def test_bench_refuses_unknown_workloads_and_backends(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["bench", "--config", "P9"]) == 2
     assert "expected one of P0, P1, P2" in capsys.readouterr().err
     assert main(["bench", "--backend", "nunba"]) == 2
@@ -171,7 +171,7 @@ def test_fixed_configurations_are_whole_episodes() -> None:
         )
 
 
-def test_compiled_tanh_is_as_near_as_it_says() -> None:
+def test_compiled_tanh_is_accurate() -> None:
     def all_of_them(values: Any) -> None:
         for n in range(len(values)):
             values[n] = tanh(values[n])
@@ -250,7 +250,7 @@ def test_a_cache_that_refers_to_renamed_classes_is_compiled_again(numba_cache: P
     assert [cache_statistics(), cache_statistics()] == [MISS, HIT]
 
 
-def test_where_no_lock_can_be_everybody_compiles(tmp_path: Path) -> None:
+def test_kernels_are_compiled_where_no_lock_is_possible(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     for folder in (None, tmp_path / "file" / "below", tmp_path):
         with compile_lock(folder):

@@ -1,9 +1,9 @@
-"""How fast a backend evaluates, beside the matrix products that the same process can do.
+"""The speed of a backend, relative to that of plain matrix products.
 
-An evaluation is almost all matrix products, so its speed is told as a share of the rate at
-which BLAS multiplies matrices of the same shapes (`ratio`). Everything runs in one process
-with one thread on data in memory. Machines are noisy: evaluations and products take turns,
-and medians are told.
+An evaluation consists almost entirely of matrix products. So its speed is reported relative to the
+rate at which BLAS multiplies matrices of the same shapes (`ratio`). Everything runs in one process
+and one thread on data in memory. Because the speed of a machine varies, evaluations and products
+are measured alternately, and medians are reported.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from blur_es.util.arrays import Float32Array, Float64Array
 from blur_es.util.memory import peak_memory
 from blur_es.util.threads import limit_loaded_libraries
 
-# What is timed is repeated until it takes about this long, so many times.
+# Every measurement repeats its work for about so many seconds, and is made so many times.
 SECONDS = 0.15
 REPEATS = 7
 LARGE = Product(2048, 2048, 2048)
@@ -45,7 +45,7 @@ LARGE = Product(2048, 2048, 2048)
 
 @dataclasses.dataclass(frozen=True)
 class Workload:
-    """What is evaluated: a rule, a network and the lengths of an episode."""
+    """What is evaluated: a rule, a network with these layer sizes, and the size of an episode."""
 
     name: str
     rule: RuleSpec
@@ -57,7 +57,7 @@ def _fixed(name: str, sizes: tuple[int, ...], states: int, spec: EpisodeSpec) ->
     return Workload(name, RuleSpec(states=states, normalize="both"), sizes, spec)
 
 
-# Fixed configurations: toy functions, the paper's evolution experiment, a deeper network.
+# Fixed workloads: toy functions, the paper's evolution experiment, a deeper network.
 WORKLOADS = {
     workload.name: workload
     for workload in (
@@ -71,9 +71,15 @@ WORKLOADS = {
 
 
 def load_workload(name: str, data_dir: str | None = None) -> tuple[Workload, Episode]:
-    """A fixed configuration with random data, or an experiment file with its first task's.
+    """A workload and an episode for it.
 
-    Raises `InputError` for a name that is neither, or for a file with something wrong in it.
+    Args:
+        name: a name in `WORKLOADS`, for which data are random, or an experiment file, of which the
+            first task is used.
+        data_dir: folder of data sets; None for the default ones.
+
+    Raises:
+        InputError: the name is neither, or the file is wrong.
     """
     if name in WORKLOADS:
         return WORKLOADS[name], random_episode(WORKLOADS[name])
@@ -103,7 +109,7 @@ def load_workload(name: str, data_dir: str | None = None) -> tuple[Workload, Epi
 
 
 def random_episode(workload: Workload) -> Episode:
-    """An episode of normal inputs and random labels."""
+    """An episode of normally distributed inputs and random labels."""
     generator = random_generator(0)
     sizes, spec = workload.sizes, workload.spec
 
@@ -128,7 +134,7 @@ def random_episode(workload: Workload) -> Episode:
 
 
 def random_vectors(workload: Workload, count: int) -> Float64Array:
-    """Vectors (count, D) of random genomes, always the same ones."""
+    """Vectors (count, D) of random genomes, the same in every call."""
     layers = len(workload.sizes) - 1
     return np.stack(
         [
@@ -141,13 +147,21 @@ def random_vectors(workload: Workload, count: int) -> Float64Array:
 def run_bench(
     backend: str, config: str, population: int | None = None, data_dir: str | None = None
 ) -> dict[str, Any]:
-    """Measure a backend on a configuration; the content of `blur-es bench --json`.
+    """Measure a backend on a workload; returns the content of `blur-es bench --json`.
 
-    Rates are per second, `gflops` are 1e9 floating point operations a second, times are
-    seconds, memory is bytes. Where the time goes is told in shares of an evaluation:
-    `products` is what the useful products take at the rate of their shapes, the next two
-    what the same number of values takes in NumPy-free compiled pieces of the Numba backend
-    (null for other backends), `rest` is what remains.
+    Times are in seconds, memory in bytes, rates per second, and `gflops` are 1e9 floating-point
+    operations per second. `time_shares` splits the time of an evaluation: `products` is the time
+    that BLAS takes for the useful products, the next two are the times that kernels of the Numba
+    backend take for as many values (null for other backends), and `rest` is what remains.
+
+    Args:
+        backend: name of a backend, or `auto`.
+        config: see `load_workload`.
+        population: genomes per call; 8 by default.
+        data_dir: folder of data sets; None for the default ones.
+
+    Raises:
+        InputError: an unknown backend or workload.
     """
     if backend not in BACKENDS and backend != "auto":
         raise InputError(
@@ -168,9 +182,9 @@ def run_bench(
 
     evaluate()
     multiply = {product: multiplication(product) for product in [*products, LARGE]}
-    pieces = _pieces(workload) if type(loop).__name__ == "NumbaInnerLoop" else {}
+    kernels = _other_kernels(workload) if type(loop).__name__ == "NumbaInnerLoop" else {}
     timings: dict[str, list[float]] = {"evaluation": [], "products": [], "large": []}
-    timings |= {name: [] for name in pieces}
+    timings |= {name: [] for name in kernels}
     for _ in range(REPEATS):
         timings["evaluation"].append(seconds_each(evaluate) / count)
         timings["products"].append(
@@ -180,8 +194,8 @@ def run_bench(
             )
         )
         timings["large"].append(seconds_each(multiply[LARGE]))
-        for name, piece in pieces.items():
-            timings[name].append(seconds_each(piece, SECONDS / 4))
+        for name, kernel in kernels.items():
+            timings[name].append(seconds_each(kernel, SECONDS / 4))
     median = {name: float(np.median(values)) for name, values in timings.items()}
     useful = flops / median["evaluation"] / 1e9
     same_shapes = flops / median["products"] / 1e9
@@ -191,8 +205,8 @@ def run_bench(
         "mixing": None,
         "rest": None,
     }
-    if pieces:
-        shares |= {name: median[name] / median["evaluation"] for name in pieces}
+    if kernels:
+        shares |= {name: median[name] / median["evaluation"] for name in kernels}
         shares["rest"] = 1.0 - sum(share for share in shares.values() if share)
     return {
         "config": workload.name,
@@ -210,7 +224,7 @@ def run_bench(
         "useful_gflops": useful,
         "sgemm_gflops_same_shapes": same_shapes,
         "sgemm_gflops_2048": LARGE.flops / median["large"] / 1e9,
-        # Of neighbours in time, so that a slow minute of the machine hits both.
+        # Each evaluation is compared with the products measured right after it.
         "ratio": float(np.median(np.divide(timings["products"], timings["evaluation"]))),
         "time_shares": shares,
         "products": [
@@ -223,7 +237,7 @@ def run_bench(
 
 
 def seconds_each(work: Callable[[], object], at_least: float = SECONDS) -> float:
-    """Seconds that a piece of work takes, over as many calls as take long enough."""
+    """Seconds per call, averaged over as many calls as take at least `at_least` seconds."""
     calls = 1
     while True:
         began = time.perf_counter()
@@ -236,7 +250,7 @@ def seconds_each(work: Callable[[], object], at_least: float = SECONDS) -> float
 
 
 def multiplication(product: Product) -> Callable[[], object]:
-    """One sgemm of SciPy's BLAS on matrices of a shape, adding to its target."""
+    """A function that runs one sgemm of SciPy's BLAS on matrices of this shape."""
     from scipy.linalg.blas import sgemm
 
     generator = random_generator(2)
@@ -244,15 +258,15 @@ def multiplication(product: Product) -> Callable[[], object]:
     def matrix(rows: int, columns: int) -> Float32Array:
         return np.asfortranarray(generator.standard_normal((rows, columns), dtype=np.float32))
 
-    # Fortran's matrices are column by column, so it computes the transposed product.
+    # Fortran stores matrices by columns, so it computes the transposed product.
     left = matrix(product.columns, product.depth)
     right = matrix(product.depth, product.rows)
     target = matrix(product.columns, product.rows)
     return lambda: sgemm(1.0, left, right, 0.5, target, overwrite_c=True)
 
 
-def _pieces(workload: Workload) -> dict[str, Callable[[], object]]:
-    """The Numba backend's own passes over activations, as many as an evaluation needs."""
+def _other_kernels(workload: Workload) -> dict[str, Callable[[], object]]:
+    """Kernels of the Numba backend that are no products, called as often as in an evaluation."""
     from blur_es.analysis.bench_kernels import repeat_mixing, repeat_normalization
     from blur_es.inner.kernels.columns import make_column_buffers
 
@@ -280,8 +294,9 @@ def _pieces(workload: Workload) -> dict[str, Callable[[], object]]:
     def mix() -> None:
         for layer in range(1, layers + 1):
             hidden = layer < layers
-            # Forward, and as lower side of two updates; as upper side of one more update, and
-            # where there is a way back, for it and for the update of its synapses.
+            # Hidden layers are mixed in every forward pass and as lower side of two updates. Every
+            # layer is mixed as upper side of an update and, except for the first one, in the
+            # backward pass and in the update of its backward synapses.
             passes = (forward + 2 * spec.unroll) * hidden + spec.unroll * (3 if layer > 1 else 1)
             repeat_mixing(values, rows * sizes[layer], states, matrix, other, passes)
 
@@ -289,7 +304,7 @@ def _pieces(workload: Workload) -> dict[str, Callable[[], object]]:
 
 
 def _first_call_seconds(backend: str) -> dict[str, float]:
-    """Import and first evaluation in fresh processes: nothing compiled before, then cached."""
+    """Seconds for import and first evaluation in a new process, without and with a cache."""
     program = (
         "import time; began = time.perf_counter()\n"
         "from blur_es.util.threads import use_one_thread\n"
@@ -316,7 +331,7 @@ def _first_call_seconds(backend: str) -> dict[str, float]:
 
 
 def machine() -> dict[str, Any]:
-    """The machine in words."""
+    """A description of the machine and of its libraries."""
     import scipy.linalg.blas  # noqa: F401 (so that its BLAS is loaded)
     import threadpoolctl
 
@@ -345,7 +360,7 @@ def _processor() -> str:
 
 
 def table(result: dict[str, Any]) -> str:
-    """The result for people."""
+    """The result as a table of plain text."""
     shares = result["time_shares"]
     lines = [
         ("evaluations a second", f"{result['evaluations_per_second']:.1f}"),

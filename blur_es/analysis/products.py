@@ -1,9 +1,9 @@
-"""The matrix products that an evaluation needs, counted: a pure function of its shapes.
+"""The number of matrix products that an evaluation needs, from its shapes alone.
 
-Counted is what the two-block form of the rule needs and reads: no backward synapses where
-nothing reads them (those of the input layer, and any after the last backward pass), tied
-backward synapses once, the input layer's products with state 0 alone, of the last layer
-only the states that are used.
+Only products whose results are read count. So there are none for backward synapses that nothing
+reads (those of the input layer, and all after the last backward pass), synapses that both passes
+share are updated once, products with inputs are those of state 0, and of the last layer only the
+states that are used count.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from blur_es.rule import RuleSpec
 
 
 class Product(NamedTuple):
-    """(rows, depth) times (depth, columns)."""
+    """The shape of a matrix product: (rows, depth) times (depth, columns)."""
 
     rows: int
     columns: int
@@ -26,29 +26,30 @@ class Product(NamedTuple):
 
     @property
     def flops(self) -> int:
-        """Multiplications and additions."""
+        """The number of multiplications and additions."""
         return 2 * self.rows * self.columns * self.depth
 
 
 def useful_products(rule: RuleSpec, sizes: Sequence[int], spec: EpisodeSpec) -> dict[Product, int]:
-    """Every product of one evaluation (one genome, one episode), and how often it is needed.
+    """The products of one evaluation (one genome, one episode) and the number of each.
 
     Args:
         rule: the rule.
         sizes: layer sizes n_0 .. n_L.
-        spec: the lengths of the episode.
+        spec: number and size of the batches of the episode.
     """
     found: collections.Counter[Product] = collections.Counter()
     states, batch, layers = rule.states, spec.batch_size, len(sizes) - 1
     planes, tied = rule.planes, rule.passes_share_synapses
-    # Feedback overwrites all but state 0 of the last layer, if nothing looked at it before.
+    # Feedback overwrites all states of the last layer but state 0, unless they were read before.
     overwritten = (
         rule.feedback != "squared_error_gradient"
         and rule.reset_neurons
         and not rule.forward_synapse_update
     )
     last_states = 1 if overwritten else states
-    # Synapses of the last layer's other states then feed nothing, unless the way back uses them.
+    # Then the synapses of the last layer's other states are unused, unless the backward pass
+    # shares them.
     last_planes = 1 if overwritten and not tied else planes
 
     def forward(times: int, outputs: int) -> None:
@@ -63,14 +64,14 @@ def useful_products(rule: RuleSpec, sizes: Sequence[int], spec: EpisodeSpec) -> 
         for i in range(1, layers):
             found[Product(batch, sizes[i], sizes[i + 1])] += states
 
-    def update(read_on_the_way_back: bool) -> None:
+    def update(read_by_backward_pass: bool) -> None:
         for i in range(layers):
             wanted = last_planes if i == layers - 1 else planes
             if i == 0:
                 found[Product(sizes[0], wanted * sizes[1], batch)] += 1
             else:
                 found[Product(sizes[i], sizes[i + 1], batch)] += wanted
-                if read_on_the_way_back and not tied:
+                if read_by_backward_pass and not tied:
                     found[Product(sizes[i + 1], sizes[i], batch)] += planes
 
     last_backward = (spec.unroll - 1) // rule.supervised_every * rule.supervised_every
@@ -89,5 +90,5 @@ def useful_products(rule: RuleSpec, sizes: Sequence[int], spec: EpisodeSpec) -> 
 
 
 def total_flops(products: dict[Product, int]) -> int:
-    """Multiplications and additions of all products."""
+    """The number of multiplications and additions of all products."""
     return sum(product.flops * count for product, count in products.items())
