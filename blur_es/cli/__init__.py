@@ -12,9 +12,11 @@ if sys.argv[:1] == ["-m"] and not sys.flags.safe_path:
     # would replace modules of Python and of installed packages.
     del sys.path[0]
 
-# NumPy and JAX read the number of threads once, when they are imported.
+# NumPy, Numba and JAX read their settings once, when they are imported.
+from blur_es.util.environment import use_neutral_settings
 from blur_es.util.threads import use_one_thread
 
+use_neutral_settings()
 use_one_thread()
 
 from blur_es.cli.main import main

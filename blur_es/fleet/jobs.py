@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 from blur_es.errors import BlurError, RunError
 from blur_es.fleet.connection import connect
 from blur_es.tasks import Task, make_task
+from blur_es.util.environment import NEUTRAL_SETTINGS
 from blur_es.util.threads import ONE_THREAD
 
 Job = TypeVar("Job")
@@ -23,7 +24,7 @@ Result = TypeVar("Result")
 WAIT_SECONDS = 1.0
 
 # A job is granted a core and no GPU, so JAX must not look for one.
-ENVIRONMENT = {**ONE_THREAD, "JAX_PLATFORMS": "cpu"}
+ENVIRONMENT = {**NEUTRAL_SETTINGS, **ONE_THREAD, "JAX_PLATFORMS": "cpu"}
 
 # Number of tasks that a worker keeps between jobs; MNIST takes 200 MB of memory.
 TASKS_KEPT = 2

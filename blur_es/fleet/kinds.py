@@ -8,6 +8,7 @@ from typing import Any
 
 from blur_es.config import FleetConfig
 from blur_es.errors import RunError
+from blur_es.util.environment import NEUTRAL_SETTINGS
 from blur_es.util.threads import ONE_THREAD, accelerator_environment
 
 # A result depends on the versions of these packages, so workers need those of the driver.
@@ -36,7 +37,7 @@ class WorkerKind:
 
     def options(self) -> dict[str, Any]:
         """Options of the Ray actor."""
-        environment = dict(ONE_THREAD)
+        environment = NEUTRAL_SETTINGS | ONE_THREAD
         if self.on_gpu:
             # The driver limits JAX to the processor.
             environment |= accelerator_environment()

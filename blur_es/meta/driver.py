@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from blur_es.errors import InputError
+from blur_es.util.environment import jax_cpu_device
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -26,7 +27,7 @@ def on_cpu(function: Callable[P, T]) -> Callable[P, T]:
     def run(*arguments: P.args, **named: P.kwargs) -> T:
         import jax
 
-        with jax.default_device(jax.local_devices(backend="cpu")[0]):
+        with jax.default_device(jax_cpu_device()):
             return function(*arguments, **named)
 
     return run

@@ -8,11 +8,18 @@ from typing import Any
 
 import numba
 
+from blur_es.errors import InputError
 from blur_es.inner.kernels.cache import check_cache_files
 
 # Numba's type hints lack the options about wrappers, and its settings.
 _njit: Any = numba.njit
 _settings: Any = numba.config
+
+if _settings.DISABLE_JIT:
+    raise InputError(
+        "environment: the numba backend cannot run with NUMBA_DISABLE_JIT=1; unset it, or choose "
+        "the numpy backend"
+    )
 
 # Without `nnan` and `ninf`: they let LLVM assume that no value is NaN or infinite, and a diverged
 # genome could pass for a finite one. With NumPy's error model divisions can be vectorised.
