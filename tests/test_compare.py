@@ -212,7 +212,7 @@ def test_the_table_marks_the_rule_and_the_edge() -> None:
     assert table.splitlines() == [
         "digits: accuracy on test data after 2 steps, mean ± deviation over 2 episodes; "
         "learning rates chosen on 1 other episode",
-        "   entry    normalised  test accuracy  learning rate",
+        "   entry         normalised  test accuracy  learning rate",
         ">  learned rule  yes         0.960 ± 0.010  -",
         "   sgd           yes         0.870 ± 0.010  0.1",
         "   sgd           no          0.870 ± 0.010  10 *",

@@ -105,7 +105,7 @@ def test_a_wrong_node_is_named_with_what_is_wrong_and_a_right_one_is_not(
     assert "numba 0.0.7, the driver has" in said
     assert "data of mnist: " in said
     assert "Ray grants 1 GPUs, JAX sees 0" in said
-    assert "Ray grants 4096 cores, but the machine lets" in said
+    assert "Ray grants 4096 cores, but processes on the node may use only" in said
     assert "4096 workers need about" in said
     assert all(finding["remedy"] for finding in found["findings"])
     head, odd, twin = found["nodes"]

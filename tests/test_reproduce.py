@@ -209,7 +209,7 @@ def test_a_killed_command_goes_on_to_the_same_result(
         os.kill(process.pid, number)
         output = process.communicate()[0].decode()
         assert process.returncode == expected, output
-        assert number == signal.SIGKILL or output.endswith("goes on from here\n")
+        assert number == signal.SIGKILL or output.endswith("continues from here\n")
     assert subprocess.run(command, capture_output=True, check=False).returncode == 0
     found = read_results(folder / "results.json")
     assert without_times(found) == json.loads(json.dumps(without_times(small[0])))

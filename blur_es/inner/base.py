@@ -56,6 +56,11 @@ class NetworkState:
     backward: tuple[FloatArray | None, ...]
     average: tuple[FloatArray, ...] | None = None
 
+    def is_finite(self) -> bool:
+        """Whether all synapses and the prediction are finite."""
+        arrays = (*self.forward, *self.backward, self.prediction)
+        return all(array is None or bool(np.all(np.isfinite(array))) for array in arrays)
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Evaluation:

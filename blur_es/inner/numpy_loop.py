@@ -56,10 +56,7 @@ IMPLEMENTED = COMMON | activation_options(ACTIVATIONS)
 
 
 class NumpyInnerLoop:
-    """The reference backend; see `blur_es.inner.base.InnerLoop`.
-
-    Raises `InputError` for a rule that it does not implement.
-    """
+    """The reference backend; see `InnerLoop`. `InputError` for rules that it does not implement."""
 
     def __init__(self, rule: RuleSpec) -> None:
         check_implemented("numpy", IMPLEMENTED, rule)
@@ -77,7 +74,7 @@ class NumpyInnerLoop:
                 run = _Run(self.rule, Genome.from_vector(self.rule, vector, layers), episode)
                 # Values of a diverging genome overflow: this is a result, not an error.
                 with np.errstate(all="ignore"):
-                    finite = all(_is_finite(state) for state in run.steps())
+                    finite = all(state.is_finite() for state in run.steps())
                     last = run.query()
                 diverged[g, r] = not (finite and bool(np.all(np.isfinite(last))))
                 predictions = last[..., 0].reshape(-1, episode.sizes[-1])
@@ -500,8 +497,3 @@ def _with_bias(neurons: FloatArray) -> FloatArray:
     """The neurons of a layer and the bias neuron, which is 1 in all states."""
     rows, _, states = neurons.shape
     return np.concatenate([neurons, np.ones((rows, 1, states))], axis=1)
-
-
-def _is_finite(state: NetworkState) -> bool:
-    arrays = [*state.forward, *(b for b in state.backward if b is not None), state.prediction]
-    return all(bool(np.all(np.isfinite(array))) for array in arrays)
