@@ -184,7 +184,8 @@ class ChunkEvaluator:
             return ChunkFailure("input", str(error))
         except MemoryError as error:
             return ChunkFailure(Failure.OUT_OF_MEMORY.value, users_traceback(error))
-        except SystemExit as error:
-            return ChunkFailure(Failure.EXITED.value, users_traceback(error))
         except Exception as error:
-            return ChunkFailure(Failure.ERROR.value, users_traceback(error))
+            # The user's code called `sys.exit`.
+            exited = isinstance(error.__cause__, SystemExit)
+            failure = Failure.EXITED if exited else Failure.ERROR
+            return ChunkFailure(failure.value, users_traceback(error))
