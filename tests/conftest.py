@@ -9,6 +9,7 @@ use_one_thread()
 
 import gc
 import os
+import platform
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -34,7 +35,9 @@ def pytest_configure(config: pytest.Config) -> None:
     """Let all tests, and the processes that they start, share what JAX has compiled."""
     cache: pytest.Cache | None = getattr(config, "cache", None)
     if cache is not None:
-        os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache.mkdir("jax")))
+        # What is compiled for one kind of processor may not run on another.
+        folder = cache.mkdir(f"jax-{platform.node()}")
+        os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(folder))
         os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
         os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
 
