@@ -1,16 +1,18 @@
-"""Make what cluster/cpu.yaml and gpu.yaml need in an AWS account, once: run it again at will.
+"""Prepare an AWS account for cluster/cpu.yaml and gpu.yaml; running it again does no harm.
 
     pip install 'blur_es[aws]'
     python cluster/prepare_aws.py --bucket my-blur-es
 
-- a private bucket for run folders and data, if it is not there;
-- the role of heads (`blur-es-head`: start and end this region's instances, pass the workers'
-  role, use the bucket) and that of workers (`blur-es-worker`: use the bucket);
-- a security group that lets in ssh from your address alone, and nodes of the cluster among
-  themselves.
+It makes
 
-It prints the values for the placeholders of the files. Nothing of this costs anything but what
-is stored in the bucket. `--remove` takes it all away again, except for the bucket.
+- a private bucket for run folders and data, if it does not exist;
+- the role of head nodes (`blur-es-head`), which may start and end instances in the region, pass on
+  the role of the workers and use the bucket;
+- the role of workers (`blur-es-worker`), which may use the bucket;
+- a security group that admits ssh from your address and all traffic between its members.
+
+It prints the values for the placeholders of the files. Only what is stored in the bucket costs
+anything. `--remove` removes everything except the bucket.
 """
 
 from __future__ import annotations
@@ -42,7 +44,7 @@ _TRUST = {
 
 
 def use_bucket(bucket: str) -> list[dict[str, Any]]:
-    """What every node may do: read, write, list and delete in one bucket."""
+    """Rights of every node: read, write, list and delete in one bucket."""
     return [
         {
             "Effect": "Allow",
@@ -58,9 +60,9 @@ def use_bucket(bucket: str) -> list[dict[str, Any]]:
 
 
 def start_workers(region: str, account: str) -> list[dict[str, Any]]:
-    """What a head may do besides: what Ray's autoscaler calls, in one region."""
+    """Rights of a head node: the calls of Ray's autoscaler in one region."""
     here = {"StringEquals": {"aws:RequestedRegion": region}}
-    # No other instances than those that Ray has started.
+    # Only instances that Ray has started.
     ours = {"StringLike": {"aws:ResourceTag/ray-cluster-name": "blur-es-*"}}
     return [
         {
@@ -99,7 +101,7 @@ def start_workers(region: str, account: str) -> list[dict[str, Any]]:
 
 
 def make_bucket(session: boto3.Session, bucket: str) -> None:
-    """A bucket that nobody else can read."""
+    """Make a private bucket."""
     s3 = session.client("s3")
     try:
         s3.head_bucket(Bucket=bucket)
@@ -107,7 +109,7 @@ def make_bucket(session: boto3.Session, bucket: str) -> None:
         if error.response["Error"]["Code"] not in ("404", "NoSuchBucket"):
             raise
         options: dict[str, Any] = {}
-        if session.region_name != "us-east-1":  # where the constraint may not be named
+        if session.region_name != "us-east-1":  # the one region that accepts no constraint
             options["CreateBucketConfiguration"] = {"LocationConstraint": session.region_name}
         s3.create_bucket(Bucket=bucket, **options)
         s3.put_public_access_block(
@@ -125,7 +127,7 @@ def make_bucket(session: boto3.Session, bucket: str) -> None:
 
 
 def make_role(session: boto3.Session, name: str, statements: list[dict[str, Any]]) -> None:
-    """A role with an instance profile of the same name, or its present one with these rights."""
+    """Make a role and its instance profile, or give an existing role these rights."""
     iam = session.client("iam")
 
     def unless_there(call: Any, **options: Any) -> None:
@@ -148,7 +150,7 @@ def make_role(session: boto3.Session, name: str, statements: list[dict[str, Any]
 
 
 def allow_spot(session: boto3.Session) -> None:
-    """The role that an account needs before its first spot instance."""
+    """Make the role that an account needs before its first spot instance."""
     try:
         session.client("iam").create_service_linked_role(AWSServiceName="spot.amazonaws.com")
     except ClientError as error:
@@ -157,7 +159,7 @@ def allow_spot(session: boto3.Session) -> None:
 
 
 def find_group(ec2: Any, vpc: str) -> str | None:
-    """The id of the security group, if it is there."""
+    """The id of the security group, or None."""
     found = ec2.describe_security_groups(
         Filters=[{"Name": "group-name", "Values": [GROUP]}, {"Name": "vpc-id", "Values": [vpc]}]
     )["SecurityGroups"]
@@ -165,7 +167,7 @@ def find_group(ec2: Any, vpc: str) -> str | None:
 
 
 def make_group(ec2: Any, vpc: str, address: str) -> str:
-    """A security group with these two rules and no other; its id."""
+    """Make the security group, or reset its rules; returns its id."""
     group = (
         find_group(ec2, vpc)
         or ec2.create_security_group(
@@ -196,7 +198,7 @@ def make_group(ec2: Any, vpc: str, address: str) -> str:
 
 
 def default_vpc(ec2: Any) -> str:
-    """The id of the region's default network."""
+    """The id of the region's default VPC."""
     found = ec2.describe_vpcs(Filters=[{"Name": "is-default", "Values": ["true"]}])["Vpcs"]
     if not found:
         sys.exit("this region has no default network; make one: aws ec2 create-default-vpc")
@@ -204,7 +206,7 @@ def default_vpc(ec2: Any) -> str:
 
 
 def remove(session: boto3.Session) -> None:
-    """Take roles and group away; instances that use them must have ended."""
+    """Remove the roles and the group; instances that use them must have ended."""
     ec2, iam = session.client("ec2"), session.client("iam")
     if group := find_group(ec2, default_vpc(ec2)):
         ec2.delete_security_group(GroupId=group)
@@ -234,25 +236,25 @@ def remove(session: boto3.Session) -> None:
 
 
 def ask_address() -> str:
-    """This machine's address, as the world sees it."""
+    """The public address of this machine."""
     try:
         with urllib.request.urlopen("https://checkip.amazonaws.com", timeout=10) as answer:
             return str(answer.read().decode().strip())
     except OSError as error:
-        sys.exit(f"this machine's address could not be asked for ({error}): give it by --address")
+        sys.exit(f"cannot find out the address of this machine ({error}); give it with --address")
 
 
 def main() -> None:
-    """See the module."""
+    """Read the options, then prepare the account or undo that."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
-    parser.add_argument("--bucket", help="its name; made if it is not there")
-    parser.add_argument("--region", default="us-west-2", help="as in the files (us-west-2)")
-    parser.add_argument("--address", help="where ssh comes from (default: this machine's, asked)")
-    parser.add_argument("--remove", action="store_true", help="take everything but the bucket away")
+    parser.add_argument("--bucket", help="name of the bucket, which is made if it does not exist")
+    parser.add_argument("--region", default="us-west-2", help="region of the files (us-west-2)")
+    parser.add_argument("--address", help="address that may use ssh (default: this machine's)")
+    parser.add_argument("--remove", action="store_true", help="remove everything except the bucket")
     options = parser.parse_args()
     if not options.remove and not options.bucket:
         parser.error("--bucket is needed")
-    # Before anything is changed.
+    # Checked before anything is changed.
     if options.address is not None:
         try:
             ipaddress.IPv4Address(options.address)
@@ -265,7 +267,7 @@ def main() -> None:
 
 
 def prepare(options: argparse.Namespace) -> None:
-    """Make all of it, or take it away."""
+    """Make everything, or remove it."""
     session = boto3.Session(region_name=options.region)
     if options.remove:
         remove(session)
@@ -283,7 +285,7 @@ def prepare(options: argparse.Namespace) -> None:
     except ClientError:
         image = "not found here: look for a Deep Learning Base AMI (Ubuntu 22.04) in the console"
     print(f"<YOUR-AMI>             {image}")
-    print(f"ssh is let in from {address}; --run-dir s3://{options.bucket}/NAME")
+    print(f"ssh is admitted from {address}; use --run-dir s3://{options.bucket}/NAME")
 
 
 if __name__ == "__main__":

@@ -1,16 +1,16 @@
 #!/usr/bin/env bash
-# Run on every machine of cluster/local.yaml: finds or makes the environment that Ray runs in, and
-# writes ~/ray_env, which puts it on the PATH. A second call is done in a second.
+# Runs on every host of cluster/local.yaml. It finds or makes the environment that Ray runs in and
+# writes ~/ray_env, which puts it on the PATH. A second call takes a second.
 set -euo pipefail
 checkout=$(cd "$(dirname "$0")/.." && pwd)
 environment=~/blur_es_env
 wanted=$(sed -n 's/^ray==//p' "$checkout/constraints.txt")
 
-# Home folders may be shared between machines: one of them sets up, the others wait for it.
+# Hosts may share home folders. One host sets up the environment, and the others wait for it.
 exec 9> ~/.blur_es_setup.lock
 flock 9
 
-fits() { # whether the Python on the PATH has Ray as it should be and what blur_es needs
+fits() { # whether the Python on the PATH has the right version of Ray and what blur_es needs
     PYTHONPATH=$checkout python3 - "$wanted" <<'CHECK' 2>/dev/null
 import sys
 import aiohttp, blur_es, evosax, jax, numba, optax, ray
@@ -30,8 +30,8 @@ if ! fits; then
     fi
 fi
 
-# PYTHONPATH: all machines run the code of this checkout. A job that is stopped has 25 s for its
-# checkpoint, and a machine that is lost is noticed within seconds rather than minutes.
+# PYTHONPATH makes all hosts run the code of this checkout. A stopped job has 25 s for its
+# checkpoint. A lost host is noticed within seconds instead of minutes.
 cat > ~/ray_env <<ENVIRONMENT
 export PATH=$(dirname "$(command -v ray)"):\$PATH
 export PYTHONPATH=$checkout
@@ -44,7 +44,7 @@ export RAY_health_check_timeout_ms=2000
 export RAY_health_check_failure_threshold=3
 ENVIRONMENT
 
-# Compile once, before a worker for every core would do the same at the same time.
+# Compile once, so that the workers on all cores do not compile at the same time.
 # shellcheck source=/dev/null
 . ~/ray_env
-python3 -c 'from blur_es.fleet.evaluator import canonical_digest; print(canonical_digest("numba"))'
+python3 -c 'from blur_es.evaluator import canonical_digest; print(canonical_digest("numba"))'

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Is this container well? Where Ray runs, its node must be there and the head must answer; else the
-# package must work.
+# Health check of a container. If Ray runs here, the raylet must be alive and the head node must
+# answer. Otherwise the package must be importable.
 set -euo pipefail
 if [ -s /tmp/ray/ray_current_cluster ]; then
     grep -qsx raylet /proc/[0-9]*/comm

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -198,3 +200,11 @@ def test_something_else_is_refused(text: str, message: str, tmp_path: Path) -> N
 
 def test_a_missing_file_is_refused(tmp_path: Path) -> None:
     assert "cannot read the cluster file" in refused(tmp_path / "none.yaml")
+
+
+@pytest.mark.parametrize("path", ["cluster/setup.sh", "docker/Dockerfile", "cluster/cpu.yaml"])
+def test_what_their_commands_import_exists(path: str) -> None:
+    found = re.findall(r"from (blur_es[\w.]*) import (\w+)", (ROOT / path).read_text())
+    assert found
+    for module, name in found:
+        assert hasattr(importlib.import_module(module), name)
