@@ -101,7 +101,7 @@ def threads() -> dict[str, Any]:
         [random_genome(rule, np.random.default_rng(index)).vector for index in range(population)]
     )
     rates: dict[str, list[float]] = {}
-    connect(None, 4)
+    connection = connect(None, 4)
     fleets = {
         "two workers of one core": RayFleet(problem_of(config), FleetConfig(workers=2)),
         "one worker of two cores": RayFleet(problem_of(config), FleetConfig(workers=1, cores=2)),
@@ -113,11 +113,9 @@ def threads() -> dict[str, Any]:
                 fleet.evaluate(genomes, EpisodeRange(Phase.META_TRAINING, generation, 1))
                 rates.setdefault(name, []).append(population / (time.perf_counter() - began))
     finally:
-        import ray
-
         for fleet in fleets.values():
             fleet.close()
-        ray.shutdown()
+        connection.close()
     return {name: statistics.median(found[2:]) for name, found in rates.items()}
 
 
@@ -129,7 +127,7 @@ def measured(workers: int, each: int) -> dict[str, Any]:
     """Start-up, generations of several lengths, memory and network traffic of one fleet."""
     import ray
 
-    connect(None, workers * each)
+    connection = connect(None, workers * each)
     try:
         before = resident_bytes()
         began = time.perf_counter()
@@ -149,7 +147,7 @@ def measured(workers: int, each: int) -> dict[str, Any]:
         fleet.close()
         return found
     finally:
-        ray.shutdown()
+        connection.close()
 
 
 def _generations(fleet: RayFleet, cores: int, items: int) -> dict[str, Any]:
@@ -194,14 +192,14 @@ def costs_of_ray() -> dict[str, Any]:
         def block(self, seconds: float) -> None:
             time.sleep(seconds)
 
-    connect(None, 4)
+    connection = connect(None, 4)
     try:
         actors: list[Any] = [ray.remote(Echo).remote() for _ in range(4)]
         some, episodes = _genomes(8), EpisodeRange(Phase.META_TRAINING, 1, 1)
 
         def submit(actor: Any) -> Any:
             method = actor.evaluate.options(name="blur_es evaluate generation 1, genomes 0-7")
-            return method.remote(pickle.dumps((None, (some, episodes, None))))
+            return method.remote(pickle.dumps((some, episodes, None)))
 
         ray.get([submit(actor) for actor in actors for _ in range(100)])
         first = actors[0]
@@ -240,7 +238,7 @@ def costs_of_ray() -> dict[str, Any]:
             "process_seconds": (time.process_time() - process) / count,
         }
     finally:
-        ray.shutdown()
+        connection.close()
     each, base = np.polyfit(list(waiting), list(waiting.values()), 1)
     costs = Costs(
         submit=statistics.median(submitting),

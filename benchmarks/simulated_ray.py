@@ -184,6 +184,10 @@ class SimulatedRay:
         """Always connected."""
         return True
 
+    def get_runtime_context(self) -> Any:
+        """The address of the control process, which nobody asks."""
+        return types.SimpleNamespace(gcs_address="")
+
     def cluster_resources(self) -> dict[str, float]:
         """The cores of the cluster."""
         return {"CPU": float(self._cores)}

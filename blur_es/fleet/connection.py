@@ -1,9 +1,11 @@
-"""Joining a Ray cluster, or starting a local one."""
+"""Connecting to a Ray cluster, or starting one on this machine."""
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import logging
+import os
 import signal
 import socket
 import threading
@@ -11,72 +13,163 @@ from collections.abc import Iterator
 from typing import Any
 
 from blur_es.errors import RunError
-from blur_es.run.interrupt import STOP_SIGNALS
+from blur_es.fleet.local_cluster import LocalCluster, log_folder
+
+logger = logging.getLogger(__name__)
 
 CONNECT_SECONDS = 10.0
+# Ray needs a second or two to disconnect, and on a busy machine many more.
+DISCONNECT_SECONDS = 30.0
+# The same when a part of Ray is known to be dead.
+BROKEN_DISCONNECT_SECONDS = 2.0
+# Ray sometimes fails to start on a busy machine, so it gets a second chance.
+ATTEMPTS = 2
+
+LOCAL = "local"
 
 
-def connect(address: str | None, cores: int | None = None) -> None:
-    """Join the cluster at an address, or start a local one for None; `ray.shutdown` leaves it.
+class Connection:
+    """A connection to a Ray cluster.
+
+    Attributes:
+        local: the cluster that was started for this connection; None for any other cluster.
+    """
+
+    def __init__(self, local: LocalCluster | None) -> None:
+        self.local = local
+
+    def close(self, broken: bool = False) -> None:
+        """Disconnect, and end the cluster that was started for the connection.
+
+        Ray never answers if one of its processes is stopped, so the wait is limited.
+
+        Args:
+            broken: whether a part of Ray is known to be dead.
+        """
+        import ray
+
+        thread = threading.Thread(target=ray.shutdown, daemon=True)
+        thread.start()
+        thread.join(BROKEN_DISCONNECT_SECONDS if broken else DISCONNECT_SECONDS)
+        stuck = thread.is_alive()
+        if self.local is not None:
+            if stuck:
+                self.local.kill()
+                thread.join(DISCONNECT_SECONDS)
+            self.local.end()
+        if stuck:
+            logger.warning("Ray did not disconnect in time; its logs are in %s", log_folder())
+            # Ray would try again, without end, when the interpreter exits.
+            atexit.unregister(ray._private.worker.shutdown)
+
+
+def connect(address: str | None, cores: int | None = None) -> Connection:
+    """Connect to a cluster, or start a local one.
 
     Args:
-        address: `auto`, `ray://...` or host:port.
-        cores: of a local cluster; None for those of the machine.
+        address: `auto`, `ray://...` or host:port; `local` starts a cluster on this machine. None
+            means the cluster of the Ray job that this process is part of, or that
+            `RAY_ADDRESS` names, and otherwise `local`.
+        cores: number of cores of a local cluster; None for all cores of the machine.
 
     Raises:
-        RunError: there is none that could be joined.
+        RunError: the cluster cannot be reached, or none can be started.
     """
+    address = _default_address() if address is None else address
+    options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+    if address == LOCAL:
+        return Connection(_start(cores, options))
     import ray
 
-    # Without an address, Ray would join a cluster that happens to run on this machine.
-    options: dict[str, Any] = {
-        "address": address or "local",
-        "log_to_driver": False,
-        "logging_level": logging.ERROR,
-    }
-    if address is None:
-        # Little travels through the object store; the least that Ray allows.
-        options |= {"include_dashboard": False, "object_store_memory": 100 * 2**20}
-        if cores is not None:
-            options["num_cpus"] = cores
-    if not (address or "").startswith("ray://"):
-        options["job_config"] = _job_config()
-    where = "a local Ray cluster" if address is None else f"the Ray cluster at {address}"
     try:
         _check_listening(address)
         with _signal_handlers_kept():
-            ray.init(**options)
+            ray.init(address=address, **options)
     except (ConnectionError, ValueError, RuntimeError, TimeoutError, OSError) as error:
-        raise RunError(f"cannot reach {where}: {error}; --local does without Ray") from error
+        raise RunError(
+            f"cannot reach the Ray cluster at {address}: {error}; --local runs without Ray"
+        ) from error
+    return Connection(None)
 
 
-def _job_config() -> Any:
-    """Return a job configuration that leaves the module path of workers alone.
+@contextlib.contextmanager
+def connected(address: str | None, cores: int | None = None) -> Iterator[None]:
+    """Be connected while the block runs; see `connect`.
 
-    Ray would put the driver's current folder first on it, so that a user's `secrets.py` or
-    `queue.py` replaced Python's own module in every worker. Workers get the folder as the last
-    entry from their own arguments.
+    A caller that is connected already stays connected, to the same cluster.
     """
-    from ray.job_config import JobConfig
+    import ray
 
-    class WorkersOwnPath(JobConfig):
-        def _runtime_env_has_working_dir(self) -> bool:
-            # The only switch that Ray has for this.
-            return True
+    if ray.is_initialized():
+        yield
+        return
+    connection = connect(address, cores)
+    try:
+        yield
+    finally:
+        connection.close()
 
-    return WorkersOwnPath()
+
+def _default_address() -> str:
+    """The cluster to use if the user names none."""
+    # Ray sets this variable for jobs.
+    address = os.environ.get("RAY_ADDRESS", "").strip()
+    if not address or address == LOCAL:
+        return LOCAL
+    if address.startswith(("http://", "https://")):
+        logger.warning(
+            "RAY_ADDRESS=%s is the address of a job server, not of a cluster: a local cluster is "
+            "started",
+            address,
+        )
+        return LOCAL
+    logger.warning(
+        "using the Ray cluster at %s (RAY_ADDRESS); --address local starts one on this machine",
+        address,
+    )
+    return address
 
 
-def _check_listening(address: str | None) -> None:
-    """Find out in seconds whether anything listens: Ray itself asks for minutes."""
-    host, _, port = (address or "").removeprefix("ray://").rpartition(":")
+def _start(cores: int | None, options: dict[str, Any]) -> LocalCluster:
+    """Start a local cluster; a failure to start is tried once more."""
+    import ray
+
+    cluster = LocalCluster()
+    for attempt in range(1, ATTEMPTS + 1):
+        try:
+            with _signal_handlers_kept():
+                cluster.start(ray, cores, options)
+            return cluster
+        except Exception as error:
+            # Ray raises a bare `Exception` if one of its processes does not start in time.
+            with contextlib.suppress(Exception):
+                ray.shutdown()
+            cluster.kill()
+            reason = str(error).strip().split("\n")[0] or type(error).__name__
+            if attempt == ATTEMPTS:
+                cluster.end()
+                raise RunError(
+                    f"Ray did not start on this machine, in {ATTEMPTS} attempts: {reason}; its "
+                    f"logs are in {log_folder()}; --local runs without Ray"
+                ) from error
+            logger.warning("Ray did not start and is started once more: %s", reason)
+        except BaseException:
+            cluster.kill()
+            cluster.end()
+            raise
+    raise AssertionError
+
+
+def _check_listening(address: str) -> None:
+    """Find out quickly whether anything listens; Ray itself takes minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
     if host and port.isdigit():
         socket.create_connection((host, int(port)), timeout=CONNECT_SECONDS).close()
 
 
 @contextlib.contextmanager
 def _signal_handlers_kept() -> Iterator[None]:
-    """Ray takes SIGTERM for itself, and would end this process without a checkpoint."""
+    """Keep the signal handlers: Ray's own would end this process without a checkpoint."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

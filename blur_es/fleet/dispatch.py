@@ -170,8 +170,14 @@ class Dispatcher:
 
     def _update_pool(self, now: float) -> None:
         failed = self._pool.failed_starts
+        ending = {worker.number for worker in self._pool.on_ending_nodes()}
         for worker in self._pool.update(now):
-            self._lose(worker, CallError(Failure.NODE_LOST, "its node is gone"))
+            cause = Failure.PREEMPTED if worker.number in ending else Failure.NODE_LOST
+            self._lose(worker, CallError(cause, "its node is gone"))
+        busy = self._busy()
+        for worker in self._pool.on_ending_nodes():
+            if worker.number not in busy:
+                self._pool.lose(worker)
         for _ in range(self._pool.failed_starts - failed):
             self._telemetry.failure(Failure.NOT_STARTED, "")
         alive = {kind.backend: 0 for kind in self._pool.kinds}
@@ -234,10 +240,13 @@ class Dispatcher:
 
     # Handing out
 
+    def _busy(self) -> set[int]:
+        """Numbers of the workers that compute."""
+        return {flight.worker.number for flight in self._in_flight.values()}
+
     def _wait(self, work: Work) -> list[Any]:
         """The references that are ready, after a short wait at most."""
-        busy = {flight.worker.number for flight in self._in_flight.values()}
-        may_repeat = len(busy) < len(self._pool.serving) and any(
+        may_repeat = len(self._busy()) < len(self._pool.serving) and any(
             flight.work is work for flight in self._in_flight.values()
         )
         seconds = IDLE_WAIT_SECONDS if may_repeat else WAIT_SECONDS
@@ -245,7 +254,7 @@ class Dispatcher:
 
     def _hand_out(self, work: Work, plan: Plan) -> None:
         """Give every idle worker a chunk: one that waits, or one that another is late with."""
-        busy = {flight.worker.number for flight in self._in_flight.values()}
+        busy = self._busy()
         idle = [worker for worker in self._pool.serving.values() if worker.number not in busy]
         speeds = self._speeds(work)
         # The fastest workers first, so that they get what is left at the end.
@@ -341,8 +350,10 @@ class Dispatcher:
 
     def _respond(self, flight: _InFlight, error: CallError) -> None:
         """Do what `RESPONSES` says about the failure of a call."""
-        response = RESPONSES[error.failure]
         worker, chunk = flight.worker, flight.chunk
+        if self._pool.nodes.ending(worker.node) and RESPONSES[error.failure].replaces_worker:
+            error = CallError(Failure.PREEMPTED, error.text)
+        response = RESPONSES[error.failure]
         if response.replaces_worker:
             self._lose(worker, error)
             self._repeat_lost(flight, error)
@@ -365,11 +376,11 @@ class Dispatcher:
         kind = worker.kind.backend
         if not self._pool.lose(worker):
             return
-        self._telemetry.failure(error.failure, kind)
-        self._telemetry.lost_worker(kind)
-        logger.warning(
-            "lost %s on %s (%s): %s", worker.name, worker.host, error.failure.value, error.reason
-        )
+        if RESPONSES[error.failure].counts:
+            self._telemetry.failure(error.failure, kind)
+            self._telemetry.lost_worker(kind)
+        log = logger.warning if RESPONSES[error.failure].counts else logger.info
+        log("lost %s on %s (%s): %s", worker.name, worker.host, error.failure, error.reason)
         for reference, flight in list(self._in_flight.items()):
             if flight.worker is worker:
                 del self._in_flight[reference]

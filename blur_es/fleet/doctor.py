@@ -11,7 +11,7 @@ from typing import Any
 
 from blur_es.evaluator import Problem
 from blur_es.fleet import probe
-from blur_es.fleet.connection import connect
+from blur_es.fleet.connection import connected
 from blur_es.fleet.diagnosis import Finding, NodeReport, diagnose, size
 from blur_es.util.callbacks import ProgressCallback, ignore_progress
 from blur_es.util.threads import ONE_THREAD
@@ -108,16 +108,10 @@ def examine_cluster(
         "run_dir": run_dir if everywhere else None,
     }
     driver = probe.examine(question | {"run_dir": run_dir})
-    connected_here = not ray.is_initialized()
-    if connected_here:
-        connect(address)
-    try:
+    with connected(address):
         there, findings = _wait_for_nodes(ray, expected, wait_seconds, on_progress)
         backend = problem.backend if problem else "auto"
         nodes = _probe_nodes(ray, there, question, backend, probe_seconds, on_progress)
-    finally:
-        if connected_here:
-            ray.shutdown()
     findings += [
         Finding("this machine", f"{part}: {message}", "fix this first: the driver runs here")
         for part, message in driver["errors"].items()

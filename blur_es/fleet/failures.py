@@ -58,12 +58,14 @@ class Response(NamedTuple):
         blames_chunk: the failure counts against the chunk, because its genomes may be the cause.
         attempts: the run stops when this many attempts at a chunk have failed in this way.
         pause_seconds: the fleet waits before it tries again.
+        counts: it is counted among the failures in the metrics.
     """
 
     replaces_worker: bool = False
     blames_chunk: bool = False
     attempts: int | None = None
     pause_seconds: float = 0.0
+    counts: bool = True
 
 
 # An evaluation that never ends looks like a hung worker, so a missed deadline counts too.
@@ -74,7 +76,8 @@ RESPONSES: Mapping[Failure, Response] = {
     Failure.HUNG: Response(replaces_worker=True, blames_chunk=True),
     Failure.UNREACHABLE: Response(replaces_worker=True),
     Failure.NODE_LOST: Response(replaces_worker=True),
-    Failure.PREEMPTED: Response(replaces_worker=True),
+    # The node has announced its end, so this is part of its normal life.
+    Failure.PREEMPTED: Response(replaces_worker=True, counts=False),
     Failure.STORE_FULL: Response(pause_seconds=STORE_SECONDS),
     Failure.RESULT_LOST: Response(),
     Failure.ERROR: Response(attempts=ERRORS),
@@ -107,7 +110,7 @@ def classify(error: BaseException) -> Failure:
     """The cause of an error that Ray raises in place of a result."""
     names = {kind.__name__ for kind in type(error).__mro__}
     text = str(error)
-    if getattr(error, "preempted", False):
+    if getattr(error, "preempted", False) or "terminated expectedly" in text:
         return Failure.PREEMPTED
     if names & {"ObjectStoreFullError", "OutOfDiskError"}:
         return Failure.STORE_FULL

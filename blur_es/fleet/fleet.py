@@ -7,7 +7,8 @@ from typing import Any
 from blur_es.config import FleetConfig
 from blur_es.evaluator import EpisodeRange, Problem
 from blur_es.fleet.calls import Calls
-from blur_es.fleet.connection import connect
+from blur_es.fleet.cluster import Cluster
+from blur_es.fleet.connection import Connection, connect
 from blur_es.fleet.dispatch import Dispatcher
 from blur_es.fleet.kinds import choose_kinds
 from blur_es.fleet.pool import WorkerPool
@@ -26,8 +27,8 @@ class RayFleet:
         problem: the problem to evaluate. The backend `auto` is JAX if the cluster has GPUs, and
             Numba otherwise.
         config: number and kind of workers, and what to do when they are missing or die.
-        address: address of a cluster (`auto`, `ray://...` or host:port); None starts a local
-            one, which `close` ends.
+        address: address of a cluster, or `local`; see `blur_es.fleet.connection.connect`.
+            `close` ends a local cluster.
         data_dir: folder of data sets on all nodes; None for the default folders.
         run: name of the run, for the names of workers and the tags of metrics.
         mixed_hardware: admit workers whose arithmetic rounds differently.
@@ -48,22 +49,25 @@ class RayFleet:
         mixed_hardware: bool = False,
         calls: Calls | None = None,
     ) -> None:
-        import ray
+        import ray as untyped_ray
 
+        ray: Any = untyped_ray
         config = FleetConfig() if config is None else config
-        self._ray: Any = ray
-        self._connected_here = not self._ray.is_initialized()
-        if self._connected_here:
+        self._connection: Connection | None = None
+        if not ray.is_initialized():
             cores = None if config.workers == "auto" else config.workers * config.cores
-            connect(address, cores)
+            self._connection = connect(address, cores)
+        local = self._connection is not None and self._connection.local is not None
+        self._cluster = Cluster(ray, local)
         self._problem = problem
         self._split = config.shares()
         self._device_batch = problem.device_batch
         calls = Calls() if calls is None else calls
-        kinds = choose_kinds(problem.backend, config, self._ray.cluster_resources())
+        kinds = choose_kinds(problem.backend, config, ray.cluster_resources())
         self.telemetry = Telemetry(ray, run)
         self.pool = WorkerPool(
             ray,
+            self._cluster,
             calls.worker_class,
             problem,
             kinds,
@@ -136,5 +140,6 @@ class RayFleet:
     def close(self) -> None:
         """End the workers, and the connection or cluster that was opened for them."""
         self._dispatcher.close()
-        if self._connected_here:
-            self._ray.shutdown()
+        if self._connection is not None:
+            self._connection.close(self._cluster.lost)
+            self._connection = None

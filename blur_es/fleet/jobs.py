@@ -13,7 +13,7 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import Any, TypeVar
 
 from blur_es.errors import BlurError, RunError
-from blur_es.fleet.connection import connect
+from blur_es.fleet.connection import connected
 from blur_es.tasks import Task, make_task
 from blur_es.util.environment import NEUTRAL_SETTINGS
 from blur_es.util.threads import ONE_THREAD
@@ -105,9 +105,20 @@ def run_on_ray(
     """
     import ray
 
-    connected_here = not ray.is_initialized()
-    if connected_here:
-        connect(address)
+    with connected(address):
+        yield from _run(ray, function, jobs, workers, names, retries, check)
+
+
+def _run(
+    ray: Any,
+    function: Callable[[Job], Result],
+    jobs: Sequence[Job],
+    workers: int | None,
+    names: Sequence[str] | None,
+    retries: int,
+    check: Callable[[], None],
+) -> Generator[tuple[int, Result]]:
+    """Run the jobs on the cluster that this process is connected to; see `run_on_ray`."""
     running: dict[Any, int] = {}
     try:
         settings: Any = {"max_retries": retries, "runtime_env": {"env_vars": ENVIRONMENT}}
@@ -127,8 +138,6 @@ def run_on_ray(
     finally:
         for reference in running:
             ray.cancel(reference, force=True)
-        if connected_here:
-            ray.shutdown()
 
 
 def _result(reference: Any, name: str | None) -> Any:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import logging
 import time
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from blur_es.fleet.kinds import WorkerKind
+
+logger = logging.getLogger(__name__)
 
 # A node that had no room after all is tried again after this time.
 BUSY_SECONDS = 30.0
@@ -34,17 +37,23 @@ class Node:
 
 
 class Nodes:
-    """Keeps track of the nodes: which are alive, refused, busy or recovering."""
+    """Keeps track of the nodes: which are alive, ending, refused, busy or recovering."""
 
     def __init__(self) -> None:
         self._alive: dict[str, Node] = {}
+        self._ending: set[str] = set()
         self._refused: dict[str, str] = {}
         self._busy_until: dict[str, float] = {}
         self._failed_starts: collections.Counter[str] = collections.Counter()
         self._problems: dict[str, str] = {}
 
-    def update(self, nodes: Iterable[Mapping[str, Any]]) -> None:
-        """Take over the list of nodes from `ray.nodes()`; forget nodes that are gone."""
+    def update(self, nodes: Iterable[Mapping[str, Any]], draining: Iterable[str]) -> None:
+        """Take over the list of nodes; forget nodes that are gone.
+
+        Args:
+            nodes: the answer of `ray.nodes()`.
+            draining: ids of nodes that have announced their end.
+        """
         self._alive = {
             node["NodeID"]: Node(
                 f"{node['NodeManagerHostname']} ({node['NodeManagerAddress']})",
@@ -53,6 +62,10 @@ class Nodes:
             for node in nodes
             if node["Alive"]
         }
+        draining = set(draining) & set(self._alive)
+        for node in draining - self._ending:
+            logger.warning("the node %s will end; it gets no more work", self._alive[node].host)
+        self._ending = draining
         tables: tuple[dict[str, Any], ...] = (self._refused, self._busy_until)
         for table in (*tables, self._failed_starts, self._problems):
             # An empty name stands for a node that an autoscaler has yet to start.
@@ -69,6 +82,10 @@ class Nodes:
     def names(self) -> set[str]:
         """Ray's ids of the nodes that are alive."""
         return set(self._alive)
+
+    def ending(self, node: str) -> bool:
+        """Whether a node has announced its end."""
+        return node in self._ending
 
     @property
     def refused(self) -> list[str]:
@@ -89,7 +106,7 @@ class Nodes:
         room = sum(
             kind.room(node.resources)
             for name, node in self._alive.items()
-            if name not in self._refused
+            if name not in self._refused and name not in self._ending
         )
         return room if kind.limit is None else min(room, kind.limit)
 
@@ -100,7 +117,9 @@ class Nodes:
         return {
             name: kind.room(node.resources) - occupied.get(name, 0)
             for name, node in self._alive.items()
-            if name not in self._refused and self._busy_until.get(name, now) <= now
+            if name not in self._refused
+            and name not in self._ending
+            and self._busy_until.get(name, now) <= now
         }
 
     def most_cores(self, kind: WorkerKind) -> int:

@@ -20,6 +20,7 @@ from blur_es.config import AutoscaleConfig
 from blur_es.errors import RunError
 from blur_es.evaluator import Problem
 from blur_es.fleet.admission import Admission, RefusedError
+from blur_es.fleet.cluster import Cluster
 from blur_es.fleet.computing import Description
 from blur_es.fleet.failures import cause_of
 from blur_es.fleet.kinds import WorkerKind
@@ -74,6 +75,7 @@ class WorkerPool:
 
     Args:
         ray: the Ray module, connected to a cluster.
+        cluster: what is known about the cluster.
         worker_class: class of the actors.
         problem: the problem that workers evaluate.
         kinds: kinds of workers.
@@ -92,6 +94,7 @@ class WorkerPool:
     def __init__(
         self,
         ray: Any,
+        cluster: Cluster,
         worker_class: type,
         problem: Problem,
         kinds: Sequence[WorkerKind],
@@ -101,6 +104,7 @@ class WorkerPool:
         mixed_hardware: bool,
     ) -> None:
         self._ray = ray
+        self._cluster = cluster
         self._problem = problem
         self.kinds = kinds
         self._data_dir = data_dir
@@ -116,6 +120,7 @@ class WorkerPool:
         self._token = secrets.token_hex(3)
         self._number = 0
         self._updated = float("-inf")
+        self._free: dict[str, float] = {}
         self._joining: dict[Any, Worker] = {}
         self.serving: dict[int, Worker] = {}
         self.admission = Admission(kinds, mixed_hardware)
@@ -149,6 +154,10 @@ class WorkerPool:
             worker.node and worker.kind.backend in backends for worker in self._joining.values()
         )
 
+    def on_ending_nodes(self) -> list[Worker]:
+        """Workers that are ready, on nodes that have announced their end."""
+        return [worker for worker in self.serving.values() if self.nodes.ending(worker.node)]
+
     @property
     def capacity(self) -> int:
         """Number of workers that the cluster has room for at present."""
@@ -180,12 +189,17 @@ class WorkerPool:
     def update(self, now: float) -> list[Worker]:
         """Look at the cluster, at most once a second; start and release workers accordingly.
 
-        Returns workers whose node is gone.
+        Returns workers whose node is gone. Raises `ClusterLostError` if the cluster's control
+        process has died or does not answer.
         """
         if now - self._updated < UPDATE_SECONDS:
             return []
+        state = self._cluster.state(now)
+        if state is None:
+            return []
         self._updated = now
-        self.nodes.update(self._ray.nodes())
+        self.nodes.update(state.nodes, state.draining)
+        self._free = state.free
         lost = [worker for worker in self.serving.values() if worker.node not in self.nodes]
         for reference, worker in list(self._joining.items()):
             self._release_if_stuck(reference, worker, now)
@@ -258,7 +272,7 @@ class WorkerPool:
 
     def _free_resources(self) -> dict[str, float]:
         """What other users of the cluster leave, less what workers will take that are starting."""
-        free = dict(self._ray.available_resources())
+        free = dict(self._free)
         for worker in self._joining.values():
             if not worker.placed:
                 free["CPU"] = free.get("CPU", 0.0) - worker.kind.granted_cores

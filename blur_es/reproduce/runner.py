@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 
 from blur_es.config import ExperimentConfig
 from blur_es.errors import InputError, RunError
-from blur_es.fleet.connection import connect
+from blur_es.fleet.connection import connected
 from blur_es.fleet.jobs import run_on_ray
 from blur_es.meta.initial import initial_genome, search_space
 from blur_es.meta.method import make_method
@@ -367,16 +367,10 @@ def _cluster(options: ReproduceOptions) -> Iterator[str]:
     """Connect to Ray; yield the id of this machine's node in the cluster, or an empty string."""
     import ray
 
-    connected_here = not ray.is_initialized()
-    if connected_here:
-        connect(options.address, options.workers)
-    try:
-        # Through Ray's client, this process is on no node of the cluster.
+    with connected(options.address, options.workers):
+        # Through Ray's client this process is on no node of the cluster.
         remote = (options.address or "").startswith("ray://")
         yield "" if remote else ray.get_runtime_context().get_node_id()
-    finally:
-        if connected_here:
-            ray.shutdown()
 
 
 def _summary(top: Storage, job: Job) -> str:

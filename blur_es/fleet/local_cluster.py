@@ -1,0 +1,184 @@
+"""A Ray cluster on this machine for one run: private, and gone when the driver is gone.
+
+Its processes listen on the loopback interface only and require a token. A watchdog process ends
+them if the driver dies without doing so.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import os
+import secrets
+import signal
+import stat
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+# All processes of the cluster inherit this variable, which tells them from all others.
+MARK = "BLUR_ES_LOCAL_CLUSTER"
+
+LOOPBACK = "127.0.0.1"
+# Little travels through the object store; this is the smallest size that Ray allows.
+OBJECT_STORE_BYTES = 100 * 2**20
+
+# Reads from its standard input until the driver closes it. If the driver says nothing before
+# that, it has died, and after a moment the watchdog ends what is left of the cluster.
+_WATCHDOG = """
+import os, signal, sys, time
+signal.signal(signal.SIGHUP, signal.SIG_IGN)
+signal.signal(signal.SIGINT, signal.SIG_IGN)
+mark = sys.argv[1].encode()
+if sys.stdin.buffer.read() == b"":
+    time.sleep(1.0)
+    for _ in range(3):
+        for name in os.listdir("/proc"):
+            try:
+                if mark in open(f"/proc/{name}/environ", "rb").read().split(b"\\0"):
+                    os.kill(int(name), signal.SIGKILL)
+            except (OSError, ValueError):
+                pass
+        time.sleep(0.5)
+"""
+
+
+class LocalCluster:
+    """Starts a local cluster with `start` and ends it with `end`.
+
+    Attributes:
+        log_folder: folder of Ray's logs.
+    """
+
+    def __init__(self) -> None:
+        self._mark = f"{os.getpid()}-{secrets.token_hex(4)}"
+        self._watchdog: subprocess.Popen[bytes] | None = None
+
+    def start(self, ray: ModuleType, cores: int | None, options: dict[str, Any]) -> None:
+        """Start the cluster and connect to it.
+
+        Args:
+            ray: the Ray module.
+            cores: number of cores; None for all cores of the machine.
+            options: further options of `ray.init`.
+        """
+        if cores is not None:
+            options = options | {"num_cpus": cores}
+        self._start_watchdog()
+        with _environment(MARK, self._mark), _loopback_only(), _token_required():
+            ray.init(
+                address="local",
+                include_dashboard=False,
+                object_store_memory=OBJECT_STORE_BYTES,
+                _node_ip_address=LOOPBACK,
+                **options,
+            )
+
+    def end(self) -> None:
+        """End the watchdog, after Ray has ended the cluster."""
+        if self._watchdog is not None and self._watchdog.stdin is not None:
+            with contextlib.suppress(OSError):
+                self._watchdog.stdin.write(b"ended")
+                self._watchdog.stdin.close()
+            self._watchdog.wait()
+        self._watchdog = None
+
+    def kill(self) -> None:
+        """End all processes of the cluster at once."""
+        for process in self._processes():
+            with contextlib.suppress(OSError):
+                os.kill(process, signal.SIGKILL)
+
+    def _processes(self) -> Iterator[int]:
+        wanted = f"{MARK}={self._mark}".encode()
+        for entry in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):
+                if wanted in (entry / "environ").read_bytes().split(b"\0"):
+                    yield int(entry.name)
+
+    def _start_watchdog(self) -> None:
+        if not Path("/proc/self/environ").exists() or self._watchdog is not None:
+            return
+        self._watchdog = subprocess.Popen(
+            [sys.executable, "-I", "-S", "-c", _WATCHDOG, f"{MARK}={self._mark}"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+
+
+def log_folder() -> Path:
+    """The folder of the logs of the Ray cluster that this machine started last."""
+    session = Path(os.environ.get("RAY_TMPDIR", "/tmp")) / "ray/session_latest"
+    with contextlib.suppress(OSError):
+        session = session.resolve()
+    return session / "logs"
+
+
+@contextlib.contextmanager
+def _environment(name: str, value: str) -> Iterator[None]:
+    """Set an environment variable while the block runs."""
+    before = os.environ.get(name)
+    os.environ[name] = value
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = before
+
+
+@contextlib.contextmanager
+def _loopback_only() -> Iterator[None]:
+    """Have Ray's processes listen on the loopback interface only.
+
+    Ray does this by default on Windows and macOS. On Linux it replaces the address 127.0.0.1 by
+    that of a network interface unless it is told that there are no clusters here.
+    """
+    from ray._private import ray_constants
+
+    before = ray_constants.ENABLE_RAY_CLUSTER
+    with _environment("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0"):
+        ray_constants.ENABLE_RAY_CLUSTER = False
+        try:
+            yield
+        finally:
+            ray_constants.ENABLE_RAY_CLUSTER = before
+
+
+@contextlib.contextmanager
+def _token_required() -> Iterator[None]:
+    """Require a token of whoever talks to the cluster, unless the user has decided otherwise.
+
+    `RAY_AUTH_MODE` remains set, because this process needs it for as long as it is connected.
+    """
+    mode = os.environ.setdefault("RAY_AUTH_MODE", "token")
+    if mode.lower() == "token":
+        raylet: Any = importlib.import_module("ray._raylet")
+        _make_token_private()
+        # Ray has read the variable when it was imported.
+        raylet.Config.initialize("")
+    yield
+
+
+def _make_token_private() -> None:
+    """Make the token file that Ray uses, or keep others from reading it."""
+    if "RAY_AUTH_TOKEN" in os.environ:
+        return
+    path = Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or Path.home() / ".ray/auth_token")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with contextlib.suppress(FileExistsError):
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            with os.fdopen(descriptor, "w") as file:
+                file.write(secrets.token_hex(32))
+        if stat.S_IMODE(path.stat().st_mode) & 0o077:
+            path.chmod(0o600)
+    except OSError:
+        # The home folder cannot be written. The cluster's processes inherit this variable.
+        os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
