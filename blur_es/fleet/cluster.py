@@ -11,6 +11,7 @@ import threading
 from typing import Any, NamedTuple
 
 from blur_es.errors import RunError
+from blur_es.fleet.local_cluster import log_folder
 
 # Ray kills the driver when the control process has not answered for 60 s; stop before that.
 SILENCE_SECONDS = 40.0
@@ -104,7 +105,10 @@ class Cluster:
         if (dead and self._local) or seconds > SILENCE_SECONDS:
             self.lost = True
             state = "has died" if dead else f"has not answered for {seconds:.0f} s"
-            raise ClusterLostError(f"Ray's control process (GCS) at {self._address} {state}")
+            raise ClusterLostError(
+                f"Ray's control process (GCS) at {self._address} {state}; its logs are in "
+                f"{log_folder()}; --resume continues the run"
+            )
 
     def _listens(self) -> bool:
         host, _, port = self._address.rpartition(":")

@@ -48,6 +48,7 @@ class Connection:
         """
         import ray
 
+        logs = log_folder()
         thread = threading.Thread(target=ray.shutdown, daemon=True)
         thread.start()
         thread.join(BROKEN_DISCONNECT_SECONDS if broken else DISCONNECT_SECONDS)
@@ -58,7 +59,7 @@ class Connection:
                 thread.join(DISCONNECT_SECONDS)
             self.local.end()
         if stuck:
-            logger.warning("Ray did not disconnect in time; its logs are in %s", log_folder())
+            logger.warning("Ray did not disconnect in time; its logs are in %s", logs)
             # Ray would try again, without end, when the interpreter exits.
             atexit.unregister(ray._private.worker.shutdown)
 

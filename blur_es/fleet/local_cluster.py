@@ -10,7 +10,6 @@ import contextlib
 import importlib
 import os
 import secrets
-import signal
 import stat
 import subprocess
 import sys
@@ -19,6 +18,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from blur_es.fleet import watchdog
+from blur_es.fleet.watchdog import kill_marked
+
 # All processes of the cluster inherit this variable, which tells them from all others.
 MARK = "BLUR_ES_LOCAL_CLUSTER"
 
@@ -26,32 +28,12 @@ LOOPBACK = "127.0.0.1"
 # Little travels through the object store; this is the smallest size that Ray allows.
 OBJECT_STORE_BYTES = 100 * 2**20
 
-# Reads from its standard input until the driver closes it. If the driver says nothing before
-# that, it has died, and after a moment the watchdog ends what is left of the cluster.
-_WATCHDOG = """
-import os, signal, sys, time
-signal.signal(signal.SIGHUP, signal.SIG_IGN)
-signal.signal(signal.SIGINT, signal.SIG_IGN)
-mark = sys.argv[1].encode()
-if sys.stdin.buffer.read() == b"":
-    time.sleep(1.0)
-    for _ in range(3):
-        for name in os.listdir("/proc"):
-            try:
-                if mark in open(f"/proc/{name}/environ", "rb").read().split(b"\\0"):
-                    os.kill(int(name), signal.SIGKILL)
-            except (OSError, ValueError):
-                pass
-        time.sleep(0.5)
-"""
+# Where Linux shows the environments of processes.
+_PROC = Path("/proc/self/environ")
 
 
 class LocalCluster:
-    """Starts a local cluster with `start` and ends it with `end`.
-
-    Attributes:
-        log_folder: folder of Ray's logs.
-    """
+    """Starts a local cluster with `start` and ends it with `end`."""
 
     def __init__(self) -> None:
         self._mark = f"{os.getpid()}-{secrets.token_hex(4)}"
@@ -87,23 +69,15 @@ class LocalCluster:
         self._watchdog = None
 
     def kill(self) -> None:
-        """End all processes of the cluster at once."""
-        for process in self._processes():
-            with contextlib.suppress(OSError):
-                os.kill(process, signal.SIGKILL)
-
-    def _processes(self) -> Iterator[int]:
-        wanted = f"{MARK}={self._mark}".encode()
-        for entry in Path("/proc").glob("[0-9]*"):
-            with contextlib.suppress(OSError):
-                if wanted in (entry / "environ").read_bytes().split(b"\0"):
-                    yield int(entry.name)
+        """Kill all processes of the cluster."""
+        if _PROC.exists():
+            kill_marked(f"{MARK}={self._mark}".encode())
 
     def _start_watchdog(self) -> None:
-        if not Path("/proc/self/environ").exists() or self._watchdog is not None:
+        if self._watchdog is not None or not _PROC.exists():
             return
         self._watchdog = subprocess.Popen(
-            [sys.executable, "-I", "-S", "-c", _WATCHDOG, f"{MARK}={self._mark}"],
+            [sys.executable, "-I", "-S", watchdog.__file__, f"{MARK}={self._mark}"],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -112,7 +86,10 @@ class LocalCluster:
 
 
 def log_folder() -> Path:
-    """The folder of the logs of the Ray cluster that this machine started last."""
+    """The folder of Ray's logs: of this process's cluster, or of the last one on this machine."""
+    worker: Any = sys.modules.get("ray._private.worker")
+    if node := getattr(worker, "_global_node", None):
+        return Path(node.get_logs_dir_path())
     session = Path(os.environ.get("RAY_TMPDIR", "/tmp")) / "ray/session_latest"
     with contextlib.suppress(OSError):
         session = session.resolve()

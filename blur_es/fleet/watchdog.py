@@ -1,0 +1,49 @@
+"""The process that ends a local Ray cluster whose driver has died.
+
+It runs as a script and imports only the standard library:
+
+    python -I -S watchdog.py VARIABLE=VALUE
+
+All processes of the cluster have this environment variable. The driver holds the other end of the
+standard input. If it closes it without having written anything, it has died.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+import time
+
+# Ray's processes usually notice by themselves that the driver has died.
+GRACE_SECONDS = 1.0
+# Processes may still be starting while the first ones are killed.
+ROUNDS = 3
+ROUND_SECONDS = 0.5
+
+
+def kill_marked(mark: bytes) -> None:
+    """Kill all processes whose environment contains `VARIABLE=VALUE`."""
+    for name in os.listdir("/proc"):
+        if name.isdigit():
+            with contextlib.suppress(OSError), open(f"/proc/{name}/environ", "rb") as environment:
+                if mark in environment.read().split(b"\0"):
+                    os.kill(int(name), signal.SIGKILL)
+
+
+def main() -> None:
+    """Wait for the driver's end, however it comes."""
+    # A signal to the driver's terminal or process group must not end the watchdog first.
+    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    if sys.stdin.buffer.read():
+        return
+    time.sleep(GRACE_SECONDS)
+    for _ in range(ROUNDS):
+        kill_marked(sys.argv[1].encode())
+        time.sleep(ROUND_SECONDS)
+
+
+if __name__ == "__main__":
+    main()
