@@ -95,7 +95,7 @@ SETTINGS = ("fitness.measure='mine:value'", "tasks=[{name: xor}]", "meta.replica
     ("action", "failure"),
     [
         ("kill", failures.Failure.KILLED),
-        ("exit", failures.Failure.EXITED),
+        ("exit", failures.Failure.ERROR),
         ("memory", failures.Failure.OUT_OF_MEMORY),
         ("stop", failures.Failure.HUNG),
         ("error", failures.Failure.ERROR),
@@ -134,7 +134,7 @@ def test_whatever_befalls_a_worker_its_work_is_done_again(
     # On a very busy machine a worker that is only slow is taken for one that hangs.
     assert count == 1 or action == "stop"
     assert report["repeated_chunks"] >= 1
-    assert report["lost_workers"] == (0 if action == "error" else count)
+    assert report["lost_workers"] == (0 if failure is failures.Failure.ERROR else count)
     assert any(
         failure.value in record.message or "trying again" in record.message
         for record in caplog.records

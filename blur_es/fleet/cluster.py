@@ -6,23 +6,20 @@ control process has died or does not answer.
 
 from __future__ import annotations
 
-import socket
 import threading
 from typing import Any, NamedTuple
 
 from blur_es.errors import RunError
-from blur_es.fleet.local_cluster import log_folder
+from blur_es.fleet.local_cluster import LocalCluster, log_folder
 
 # Ray kills the driver when the control process has not answered for 60 s; stop before that.
 SILENCE_SECONDS = 40.0
-# The control process of a local cluster is never restarted, so there is no need to wait.
-LOCAL_SILENCE_SECONDS = 3.0
-PROBE_SECONDS = 1.0
+ANSWER_SECONDS = 1.0
 POLL_SECONDS = 0.01
 
 
 class ClusterLostError(RunError):
-    """The cluster's control process has died or does not answer."""
+    """A process of Ray that the run cannot do without has died or does not answer."""
 
 
 class ClusterState(NamedTuple):
@@ -44,13 +41,13 @@ class Cluster:
 
     Args:
         ray: the Ray module, connected to a cluster.
-        local: whether the cluster was started for this process.
+        local: the cluster, if it was started for this process.
 
     Attributes:
-        lost: whether the control process has died or does not answer.
+        lost: whether a `ClusterLostError` was raised.
     """
 
-    def __init__(self, ray: Any, local: bool) -> None:
+    def __init__(self, ray: Any, local: LocalCluster | None) -> None:
         self._ray = ray
         self._local = local
         self._address = str(getattr(ray.get_runtime_context(), "gcs_address", ""))
@@ -63,25 +60,37 @@ class Cluster:
         """The state, or None if the control process has not answered yet.
 
         Raises:
-            ClusterLostError: it has not answered for too long.
+            ClusterLostError: a part of a local cluster has died, or the control process of any
+                cluster does not answer.
         """
+        trouble = None if self._local is None else self._local.trouble()
+        # A stopped process may be continued, so it is only lost when it does not answer.
+        if trouble is not None and trouble.endswith("has died"):
+            raise self._lost(trouble)
         if self._thread is None:
             self._asked = now
             self._answer = None
             self._thread = threading.Thread(target=self._ask, daemon=True)
             self._thread.start()
         # An answer usually takes some milliseconds.
-        self._thread.join(POLL_SECONDS if now > self._asked else PROBE_SECONDS)
+        self._thread.join(POLL_SECONDS if now > self._asked else ANSWER_SECONDS)
         if self._thread.is_alive():
-            self._check_silence(now - self._asked)
+            if now - self._asked > SILENCE_SECONDS:
+                raise self._lost(
+                    f"Ray's control process (GCS) at {self._address} has not answered for "
+                    f"{now - self._asked:.0f} s"
+                )
             return None
         self._thread = None
         if isinstance(self._answer, BaseException):
-            self.lost = True
-            raise ClusterLostError(
+            raise self._lost(
                 f"Ray's control process (GCS) at {self._address} failed: {self._answer}"
             ) from self._answer
         return self._answer
+
+    def _lost(self, what: str) -> ClusterLostError:
+        self.lost = True
+        return ClusterLostError(f"{what}; the logs are in {log_folder()}")
 
     def _ask(self) -> None:
         try:
@@ -99,21 +108,3 @@ class Cluster:
             return frozenset(state.get_draining_nodes())
         except Exception:
             return frozenset()
-
-    def _check_silence(self, seconds: float) -> None:
-        dead = seconds > LOCAL_SILENCE_SECONDS and not self._listens()
-        if (dead and self._local) or seconds > SILENCE_SECONDS:
-            self.lost = True
-            state = "has died" if dead else f"has not answered for {seconds:.0f} s"
-            raise ClusterLostError(
-                f"Ray's control process (GCS) at {self._address} {state}; its logs are in "
-                f"{log_folder()}; --resume continues the run"
-            )
-
-    def _listens(self) -> bool:
-        host, _, port = self._address.rpartition(":")
-        try:
-            socket.create_connection((host, int(port)), timeout=PROBE_SECONDS).close()
-        except (OSError, ValueError):
-            return False
-        return True

@@ -184,8 +184,5 @@ class ChunkEvaluator:
             return ChunkFailure("input", str(error))
         except MemoryError as error:
             return ChunkFailure(Failure.OUT_OF_MEMORY.value, users_traceback(error))
-        except Exception as error:
-            # The user's code called `sys.exit`.
-            exited = isinstance(error.__cause__, SystemExit)
-            failure = Failure.EXITED if exited else Failure.ERROR
-            return ChunkFailure(failure.value, users_traceback(error))
+        except (Exception, SystemExit) as error:
+            return ChunkFailure(Failure.ERROR.value, users_traceback(error))

@@ -14,14 +14,13 @@ from typing import Any
 
 from blur_es.errors import RunError
 from blur_es.fleet.local_cluster import LocalCluster, log_folder
+from blur_es.run.interrupt import STOP_SIGNALS
 
 logger = logging.getLogger(__name__)
 
 CONNECT_SECONDS = 10.0
 # Ray needs a second or two to disconnect, and on a busy machine many more.
-DISCONNECT_SECONDS = 30.0
-# The same when a part of Ray is known to be dead.
-BROKEN_DISCONNECT_SECONDS = 2.0
+DISCONNECT_SECONDS = 20.0
 # Ray sometimes fails to start on a busy machine, so it gets a second chance.
 ATTEMPTS = 2
 
@@ -41,27 +40,29 @@ class Connection:
     def close(self, broken: bool = False) -> None:
         """Disconnect, and end the cluster that was started for the connection.
 
-        Ray never answers if one of its processes is stopped, so the wait is limited.
+        Without one of its processes, Ray never completes a disconnection, or ends this process at
+        once. Then nothing is asked of Ray any more, and the watchdog ends a local cluster when
+        this process has ended.
 
         Args:
-            broken: whether a part of Ray is known to be dead.
+            broken: whether a part of Ray is known not to answer.
         """
         import ray
 
-        logs = log_folder()
-        thread = threading.Thread(target=ray.shutdown, daemon=True)
-        thread.start()
-        thread.join(BROKEN_DISCONNECT_SECONDS if broken else DISCONNECT_SECONDS)
-        stuck = thread.is_alive()
-        if self.local is not None:
-            if stuck:
-                self.local.kill()
-                thread.join(DISCONNECT_SECONDS)
-            self.local.end()
-        if stuck:
+        if self.local is not None and self.local.trouble() is not None:
+            broken = True
+        if not broken:
+            logs = log_folder()
+            thread = threading.Thread(target=ray.shutdown, daemon=True)
+            thread.start()
+            thread.join(DISCONNECT_SECONDS)
+            if not thread.is_alive():
+                if self.local is not None:
+                    self.local.end()
+                return
             logger.warning("Ray did not disconnect in time; its logs are in %s", logs)
-            # Ray would try again, without end, when the interpreter exits.
-            atexit.unregister(ray._private.worker.shutdown)
+        # Otherwise Ray would disconnect when the interpreter exits.
+        atexit.unregister(ray._private.worker.shutdown)
 
 
 def connect(address: str | None, cores: int | None = None) -> Connection:
@@ -78,6 +79,8 @@ def connect(address: str | None, cores: int | None = None) -> Connection:
     """
     address = _default_address() if address is None else address
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+    if not address.startswith("ray://"):
+        options["job_config"] = _job_config()
     if address == LOCAL:
         return Connection(_start(cores, options))
     import ray
@@ -109,6 +112,23 @@ def connected(address: str | None, cores: int | None = None) -> Iterator[None]:
         yield
     finally:
         connection.close()
+
+
+def _job_config() -> Any:
+    """Return a job configuration that leaves the module path of workers alone.
+
+    Ray would put the driver's current folder first on it, so that a user's `secrets.py` or
+    `queue.py` replaced Python's own module in every worker. Workers get the folder as the last
+    entry from their own arguments.
+    """
+    from ray.job_config import JobConfig
+
+    class WorkersOwnPath(JobConfig):
+        def _runtime_env_has_working_dir(self) -> bool:
+            # The only switch that Ray has for this.
+            return True
+
+    return WorkersOwnPath()
 
 
 def _default_address() -> str:

@@ -57,7 +57,7 @@ class RayFleet:
         if not ray.is_initialized():
             cores = None if config.workers == "auto" else config.workers * config.cores
             self._connection = connect(address, cores)
-        local = self._connection is not None and self._connection.local is not None
+        local = None if self._connection is None else self._connection.local
         self._cluster = Cluster(ray, local)
         self._problem = problem
         self._split = config.shares()

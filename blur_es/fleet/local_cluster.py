@@ -19,7 +19,7 @@ from types import ModuleType
 from typing import Any
 
 from blur_es.fleet import watchdog
-from blur_es.fleet.watchdog import kill_marked
+from blur_es.fleet.watchdog import kill_marked, marked
 
 # All processes of the cluster inherit this variable, which tells them from all others.
 MARK = "BLUR_ES_LOCAL_CLUSTER"
@@ -31,6 +31,9 @@ OBJECT_STORE_BYTES = 100 * 2**20
 # Where Linux shows the environments of processes.
 _PROC = Path("/proc/self/environ")
 
+# Ray's main processes, by the name of the command.
+_PARTS = {"gcs_server": "Ray's control process (GCS)", "raylet": "Ray's node process (raylet)"}
+
 
 class LocalCluster:
     """Starts a local cluster with `start` and ends it with `end`."""
@@ -38,6 +41,7 @@ class LocalCluster:
     def __init__(self) -> None:
         self._mark = f"{os.getpid()}-{secrets.token_hex(4)}"
         self._watchdog: subprocess.Popen[bytes] | None = None
+        self._parts: dict[str, int] = {}
 
     def start(self, ray: ModuleType, cores: int | None, options: dict[str, Any]) -> None:
         """Start the cluster and connect to it.
@@ -58,6 +62,23 @@ class LocalCluster:
                 _node_ip_address=LOOPBACK,
                 **options,
             )
+        for process in marked(self._mark_bytes) if _PROC.exists() else ():
+            name = _PARTS.get(Path(f"/proc/{process}/comm").read_text().strip())
+            if name is not None:
+                self._parts[name] = process
+
+    def trouble(self) -> str | None:
+        """What is wrong with Ray's main processes, or None.
+
+        A process may have died, or it may be stopped, in which case Ray waits for it forever.
+        """
+        for name, process in self._parts.items():
+            state = _state(process)
+            if state in ("T", "t"):
+                return f"{name} (process {process}) is stopped"
+            if state is None or state in "ZX":
+                return f"{name} (process {process}) has died"
+        return None
 
     def end(self) -> None:
         """End the watchdog, after Ray has ended the cluster."""
@@ -71,13 +92,17 @@ class LocalCluster:
     def kill(self) -> None:
         """Kill all processes of the cluster."""
         if _PROC.exists():
-            kill_marked(f"{MARK}={self._mark}".encode())
+            kill_marked(self._mark_bytes)
+
+    @property
+    def _mark_bytes(self) -> bytes:
+        return f"{MARK}={self._mark}".encode()
 
     def _start_watchdog(self) -> None:
         if self._watchdog is not None or not _PROC.exists():
             return
         self._watchdog = subprocess.Popen(
-            [sys.executable, "-I", "-S", watchdog.__file__, f"{MARK}={self._mark}"],
+            [sys.executable, "-I", "-S", watchdog.__file__, self._mark_bytes],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -94,6 +119,16 @@ def log_folder() -> Path:
     with contextlib.suppress(OSError):
         session = session.resolve()
     return session / "logs"
+
+
+def _state(process: int) -> str | None:
+    """The state of a process as Linux abbreviates it, or None if it is gone."""
+    try:
+        text = Path(f"/proc/{process}/stat").read_text()
+    except OSError:
+        return None
+    # The second field is the name of the command in parentheses.
+    return text.rpartition(")")[2].split()[0]
 
 
 @contextlib.contextmanager

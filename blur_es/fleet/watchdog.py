@@ -23,13 +23,22 @@ ROUNDS = 3
 ROUND_SECONDS = 0.5
 
 
-def kill_marked(mark: bytes) -> None:
-    """Kill all processes whose environment contains `VARIABLE=VALUE`."""
+def marked(mark: bytes) -> list[int]:
+    """All processes whose environment contains `VARIABLE=VALUE`."""
+    found = []
     for name in os.listdir("/proc"):
         if name.isdigit():
             with contextlib.suppress(OSError), open(f"/proc/{name}/environ", "rb") as environment:
                 if mark in environment.read().split(b"\0"):
-                    os.kill(int(name), signal.SIGKILL)
+                    found.append(int(name))
+    return found
+
+
+def kill_marked(mark: bytes) -> None:
+    """Kill all processes whose environment contains `VARIABLE=VALUE`."""
+    for process in marked(mark):
+        with contextlib.suppress(OSError):
+            os.kill(process, signal.SIGKILL)
 
 
 def main() -> None:

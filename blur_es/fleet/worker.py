@@ -58,7 +58,7 @@ class EvaluationWorker:
         try:
             self._evaluator = ChunkEvaluator(problem, data_dir, threads)
             return self._evaluator.describe()
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             return users_traceback(error)
 
     def evaluate(self, packed: bytes) -> ChunkResult | ChunkFailure:
