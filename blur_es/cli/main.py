@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from blur_es.cli.output import FAILED, INTERRUPTED, WRONG_INPUT, fail, json_only_on_stdout
 from blur_es.cli.parser import make_parser
 from blur_es.errors import BlurError, InputError, RunError
+from blur_es.util.abrupt_exit import set_exit_status
 from blur_es.util.streams import discard_stdout, robust_streams
 
 _EXTRA = "pip install 'blur_es[train]'"
@@ -29,7 +30,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         except (OSError, ValueError):
             # Whatever was not written is lost; nothing of it may surface at Python's exit.
             discard_stdout()
-            return code or FAILED
+            code = code or FAILED
+        set_exit_status(code)
         return code
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
 import contextlib
 import logging
 import os
@@ -15,6 +14,7 @@ from typing import Any
 from blur_es.errors import RunError
 from blur_es.fleet.local_cluster import LocalCluster, log_folder
 from blur_es.run.interrupt import STOP_SIGNALS
+from blur_es.util.abrupt_exit import skip_cleanup
 
 logger = logging.getLogger(__name__)
 
@@ -61,8 +61,8 @@ class Connection:
                     self.local.end()
                 return
             logger.warning("Ray did not disconnect in time; its logs are in %s", logs)
-        # Otherwise Ray would disconnect when the interpreter exits.
-        atexit.unregister(ray._private.worker.shutdown)
+        # Ray would try again when the interpreter exits, and crash.
+        skip_cleanup()
 
 
 def connect(address: str | None, cores: int | None = None) -> Connection:
