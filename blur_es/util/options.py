@@ -115,7 +115,7 @@ def describe_problems(
     for problem in error.errors():
         path, value = _walk(problem["loc"], tree)
         if problem["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
-            known = list(_schema_at(path[:-1], schemas).get("properties", {}))
+            known = _keys_of(_schema_at(path[:-1], schemas))
             text = f"unknown key{nearest(path[-1], known)}"
             if known:
                 text += f"; expected one of {', '.join(known)}"
@@ -130,7 +130,7 @@ def describe_problems(
             key, colon, rest = text.partition(": ")
             if colon and path and key.startswith(f"{'.'.join(path)}."):
                 path, text = tuple(key.split(".")), rest
-            elif colon and key in _schema_at(path, schemas).get("properties", {}):
+            elif colon and key in _keys_of(_schema_at(path, schemas)):
                 path, text = (*path, key), rest
         else:
             schema = _schema_at(path, schemas)
@@ -218,6 +218,12 @@ def _children(schema: dict[str, Any], step: str, root: dict[str, Any]) -> list[d
                 if isinstance(inner, dict)
             ]
     return children
+
+
+def _keys_of(schema: dict[str, Any]) -> list[str]:
+    """The keys of a section, also where there may be something else instead of the section."""
+    members = schema.get("anyOf", [schema])
+    return [key for member in members for key in member.get("properties", {})]
 
 
 def _choices(schema: dict[str, Any]) -> list[str]:
