@@ -259,7 +259,7 @@ def test_a_task_may_have_a_network_of_its_own(tmp_path: Path) -> None:
     assert override_config(config, ["seed=4"]).hidden == config.hidden
 
 
-def test_a_task_may_have_lives_of_its_own(tmp_path: Path) -> None:
+def test_a_task_may_have_episodes_of_its_own(tmp_path: Path) -> None:
     own = SMALL.replace("{name: xor}", "{name: xor, episode: {unroll: 7, batch_size: 5}}")
     config = load(tmp_path, own)
     usual = config.episode
@@ -277,7 +277,7 @@ def test_a_task_may_have_lives_of_its_own(tmp_path: Path) -> None:
         episodes = LocalEvaluator(problem).episodes(wanted)
         assert [episode.support_inputs.shape[:2] for episode in episodes] == expected
         assert problem.unrolls(wanted) == [steps for steps, _ in expected]
-    # A genome that has been found is measured in the lives that are asked for.
+    # A learned genome is measured in the episodes that are asked for.
     assert override_config(config, ["episode.unroll=9"]).episodes == (
         EpisodeSpec(9, 5, usual.query_batches),
         EpisodeSpec(9, usual.batch_size, usual.query_batches),

@@ -176,7 +176,7 @@ def test_a_damaged_run_goes_on_to_the_same_genome_or_says_why_not(
     for name, content in files.items():
         (folder / "run" / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / "run" / name).write_bytes(content)
-    said: list[str] = []
+    messages: list[str] = []
     usable = [
         entry for entry in entries(run) if files.get(entry["file"]) == run[entry["file"]] != b""
     ]
@@ -185,11 +185,11 @@ def test_a_damaged_run_goes_on_to_the_same_genome_or_says_why_not(
         with contextlib.suppress(InputError):
             assert genome_hash(train(small(folder), folder / "run", resume=True)) == whole
         return
-    result = train(small(folder), folder / "run", resume=True, on_message=said.append)
+    result = train(small(folder), folder / "run", resume=True, on_message=messages.append)
     assert genome_hash(result) == whole
     newest = entries(run)[0]
     if files.get(newest["file"]) != run[newest["file"]]:
-        assert any("warning" in line and "checkpoint" in line for line in said)
+        assert any("warning" in line and "checkpoint" in line for line in messages)
 
 
 def resumed(files: Files, folder: Path) -> str:

@@ -1,4 +1,4 @@
-"""One head at a time on a run folder, on disks and in stores, and what taking it over means."""
+"""One driver at a time uses a run folder, on disks and in stores; taking a folder over."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def storage() -> Storage:
 
 @pytest.fixture
 def leases(storage: Storage) -> Iterator[list[Lease]]:
-    """Three heads on one folder."""
+    """Three drivers on one folder."""
     found = [Lease(storage, time.sleep, lambda message: None) for _ in range(3)]
     yield found
     for each in found:
@@ -71,7 +71,7 @@ def dead_process() -> Holder:
     return holder
 
 
-def test_a_second_head_is_refused_and_told_by_whom(location: str) -> None:
+def test_a_second_driver_is_refused_with_the_name_of_the_first(location: str) -> None:
     with RunFolder(location).locked():
         for resume in (False, True):
             with (
@@ -92,11 +92,11 @@ def test_a_dead_holder_of_this_machine_is_followed_at_once(
 ) -> None:
     open_storage(location).write(LEASE, dead_process().content())
     monkeypatch.setattr(lease, "LEASE_SECONDS", 3600.0)
-    said: list[str] = []
-    with RunFolder(location, 3, RetryPolicy(InterruptGuard(), said.append)).locked():
+    messages: list[str] = []
+    with RunFolder(location, 3, RetryPolicy(InterruptGuard(), messages.append)).locked():
         pass
-    assert len(said) == 1
-    assert "taking over the run folder from process" in said[0]
+    assert len(messages) == 1
+    assert "taking over the run folder from process" in messages[0]
 
 
 def test_a_number_that_another_process_has_now_is_no_life(storage: Storage) -> None:
@@ -128,12 +128,12 @@ def test_the_end_of_another_machines_lease_is_waited_for_if_asked(
     with pytest.raises(InputError, match="another blur-es train"), RunFolder(location).locked():
         pass
     assert open_storage(location).read(LEASE) == content
-    said: list[str] = []
+    messages: list[str] = []
     began = time.monotonic()
-    run = RunFolder(location, 3, RetryPolicy(InterruptGuard(), said.append))
+    run = RunFolder(location, 3, RetryPolicy(InterruptGuard(), messages.append))
     with run.locked(resume=True):
         assert time.monotonic() - began > 1.0
-    assert "continuing if nobody renews it within 1 s" in said[0]
+    assert "continuing if nobody renews it within 1 s" in messages[0]
 
 
 def test_a_lease_that_is_renewed_is_refused_whatever_its_clock_says(storage: Storage) -> None:
@@ -215,7 +215,7 @@ def test_taking_over_stops_the_holder(leases: list[Lease], storage: Storage) -> 
 
 
 class TakenOver(LocalEvaluator):
-    """Another head takes the run folder over while a generation is evaluated."""
+    """Another driver takes the run folder over while a generation is evaluated."""
 
     def __init__(self, config: ExperimentConfig, location: str) -> None:
         super().__init__(problem_of(config))
@@ -244,7 +244,7 @@ def files_of(location: str) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("renewal", [0.1, 60.0])
-def test_a_head_whose_folder_was_taken_over_writes_nothing_more(
+def test_a_driver_whose_folder_was_taken_over_writes_nothing_more(
     tmp_path: Path, location: str, renewal: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Whether it hears of it by its own renewal or only when it writes its checkpoint.

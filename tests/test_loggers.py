@@ -1,4 +1,4 @@
-"""TensorBoard and MLflow beside a run: what they are told, and that they can do it no harm."""
+"""TensorBoard and MLflow during a run: what they receive, and that they never stop it."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def lines(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in text.splitlines()]
 
 
-def test_numbers_are_told_by_name() -> None:
+def test_numbers_are_logged_by_name() -> None:
     line = {"generation": 3, "best": 1.5, "failures": {"chaos": 2}, "name": "x", "flag": True}
     assert numeric_values(line) == {"best": 1.5, "failures/chaos": 2.0, "flag": 1.0}
 
@@ -86,7 +86,7 @@ def test_mlflow_has_metrics_and_settings_and_goes_on_with_a_run(
     assert runs()[0].info.status == "FINISHED"
 
 
-def test_a_logger_that_fails_is_told_once_and_stops_nothing(
+def test_a_logger_that_fails_is_reported_once_and_stops_nothing(
     current_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     class Failing:
@@ -110,24 +110,24 @@ def test_a_logger_that_fails_is_told_once_and_stops_nothing(
 def test_a_run_that_is_interrupted_is_no_finished_one(
     current_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    told: list[Any] = []
+    received: list[Any] = []
 
     class Interrupting:
         def __init__(self, *_: Any) -> None:
             pass
 
         def log(self, generation: int, values: Any) -> None:
-            told.append(generation)
+            received.append(generation)
             if generation == 2:
                 os.kill(os.getpid(), signal.SIGINT)
 
         def close(self, status: str) -> None:
-            told.append(status)
+            received.append(status)
 
     monkeypatch.setattr(loggers, "MlflowLogger", Interrupting)
     assert train(current_folder, "--mlflow", "anywhere", generations=500) == 130
-    assert told[:2] == [1, 2]
-    assert told[-1] == "KILLED"
+    assert received[:2] == [1, 2]
+    assert received[-1] == "KILLED"
 
 
 def test_a_run_goes_on_without_a_logger_that_cannot_begin(

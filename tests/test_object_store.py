@@ -1,4 +1,4 @@
-"""Runs in S3: a server of its interface on this machine, heads that die, a store that hangs."""
+"""Runs in S3: a local server with its interface, drivers that are killed, a store that hangs."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ def wait_for_another_try(log: Path) -> None:
     wait_until(lambda: tries() > before, "another try to write")
 
 
-def test_a_killed_head_resumes_and_everything_works_from_there(
+def test_a_killed_driver_resumes_and_everything_works_from_there(
     server: subprocess.Popen[bytes],
     here: Path,
     capsys: pytest.CaptureFixture[str],
@@ -128,7 +128,7 @@ def test_a_killed_head_resumes_and_everything_works_from_there(
     url = "s3://bucket/deep/run"
     process = start(url, "--json", "--set", "run.checkpoint_every=2")
     wait_for_generation(url, 6)
-    # A second head is refused while the first one lives, however slow it is.
+    # A second driver is refused while the first one runs, however slow it is.
     process.send_signal(signal.SIGSTOP)
     wait_until_stopped(process.pid)
     for more in ((), ("--resume",)):

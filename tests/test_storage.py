@@ -33,7 +33,7 @@ from tests.processes import COMMAND
 
 
 class Moody(MemoryFileSystem):  # type: ignore[misc]
-    """A store in memory that refuses to be written to when it is told to."""
+    """A store in memory that can be made to refuse writes."""
 
     protocol = "moody"
     refuse: Callable[[str], bool] = staticmethod(lambda path: False)
@@ -271,11 +271,11 @@ def test_a_store_that_refuses_for_a_while_is_asked_again(tmp_path: Path) -> None
         return calls > 6 and calls % 4 != 0
 
     Moody.refuse = staticmethod(refuse)
-    said: list[str] = []
-    result = train(small(tmp_path), f"moody://{uuid.uuid4().hex}", on_message=said.append)
+    messages: list[str] = []
+    result = train(small(tmp_path), f"moody://{uuid.uuid4().hex}", on_message=messages.append)
     assert genome_hash(result) == whole
     assert Moody.refused > 5
-    lines = [line for line in said if "503 SlowDown; trying again in" in line]
+    lines = [line for line in messages if "503 SlowDown; trying again in" in line]
     assert len(lines) == Moody.refused
 
 

@@ -267,9 +267,9 @@ def test_falls_back_over_a_damaged_checkpoint(tmp_path: Path, undisturbed: Path)
     # A metrics line torn by the same crash.
     with (tmp_path / "run/metrics.jsonl").open("a") as file:
         file.write('{"generation": 5, "be')
-    said: list[str] = []
-    result = train(config, tmp_path / "run", resume=True, on_message=said.append)
-    assert any("damaged" in line for line in said)
+    messages: list[str] = []
+    result = train(config, tmp_path / "run", resume=True, on_message=messages.append)
+    assert any("damaged" in line for line in messages)
     assert genome_hash(result) == hash_of(undisturbed)
     lines = RunFolder(tmp_path / "run").metrics.read()
     assert [line["generation"] for line in lines] == [1, 2, 3, 4, 5, 6]
@@ -350,7 +350,7 @@ def test_learns_something(tmp_path: Path) -> None:
     assert lines[-1]["median"] > lines[0]["median"]
 
 
-def test_a_second_head_on_the_folder_is_refused(tmp_path: Path) -> None:
+def test_a_second_driver_on_the_folder_is_refused(tmp_path: Path) -> None:
     with (
         RunFolder(tmp_path / "run").locked(),
         pytest.raises(InputError, match="another blur-es train is using"),
@@ -440,7 +440,7 @@ def wrapped_interrupt() -> None:
         raise SystemError("returned a result with an exception set") from error
 
 
-def test_a_signal_inside_is_told_outside() -> None:
+def test_a_signal_inside_is_passed_on_outside() -> None:
     outer, inner = InterruptGuard(), InterruptGuard()
     with outer.installed():
         with inner.installed():

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TextIO
 
+from blur_es.redact import redact
 from blur_es.run.progress import ProgressLine
 from blur_es.util.callbacks import ProgressCallback
 from blur_es.util.strict_json import strict_json
@@ -18,13 +19,13 @@ FAILED, WRONG_INPUT, INTERRUPTED = 1, 2, 130
 
 def fail(message: str, code: int) -> int:
     """Print an error message and return the exit code."""
-    print(f"blur-es: {message}", file=sys.stderr)
+    print(f"blur-es: {redact(message)}", file=sys.stderr)
     return code
 
 
 def print_message(message: str) -> None:
     """Print a message of a running command: a `MessageCallback`."""
-    print(message, file=sys.stderr, flush=True)
+    print(redact(message), file=sys.stderr, flush=True)
 
 
 # Where JSON goes while everything else that is printed goes to stderr.
