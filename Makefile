@@ -1,12 +1,16 @@
-# `make demo` and `make test` set everything up; a second call installs nothing again.
+# `make demo` and `make test` install what they need into .venv; a second call installs nothing.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# Exists when everything is installed that the tests and checks need.
 STAMP := $(VENV)/installed
+# Exists when everything is installed that meta-training needs, which is much less.
+TRAIN_STAMP := $(VENV)/installed-train
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --only-binary :all: --constraint constraints.txt
 
 .PHONY: demo bench studies pages reproduce-quick results genome test test-slow test-cluster lint types format lock package clean
 
-demo: $(STAMP)
+demo: $(TRAIN_STAMP)
 	$(BIN)/blur-es train experiments/digits.yaml
 
 test: $(STAMP)
@@ -96,10 +100,14 @@ package: $(STAMP)
 	rm -rf $(VENV)-package
 
 # A failed installation leaves no stamp, so that the next call tries again.
-$(STAMP): pyproject.toml constraints.txt
+$(TRAIN_STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("blur_es needs Python 3.11 or newer; name one with: make PYTHON=python3.12")'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --only-binary :all: --constraint constraints.txt --editable '.[dev]'
+	$(INSTALL) --editable '.[train]'
+	touch $(TRAIN_STAMP)
+
+$(STAMP): $(TRAIN_STAMP)
+	$(INSTALL) --editable '.[dev]'
 	touch $(STAMP)
 
 clean:

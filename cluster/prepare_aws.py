@@ -1,6 +1,6 @@
 """Prepare an AWS account for cluster/cpu.yaml and gpu.yaml; running it again does no harm.
 
-    pip install 'blur_es[aws]'
+    pip install -e '.[aws]'
     python cluster/prepare_aws.py --bucket my-blur-es
 
 It makes

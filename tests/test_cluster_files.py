@@ -176,7 +176,7 @@ def test_what_is_wrong_is_named_with_its_line(
 
 
 def test_typos_inside_an_instance_are_found(tmp_path: Path) -> None:
-    pytest.importorskip("botocore", reason="comes with `blur_es[aws]`")
+    pytest.importorskip("botocore", reason="comes with the extra `aws`")
     path = filled("cpu.yaml", tmp_path, ("InstanceMarketOptions", "InstanceMarketOption"))
     assert "InstanceMarketOption" in refused(path)
 

@@ -159,5 +159,5 @@ def test_what_cannot_begin_is_wrong_input(
     assert "expected the address of an `mlflow server`" in capsys.readouterr().err
     monkeypatch.setitem(sys.modules, "tensorboardX", None)
     assert train(current_folder, "--tensorboard", "other") == 2
-    assert "pip install 'blur_es[tensorboard]'" in capsys.readouterr().err
+    assert "pip install -e '.[tensorboard]'" in capsys.readouterr().err
     assert not (current_folder / "run").exists()

@@ -14,8 +14,8 @@ from blur_es.cli.parser import make_parser
 from blur_es.errors import BlurError, InputError, RunError
 from blur_es.util.abrupt_exit import set_exit_status
 from blur_es.util.streams import discard_stdout, robust_streams
+from blur_es.util.text import install_command
 
-_EXTRA = "pip install 'blur_es[train]'"
 _EXTRA_PACKAGES = ("ray", "jax", "evosax", "optax", "matplotlib", "PIL")
 
 
@@ -54,7 +54,7 @@ def _run(options: argparse.Namespace) -> int:
         )
     except ModuleNotFoundError as error:
         if (error.name or "").split(".")[0] in _EXTRA_PACKAGES:
-            return fail(f"this command needs {error.name}: {_EXTRA}", FAILED)
+            return fail(f"this command needs {error.name}: {install_command('train')}", FAILED)
         raise
     except KeyboardInterrupt:
         return fail("interrupted", INTERRUPTED)

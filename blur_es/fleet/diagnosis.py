@@ -8,6 +8,10 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from blur_es.fleet.probe import PACKAGES
+from blur_es.util.text import install_command
+
+# blur_es is installed from a copy of its repository, not from a package index.
+_SAME_COMMIT = "install the same commit there as here, or use one image for all nodes"
 
 # A lease lasts 45 s, and object stores refuse requests from clocks that are wrong by minutes.
 CLOCK_SECONDS = 5.0
@@ -126,7 +130,9 @@ def _versions(node: NodeReport, driver: dict[str, Any], needs_jax: bool) -> Iter
         yield Finding(
             node.name,
             f"{package} {found or 'is missing'}, the driver has {expected or 'none'}",
-            f"run there: {python} -m pip install '{wanted}'",
+            _SAME_COMMIT
+            if package == "blur_es"
+            else f"run there: {python} -m pip install '{wanted}'",
         )
     same_version = answer["packages"]["blur_es"] == driver["packages"]["blur_es"]
     if same_version and answer["source"] != driver["source"] and answer["source"]:
@@ -134,7 +140,7 @@ def _versions(node: NodeReport, driver: dict[str, Any], needs_jax: bool) -> Iter
             node.name,
             f"blur_es {answer['packages']['blur_es']} has other files ({answer['source']:.8}) "
             f"than the driver's ({driver['source']:.8})",
-            "install the same commit there as here, or use one image for all nodes",
+            _SAME_COMMIT,
         )
 
 
@@ -151,7 +157,7 @@ def _errors(node: NodeReport) -> Iterator[Finding]:
                 "bucket, and the package for the protocol (s3fs, gcsfs)"
             )
         elif part == "gpus":
-            remedy = f"run there: {node.answer['executable']} -m pip install 'blur_es[train,gpu]'"
+            remedy = f"run there: {install_command('train,gpu', node.answer['executable'])}"
         else:
             remedy = "fix what the message says; differing versions are listed above"
         yield Finding(node.name, f"{part}: {message}", remedy)
@@ -178,7 +184,7 @@ def _room(node: NodeReport) -> Iterator[Finding]:
             node.name,
             f"Ray grants {node.gpus:g} GPUs, JAX sees {answer['gpus']}",
             "check that NVIDIA's driver works there (`nvidia-smi`) and install JAX with CUDA "
-            f"({answer['executable']} -m pip install 'blur_es[train,gpu]'); start containers with "
+            f"({install_command('train,gpu', answer['executable'])}); start containers with "
             "--gpus all",
         )
     if node.clock is not None and abs(node.clock) - node.clock_error > CLOCK_SECONDS:

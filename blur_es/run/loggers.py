@@ -22,6 +22,7 @@ from blur_es.redact import redact
 from blur_es.run.folder import RunFolder, flatten
 from blur_es.run.interrupt import Interrupted, InterruptGuard
 from blur_es.util.callbacks import MessageCallback
+from blur_es.util.text import install_command
 
 # Number of generations that may wait for a slow logger; more are dropped.
 MOST_WAITING = 10_000
@@ -114,8 +115,8 @@ def check_loggers(tensorboard: str | None, mlflow: str | None) -> None:
         (mlflow, "mlflow", "mlflow"),
     ):
         if wanted is not None and importlib.util.find_spec(package) is None:
-            raise InputError(f"--{extra} needs {package}: pip install 'blur_es[{extra}]'")
-    # The part of MLflow that the extra installs knows no databases, and its message is misleading.
+            raise InputError(f"--{extra} needs {package}: {install_command(extra)}")
+    # The part of MLflow that the extra installs knows no databases, and its message misleads.
     if (mlflow or "").startswith(_DATABASES) and importlib.util.find_spec("sqlalchemy") is None:
         raise InputError(
             f"--mlflow: found {redact(mlflow or '')}, a database, which needs all of MLflow (pip "

@@ -10,6 +10,7 @@ from typing import Any
 from blur_es.errors import InputError
 from blur_es.redact import redact
 from blur_es.storage.base import Storage
+from blur_es.util.text import install_command
 
 # A request that takes longer than this has failed; large ones are given more time.
 REQUEST_SECONDS = 8.0
@@ -28,7 +29,7 @@ def open_url(url: str) -> Storage:
         filesystem, root = fsspec.core.url_to_fs(url)
     except (ImportError, ValueError) as error:
         extra = _EXTRAS.get(protocol)
-        advice = f"pip install 'blur_es[{extra}]'" if extra else str(error)
+        advice = install_command(extra) if extra else str(error)
         problem = (
             f"no installed package knows {protocol}://"
             if isinstance(error, ImportError) or "not known" in str(error)

@@ -14,6 +14,16 @@ def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
     ]
 
 
+def install_command(extras: str, python: str | None = None) -> str:
+    """The command that installs extras of this package, such as `train` or `train,gpu`.
+
+    It installs from a copy of the repository: a package called blur_es on a package index need
+    not be this one. `python` is the interpreter to install for; None for the current one.
+    """
+    pip = "pip" if python is None else f"{python} -m pip"
+    return f"{pip} install -e '.[{extras}]' in your copy of the blur_es repository"
+
+
 def count(number: int, noun: str) -> str:
     """A number with its noun, such as `1 step` or `2 steps`."""
     return f"{number} {noun}{'s' * (number != 1)}"
