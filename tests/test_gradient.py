@@ -362,14 +362,18 @@ def test_split_any_is_not_reproducible(tmp_path: Path, gpu_ray_address: str) -> 
     assert result["reproducible"] is False
 
 
-def test_auto_is_jax_where_there_is_a_gpu(tmp_path: Path, gpu_ray_address: str) -> None:
+def test_auto_is_numba_where_jax_finds_no_gpu(
+    tmp_path: Path, gpu_ray_address: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The cluster says that it has a GPU, but JAX is installed without CUDA."""
     fleet = RayFleet(problem_of(small(tmp_path)), address=gpu_ray_address)
     try:
-        assert fleet.backends == ("jax",)
-        assert fleet.workers == 1
-        assert fleet.device_batch == 1
+        assert fleet.backends == ("numba",)
+        assert fleet.workers >= 1
     finally:
         fleet.close()
+    assert "install JAX with CUDA there" in caplog.text
+    assert "Numba workers on the cores are used instead" in caplog.text
 
 
 @pytest.mark.parametrize(

@@ -80,6 +80,34 @@ def test_the_fleet_follows_its_cluster(tmp_path: Path) -> None:
             fleet.close()
 
 
+def test_a_node_that_announces_its_end_gets_no_more_work(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As a spot instance does: nothing counts as a failure, and the log says so once."""
+    from ray._raylet import GcsClient
+
+    config = small(tmp_path)
+    with make_cluster(num_cpus=1) as cluster:
+        fleet = RayFleet(problem_of(config), address=cluster.address)
+        try:
+            before = fleet.pool.nodes.names
+            cluster.add(num_cpus=1)
+            work_until(fleet, config, 2)
+            (node,) = fleet.pool.nodes.names - before
+            soon = int(1000 * (time.time() + 3600))
+            # 2 is preemption. Ray has no public function for this.
+            GcsClient(address=cluster.address).drain_node(node, 2, "spot instance", soon)
+            work_until(fleet, config, 1)
+            found = fleet.report(0.0)
+        finally:
+            fleet.close()
+    assert found["failures"] == {}
+    assert found["lost_workers"] == 0
+    assert (
+        len([record for record in caplog.records if "it gets no more work" in record.message]) == 1
+    )
+
+
 def test_a_killed_node_and_chaos_leave_the_genome_as_it_is(tmp_path: Path) -> None:
     config = small(tmp_path, "meta.generations=20")
     undisturbed = train(config, tmp_path / "undisturbed")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 from blur_es.config import FleetConfig
@@ -10,12 +11,14 @@ from blur_es.fleet.calls import Calls
 from blur_es.fleet.cluster import Cluster
 from blur_es.fleet.connection import Connection, connect
 from blur_es.fleet.dispatch import Dispatcher
-from blur_es.fleet.kinds import choose_kinds
-from blur_es.fleet.pool import WorkerPool
+from blur_es.fleet.kinds import WorkerKind, choose_kinds
+from blur_es.fleet.pool import NoUsableNodeError, WorkerPool
 from blur_es.fleet.telemetry import Telemetry
 from blur_es.fleet.work import EvaluationWork, GradientWork
 from blur_es.inner import Evaluation, GradientEvaluation
 from blur_es.util.arrays import FloatArray
+
+logger = logging.getLogger(__name__)
 
 
 class RayFleet:
@@ -24,8 +27,8 @@ class RayFleet:
     A caller that is connected to a cluster already stays connected to it.
 
     Args:
-        problem: the problem to evaluate. The backend `auto` is JAX if the cluster has GPUs, and
-            Numba otherwise.
+        problem: the problem to evaluate. The backend `auto` is JAX if the cluster has GPUs that
+            JAX can use, and Numba otherwise.
         config: number and kind of workers, and what to do when they are missing or die.
         address: address of a cluster, or `local`; see `blur_es.fleet.connection.connect`.
             `close` ends a local cluster.
@@ -60,34 +63,53 @@ class RayFleet:
         local = None if self._connection is None else self._connection.local
         self._cluster = Cluster(ray, local)
         self._problem = problem
-        self._split = config.shares()
+        self._config = config
         self._device_batch = problem.device_batch
-        calls = Calls() if calls is None else calls
-        kinds = choose_kinds(problem.backend, config, ray.cluster_resources())
         self.telemetry = Telemetry(ray, run)
+
+        self._calls = Calls() if calls is None else calls
+        self._data_dir = data_dir
+        self._run = run
+        self._mixed_hardware = mixed_hardware
+        resources = ray.cluster_resources()
+        try:
+            kinds = choose_kinds(problem.backend, config, resources)
+            try:
+                self._start(ray, kinds)
+            except NoUsableNodeError as error:
+                if not kinds[0].only_for_gpu or config.autoscale is not None:
+                    raise
+                logger.warning("%s\nNumba workers on the cores are used instead", error)
+                self._start(ray, choose_kinds("numba", config, resources))
+        except BaseException:
+            self._disconnect()
+            raise
+
+    def _start(self, ray: Any, kinds: list[WorkerKind]) -> None:
+        """Start workers of some kinds and wait until they are ready."""
         self.pool = WorkerPool(
             ray,
             self._cluster,
-            calls.worker_class,
-            problem,
+            self._calls.worker_class,
+            self._problem,
             kinds,
-            data_dir,
-            run,
-            config.autoscale,
-            mixed_hardware,
+            self._data_dir,
+            self._run,
+            self._config.autoscale,
+            self._mixed_hardware,
         )
         self._dispatcher = Dispatcher(
             self.pool,
-            calls,
+            self._calls,
             self.telemetry,
-            self._split,
-            config.longest_wait(),
-            config.on_fatal_genome,
+            self._config.shares(),
+            self._config.longest_wait(),
+            self._config.on_fatal_genome,
         )
         try:
             self._dispatcher.wait_for_workers()
         except BaseException:
-            self.close()
+            self._dispatcher.close()
             raise
 
     @property
@@ -109,7 +131,7 @@ class RayFleet:
     @property
     def reproducible(self) -> bool:
         """See `Evaluator.reproducible`."""
-        mixed = self._split == "any" or self.pool.admission.mixed
+        mixed = self._config.split == "any" or self.pool.admission.mixed
         return not mixed and not self._dispatcher.gave_up
 
     @property
@@ -140,6 +162,9 @@ class RayFleet:
     def close(self) -> None:
         """End the workers, and the connection or cluster that was opened for them."""
         self._dispatcher.close()
+        self._disconnect()
+
+    def _disconnect(self) -> None:
         if self._connection is not None:
             self._connection.close(self._cluster.lost)
             self._connection = None

@@ -25,6 +25,8 @@ class WorkerKind:
         cores: number of cores that a worker computes with, all on one node.
         on_gpu: each worker is granted a GPU and no core. If it needed a core too, another job
             that takes the last core of a node would leave the node's GPU idle.
+        only_for_gpu: JAX was chosen because the cluster has GPUs, so a node whose GPU JAX cannot
+            use is refused; there JAX would have half of Numba's speed.
         spares_gpu_cores: on a node with GPUs, leave one core free for each of them.
         limit: largest number of workers; None for as many as there is room for.
     """
@@ -32,6 +34,7 @@ class WorkerKind:
     backend: str
     cores: int = 1
     on_gpu: bool = False
+    only_for_gpu: bool = False
     spares_gpu_cores: bool = False
     limit: int | None = None
 
@@ -88,10 +91,12 @@ def choose_kinds(
     gpus, cores = int(resources.get("GPU", 0)), max(1, int(resources.get("CPU", 1)))
     if config.split is None:
         on_gpu = gpus > 0 or (config.autoscale is not None and config.autoscale.gpus)
-        if backend == "auto":
-            backend = "jax" if on_gpu else "numba"
+        if backend == "auto" and on_gpu:
+            chosen = config.autoscale is None or not config.autoscale.gpus
+            return [WorkerKind("jax", on_gpu=True, only_for_gpu=chosen, limit=limit)]
         if backend == "jax":
             return [WorkerKind(backend, on_gpu=on_gpu, limit=limit)]
+        backend = "numba" if backend == "auto" else backend
         return [WorkerKind(backend, config.cores, limit=limit)]
     if config.autoscale is None and (not gpus or cores <= gpus):
         raise RunError(

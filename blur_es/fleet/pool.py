@@ -37,6 +37,10 @@ LOAD_SECONDS = 600.0
 _NODE_LABEL = "ray.io/node-id"
 
 
+class NoUsableNodeError(RunError):
+    """Something is wrong with every node that has room for a worker."""
+
+
 @dataclasses.dataclass(eq=False)
 class Worker:
     """A Ray actor that evaluates.
@@ -182,7 +186,7 @@ class WorkerPool:
         if self.serving or self._joining or self.admission.first:
             return
         if self.nodes.hopeless(self.kinds):
-            raise RunError("no node can be used:\n  " + "\n  ".join(self.nodes.problems))
+            raise NoUsableNodeError("no node can be used:\n  " + "\n  ".join(self.nodes.problems))
 
     # Coming and going
 
@@ -334,13 +338,15 @@ class WorkerPool:
     def _admit(self, worker: Worker, found: Description) -> Worker:
         """A worker is ready: let it compute if it computes the same as the others."""
         self.nodes.count_start(worker.node)
-        self.admission.check_description(worker.kind, worker.host, found)
         if worker.kind.on_gpu and found.device == "cpu":
-            logger.warning(
-                "the worker on %s was granted a GPU, but JAX finds none there: is JAX installed "
-                "with CUDA on that node?",
-                worker.host,
+            problem = (
+                "it has a GPU, but JAX finds none; install JAX with CUDA there (pip install "
+                "'blur_es[train,gpu]') and check the driver with `nvidia-smi`"
             )
+            if worker.kind.only_for_gpu:
+                raise RefusedError(problem)
+            logger.warning("%s: %s", worker.host, problem)
+        self.admission.check_description(worker.kind, worker.host, found)
         if found.device_batch is not None:
             known = self._smallest_device_batch or found.device_batch
             self._smallest_device_batch = min(known, found.device_batch)
