@@ -146,7 +146,7 @@ def test_nothing_is_left_when_the_driver_dies(driver: Driver, number: signal.Sig
 
 @pytest.mark.parametrize("name", ["gcs_server", "raylet"])
 def test_a_run_ends_with_a_checkpoint_when_a_process_of_ray_dies(driver: Driver, name: str) -> None:
-    (process,) = driver.ray(rf"/{name}/{name} ")
+    (process,) = driver.ray(rf"/{name} --")
     os.kill(process, signal.SIGKILL)
     messages = driver.messages()
     assert driver.process.returncode == 1, messages
@@ -159,7 +159,7 @@ def test_a_run_ends_with_a_checkpoint_when_a_process_of_ray_dies(driver: Driver,
 def test_a_signal_ends_a_run_although_a_process_of_ray_is_stopped(
     driver: Driver, name: str
 ) -> None:
-    (process,) = driver.ray(rf"/{name}/{name} ")
+    (process,) = driver.ray(rf"/{name} --")
     os.kill(process, signal.SIGSTOP)
     driver.process.send_signal(signal.SIGTERM)
     messages = driver.messages()

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import subprocess
 import sys
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -84,8 +86,7 @@ def test_a_node_that_announces_its_end_gets_no_more_work(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """As a spot instance does: nothing counts as a failure, and the log says so once."""
-    from ray._raylet import GcsClient
-
+    raylet: Any = importlib.import_module("ray._raylet")
     config = small(tmp_path)
     with make_cluster(num_cpus=1) as cluster:
         fleet = RayFleet(problem_of(config), address=cluster.address)
@@ -96,7 +97,7 @@ def test_a_node_that_announces_its_end_gets_no_more_work(
             (node,) = fleet.pool.nodes.names - before
             soon = int(1000 * (time.time() + 3600))
             # 2 is preemption. Ray has no public function for this.
-            GcsClient(address=cluster.address).drain_node(node, 2, "spot instance", soon)
+            raylet.GcsClient(address=cluster.address).drain_node(node, 2, "spot instance", soon)
             work_until(fleet, config, 1)
             found = fleet.report(0.0)
         finally:
