@@ -29,8 +29,8 @@ def run_episode(
         options: see `Options`.
         shape: see `Shape`.
         parameters: see `Parameters`.
-        buffers: see `Buffers`. Synapses and neurons are continued from there, except by the first
-            step of a network, which initialises them.
+        buffers: see `Buffers`. They hold the synapses and neurons to continue with; the first step
+            of a network initialises them.
         data: see `Data`.
         rows: rows B of a support batch.
         query_rows: rows of a pass over query rows.
@@ -41,7 +41,7 @@ def run_episode(
         age: steps that the network has learned before these support batches.
 
     Returns:
-        Whether everything stayed finite. The first step with a NaN or infinite value is the last.
+        Whether all values stayed finite. A step with a NaN or infinite value ends the episode.
     """
     sizes, k = shape.sizes, options.states
     layers = len(sizes) - 1
@@ -50,7 +50,7 @@ def run_episode(
     if options.normalize_effective:
         forward, backward = buffers.effective_forward, buffers.effective_backward
     total = len(predictions) // (k * outputs)
-    # Query rows are counted from 0. The support rows whose statistics they use come before.
+    # The pass over the pooled support rows comes before the query rows, which are counted from 0.
     pooled = options.pooled_batches * rows if total > 0 else 0
     position = -pooled
     if step + age == 0:
@@ -106,7 +106,7 @@ def run_episode(
             position += count
             continue
         time = min(step, len(parameters.averaging) - 1)
-        # Later steps of the update may use these values; callers use those of the last layer.
+        # The synapse update may use these values; callers get those of the last layer.
         last = shape.neuron_starts[layers - 1] * rows
         kept = 0 if options.forward_pre_states or options.forward_synapse_update else last
         copy(buffers.neurons[kept:], buffers.after_forward[kept:])

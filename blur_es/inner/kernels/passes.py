@@ -99,34 +99,36 @@ def forward_pass(
         buffers: see `Buffers`.
         inputs: (rows, n_0), state 0 of the input layer; its other states are 0.
         rows: number of rows.
-        neurons: layers 1 .. L for these rows, overwritten. Neurons that are not reset keep a
-            part of the values that stand there before.
+        neurons: layers 1 .. L for these rows, overwritten. If neurons are not reset, their old
+            values enter with the factor `keep`.
         synapses: forward synapses of all layers, normalised if the rule does so.
         initial_product: (planes, rows, n_1), the product of these inputs with the first layer's
-            unscaled initial synapses without bias; empty where those are not in use any more.
+            unscaled initial synapses without bias; empty after the first step.
         own_statistics: whether activations are normalised by the mean and variance of these rows,
             or by those in `buffers.mean` and `buffers.variance`.
     """
     sizes, scratch, columns, k = shape.sizes, buffers.scratch, buffers.columns, options.states
-    layers = len(sizes) - 1
+    layers, plain = len(sizes) - 1, Transposed.NONE
+    zero, one = np.float32(0.0), np.float32(1.0)
     for i in range(layers):
-        source, size = sizes[i], sizes[i + 1]
-        block = rows * size
+        sources, targets = sizes[i], sizes[i + 1]
+        block = rows * targets
         start = shape.neuron_starts[i] * rows
         transform = parameters.forward[i]
         update = parameters.update[i]
-        keep = np.float32(0.0) if options.reset_neurons else parameters.keep[i]
+        keep = zero if options.reset_neurons else parameters.keep[i]
         last = i == layers - 1
         activation = options.last_activation if last else options.forward_activation
         if i > 0:
-            mix(neurons[start - rows * k * source : start], rows * source, k, transform, k, scratch)
+            lower = neurons[start - rows * k * sources : start]
+            mix(lower, rows * sources, k, transform, k, scratch)
         for state in range(k):
             plane = state if options.planes > 1 else 0
-            weights = synapses[shape.forward_starts[i] + plane * (source + 1) * size :]
+            weights = synapses[shape.forward_starts[i] + plane * (sources + 1) * targets :]
             z = neurons[start + state * block : start + (state + 1) * block]
             if i > 0:
-                mixed = scratch[state * rows * source :]
-                matmul(Transposed.NONE, mixed, weights, z, rows, size, source, update, keep)
+                mixed = scratch[state * rows * sources :]
+                matmul(plain, mixed, weights, z, rows, targets, sources, update, keep)
             else:
                 # Only state 0 of an input is not 0, so mixing multiplies by one number.
                 factor = update * transform[0, state]
@@ -134,14 +136,12 @@ def forward_pass(
                     factor *= parameters.initial_scale[0]
                     _add_scaled(initial_product[plane * block :], factor, keep, z)
                 elif options.planes > 1:
-                    matmul(Transposed.NONE, inputs, weights, z, rows, size, source, factor, keep)
+                    matmul(plain, inputs, weights, z, rows, targets, sources, factor, keep)
                 else:
                     # All states are multiples of one product.
-                    product, one, zero = buffers.product, np.float32(1.0), np.float32(0.0)
+                    product = buffers.product
                     if state == 0:
-                        matmul(
-                            Transposed.NONE, inputs, weights, product, rows, size, source, one, zero
-                        )
+                        matmul(plain, inputs, weights, product, rows, targets, sources, one, zero)
                     _add_scaled(product, factor, keep, z)
             if not options.normalize_forward:
                 # The bias neuron is 1 in all states. Normalisation would subtract it again,
@@ -150,20 +150,20 @@ def forward_pass(
                 for c in range(k):
                     bias_state += transform[c, state]
                 bias_state *= update
-                bias = weights[source * size :]
-                for n in range(size):
+                bias = weights[sources * targets :]
+                for n in range(targets):
                     columns.offset[n] = bias_state * bias[n]
-            first = shape.neuron_starts[i] + state * size
+            first = shape.neuron_starts[i] + state * targets
             normalization = Normalization(
                 options.normalize_forward,
                 own_statistics,
-                buffers.mean[first : first + size],
-                buffers.variance[first : first + size],
+                buffers.mean[first : first + targets],
+                buffers.variance[first : first + targets],
                 parameters.forward_scale[i, state],
                 parameters.forward_shift[i, state],
             )
             activation_of_state = state_activation(activation, state)
-            _normalize_activate(z, rows, size, normalization, activation_of_state, columns)
+            _normalize_activate(z, rows, targets, normalization, activation_of_state, columns)
 
 
 @compiled
@@ -248,25 +248,27 @@ def backward_pass(options, shape, parameters, buffers, rows, backward):
     zero, one = np.float32(0.0), np.float32(1.0)
     additive = options.backward_update == BackwardUpdate.ADDITIVE
     for i in range(len(sizes) - 2, 0, -1):
-        source, size = sizes[i + 1], sizes[i]
-        block = rows * size
+        sources, targets = sizes[i + 1], sizes[i]
+        block = rows * targets
         keep, update = parameters.keep[i], parameters.update[i]
         upper = buffers.neurons[shape.neuron_starts[i] * rows : shape.neuron_starts[i + 1] * rows]
-        mix(upper, rows * source, k, parameters.backward[i], k, buffers.scratch)
+        mix(upper, rows * sources, k, parameters.backward[i], k, buffers.scratch)
         for state in range(k):
             plane = state if options.planes > 1 else 0
             if shared:
                 # A plane of forward synapses has one row more, the bias.
-                weights = buffers.forward[shape.forward_starts[i] + plane * (size + 1) * source :]
+                first = shape.forward_starts[i] + plane * (targets + 1) * sources
+                weights = buffers.forward[first:]
             else:
-                weights = backward[shape.backward_starts[i] + plane * size * source :]
+                first = shape.backward_starts[i] + plane * targets * sources
+                weights = backward[first:]
             start = shape.neuron_starts[i - 1] * rows + state * block
             z = buffers.neurons[start : start + block]
-            mixed = buffers.scratch[state * rows * source :]
+            mixed = buffers.scratch[state * rows * sources :]
             product = z if additive else buffers.product
             alpha = update if additive else one
             beta = keep if additive else zero
-            matmul(transposed, mixed, weights, product, rows, size, source, alpha, beta)
+            matmul(transposed, mixed, weights, product, rows, targets, sources, alpha, beta)
             if options.backward_update == BackwardUpdate.REPLACE:
                 copy(product[:block], z)
             elif (
@@ -278,13 +280,14 @@ def backward_pass(options, shape, parameters, buffers, rows, backward):
                 for n in range(block):
                     z[n] = keep * z[n] * product[n]
             if not options.normalize_backward:
-                fill(columns.offset[:size], zero)
+                fill(columns.offset[:targets], zero)
             normalization = Normalization(
                 options.normalize_backward,
                 True,
-                buffers.mean[:size],
-                buffers.variance[:size],
+                buffers.mean[:targets],
+                buffers.variance[:targets],
                 parameters.backward_scale[i, state],
                 parameters.backward_shift[i, state],
             )
-            _normalize_activate(z, rows, size, normalization, options.backward_activation, columns)
+            activation = options.backward_activation
+            _normalize_activate(z, rows, targets, normalization, activation, columns)

@@ -62,7 +62,8 @@ def update_synapses(options, shape, parameters, buffers, time, inputs, rows, low
     forward, backward = Direction.FORWARD, Direction.BACKWARD
     oja_activations = options.oja == Oja.ACTIVATIONS
     for i in range(len(sizes) - 1):
-        source, size = sizes[i], sizes[i + 1]
+        first = i == 0
+        sources, targets = sizes[i], sizes[i + 1]
         pre, post = parameters.pre[i], parameters.post[i]
         layer = LayerParameters(
             pre,
@@ -73,37 +74,37 @@ def update_synapses(options, shape, parameters, buffers, time, inputs, rows, low
         )
         above = upper[shape.neuron_starts[i] * rows : shape.neuron_starts[i + 1] * rows]
         below = inputs
-        if i > 0:
+        if not first:
             below = lower[shape.neuron_starts[i - 1] * rows : shape.neuron_starts[i] * rows]
         # Forward synapses: pre-synaptic states X_i in `product`, post-synaptic ones in `scratch`.
         # Only state 0 of an input is not 0: `_update_direction` mixes inputs itself.
-        if i > 0:
-            mix(below, rows * source, k, pre, planes, product)
-        mix(above, rows * size, k, post, planes, scratch)
+        if not first:
+            mix(below, rows * sources, k, pre, planes, product)
+        mix(above, rows * targets, k, post, planes, scratch)
         if oja_activations:
-            _sum_squares(options, rows, scratch, size, columns)
+            _sum_squares(options, rows, scratch, targets, columns)
         weights = buffers.forward[shape.forward_starts[i] : shape.forward_starts[i + 1]]
-        a, z = inputs if i == 0 else product, scratch
+        a, z = inputs if first else product, scratch
         _update_direction(
-            options, columns, layer, a, z, hebbian, weights, rows, source, size, forward, i == 0
+            options, columns, layer, a, z, hebbian, weights, rows, sources, targets, forward, first
         )
-        if i == 0 or options.passes_share_synapses:
+        if first or options.passes_share_synapses:
             continue
         # Backward synapses: pre-synaptic states X_{i+1}, post-synaptic ones X_i.
         if oja_activations or not options.symmetric:
-            mix(below, rows * source, k, post, planes, scratch)
+            mix(below, rows * sources, k, post, planes, scratch)
         if oja_activations:
-            _sum_squares(options, rows, scratch, source, columns)
+            _sum_squares(options, rows, scratch, sources, columns)
         if options.symmetric:
             # dG is the transpose of dF: its factors change places. X_i is in `product` already.
-            mix(above, rows * size, k, post, planes, scratch)
+            mix(above, rows * targets, k, post, planes, scratch)
             a, z = scratch, product
         else:
-            mix(above, rows * size, k, pre, planes, product)
+            mix(above, rows * targets, k, pre, planes, product)
             a, z = product, scratch
         weights = buffers.backward[shape.backward_starts[i] : shape.backward_starts[i + 1]]
         _update_direction(
-            options, columns, layer, a, z, hebbian, weights, rows, size, source, backward, i == 0
+            options, columns, layer, a, z, hebbian, weights, rows, targets, sources, backward, first
         )
 
 
