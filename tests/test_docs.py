@@ -143,21 +143,16 @@ def test_results_of_the_paper_are_those_of_todays_files(name: str) -> None:
         assert len(document["rows"]) == len(result.trainings) * len(result.points)
 
 
-def test_python_in_the_readme_runs(
-    current_folder: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    readme = (TOP / "README.md").read_text(encoding="utf-8")
-    programs = re.findall(r"^```python\n(.*?)^```", readme, re.MULTILINE | re.DOTALL)
+@pytest.mark.parametrize("name", ["README.md", "docs/guide.md"])
+def test_python_on_pages_runs(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    text = (TOP / name).read_text(encoding="utf-8")
+    programs = re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
     assert programs
-    # Where the demo leaves its genome.
-    folder = current_folder / "runs/digits-seed0"
-    folder.mkdir(parents=True)
-    load_genome("mnist-4state").save(folder / "genome.npz")
     for program in programs:
-        exec(compile(program, "README.md", "exec"), {"__name__": "__main__"})
-    printed = [float(line.split()[-1]) for line in capsys.readouterr().out.splitlines()]
+        exec(compile(program, name, "exec"), {"__name__": "__main__"})
+    printed = [float(line) for line in capsys.readouterr().out.splitlines()]
     # Accuracies on digits, each far above chance.
-    assert len(printed) >= len(programs)
+    assert len(printed) == len(programs)
     assert min(printed) > 0.7
 
 
