@@ -90,12 +90,12 @@ def gradient_memory(config: ExperimentConfig) -> list[dict[str, Any]]:
         vector = loop._vectors(genome.vector)
         row: dict[str, Any] = {"unroll": unroll}
         for name, remember in (("all_kept", True), ("checkpointed", False)):
-            life = functools.partial(
+            episode_function = functools.partial(
                 jax_episode.score_episode, loop._equations, tuple(MEASURES), remember=remember
             )
 
-            def fitness(vector: Any, data: Any, life: Any = life) -> Any:
-                return life(vector, data)[0][0]
+            def fitness(vector: Any, data: Any, episode_function: Any = episode_function) -> Any:
+                return episode_function(vector, data)[0][0]
 
             compiled = jax.jit(jax.grad(fitness)).lower(vector, data).compile()
             analysis = compiled.memory_analysis()

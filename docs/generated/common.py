@@ -25,16 +25,16 @@ def read(name: str) -> Row:
 def origin(results: Row) -> list[str]:
     """Command, date, machine and versions of some results, as one line."""
     machine = results.get("machine") or {}
-    told = [f"Measured by `{results['command']}` on {results['date']}"]
+    parts = [f"Measured by `{results['command']}` on {results['date']}"]
     if machine:
-        told += [
+        parts += [
             f"on {machine['processor']} ({machine['cores']} cores, {machine['system']})",
             f"Python {machine['python']}",
             f"BLAS {machine['blas']}",
         ]
     else:
-        told.append(f"Python {results['versions']['python']}")
-    return [", ".join(told) + ". Other work ran on the machine at the same time."]
+        parts.append(f"Python {results['versions']['python']}")
+    return [", ".join(parts) + ". Other work ran on the machine at the same time."]
 
 
 def accuracy(row: Row) -> str:

@@ -79,7 +79,7 @@ def default(value: Any) -> str:
 def keys(section: type[pydantic.BaseModel], prefix: str = "") -> Iterator[tuple[str, ...]]:
     """Key, default, values and meaning of every key of a section and of its subsections."""
     schemas = section.model_json_schema()["properties"]
-    told = {
+    meaning_of = {
         name: meaning
         for base in reversed(section.__mro__)
         if base.__module__.startswith("blur_es.")
@@ -93,7 +93,7 @@ def keys(section: type[pydantic.BaseModel], prefix: str = "") -> Iterator[tuple[
             yield from keys(type(usual), f"{prefix}{name}.")
             continue
         shown = "needed" if required else default(usual)
-        yield f"`{prefix}{name}`", shown, values(schemas[name]), told[name]
+        yield f"`{prefix}{name}`", shown, values(schemas[name]), meaning_of[name]
         if inner is not None:
             yield from keys(inner, f"{prefix}{name}.")
 
@@ -107,12 +107,12 @@ def inner_section(annotation: Any) -> type[pydantic.BaseModel] | None:
 
 
 def _top() -> list[str]:
-    told = meanings(ExperimentConfig)
+    meaning_of = meanings(ExperimentConfig)
     rows = []
     for name, field in ExperimentConfig.model_fields.items():
         usual = "needed" if field.is_required() else field.get_default()
         shown = "needed" if field.is_required() else default(usual)
-        meaning = told[name]
+        meaning = meaning_of[name]
         if name == "rule":
             shown, meaning = "", f"{meaning} See [rules](rules.md)."
         elif isinstance(usual, pydantic.BaseModel) or name in ("episode", "tasks"):
@@ -126,12 +126,12 @@ HEAD = ["key", "default", "values", "meaning"]
 
 
 def _episode() -> list[str]:
-    told = meanings(EpisodeSpec)
+    meaning_of = meanings(EpisodeSpec)
     values_of_lengths = f"whole number, 1 to {MAXIMUM_LENGTH:,}"
     return markdown_table(
         HEAD,
         [
-            [f"`episode.{field.name}`", "needed", values_of_lengths, told[field.name]]
+            [f"`episode.{field.name}`", "needed", values_of_lengths, meaning_of[field.name]]
             for field in dataclasses.fields(EpisodeSpec)
         ],
     )

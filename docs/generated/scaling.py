@@ -156,7 +156,7 @@ def _costs() -> list[str]:
     largest = max(waiting, key=int)
     requests = bucket["requests_a_generation"]
     own = cost - calls["submit"] - calls["get"]
-    beside = bulk["process_seconds"] - bulk["main_thread_seconds"]
+    ray_seconds = bulk["process_seconds"] - bulk["main_thread_seconds"]
     return markdown_table(
         ["what", "cost"],
         [
@@ -175,7 +175,7 @@ def _costs() -> list[str]:
                 "4,000 calls at once to 4 actors on the same two cores, per call",
                 f"{1e3 * bulk['seconds']:.2f} ms, of which the driver's thread takes "
                 f"{1e3 * bulk['main_thread_seconds']:.2f} ms; Ray's own threads take "
-                f"{1e3 * beside:.2f} ms in parallel",
+                f"{1e3 * ray_seconds:.2f} ms in parallel",
             ],
             [
                 "driver: memory per worker",
