@@ -269,7 +269,7 @@ def test_a_device_too_small_for_one_evaluation_ends_the_run(tmp_path: Path) -> N
     config = small(tmp_path, "backend=jax", "jax.device_batch=4")
     evaluator = SmallDevice(problem_of(config))
     evaluator.largest = 0
-    with pytest.raises(RunError, match="a single life does not fit"):
+    with pytest.raises(RunError, match="a single evaluation does not fit"):
         train(config, tmp_path / "run", evaluator=evaluator)
 
 
@@ -381,17 +381,20 @@ def test_auto_is_numba_where_jax_finds_no_gpu(
     [
         (("meta.method=gradient", "backend=numba"), "numba has no gradients"),
         (("meta.method=gradient", "fitness.measure=accuracy"), "'accuracy' has no gradient"),
-        (("meta.method=gradient", "fleet.split=any"), "for JAX workers alone"),
+        (("meta.method=gradient", "fleet.split=any"), "uses JAX workers only"),
         (("fleet.split=any", "backend=jax"), "expected backend: auto"),
         (("fleet.split={jax: 1, numba: 1}", "fleet.workers=2"), "fleet.workers"),
         (
             ("fleet.autoscale={most: 2, gpus: true}", "backend=numba"),
-            "fleet.autoscale.gpus: JAX workers use GPUs, found backend: numba",
+            "fleet.autoscale.gpus: only JAX workers use GPUs",
         ),
         (("fleet.split={jax: 1}",), "fleet.split.numba: this key is missing"),
         (("fleet.split={jax: 1, numba: 1, cuda: 1}",), "fleet.split.cuda: unknown key"),
         (("fleet.split={jax: 9, numba: 0.1}",), "of a population of 8"),
-        (("meta.curriculum={start: 9, step: 1, every: 2}",), "meta.curriculum.stop: found 4"),
+        (
+            ("meta.curriculum={start: 9, step: 1, every: 2}",),
+            "meta.curriculum.start: the longest unroll .4. is shorter",
+        ),
         (("meta.curriculum={start: 1, step: 1, every: 2, stop: 1000001}",), "curriculum.stop: fo"),
         (("meta.curriculum=5",), "meta.curriculum: found 5, expected keys and values"),
         (("meta.curriculum={start: 9, step: 1, evry: 2}",), "did you mean 'every'"),

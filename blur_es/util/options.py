@@ -121,7 +121,8 @@ def describe_problems(
                 text += f"; expected one of {', '.join(known)}"
         elif problem["type"] in ("missing", "missing_argument"):
             text = "this key is missing"
-            expected = _schema_at(path, schemas).get("description")
+            schema = _schema_at(path, schemas)
+            expected = describe_values(schema) if "description" in schema else ""
             if expected:
                 text += f"; expected {expected}"
         elif problem["type"] == "value_error":
@@ -234,6 +235,8 @@ def _choices(schema: dict[str, Any]) -> list[str]:
 
 def describe_values(schema: Mapping[str, Any]) -> str:
     """The values that a JSON schema allows, in words; empty where it allows anything."""
+    if "properties" in schema:
+        return "keys and values"  # the description of a section is the docstring of its class
     if "description" in schema:
         return str(schema["description"])
     if "anyOf" in schema:
