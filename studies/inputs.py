@@ -24,8 +24,9 @@ from typing import Any, get_args
 import numpy as np
 
 from blur_es.analysis.axes import task_labels
+from blur_es.analysis.baselines import LEARNING_RATES, Baseline
 from blur_es.analysis.bench import machine
-from blur_es.analysis.compare import LEARNING_RATES, Baseline, tuned
+from blur_es.analysis.tuning import tune
 from blur_es.config import ExperimentConfig, load_config, override_config
 from blur_es.episode import Episode
 from blur_es.evaluator import EpisodeRange, LocalEvaluator, problem_of
@@ -66,7 +67,9 @@ def scan(config: ExperimentConfig, name: str, data_dir: str | None) -> list[dict
         wanted = EpisodeRange(Phase.TUNING, 0, EPISODES, tasks=(number,))
         tuning = evaluators[inputs].episodes(wanted)
         baseline = Baseline("adam", False, LEARNING_RATES["adam"])
-        return tuned(baseline, tuning, test, genome.rule).mean
+        steps = [len(test[0].support_inputs)]
+        [found] = tune(baseline, tuning, test, genome.rule, steps)
+        return float(found.curves.mean())
 
     for number, label in enumerate(task_labels(({}, config))):
         wanted = EpisodeRange(Phase.VALIDATION, 0, EPISODES, tasks=(number,))

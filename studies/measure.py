@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from blur_es.analysis.axes import parse_axis
-from blur_es.analysis.compare import LEARNING_RATES, Comparison, optimizer_names
+from blur_es.analysis.baselines import LEARNING_RATES, optimizer_names
+from blur_es.analysis.compare import Comparison
 from blur_es.analysis.comparisons import compare
 from blur_es.analysis.sweep import Sweep, sweep
 
@@ -93,6 +94,8 @@ class Measurement:
             experiment=self.experiment,
             settings=self.overrides,
             optimizers=optimizers,
+            schedules=("constant",),
+            classifiers=(),
             episodes=self.episodes,
             workers=resources.workers,
             data_dir=resources.data_dir,

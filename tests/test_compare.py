@@ -8,18 +8,24 @@ from typing import Any
 import numpy as np
 import pytest
 
-from blur_es.analysis.compare import (
-    LEARNED_RULE,
+from blur_es.analysis.baselines import (
+    CLASSIFIERS,
     LEARNING_RATES,
     USUAL_BASELINES,
+    classifier_names,
+    optimizer_names,
+    schedule_names,
+    steps_to_compare,
+)
+from blur_es.analysis.compare import (
+    LEARNED_RULE,
     Comparison,
     Entry,
     compare_entries,
     learned_curves,
-    optimizer_names,
     truncate,
 )
-from blur_es.analysis.comparisons import compare_on_ray, compare_on_tasks
+from blur_es.analysis.comparisons import Contents, compare_on_tasks
 from blur_es.analysis.evaluate import evaluate_genome
 from blur_es.analysis.optimizers import OPTIMIZERS
 from blur_es.cli import main
@@ -168,7 +174,9 @@ def test_a_comparison_survives_json(comparison: Comparison) -> None:
         {"entries": []},
         {"entries": [{}]},
         {"entries": 3},
-        {"steps": 5},
+        {"steps": 3},
+        {"at": [2, 1, 3, 4]},
+        {"at": []},
         {"test_episodes": 2},
     ],
 )
@@ -210,8 +218,8 @@ def test_the_table_marks_the_rule_and_the_edge() -> None:
         ),
     ).table()
     assert table.splitlines() == [
-        "digits: accuracy on test data after 2 steps, mean ± deviation over 2 episodes; "
-        "learning rates chosen on 1 other episode",
+        "digits: accuracy on test data after 2 steps, mean ± standard deviation over 2 "
+        "episodes; learning rates chosen on 1 other episode",
         "   entry         normalised  test accuracy  learning rate",
         ">  learned rule  yes         0.960 ± 0.010  -",
         "   sgd           yes         0.870 ± 0.010  0.1",
@@ -245,6 +253,72 @@ def test_optimizers_are_named_by_their_last_word() -> None:
         optimizer_names("sgd,adan")
     with pytest.raises(InputError, match="found none"):
         optimizer_names(" ,")
+
+
+def test_classifiers_and_schedules_are_chosen_by_name() -> None:
+    assert classifier_names("svm, knn") == ("svm", "knn")
+    assert classifier_names("none") == ()
+    assert schedule_names("cosine,constant") == ("constant", "cosine")
+
+
+@pytest.mark.parametrize(
+    ("unroll", "steps"),
+    [
+        (1, (1,)),
+        (15, (1, 2, 5, 10, 15)),
+        (300, (1, 2, 5, 10, 20, 50, 100, 200, 300)),
+        (1000, (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)),
+    ],
+)
+def test_default_steps_are_spaced_logarithmically(unroll: int, steps: tuple[int, ...]) -> None:
+    assert steps_to_compare(unroll) == steps
+
+
+def test_rates_are_chosen_for_each_step_and_schedule() -> None:
+    spec = EpisodeSpec(unroll=12, batch_size=16, query_batches=2)
+    # The large rate is ahead at once, and diverges later.
+    rates = {"sgd": (1e-6, 0.1, 1.0, 3e38)}
+    found = compare_entries(
+        make_genome(),
+        NumpyInnerLoop(RULE),
+        make_episodes(Phase.TUNING, 3, spec),
+        make_episodes(Phase.TEST, 2, spec),
+        "digits",
+        rates,
+        at=(2, 12),
+        schedules=("constant", "cosine"),
+        classifiers=tuple(CLASSIFIERS),
+    )
+    names = {entry.name: entry for entry in found.entries}
+    assert set(names) == {
+        *(LEARNED_RULE, "sgd", "sgd, normalised", "sgd, cosine", "sgd, cosine, normalised"),
+        *CLASSIFIERS.values(),
+    }
+    for entry in found.entries:
+        assert len(entry.curve_mean) == 2
+        if entry.schedule:
+            assert entry.learning_rates is not None
+            assert set(entry.learning_rates) <= {0.1, 1.0}
+            assert entry.learning_rate == entry.learning_rates[-1]
+            assert 0.1 < entry.mean <= 1.0
+        if entry.is_classifier:
+            # After two batches of 16 rows of ten classes, and after twelve.
+            assert 0.2 < entry.curve_mean[0] < entry.curve_mean[1]
+    assert Comparison.from_json(json.loads(json.dumps(found.to_json(), allow_nan=False))) == found
+    table = found.table()
+    assert "schedule  step 2" in table
+    assert "step 2" not in found.table(brief=True)
+
+
+def test_comparisons_of_earlier_versions_are_read(comparison: Comparison) -> None:
+    content = comparison.to_json()
+    content["contestants"] = content.pop("entries")
+    del content["at"]
+    for entry in content["contestants"]:
+        del entry["schedule"], entry["learning_rates"]
+    read = Comparison.from_json(content)
+    assert read.measured == (1, 2, 3, 4)
+    assert [entry.name for entry in read.entries] == [entry.name for entry in comparison.entries]
 
 
 def test_tasks_are_compared_one_by_one_on_the_episodes_of_evaluate() -> None:
@@ -289,14 +363,17 @@ def with_two_tasks() -> LocalEvaluator:
 
 @ray_warnings
 def test_on_ray_a_comparison_is_the_same(ray_address: str) -> None:
-    settings = (make_genome(), with_two_tasks(), ["digits", "xor"], 2, "numba", ["sgd", "lion"])
+    contents = Contents(("sgd", "schedule-free"), ("constant", "cosine"), ("knn", "svm"))
+    settings = (make_genome(), with_two_tasks(), ["digits", "xor"], 2, "numba", contents)
     seen: list[tuple[str, int, int | None]] = []
-    found = compare_on_ray(
-        *settings, Place(address=ray_address), on_progress=lambda *told: seen.append(told)
+    found = compare_on_tasks(
+        *settings, Place(address=ray_address), on_progress=lambda *args: seen.append(args)
     )
     assert found == compare_on_tasks(*settings)
+    # Every optimiser is plain and normalised, and SGD has two schedules.
+    assert [len(comparison.entries) for comparison in found] == [1 + 6 + 2] * 2
     assert [comparison.sizes for comparison in found] == [(16, 8, 10), (2, 6, 4, 1)]
-    assert seen == [("comparison", done, 10) for done in range(11)]
+    assert seen == [("comparison", done, 14) for done in range(15)]
 
 
 # The command
@@ -318,6 +395,7 @@ def here(current_folder: Path) -> Path:
 
 def test_compare_writes_what_it_prints(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     command = ["compare", "mine.npz", "--episodes", "2", "--optimizers", "nesterov"]
+    command += ["--classifiers", "lda", "--at", "1,3"]
     assert main([*command, "--output", "out"]) == 0
     printed = capsys.readouterr().out
     assert (here / "out/table.txt").read_text() in printed
@@ -328,7 +406,10 @@ def test_compare_writes_what_it_prints(here: Path, capsys: pytest.CaptureFixture
     for comparison in comparisons:
         assert {entry.name for entry in comparison.entries} == {
             *(LEARNED_RULE, "sgd + nesterov", "sgd + nesterov, normalised"),
+            *("sgd + nesterov, cosine", "sgd + nesterov, cosine, normalised"),
+            CLASSIFIERS["lda"],
         }
+        assert comparison.at == (1, 3)
         assert comparison.test_episodes == 2
     assert {path.name for path in (here / "out").iterdir()} == {
         *("comparison.json", "table.txt"),
@@ -354,6 +435,7 @@ def test_with_a_number_of_workers_a_comparison_starts_ray_of_its_own(
     here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     command = ["compare", "mine.npz", "--episodes", "2", "--optimizers", "sgd", "--json"]
+    command += ["--schedules", "constant", "--classifiers", "none"]
     assert main([*command, "--workers", "2"]) == 0
     on_ray = capsys.readouterr()
     assert "starting on Ray" in on_ray.err
@@ -367,6 +449,9 @@ def test_with_a_number_of_workers_a_comparison_starts_ray_of_its_own(
     ("arguments", "message"),
     [
         (["mine.npz", "--optimizers", "adan"], "did you mean 'adam'"),
+        (["mine.npz", "--schedules", "cosin"], "did you mean 'cosine'"),
+        (["mine.npz", "--classifiers", "svn"], "did you mean 'svm'"),
+        (["mine.npz", "--at", "1,4"], "--at: found 1,4, expected steps from 1 to 3"),
         (["mine.npz", "--output", "."], "holds something else than a comparison"),
         (["mine"], "no such genome file or run folder"),
         (["backprop"], "--experiment FILE"),

@@ -14,7 +14,8 @@ from matplotlib.text import Annotation
 
 from blur_es.analysis.compare import LEARNED_RULE
 from blur_es.genome import Genome, neutral_genome
-from blur_es.report.figures import METRICS_DRAWN, curves_figure, fitness_figure, genome_figure
+from blur_es.report.curves import curves_figure
+from blur_es.report.figures import METRICS_DRAWN, fitness_figure, genome_figure
 from blur_es.rule import RuleSpec
 from tests.comparisons import KNOWN, compare_known
 from tests.pictures import band, labelled_lines, points

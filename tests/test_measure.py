@@ -83,10 +83,15 @@ def test_a_baseline_is_told_by_its_mean_over_the_episodes(
     curves = np.linspace(0.0, 1.0, 36).reshape(2, 3, 6) ** 2
 
     def known(
-        optimizer: str, normalized: bool, lives: Sequence[Episode], rates: Sequence[float], *_: str
+        optimizer: str,
+        normalized: bool,
+        episodes: Sequence[Episode],
+        rates: Sequence[float],
+        *_: str,
+        steps: Sequence[int],
     ) -> Float64Array:
-        assert (optimizer, normalized, len(lives), rates) == ("sgd", False, 3, [0.1, 1.0])
-        return curves
+        assert (optimizer, normalized, len(episodes), rates) == ("sgd", False, 3, [0.1, 1.0])
+        return curves[:, :, np.array(steps) - 1]
 
     monkeypatch.setattr("blur_es.analysis.optimizers.learning_curves", known)
     assert measure_baseline("sgd", [0.1, 1.0], config(), 3, [2, 6], None) == [

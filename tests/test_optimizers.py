@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import subprocess
 import sys
 from typing import Any
@@ -15,8 +16,10 @@ from blur_es.analysis import optimizers
 from blur_es.analysis.optimizers import (
     ACTIVATIONS,
     OPTIMIZERS,
+    _Data,
     _forward,
     _initial_network,
+    _networks_after,
     _support_statistics,
     _train_function,
     learning_curves,
@@ -94,19 +97,28 @@ def hand_written_sgd(episode: Episode, rate: float) -> list[list[FloatArray]]:
     return history
 
 
+def networks_after(
+    optimizer: str, activation: str, rate: float, episode: Episode, normalized: bool
+) -> list[Any]:
+    """The networks after every step."""
+    network = _initial_network(episode, normalized)
+    data = _Data(
+        *(jnp.asarray(episode.support_inputs), jnp.asarray(episode.support_labels)),
+        *(jnp.asarray(episode.query_inputs), jnp.asarray(episode.query_labels)),
+    )
+    steps = range(1, len(episode.support_inputs) + 1)
+    train = _train_function(optimizer, activation)
+    return list(_networks_after(train, optimizer, rate, None, network, data, steps))
+
+
 @pytest.mark.parametrize("sizes", [(5, 7, 3), (5, 7, 6, 3), (5, 7, 1), (5, 4, 6, 1)])
 def test_sgd_equals_a_hand_written_one(sizes: tuple[int, ...]) -> None:
     episode = make_blobs(sizes)
-    networks = _train_function("sgd", "tanh")(
-        jnp.float32(0.3),
-        _initial_network(episode, normalized=False),
-        jnp.asarray(episode.support_inputs),
-        jnp.asarray(episode.support_labels),
-    )
-    expected = hand_written_sgd(episode, 0.3)
-    for layer, weights in enumerate(networks.weights):
-        assert np.asarray(weights).dtype == np.float32
-        np.testing.assert_allclose(weights, [step[layer] for step in expected], atol=1e-5, rtol=0)
+    networks = networks_after("sgd", "tanh", 0.3, episode, normalized=False)
+    for network, expected in zip(networks, hand_written_sgd(episode, 0.3), strict=True):
+        for weights, exact in zip(network.weights, expected, strict=True):
+            assert np.asarray(weights).dtype == np.float32
+            np.testing.assert_allclose(weights, exact, atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize("sizes", [(5, 7, 3), (5, 7, 1)])
@@ -137,6 +149,8 @@ def test_curve_is_the_accuracy_of_the_network_after_every_step(sizes: tuple[int,
         ("adam", (6, 16, 8, 1)),
         ("adamw", (6, 16, 4)),
         ("lion", (6, 16, 4)),
+        ("muon", (6, 16, 4)),
+        ("schedule-free", (6, 16, 4)),
     ],
 )
 @pytest.mark.parametrize("normalized", [False, True])
@@ -144,7 +158,9 @@ def test_a_separable_problem_is_learned(
     optimizer: str, normalized: bool, sizes: tuple[int, ...]
 ) -> None:
     episodes = [make_blobs(sizes, steps=30, seed=seed) for seed in range(2)]
-    rate = 0.03 if optimizer in ("rmsprop", "adam", "adamw", "lion") else 0.3
+    rate = (
+        0.03 if optimizer in ("rmsprop", "adam", "adamw", "lion", "muon", "schedule-free") else 0.3
+    )
     curves = learning_curves(optimizer, normalized, episodes, [rate], "relu")
     assert curves[0, :, -1].min() > 0.9
     assert curves[0, :, -1].mean() > curves[0, :, 0].mean()
@@ -152,15 +168,10 @@ def test_a_separable_problem_is_learned(
 
 def test_normalised_training_differs_and_its_scale_and_shift_are_trained() -> None:
     episode = make_blobs((5, 7, 6, 3))
-    networks = _train_function("adam", "relu")(
-        jnp.float32(0.1),
-        _initial_network(episode, normalized=True),
-        jnp.asarray(episode.support_inputs),
-        jnp.asarray(episode.support_labels),
-    )
-    assert [scale.shape for scale in networks.scales] == [(6, 7), (6, 6)]
-    assert all(np.any(np.asarray(scale) != 1.0) for scale in networks.scales)
-    assert all(np.any(np.asarray(shift) != 0.0) for shift in networks.shifts)
+    network = networks_after("adam", "relu", 0.1, episode, normalized=True)[-1]
+    assert [scale.shape for scale in network.scales] == [(7,), (6,)]
+    assert all(np.any(np.asarray(scale) != 1.0) for scale in network.scales)
+    assert all(np.any(np.asarray(shift) != 0.0) for shift in network.shifts)
 
 
 @pytest.mark.parametrize("step", [0, 2, 5, 7])
@@ -254,6 +265,33 @@ def test_a_run_does_not_depend_on_its_company() -> None:
     together = learning_curves("adam", True, episodes, [0.01, 0.1], "tanh")
     alone = learning_curves("adam", True, episodes[1:2], [0.1], "tanh")
     np.testing.assert_array_equal(together[1, 1], alone[0, 0])
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam", "schedule-free"])
+def test_chosen_steps_are_those_of_the_whole_curve(optimizer: str) -> None:
+    episodes = [make_blobs((5, 7, 3), steps=9, distance=1.0)]
+    whole = learning_curves(optimizer, True, episodes, [0.05], "tanh")
+    some = learning_curves(optimizer, True, episodes, [0.05], "tanh", steps=[2, 5, 9])
+    np.testing.assert_array_equal(some, whole[:, :, [1, 4, 8]])
+
+
+def test_a_cosine_schedule_ends_at_its_horizon() -> None:
+    episode = make_blobs((5, 7, 3), steps=8)
+    data = _Data(
+        *(jnp.asarray(episode.support_inputs), jnp.asarray(episode.support_labels)),
+        *(jnp.asarray(episode.query_inputs), jnp.asarray(episode.query_labels)),
+    )
+    network, train = _initial_network(episode, False), _train_function("sgd", "tanh")
+    found = [
+        network.weights[0]
+        for network in _networks_after(train, "sgd", 0.3, 4, network, data, range(1, 9))
+    ]
+    lengths = [
+        float(jnp.linalg.norm(after - before)) for before, after in itertools.pairwise(found)
+    ]
+    # The rates of steps 2 to 4 fall to a tenth; after step 4 there is no step any more.
+    assert lengths[0] > lengths[1] > lengths[2] > 0.0
+    np.testing.assert_allclose(lengths[3:], 0.0, atol=1e-7)
 
 
 def test_wrong_arguments_say_what_was_expected() -> None:

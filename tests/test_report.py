@@ -148,7 +148,7 @@ def test_the_table_of_a_comparison_has_everybodys_numbers(tmp_path: Path) -> Non
     page = report_on(tmp_path, KNOWN[0], edge, *KNOWN[2:])
     rows = [page.cells[first : first + 4] for first in range(0, 16, 4)]
     assert rows == [
-        [LEARNED_RULE, "yes", "0.700 ± 0.100", "–"],
+        [LEARNED_RULE, "yes", "0.700 ± 0.100", "-"],
         ["sgd", "no", "0.400 ± 0.200", "0.125 *"],
         ["adam", "yes", "0.600 ± 0.100", "0.001"],
         ["adam", "no", "0.500 ± 0.300", "0.03"],

@@ -1,93 +1,47 @@
-"""A learned rule against tuned gradient descent, on test episodes that nobody has seen.
-
-Baselines are optimisers from optax, each plain and with batch normalisation on the hidden
-layers (a rule that normalises activations should be held against baselines that do). Each
-one's learning rate is chosen on tuning episodes; then all entries face the same test
-episodes.
-"""
+"""A comparison of a learned rule with baselines in the same episodes: its entries and its table."""
 
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
+from blur_es.analysis.baselines import CLASSIFIERS, Schedule, baselines_of
+from blur_es.analysis.classifiers import classifier_curves
+from blur_es.analysis.tuning import tune
 from blur_es.episode import Episode
 from blur_es.episode.inputs import InputMap
-from blur_es.errors import InputError, nearest
+from blur_es.errors import InputError
 from blur_es.fitness import make_measure
 from blur_es.genome import Genome
 from blur_es.inner import InnerLoop
-from blur_es.rule import RuleSpec
 from blur_es.util.arrays import Float64Array
 from blur_es.util.callbacks import ProgressCallback, ignore_progress
 from blur_es.util.text import aligned, count
 
 LEARNED_RULE = "learned rule"
 
-# 13 rates over four orders of magnitude: neighbours differ by a factor of 2.15, less than
-# what usually makes a visible difference, and the best should lie well inside. The steps of
-# Adam and its like are as large as their rate, whatever the gradient; the others' steps scale
-# with the gradient of a mean over the batch, which is small, and need larger rates. (Adagrad's
-# do at first, as optax has its sums of squares begin with 0.1.)
-_SCALED = tuple(10.0 ** np.linspace(-3.0, 1.0, 13))
-_UNSCALED = tuple(10.0 ** np.linspace(-4.0, 0.0, 13))
-
-# The paper's baseline (SGD with and without momentum), and what else people begin with: steps
-# made equal by the gradient's size, without momentum (Adagrad, RMSProp) and with it (Adam);
-# Adam with weight decay, the default for large networks; and Lion, which has signs for steps.
-LEARNING_RATES: dict[str, tuple[float, ...]] = {
-    "sgd": _SCALED,
-    "sgd + momentum": _SCALED,
-    "sgd + nesterov": _SCALED,
-    "adagrad": _SCALED,
-    "rmsprop": _UNSCALED,
-    "adam": _UNSCALED,
-    "adamw": _UNSCALED,
-    "lion": _UNSCALED,
-}
-
-# Those that stand at the end of every training: the others come close to one of them.
-USUAL_BASELINES = ("sgd", "sgd + momentum", "adam")
-
-
-def optimizer_names(text: str, option: str = "--optimizers") -> tuple[str, ...]:
-    """Optimisers from a list such as `sgd,momentum,adam`; `sgd + momentum` may be written out.
-
-    Raises `InputError`, whose message begins with `option`, for an unknown one and for none.
-    """
-    short = {name.rpartition(" ")[2]: name for name in LEARNING_RATES}
-    names = []
-    for given in filter(None, (part.strip() for part in text.split(","))):
-        name = short.get(given, given)
-        if name not in LEARNING_RATES:
-            raise InputError(
-                f"{option}: unknown optimizer {given!r}{nearest(given, short)}; expected some of "
-                f"{', '.join(short)}"
-            )
-        names.append(name)
-    if not names:
-        raise InputError(f"{option}: found none, expected some of {', '.join(short)}")
-    return tuple(dict.fromkeys(names))
-
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
-    """A rule or an optimiser, and how well it learned in the test episodes.
+    """A rule or a baseline, and its accuracy in R test episodes after M steps.
 
-    Deviations are those between the episodes (divided by their number, not by one less).
+    Standard deviations are between episodes (divided by R, not by R - 1).
 
     Attributes:
-        method: `learned rule`, or an optimiser of `blur_es.analysis.optimizers`.
-        normalized: whether it normalises the activations of the forward pass.
-        learning_rate: the one chosen on the tuning episodes; None for the rule.
-        at_grid_edge: that rate is the smallest or the largest that was tried, so a better
-            one may lie outside.
+        method: `learned rule`, the name of an optimiser, or the name of a classifier.
+        normalized: whether the forward pass normalises activations.
+        learning_rate: the rate that was chosen for the last step; None for a rule or classifier.
+        at_grid_edge: whether that rate is the smallest or the largest that was tried, so that a
+            better one may be outside.
         accuracies: (R,) test accuracy of every episode after the last step.
-        curve_mean: (N,) mean over the episodes of the test accuracy after each step.
-        curve_std: (N,) deviation.
+        curve_mean: (M,) mean test accuracy after each step; `nan` where it was not measured.
+        curve_std: (M,) standard deviation after each step.
+        schedule: `constant` or `cosine`; None for a rule or classifier.
+        learning_rates: (M,) the rate that was chosen for each step; None for a rule or classifier.
     """
 
     method: str
@@ -97,18 +51,28 @@ class Entry:
     accuracies: tuple[float, ...]
     curve_mean: tuple[float, ...]
     curve_std: tuple[float, ...]
+    schedule: str | None = None
+    learning_rates: tuple[float, ...] | None = None
 
     @property
     def name(self) -> str:
-        """A name that no other entry has, such as `adam, normalised`."""
+        """A name that is unique in a comparison, such as `adam, cosine, normalised`."""
+        parts = [self.method]
+        if self.schedule == "cosine":
+            parts.append(self.schedule)
         if self.normalized and not self.is_learned:
-            return f"{self.method}, normalised"
-        return self.method
+            parts.append("normalised")
+        return ", ".join(parts)
 
     @property
     def is_learned(self) -> bool:
         """Whether this is the learned rule."""
         return self.method == LEARNED_RULE
+
+    @property
+    def is_classifier(self) -> bool:
+        """Whether this is a classifier."""
+        return self.method in CLASSIFIERS.values()
 
     @property
     def mean(self) -> float:
@@ -117,7 +81,7 @@ class Entry:
 
     @property
     def std(self) -> float:
-        """Deviation between the episodes of the test accuracy after the last step."""
+        """Standard deviation of the test accuracy after the last step."""
         return float(np.std(self.accuracies))
 
     @classmethod
@@ -128,8 +92,10 @@ class Entry:
         curves: Float64Array,
         learning_rate: float | None = None,
         at_grid_edge: bool = False,
+        schedule: str | None = None,
+        learning_rates: Sequence[float] | None = None,
     ) -> Entry:
-        """From test accuracies (R, N), of every episode after every step."""
+        """Make an entry from test accuracies (R, M) of every episode after each step."""
         return cls(
             method,
             normalized,
@@ -138,6 +104,8 @@ class Entry:
             tuple(curves[:, -1].tolist()),
             tuple(curves.mean(axis=0).tolist()),
             tuple(curves.std(axis=0).tolist()),
+            schedule,
+            None if learning_rates is None else tuple(learning_rates),
         )
 
 
@@ -146,13 +114,15 @@ class Comparison:
     """The entries on one task, the best first.
 
     Attributes:
-        task: its name.
-        genome_sha256: the learned rule's genome.
+        task: name of the task.
+        genome_sha256: digest of the learned rule's genome.
         sizes: layer sizes of the networks.
         steps: N, the number of steps in an episode.
-        tuning_episodes: how many the learning rates were chosen on.
-        test_episodes: R, how many the accuracies are from.
-        entries: by mean test accuracy after the last step.
+        tuning_episodes: number of episodes on which learning rates were chosen.
+        test_episodes: R, the number of episodes that the accuracies are from.
+        entries: the entries, by mean test accuracy after the last step.
+        at: (M,) the steps after which accuracy was measured; empty for every step, as in files of
+            earlier versions.
     """
 
     task: str
@@ -162,15 +132,22 @@ class Comparison:
     tuning_episodes: int
     test_episodes: int
     entries: tuple[Entry, ...]
+    at: tuple[int, ...] = ()
+
+    @property
+    def measured(self) -> tuple[int, ...]:
+        """(M,) the steps after which accuracy was measured."""
+        return self.at or tuple(range(1, self.steps + 1))
 
     def to_json(self) -> dict[str, Any]:
-        """As a plain dictionary, with each entry's name, mean and deviation added."""
+        """Return the comparison as a plain dictionary; accuracies without a value are None."""
         content = dataclasses.asdict(self)
         content["sizes"] = list(self.sizes)
+        content["at"] = list(self.measured)
         content["entries"] = [
-            {"name": entry.name, "mean": entry.mean, "std": entry.std}
+            {"name": entry.name, "mean": _plain(entry.mean), "std": _plain(entry.std)}
             | {
-                name: list(value) if isinstance(value, tuple) else value
+                name: [_plain(each) for each in value] if isinstance(value, tuple) else value
                 for name, value in vars(entry).items()
             }
             for entry in self.entries
@@ -179,29 +156,26 @@ class Comparison:
 
     @classmethod
     def from_json(cls, content: Any) -> Comparison:
-        """The inverse of `to_json`. Raises `InputError` for anything that is not its result."""
+        """Read what `to_json` returned, also in earlier versions. Raises `InputError`."""
         try:
+            steps, episodes = int(content["steps"]), int(content["test_episodes"])
+            at = tuple(int(step) for step in content.get("at", range(1, steps + 1)))
+            if not at or list(at) != sorted(set(at)) or at[0] < 1 or at[-1] > steps:
+                raise ValueError(f"steps {at}, expected rising ones from 1 to {steps}")
             comparison = cls(
                 task=str(content["task"]),
                 genome_sha256=str(content["genome_sha256"]),
                 sizes=tuple(int(size) for size in content["sizes"]),
-                steps=int(content["steps"]),
+                steps=steps,
                 tuning_episodes=int(content["tuning_episodes"]),
-                test_episodes=int(content["test_episodes"]),
+                test_episodes=episodes,
                 entries=tuple(
-                    Entry(
-                        method=str(entry["method"]),
-                        normalized=bool(entry["normalized"]),
-                        learning_rate=_optional_number(entry["learning_rate"]),
-                        at_grid_edge=bool(entry["at_grid_edge"]),
-                        accuracies=_numbers(entry["accuracies"], int(content["test_episodes"])),
-                        curve_mean=_numbers(entry["curve_mean"], int(content["steps"])),
-                        curve_std=_numbers(entry["curve_std"], int(content["steps"])),
-                    )
+                    _entry(entry, episodes, len(at))
                     for entry in content.get("entries", content.get("contestants", ()))
                 ),
+                at=() if at == tuple(range(1, steps + 1)) else at,
             )
-        except (KeyError, TypeError, ValueError, OverflowError) as error:
+        except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
             raise InputError(
                 f"comparison: not one that blur_es wrote: {type(error).__name__}: {error}"
             ) from error
@@ -209,64 +183,92 @@ class Comparison:
             raise InputError("comparison: no entries, expected at least one")
         return comparison
 
-    def table(self) -> str:
-        """A text table for people, the learned rule marked with `>`."""
-        rows = [("", "entry", "normalised", "test accuracy", "learning rate")]
-        for entry in self.entries:
-            rate = entry.learning_rate
-            rows.append(
-                (
-                    ">" if entry.is_learned else "",
-                    entry.method,
-                    "yes" if entry.normalized else "no",
-                    f"{entry.mean:.3f} ± {entry.std:.3f}",
-                    "-" if rate is None else f"{rate:.3g}{' *' * entry.at_grid_edge}",
-                )
-            )
+    def table(self, brief: bool = False) -> str:
+        """Return a text table, with the learned rule marked by `>`.
+
+        A brief one has the accuracy after the last step only.
+        """
+        rows = [
+            ("", *self.heads(brief)),
+            *(
+                (">" if entry.is_learned else "", *self.cells(entry, brief))
+                for entry in self.entries
+            ),
+        ]
         return "\n".join([f"{self.task}: {self.setting}", *aligned(rows), *self.notes])
+
+    def heads(self, brief: bool = False) -> list[str]:
+        """Return the heads of the table's columns."""
+        scheduled = ["schedule"] if self._has_schedules else []
+        steps = [f"step {step}" for step in self.measured]
+        if brief or not self.at:
+            steps = ["test accuracy"]
+        return ["entry", "normalised", *scheduled, *steps, "learning rate"]
+
+    def cells(self, entry: Entry, brief: bool = False) -> list[str]:
+        """Return the cells of an entry in the table."""
+        scheduled = [entry.schedule or "-"] if self._has_schedules else []
+        means = ["-" if math.isnan(mean) else f"{mean:.3f}" for mean in entry.curve_mean]
+        if brief or not self.at:
+            means = means[-1:]
+        if not math.isnan(entry.mean):
+            means[-1] = f"{entry.mean:.3f} ± {entry.std:.3f}"
+        rate = entry.learning_rate
+        return [
+            entry.method,
+            "yes" if entry.normalized else "no",
+            *scheduled,
+            *means,
+            "-" if rate is None else f"{rate:.3g}{' *' * entry.at_grid_edge}",
+        ]
+
+    @property
+    def _has_schedules(self) -> bool:
+        return any(entry.schedule == "cosine" for entry in self.entries)
 
     @property
     def setting(self) -> str:
-        """What the accuracies are of, in a line."""
+        """A line that says what the accuracies are."""
         return (
-            f"accuracy on test data after {count(self.steps, 'step')}, "
-            f"mean ± deviation over {count(self.test_episodes, 'episode')}; learning rates "
-            f"chosen on {count(self.tuning_episodes, 'other episode')}"
+            f"accuracy on test data after {count(self.measured[-1], 'step')}, mean ± standard "
+            f"deviation over {count(self.test_episodes, 'episode')}; learning rates chosen on "
+            f"{count(self.tuning_episodes, 'other episode')}"
         )
 
     @property
     def notes(self) -> list[str]:
-        """What a reader of the table must know besides."""
+        """Remarks below the table."""
+        notes = []
+        if len(self.at) > 1:
+            notes.append("learning rates are chosen for each step; that of the last step is shown")
         if any(entry.at_grid_edge for entry in self.entries):
-            return ["* the smallest or the largest rate tried: a better one may lie outside"]
-        return []
+            notes.append("* the smallest or the largest rate tried: a better one may lie outside")
+        if any(math.isnan(mean) for entry in self.entries for mean in entry.curve_mean):
+            notes.append("- not measured: too many rows for this classifier")
+        return notes
 
 
-class Baseline(NamedTuple):
-    """An optimiser that takes part in a comparison.
-
-    Attributes:
-        optimizer: its name.
-        normalized: whether its network is normalised.
-        learning_rates: what is tried, rising.
-    """
-
-    optimizer: str
-    normalized: bool
-    learning_rates: tuple[float, ...]
-
-
-def baselines_of(learning_rates: Mapping[str, Sequence[float]]) -> list[Baseline]:
-    """Every optimiser, plain and normalised."""
-    return [
-        Baseline(optimizer, normalized, tuple(rates))
-        for optimizer, rates in learning_rates.items()
-        for normalized in (False, True)
-    ]
+def _entry(entry: Any, episodes: int, steps: int) -> Entry:
+    """Read an entry of a comparison's JSON. Raises `KeyError`, `TypeError` or `ValueError`."""
+    rates = entry.get("learning_rates")
+    schedule = entry.get("schedule")
+    # Only classifiers are left out at some steps.
+    optional = entry["method"] in CLASSIFIERS.values()
+    return Entry(
+        method=str(entry["method"]),
+        normalized=bool(entry["normalized"]),
+        learning_rate=_optional_number(entry["learning_rate"]),
+        at_grid_edge=bool(entry["at_grid_edge"]),
+        accuracies=_numbers(entry["accuracies"], episodes, optional),
+        curve_mean=_numbers(entry["curve_mean"], steps, optional),
+        curve_std=_numbers(entry["curve_std"], steps, optional),
+        schedule=None if schedule is None else str(schedule),
+        learning_rates=None if rates is None else _numbers(rates, steps),
+    )
 
 
 def standardized(episode: Episode) -> Episode:
-    """The episode with its standardised inputs as they were before a rule's map of them."""
+    """Return the episode with standardised inputs, without the rule's own map of them."""
     return dataclasses.replace(
         episode,
         support_inputs=episode.input_map.undo(episode.support_inputs),
@@ -283,83 +285,100 @@ def compare_entries(
     task: str,
     learning_rates: Mapping[str, Sequence[float]],
     on_progress: ProgressCallback = ignore_progress,
+    *,
+    at: Sequence[int] | None = None,
+    schedules: Sequence[Schedule] = ("constant",),
+    classifiers: Sequence[str] = (),
 ) -> Comparison:
-    """Compare a genome with tuned optimisers.
+    """Compare a genome with tuned baselines, in this process.
 
-    The baselines' hidden layers have the activation of the rule's forward pass, and their
-    query batches are normalised with the rule's `query_statistics`. They see the standardised
-    inputs, without what a rule may have made of these.
+    The networks of optimisers have the activation of the rule's forward pass in their hidden
+    layers, and normalise query batches with the rule's `query_statistics`. All baselines get
+    standardised inputs, without the rule's own map of them.
 
     Args:
         genome: the learned rule.
         loop: an inner loop of the genome's rule.
-        tuning: episodes on which the learning rates are chosen, by mean accuracy after the
-            last step (the smallest of equals).
+        tuning: episodes on which learning rates are chosen; see `blur_es.analysis.tuning`.
         test: episodes of the same number of steps, from which all results are.
-        task: its name.
-        learning_rates: what is tried, rising, for every optimiser that takes part.
+        task: name of the task.
+        learning_rates: the rates to try, in rising order, for every optimiser.
         on_progress: called with `task`, the number of entries that are done, and of all.
+        at: steps after which accuracy is measured, rising; None for every step.
+        schedules: schedules of the learning rate.
+        classifiers: names in `blur_es.analysis.baselines.CLASSIFIERS`.
 
     Raises:
-        InputError: no episodes, or episodes of different shapes.
+        InputError: there are no episodes, or they have different shapes.
     """
     if not tuning or not test:
         raise InputError(
             f"comparison: {len(tuning)} tuning and {len(test)} test episodes, expected one or "
             "more of each"
         )
-    baselines = baselines_of(learning_rates)
-    total = 1 + len(baselines)
-    on_progress(task, 0, total)
-    plain_tuning, plain_test = ([standardized(e) for e in some] for some in (tuning, test))
-    entries = [learned(genome, loop, test)]
-    for baseline in baselines:
-        on_progress(task, len(entries), total)
-        entries.append(tuned(baseline, plain_tuning, plain_test, genome.rule))
-    on_progress(task, total, total)
+    unroll = len(test[0].support_inputs)
+    steps = tuple(range(1, unroll + 1)) if at is None else tuple(at)
+    baselines: list[Any] = [*baselines_of(learning_rates, schedules), *classifiers]
+    entries = []
+    for done, baseline in enumerate((None, *baselines)):
+        on_progress(task, done, 1 + len(baselines))
+        entries += baseline_entries(baseline, genome, loop, tuning, test, steps)
+    on_progress(task, 1 + len(baselines), 1 + len(baselines))
     return Comparison(
         task=task,
         genome_sha256=genome.sha256,
         sizes=test[0].sizes,
-        steps=len(test[0].support_inputs),
+        steps=unroll,
         tuning_episodes=len(tuning),
         test_episodes=len(test),
         entries=best_first(entries),
+        at=() if at is None else steps,
     )
 
 
-def best_first(entries: Sequence[Entry]) -> tuple[Entry, ...]:
-    """Entries by mean test accuracy after the last step."""
-    return tuple(sorted(entries, key=lambda entry: -entry.mean))
+def baseline_entries(
+    baseline: Any,
+    genome: Genome,
+    loop: InnerLoop,
+    tuning: Sequence[Episode],
+    test: Sequence[Episode],
+    steps: Sequence[int],
+) -> list[Entry]:
+    """Return the entries of one baseline, or of the learned rule.
 
-
-def learned(genome: Genome, loop: InnerLoop, test: Sequence[Episode]) -> Entry:
-    """How the learned rule does in the test episodes."""
-    curves = learned_curves(genome, loop, test)
-    return Entry.from_curves(LEARNED_RULE, genome.rule.normalizes_forward, curves)
-
-
-def tuned(
-    baseline: Baseline, tuning: Sequence[Episode], test: Sequence[Episode], rule: RuleSpec
-) -> Entry:
-    """An optimiser on the test episodes, with the rate that is best on the tuning episodes.
-
-    `compare_entries` gives it what `standardized` has.
+    Args:
+        baseline: a `Baseline`, the name of a classifier, or None for the learned rule.
+        genome: the learned rule.
+        loop: an inner loop of its rule.
+        tuning: episodes on which learning rates are chosen.
+        test: episodes from which the results are.
+        steps: steps after which accuracy is measured, rising.
     """
-    # Here, because it imports JAX, which reading a comparison does not need.
-    from blur_es.analysis.optimizers import learning_curves
+    if baseline is None:
+        curves = learned_curves(genome, loop, test, steps)
+        return [Entry.from_curves(LEARNED_RULE, genome.rule.normalizes_forward, curves)]
+    plain_tuning, plain_test = ([standardized(e) for e in some] for some in (tuning, test))
+    if isinstance(baseline, str):
+        curves = classifier_curves(baseline, plain_tuning, plain_test, steps)
+        return [Entry.from_curves(CLASSIFIERS[baseline], False, curves)]
+    return [
+        Entry.from_curves(
+            baseline.optimizer,
+            baseline.normalized,
+            found.curves,
+            learning_rate=found.rates[-1],
+            at_grid_edge=found.at_grid_edge[-1],
+            schedule=found.schedule,
+            learning_rates=found.rates,
+        )
+        for found in tune(baseline, plain_tuning, plain_test, genome.rule, steps)
+    ]
 
-    optimizer, normalized, rates = baseline
-    settings = (rule.forward_activation, rule.query_statistics)
-    tried = learning_curves(optimizer, normalized, tuning, rates, *settings)
-    best = int(np.argmax(tried[:, :, -1].mean(axis=1)))
-    curves = learning_curves(optimizer, normalized, test, [rates[best]], *settings)
-    return Entry.from_curves(
-        optimizer,
-        normalized,
-        curves[0],
-        learning_rate=float(rates[best]),
-        at_grid_edge=best in (0, len(rates) - 1),
+
+def best_first(entries: Sequence[Entry]) -> tuple[Entry, ...]:
+    """Sort entries by mean test accuracy after the last step; those without one come last."""
+    return tuple(
+        sorted(entries, key=lambda entry: math.inf if math.isnan(entry.mean) else -entry.mean)
     )
 
 
@@ -369,12 +388,11 @@ def learned_curves(
     episodes: Sequence[Episode],
     steps: Sequence[int] | None = None,
 ) -> Float64Array:
-    """Query accuracy of a genome after some steps of R episodes, by default all: (R, steps)."""
+    """Measure a genome after M chosen steps of R episodes (None for every step): (R, M)."""
     measures = [make_measure("accuracy")]
     if steps is None:
         steps = range(1, len(episodes[0].support_inputs) + 1)
-    # A life of t steps for every t: an inner loop scores lives at their end. That costs
-    # N / 2 whole episodes, and is exactly what the rule would be scored as at that length.
+    # An inner loop scores an episode at its end, so there is one episode of every length.
     curves = [
         loop.evaluate(
             genome.vector[None], [truncate(episode, step) for episode in episodes], measures
@@ -385,7 +403,7 @@ def learned_curves(
 
 
 def truncate(episode: Episode, steps: int) -> Episode:
-    """The same life, over after its first `steps` support batches."""
+    """Return the episode cut off after its first `steps` support batches."""
     return dataclasses.replace(
         episode,
         support_inputs=episode.support_inputs[:steps],
@@ -397,10 +415,20 @@ def _optional_number(value: Any) -> float | None:
     return None if value is None else float(value)
 
 
-def _numbers(values: Sequence[Any], expected: int) -> tuple[float, ...]:
-    numbers = tuple(float(value) for value in values)
-    if len(numbers) != expected or not numbers:
-        raise ValueError(f"{len(numbers)} values, expected {expected}")
-    if not all(np.isfinite(numbers)):
-        raise ValueError("a value is not finite")
-    return numbers
+def _numbers(values: Sequence[Any], expected: int, optional: bool = False) -> tuple[float, ...]:
+    """Read a list of finite numbers; None stands for `nan` if numbers are optional."""
+    if len(values) != expected or not expected:
+        raise ValueError(f"{len(values)} values, expected {expected}")
+    numbers = []
+    for value in values:
+        if value is None and optional:
+            numbers.append(math.nan)
+        elif math.isfinite(number := float(value)):
+            numbers.append(number)
+        else:
+            raise ValueError("a value is not finite")
+    return tuple(numbers)
+
+
+def _plain(value: float) -> float | None:
+    return None if math.isnan(value) else value

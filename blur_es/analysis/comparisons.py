@@ -1,31 +1,30 @@
-"""Comparisons on all tasks of an experiment: one after the other, or a entry a job on Ray.
+"""Comparisons of a genome with baselines on all tasks of an experiment, in process or on Ray.
 
-Entries know nothing of each other, and each finds its episodes by their keys: whoever lets
-one learn comes to the same result.
+A job is one baseline, or the learned rule, on one task. Jobs are independent, and each makes its
+episodes from their keys, so the results do not depend on where they run.
 """
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from blur_es.analysis.axes import task_labels
-from blur_es.analysis.compare import (
+from blur_es.analysis.baselines import (
+    CLASSIFIERS,
     LEARNING_RATES,
+    SCHEDULES,
     USUAL_BASELINES,
     Baseline,
-    Comparison,
-    Entry,
+    Schedule,
     baselines_of,
-    best_first,
-    compare_entries,
-    learned,
-    standardized,
-    tuned,
+    steps_to_compare,
 )
+from blur_es.analysis.compare import Comparison, Entry, baseline_entries, best_first
 from blur_es.analysis.subject import (
     ExperimentSource,
     GenomeSource,
@@ -33,6 +32,7 @@ from blur_es.analysis.subject import (
     resolve_subject,
 )
 from blur_es.episode import Episode
+from blur_es.errors import InputError
 from blur_es.evaluator import (
     EpisodeRange,
     LocalEvaluator,
@@ -48,32 +48,74 @@ from blur_es.keys import Phase
 from blur_es.util.callbacks import ProgressCallback, ignore_progress
 from blur_es.util.threads import one_blas_thread
 
-# The mean over 8 varies about a third as much as one episode (0.01 to 0.02), less than what
-# separates good rates from bad ones; with 13 rates it is most of a comparison's work already.
-TUNING_EPISODES = 8
+# Numbers of tuning episodes. The mean over 8 varies about a third as much as one episode (0.01 to
+# 0.02), less than the difference between good rates and bad ones. Long episodes vary less.
+TUNING_EPISODES, TUNING_EPISODES_LONG = 8, 4
+LONG = 50
 
-# Called with a task, the entries that are through and those that there are.
+
+@dataclasses.dataclass(frozen=True)
+class Contents:
+    """What a comparison consists of, beside the learned rule.
+
+    Attributes:
+        optimizers: names in `blur_es.analysis.baselines.LEARNING_RATES`.
+        schedules: schedules of the learning rate; each gives entries of its own.
+        classifiers: names in `blur_es.analysis.baselines.CLASSIFIERS`.
+        at: steps after which accuracy is measured, rising; None for 1, 2, 5, 10, 20, ... and the
+            last step of an episode.
+    """
+
+    optimizers: tuple[str, ...] = tuple(LEARNING_RATES)
+    schedules: tuple[Schedule, ...] = SCHEDULES
+    classifiers: tuple[str, ...] = tuple(CLASSIFIERS)
+    at: tuple[int, ...] | None = None
+
+    def baselines(self) -> list[Baseline | str | None]:
+        """Return what is compared: None for the rule, optimisers, and names of classifiers."""
+        rates = {optimizer: LEARNING_RATES[optimizer] for optimizer in self.optimizers}
+        return [None, *baselines_of(rates, self.schedules), *self.classifiers]
+
+    def steps(self, unroll: int) -> tuple[int, ...]:
+        """Return the steps for episodes of `unroll` steps. Raises `InputError`."""
+        if self.at is None:
+            return steps_to_compare(unroll)
+        steps = tuple(sorted(set(self.at)))
+        if not steps or steps[0] < 1 or steps[-1] > unroll:
+            raise InputError(
+                f"--at: found {','.join(map(str, self.at))}, expected steps from 1 to {unroll} "
+                "(episode.unroll)"
+            )
+        return steps
+
+
+# The comparison at the end of a training.
+USUAL_CONTENTS = Contents(USUAL_BASELINES, ("constant",), ())
 
 
 class EntryJob(NamedTuple):
-    """One entry on one task, as a worker needs it.
+    """One baseline on one task, as a worker needs it.
 
     Attributes:
-        baseline: who learns; None for the rule.
+        baseline: a `Baseline`, the name of a classifier, or None for the learned rule.
         genome: the learned rule.
-        problem: tasks, networks, episodes, seed.
-        task: the number of the task in the problem.
-        test_episodes: how many there are.
-        backend: what the rule learns on.
-        data_dir: folder of data sets; None for the usual ones.
-        import_path: where a user's own tasks are imported from.
+        problem: tasks, networks, episodes and seed.
+        task: index of the task in the problem.
+        tuning_episodes: number of episodes on which learning rates are chosen.
+        test_episodes: number of episodes that the results are from.
+        steps: steps after which accuracy is measured.
+        backend: backend of the learned rule.
+        data_dir: folder of data sets; None for the default one.
+        import_path: folder from which the user's own tasks are imported.
     """
 
-    baseline: Baseline | None
+    baseline: Baseline | str | None
     genome: Genome
     problem: Problem
     task: int
+    tuning_episodes: int
     test_episodes: int
+    steps: tuple[int, ...]
     backend: str
     data_dir: str | None
     import_path: str
@@ -115,6 +157,9 @@ def compare(
     experiment: ExperimentSource | None = None,
     settings: Sequence[str] = (),
     optimizers: Sequence[str] = tuple(LEARNING_RATES),
+    schedules: Sequence[Schedule] = SCHEDULES,
+    classifiers: Sequence[str] = tuple(CLASSIFIERS),
+    at: Sequence[int] | None = None,
     episodes: int | None = None,
     seed: int | None = None,
     local: bool | None = None,
@@ -133,7 +178,10 @@ def compare(
         steps: see `evaluate`.
         experiment: see `evaluate`.
         settings: see `evaluate`.
-        optimizers: names in `blur_es.analysis.compare.LEARNING_RATES`.
+        optimizers: names in `blur_es.analysis.baselines.LEARNING_RATES`.
+        schedules: schedules of the learning rate: `constant`, `cosine`.
+        classifiers: names in `blur_es.analysis.baselines.CLASSIFIERS`.
+        at: steps after which accuracy is measured; None for 1, 2, 5, 10, 20, ... and the last.
         episodes: number of test episodes of each task.
         seed: see `evaluate`.
         local: see `evaluate`.
@@ -157,34 +205,23 @@ def compare(
         seed=seed,
         trust=trust,
     )
-    place = Place.chosen(local, address, workers)
-    episodes = episodes or config.meta.test_episodes
-    labels = task_labels(({}, config))
-    backend = "numpy" if config.backend == "numpy" else "numba"
+    contents = Contents(
+        tuple(optimizers), tuple(schedules), tuple(classifiers), None if at is None else tuple(at)
+    )
     with config.located():
         evaluator = LocalEvaluator(problem_of(config, training=False), data_dir)
-        common = (found, evaluator, labels, episodes, backend, optimizers)
-        if place.local:
-            comparisons = compare_on_tasks(*common, on_progress)
-        else:
-            comparisons = compare_on_ray(*common, place, data_dir, on_progress)
+        comparisons = compare_on_tasks(
+            found,
+            evaluator,
+            task_labels(({}, config)),
+            episodes or config.meta.test_episodes,
+            "numpy" if config.backend == "numpy" else "numba",
+            contents,
+            Place.chosen(local, address, workers),
+            data_dir,
+            on_progress,
+        )
     return ComparisonResult(found.sha256, config.seed, tuple(comparisons))
-
-
-def score_entry(job: EntryJob) -> Entry:
-    """Let one entry learn, in this process. Raises `InputError` as tasks do."""
-    problem, number = job.problem, job.task
-    [task] = job_tasks([problem.tasks[number]], job.data_dir, job.import_path)
-    # Of the problem's tasks this one alone is asked for.
-    evaluator = LocalEvaluator(problem, job.data_dir, [task] * len(problem.tasks))
-    tuning, test = _episodes(evaluator, number, job.test_episodes)
-    rule = job.genome.rule
-    loop = make_inner_loop(job.backend, rule)
-    with one_blas_thread():
-        if job.baseline is None:
-            return learned(job.genome, loop, test)
-        plain_tuning, plain_test = ([standardized(e) for e in some] for some in (tuning, test))
-        return tuned(job.baseline, plain_tuning, plain_test, rule)
 
 
 def compare_on_tasks(
@@ -193,86 +230,104 @@ def compare_on_tasks(
     labels: Sequence[str],
     test_episodes: int,
     backend: str,
-    optimizers: Sequence[str] = USUAL_BASELINES,
-    on_progress: ProgressCallback = ignore_progress,
-) -> list[Comparison]:
-    """One comparison for each of an evaluator's tasks, on `test_episodes` episodes of each.
-
-    `labels` are what the tasks are called, as several may be of one name. The genome learns on a
-    backend, whichever the evaluator's is. The test episodes are those of `evaluate_genome`.
-    `optimizers` are names in `LEARNING_RATES`. Raises `InputError` as the evaluator's tasks do.
-    """
-    rates = {optimizer: LEARNING_RATES[optimizer] for optimizer in optimizers}
-    loop = make_inner_loop(backend, genome.rule)
-    comparisons = []
-    for index, label in enumerate(labels):
-        tuning, test = _episodes(evaluator, index, test_episodes)
-        comparisons.append(compare_entries(genome, loop, tuning, test, label, rates, on_progress))
-    return comparisons
-
-
-def compare_on_ray(
-    genome: Genome,
-    evaluator: LocalEvaluator,
-    labels: Sequence[str],
-    test_episodes: int,
-    backend: str,
-    optimizers: Sequence[str],
-    place: Place,
+    contents: Contents = USUAL_CONTENTS,
+    place: Place | None = None,
     data_dir: str | None = None,
     on_progress: ProgressCallback = ignore_progress,
 ) -> list[Comparison]:
-    """The same as `compare_on_tasks`, with every entry on every task a job on Ray.
+    """Compare a genome with baselines on each of an evaluator's tasks.
 
-    `data_dir` is the folder of data sets on the workers' machines. Raises `RunError` if the work
-    cannot be done, and `InputError` as tasks do.
+    Args:
+        genome: the learned rule.
+        evaluator: its problem has tasks, networks, episodes and seed.
+        labels: a label for every task.
+        test_episodes: number of test episodes of each task; they are those of `evaluate`.
+        backend: backend of the learned rule, whichever the evaluator has.
+        contents: the baselines, and the steps after which accuracy is measured.
+        place: where the work is done; None for this process.
+        data_dir: folder of data sets on the workers; None for the default one.
+        on_progress: called with the number of jobs that are done, and of all.
+
+    Raises:
+        InputError: data are missing, or a step is beyond an episode.
+        RunError: the work could not be done.
     """
-    rates = {optimizer: LEARNING_RATES[optimizer] for optimizer in optimizers}
-    problem, here = evaluator.problem, str(Path.cwd())
-    lives = [
+    place = place or Place(local=True)
+    problem, folder = evaluator.problem, str(Path.cwd())
+    specs = [
         phase_spec(spec, task, Phase.TEST)
         for spec, task in zip(problem.specs, evaluator.tasks, strict=True)
     ]
-    jobs, costs = [], []
+    jobs: list[EntryJob] = []
+    costs: list[float] = []
     for number, task in enumerate(evaluator.tasks):
-        cost = episode_cost(task, problem.hidden[number], lives[number])
-        for baseline in (None, *baselines_of(rates)):
+        unroll = specs[number].unroll
+        cost = episode_cost(task, problem.hidden[number], specs[number])
+        for baseline in contents.baselines():
             jobs.append(
                 EntryJob(
-                    *(baseline, genome, problem, number),
-                    *(test_episodes, backend, data_dir, here),
+                    baseline=baseline,
+                    genome=genome,
+                    problem=problem,
+                    task=number,
+                    tuning_episodes=TUNING_EPISODES if unroll <= LONG else TUNING_EPISODES_LONG,
+                    test_episodes=test_episodes,
+                    steps=contents.steps(unroll),
+                    backend=backend,
+                    data_dir=data_dir,
+                    import_path=folder,
                 )
             )
-            costs.append(cost * (1 + len(baseline.learning_rates if baseline else ())))
-    found: dict[int, Entry] = {}
-    on_progress("comparison", 0, len(jobs))
-    with contextlib.closing(run_jobs(score_entry, jobs, costs, place)) as results:
-        for number, entry in results:
-            found[number] = entry
-            on_progress("comparison", len(found), len(jobs))
+            rates = len(baseline.learning_rates) if isinstance(baseline, Baseline) else 1
+            costs.append(cost * rates)
+    function = functools.partial(_entries_here, evaluator) if place.local else entries_of_job
+    found: dict[int, list[Entry]] = {}
+    activity = "comparison"
+    on_progress(activity, 0, len(jobs))
+    with contextlib.closing(run_jobs(function, jobs, costs, place)) as results:
+        for number, entries in results:
+            found[number] = entries
+            on_progress(activity, len(found), len(jobs))
     each = len(jobs) // len(labels)
     return [
         Comparison(
             task=label,
             genome_sha256=genome.sha256,
             sizes=(task.inputs, *problem.hidden[number], task.outputs),
-            steps=lives[number].unroll,
-            tuning_episodes=TUNING_EPISODES,
+            steps=specs[number].unroll,
+            tuning_episodes=jobs[number * each].tuning_episodes,
             test_episodes=test_episodes,
             entries=best_first(
-                [found[index] for index in range(number * each, (number + 1) * each)]
+                [
+                    entry
+                    for index in range(number * each, (number + 1) * each)
+                    for entry in found[index]
+                ]
             ),
+            at=jobs[number * each].steps,
         )
         for number, (label, task) in enumerate(zip(labels, evaluator.tasks, strict=True))
     ]
 
 
-def _episodes(
-    evaluator: LocalEvaluator, task: int, test_episodes: int
-) -> tuple[list[Episode], list[Episode]]:
-    """Episodes of one task to choose learning rates on, and those to test on."""
-    tuning, test = (
-        evaluator.episodes(EpisodeRange(phase, 0, count), slice(task * count, (task + 1) * count))
-        for phase, count in ((Phase.TUNING, TUNING_EPISODES), (Phase.TEST, test_episodes))
-    )
-    return tuning, test
+def entries_of_job(job: EntryJob) -> list[Entry]:
+    """Do a job in a Ray task. Raises `InputError` as tasks do."""
+    [task] = job_tasks([job.problem.tasks[job.task]], job.data_dir, job.import_path)
+    # The job needs only one of the problem's tasks.
+    evaluator = LocalEvaluator(job.problem, job.data_dir, [task] * len(job.problem.tasks))
+    return _entries_here(evaluator, job)
+
+
+def _entries_here(evaluator: LocalEvaluator, job: EntryJob) -> list[Entry]:
+    """Do a job in this process, with the episodes of an evaluator."""
+    tuning = _episodes(evaluator, Phase.TUNING, job.task, job.tuning_episodes)
+    test = _episodes(evaluator, Phase.TEST, job.task, job.test_episodes)
+    loop = make_inner_loop(job.backend, job.genome.rule)
+    with one_blas_thread():
+        return baseline_entries(job.baseline, job.genome, loop, tuning, test, job.steps)
+
+
+def _episodes(evaluator: LocalEvaluator, phase: Phase, task: int, episodes: int) -> list[Episode]:
+    """Return the first episodes of one task in a phase."""
+    chosen = slice(task * episodes, (task + 1) * episodes)
+    return evaluator.episodes(EpisodeRange(phase, 0, episodes), chosen)

@@ -1,22 +1,23 @@
-"""The baselines of a learned rule: gradient descent on the same episodes, in JAX and optax.
+"""Optimisers as baselines: gradient descent in the episodes of a rule, with JAX and optax.
 
-A baseline trains a plain network of the episode's layer sizes, from the episode's own
-initial forward synapses and on its support batches in the same order, and is scored on its
-query batches after every step. So it sees exactly the data that the rule sees, for as long.
+An optimiser trains a network of the episode's layer sizes, from the episode's own initial forward
+synapses and on its support batches in the same order, and is scored on its query batches. It
+therefore sees exactly the data that the rule sees.
 
-Importing this module imports JAX: import it where it is used.
+Importing this module imports JAX, so it is imported where it is used.
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import optax.contrib
 
 from blur_es.episode import Episode
 from blur_es.errors import InputError, nearest
@@ -27,8 +28,13 @@ from blur_es.util.memory import is_short_of_mappings
 
 _Activation = Callable[[jax.Array], jax.Array]
 
-# With the other parameters as optax has them; momentum as everybody has it.
-OPTIMIZERS: dict[str, Callable[[jax.Array], optax.GradientTransformation]] = {
+SCHEDULE_FREE = "schedule-free"
+
+# The learning rate as a function of the number of steps so far.
+_Rate = Callable[[Any], Any]
+
+# All other parameters have optax's defaults; momentum has the usual 0.9.
+OPTIMIZERS: dict[str, Callable[[_Rate], optax.GradientTransformation]] = {
     "sgd": optax.sgd,
     "sgd + momentum": functools.partial(optax.sgd, momentum=0.9),
     "sgd + nesterov": functools.partial(optax.sgd, momentum=0.9, nesterov=True),
@@ -37,10 +43,13 @@ OPTIMIZERS: dict[str, Callable[[jax.Array], optax.GradientTransformation]] = {
     "adam": optax.adam,
     "adamw": optax.adamw,
     "lion": optax.lion,
+    "muon": optax.contrib.muon,
+    # Its rate is constant: averaging takes the place of a schedule.
+    SCHEDULE_FREE: lambda rate: optax.contrib.schedule_free_adamw(rate(0)),
 }
 
-# The rule's forward activations. `sigmoid_with_grad` carries the derivative along in a
-# second state; here JAX differentiates.
+# The rule's forward activations. With `sigmoid_with_grad` a rule has the derivative in a second
+# state; here JAX differentiates.
 ACTIVATIONS: dict[str, _Activation] = {
     "identity": lambda z: z,
     "tanh": jnp.tanh,
@@ -52,12 +61,12 @@ ACTIVATIONS: dict[str, _Activation] = {
 
 
 class _Network(NamedTuple):
-    """What the optimiser trains.
+    """The parameters that an optimiser trains.
 
     Attributes:
-        weights: for every layer (n_i + 1, n_{i+1}), the bias in the last row.
-        scales: for every hidden layer (n_l,); none without batch normalisation.
-        shifts: likewise.
+        weights: for every layer (n_i + 1, n_{i+1}), with the bias in the last row.
+        scales: for every hidden layer (n_l,); empty without batch normalisation.
+        shifts: the same.
     """
 
     weights: tuple[jax.Array, ...]
@@ -66,7 +75,7 @@ class _Network(NamedTuple):
 
 
 class _Data(NamedTuple):
-    """The batches of an episode, as `Episode` describes them."""
+    """The batches of an episode; see `Episode`."""
 
     support_inputs: jax.Array
     support_labels: jax.Array
@@ -76,6 +85,9 @@ class _Data(NamedTuple):
 
 _Statistics = list[tuple[jax.Array, jax.Array]]
 
+# A network in training: its parameters, and the state of the optimiser.
+_Training = tuple[_Network, Any]
+
 
 def learning_curves(
     optimizer: str,
@@ -84,24 +96,29 @@ def learning_curves(
     learning_rates: Sequence[float],
     activation: str,
     query_statistics: QueryStatistics = "support",
+    steps: Sequence[int] | None = None,
+    horizon: int | None = None,
 ) -> Float64Array:
-    """Query accuracy after every step, with every learning rate in every episode.
+    """Measure query accuracy after chosen steps, with every learning rate in every episode.
 
     Args:
         optimizer: a name in `OPTIMIZERS`.
-        normalized: batch normalisation before the activation of every hidden layer.
+        normalized: whether to normalise batches before the activation of every hidden layer.
         episodes: R episodes of one shape.
-        learning_rates: L of them.
-        activation: of the hidden layers, a name in `ACTIVATIONS`; the last layer is linear.
-        query_statistics: where normalised query batches take mean and variance from, as
-            `RuleSpec.query_statistics`; `support` means the support batches seen by then.
+        learning_rates: L learning rates.
+        activation: activation of the hidden layers, a name in `ACTIVATIONS`; the last layer is
+            linear.
+        query_statistics: source of mean and variance in normalised query batches, as
+            `RuleSpec.query_statistics`; `support` means the support batches seen so far.
+        steps: M steps, rising; None for every step of an episode.
+        horizon: the step at which a cosine schedule ends; None for a constant rate.
 
     Returns:
-        (L, R, N) shares of correctly classified query rows, 0 once a run is no longer
-        finite, as `blur_es.fitness` scores a rule that diverged.
+        (L, R, M) shares of correctly classified query rows; 0 once a network is no longer finite,
+        as `blur_es.fitness` scores a rule that diverged.
 
     Raises:
-        InputError: an unknown name, or episodes of different shapes.
+        InputError: a name is unknown, or the episodes have different shapes.
     """
     for name, known, what in (
         (optimizer, OPTIMIZERS, "optimizer"),
@@ -120,8 +137,9 @@ def learning_curves(
         )
     if is_short_of_mappings():
         jax.clear_caches()  # type: ignore[no-untyped-call]
-    # One life at a time: measured on a CPU this is 30 % faster than vmap over rates and
-    # episodes, whose batched products are slower, and it holds one set of networks in memory.
+    chosen = range(1, len(episodes[0].support_inputs) + 1) if steps is None else steps
+    # One episode at a time: measured on a CPU this is 30 % faster than vmap over rates and
+    # episodes, whose batched products are slower, and it holds one network in memory.
     train = _train_function(optimizer, activation)
     score = _score_function(activation, query_statistics)
     curves = []
@@ -133,10 +151,16 @@ def learning_curves(
             jnp.asarray(episode.query_inputs),
             jnp.asarray(episode.query_labels),
         )
-        support = (data.support_inputs, data.support_labels)
         curves.append(
             [
-                np.asarray(score(train(jnp.float32(rate), network, *support), data))
+                [
+                    np.asarray(score(trained, data, step - 1))
+                    for step, trained in zip(
+                        chosen,
+                        _networks_after(train, optimizer, rate, horizon, network, data, chosen),
+                        strict=True,
+                    )
+                ]
                 for rate in learning_rates
             ]
         )
@@ -151,7 +175,7 @@ def _shape(episode: Episode) -> tuple[tuple[int, ...], ...]:
 
 
 def _initial_network(episode: Episode, normalized: bool) -> _Network:
-    """The rule's own initial synapses at scale 1, state 0; normalisation starts neutral."""
+    """Return the rule's initial synapses at scale 1, state 0, and neutral normalisation."""
     weights = tuple(jnp.asarray(noise[..., 0]) for noise in episode.forward_noise)
     hidden = episode.sizes[1:-1] if normalized else ()
     return _Network(
@@ -161,17 +185,54 @@ def _initial_network(episode: Episode, normalized: bool) -> _Network:
     )
 
 
-# Training and scoring are compiled apart: tuning and test episodes share the first, though
-# their query batches differ in number, and all optimisers the second.
+def _networks_after(
+    train: Callable[..., _Training],
+    optimizer: str,
+    learning_rate: float,
+    horizon: int | None,
+    network: _Network,
+    data: _Data,
+    steps: Sequence[int],
+) -> Iterator[_Network]:
+    """Yield the network to score after each of some rising numbers of steps."""
+    state = OPTIMIZERS[optimizer](_schedule(jnp.float32(learning_rate), jnp.float32(0))).init(
+        network
+    )
+    training: _Training = (network, state)
+    done = 0
+    for step in steps:
+        training = train(
+            *(jnp.float32(learning_rate), jnp.float32(horizon or 0), training),
+            *(data.support_inputs, data.support_labels, done, step),
+        )
+        done = step
+        yield (
+            optax.contrib.schedule_free_eval_params(training[1], training[0])
+            if optimizer == SCHEDULE_FREE
+            else training[0]
+        )
+
+
+def _schedule(learning_rate: jax.Array, horizon: jax.Array) -> _Rate:
+    """Return a rate that falls to 0 at a horizon as a cosine, or is constant for horizon 0."""
+
+    def rate(count: Any) -> Any:
+        share = jnp.minimum(count, horizon) / jnp.maximum(horizon, 1.0)
+        return learning_rate * jnp.where(horizon > 0, 0.5 * (1.0 + jnp.cos(jnp.pi * share)), 1.0)
+
+    return rate
+
+
+# Training and scoring are compiled separately: tuning and test episodes share the first although
+# their numbers of query batches differ, and all optimisers share the second.
 
 
 @functools.cache
-def _train_function(
-    optimizer_name: str, activation_name: str
-) -> Callable[[jax.Array, _Network, jax.Array, jax.Array], _Network]:
-    """Learning rate, network, support inputs and labels -> the network after every step.
+def _train_function(optimizer_name: str, activation_name: str) -> Callable[..., _Training]:
+    """Return a compiled function that trains a network over some steps.
 
-    Arrays of the result have a leading axis over the N steps.
+    Its arguments are the learning rate, the horizon of a cosine schedule (0 for a constant rate),
+    the network and the optimiser's state, support inputs and labels, and the first and last step.
     """
     activation = ACTIVATIONS[activation_name]
 
@@ -179,22 +240,24 @@ def _train_function(
         return _loss(_forward(network, inputs, activation)[0], labels)
 
     def train(
-        learning_rate: jax.Array, network: _Network, inputs: jax.Array, labels: jax.Array
-    ) -> _Network:
-        optimizer = OPTIMIZERS[optimizer_name](learning_rate)
+        learning_rate: jax.Array,
+        horizon: jax.Array,
+        training: _Training,
+        inputs: jax.Array,
+        labels: jax.Array,
+        first: int,
+        last: int,
+    ) -> _Training:
+        optimizer = OPTIMIZERS[optimizer_name](_schedule(learning_rate, horizon))
 
-        def one_step(
-            carry: tuple[_Network, optax.OptState], batch: tuple[jax.Array, jax.Array]
-        ) -> tuple[tuple[_Network, optax.OptState], _Network]:
-            network, state = carry
-            gradient = jax.grad(loss)(network, *batch)
+        def one_step(step: Any, training: _Training) -> _Training:
+            network, state = training
+            gradient = jax.grad(loss)(network, inputs[step], labels[step])
             updates, state = optimizer.update(gradient, state, network)
-            network = optax.apply_updates(network, updates)
-            return (network, state), network
+            return optax.apply_updates(network, updates), state
 
-        networks: _Network
-        _, networks = jax.lax.scan(one_step, (network, optimizer.init(network)), (inputs, labels))
-        return networks
+        result: _Training = jax.lax.fori_loop(first, last, one_step, training)
+        return result
 
     return jax.jit(train)
 
@@ -202,8 +265,8 @@ def _train_function(
 @functools.cache
 def _score_function(
     activation_name: str, query_statistics: QueryStatistics
-) -> Callable[[_Network, _Data], jax.Array]:
-    """The networks after every step and the data -> correct query rows (N,)."""
+) -> Callable[[_Network, _Data, int], jax.Array]:
+    """Return a compiled function from network, data and number of the last step to correct rows."""
     activation = ACTIVATIONS[activation_name]
 
     def correct_rows(network: _Network, data: _Data, step: jax.Array) -> jax.Array:
@@ -219,11 +282,7 @@ def _score_function(
         finite = jnp.stack([jnp.isfinite(array).all() for array in values]).all()
         return jnp.where(finite, correct.sum(), 0)
 
-    def score(networks: _Network, data: _Data) -> jax.Array:
-        steps = jnp.arange(data.support_inputs.shape[0])
-        return jax.lax.map(lambda each: correct_rows(each[0], data, each[1]), (networks, steps))
-
-    return jax.jit(score)
+    return jax.jit(correct_rows)
 
 
 def _forward(
@@ -233,10 +292,10 @@ def _forward(
     statistics: _Statistics | None = None,
     where: jax.Array | None = None,
 ) -> tuple[jax.Array, _Statistics]:
-    """Logits (.., B, n_L) of inputs (.., B, n_0), and the mean and variance that were used.
+    """Return logits (.., B, n_L) of inputs (.., B, n_0), and the statistics that were used.
 
-    Normalisation takes them, one pair a hidden layer, from `statistics`, or else from the
-    rows of each batch, those that `where` (B, 1) admits.
+    Normalisation uses mean and variance of every hidden layer from `statistics`, or else those of
+    the rows of each batch that `where` (B, 1) selects.
     """
     values = inputs
     used: _Statistics = []
@@ -263,14 +322,14 @@ def _support_statistics(
     step: jax.Array,
     activation: _Activation,
 ) -> _Statistics:
-    """Mean and variance pooled over the last support batches up to `step`.
+    """Return mean and variance, pooled over the last support batches up to `step`.
 
-    They are those of docs/equations.md, "Query batches".
+    See docs/equations.md, "Query batches".
     """
     if not network.scales:
         return []
-    # A window of constant size, as compiled code wants it; early on, some of its batches
-    # are still to come and are masked.
+    # Compiled code needs a window of constant size. Batches in it that are still to come are
+    # masked.
     batches, rows, inputs = support_inputs.shape
     window = min(STATISTICS_BATCHES, batches)
     start = jnp.clip(step - window + 1, 0, batches - window)
@@ -280,7 +339,7 @@ def _support_statistics(
 
 
 def _loss(logits: jax.Array, labels: jax.Array) -> jax.Array:
-    """Mean cross-entropy in nats; one output is the logit of the positive label."""
+    """Return mean cross-entropy in nats; a single output is the logit of the positive label."""
     if labels.shape[-1] == 1:
         return jax.nn.softplus(-labels * logits).mean()
     losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels.argmax(axis=-1))

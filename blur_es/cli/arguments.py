@@ -84,6 +84,11 @@ def nodes(text: str) -> int | list[str]:
     return names
 
 
+def steps(text: str) -> tuple[int, ...]:
+    """Return numbers of steps, in rising order."""
+    return tuple(sorted({positive(word.strip()) for word in text.split(",")}))
+
+
 def absolute_path(text: str) -> str:
     """Return a path that means the same to workers, which run in other folders."""
     try:

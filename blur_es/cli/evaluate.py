@@ -12,6 +12,7 @@ from blur_es.cli.arguments import (
     add_output,
     add_place,
     positive,
+    steps,
 )
 from blur_es.cli.output import print_json, print_message, print_results, show_progress
 
@@ -115,19 +116,37 @@ def _add_compare(commands: Commands) -> None:
         run_compare,
         "Compare a genome with tuned baselines in the same test episodes.",
         user_code=True,
-        epilog="Example: blur-es compare runs/digits-seed0 --optimizers sgd,momentum,adam "
-        "--output comparison. Each optimiser trains the plain network and one with batch "
-        "normalisation, with the best of 13 learning rates over four orders of magnitude, "
-        "chosen on episodes that are not the test episodes. With --address or --workers every "
-        "entry on every task is a job on Ray.",
+        epilog="Example: blur-es compare mnist-4state --optimizers sgd,adam --at 15,50,300 --set "
+        "episode.unroll=300 --output comparison. Each optimiser trains the plain network and one "
+        "with batch normalisation, with a constant and with a cosine schedule, and with the best "
+        "of 13 learning rates over four orders of magnitude for each step, chosen on other "
+        "episodes. Classifiers are trained on the rows that have been seen by each step. With "
+        "--address or --workers the work is spread over Ray.",
     )
     add_measurement(parser)
     add_place(parser, "start a local one if --workers is given")
     parser.add_argument(
         "--optimizers",
         metavar="NAMES",
-        help="some of sgd, momentum, nesterov, adagrad, rmsprop, adam, adamw, lion, separated by "
-        "commas (default: all)",
+        help="some of sgd, momentum, nesterov, adagrad, rmsprop, adam, adamw, lion, muon, "
+        "schedule-free, separated by commas (default: all)",
+    )
+    parser.add_argument(
+        "--schedules",
+        metavar="NAMES",
+        help="schedules of the learning rate: constant, cosine, or both (default: both)",
+    )
+    parser.add_argument(
+        "--classifiers",
+        metavar="NAMES",
+        help="some of knn, lda, logistic, svm, or none (default: all)",
+    )
+    parser.add_argument(
+        "--at",
+        type=steps,
+        metavar="STEPS",
+        help="measure accuracy after these steps, e.g. 15,50,300 (default: 1,2,5,10,20, ... and "
+        "the last)",
     )
     add_output(parser, "the comparison, a table and a picture for each task")
     add_data_dir(parser)
@@ -136,13 +155,25 @@ def _add_compare(commands: Commands) -> None:
 
 def run_compare(options: argparse.Namespace) -> int:
     """Print a genome's accuracy beside that of baselines."""
-    from blur_es.analysis.compare import LEARNING_RATES, optimizer_names
+    from blur_es.analysis.baselines import (
+        CLASSIFIERS,
+        LEARNING_RATES,
+        SCHEDULES,
+        classifier_names,
+        optimizer_names,
+        schedule_names,
+    )
     from blur_es.analysis.comparisons import compare
     from blur_es.analysis.subject import resolve_subject
 
     optimizers = tuple(LEARNING_RATES)
     if options.optimizers is not None:
         optimizers = optimizer_names(options.optimizers)
+    schedules, classifiers = SCHEDULES, tuple(CLASSIFIERS)
+    if options.schedules is not None:
+        schedules = schedule_names(options.schedules)
+    if options.classifiers is not None:
+        classifiers = classifier_names(options.classifiers)
     genome, config = resolve_subject(
         options.subject,
         experiment=options.experiment,
@@ -161,6 +192,9 @@ def run_compare(options: argparse.Namespace) -> int:
         genome,
         experiment=config,
         optimizers=optimizers,
+        schedules=schedules,
+        classifiers=classifiers,
+        at=options.at,
         episodes=options.episodes,
         local=options.local or None,
         address=options.address,

@@ -115,7 +115,7 @@ def run_train(options: argparse.Namespace) -> int:
         print(training.reason.value)
         for comparison in result.comparisons:
             print()
-            print(comparison.table())
+            print(comparison.table(brief=True))
         print()
         print(f"genome  {run.genome}")
         print(f"report  {run.report}")

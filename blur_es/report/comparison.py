@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from blur_es.analysis.comparisons import ComparisonResult
 from blur_es.config import ExperimentConfig
-from blur_es.report.figures import curves_figure
+from blur_es.report.curves import curves_figure
 from blur_es.report.style import write_figure
 from blur_es.run.versions import versions
 from blur_es.storage import Storage

@@ -8,7 +8,6 @@ opens a window or keeps state between calls.
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -19,9 +18,8 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from blur_es.analysis.compare import Comparison, Entry
 from blur_es.genome import Genome
-from blur_es.report.style import INK, LINE_STYLES, SIGNED_COLORS, LineStyle, new_axes
+from blur_es.report.style import INK, SIGNED_COLORS, new_axes
 from blur_es.util.arrays import FloatArray
 
 # Values beyond this are not drawn.
@@ -141,137 +139,6 @@ def _cut_off_failures(axes: Axes, values: Mapping[str, FloatArray]) -> None:
         fontsize=8,
         color=INK,
         bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.85, "pad": 2},
-    )
-
-
-_LEARNED, *_BASELINES = LINE_STYLES
-
-# More lines than these and the learned rule's cannot be told apart.
-MOST_BASELINES = 4
-
-
-def curves_figure(comparison: Comparison) -> Figure:
-    """The learned rule against the tuned baselines, step by step, with their deviations.
-
-    Plain baselines are on the left and normalised ones on the right, the learned rule on
-    both sides; of many baselines there are several rows. Error bars and the band are the
-    deviation between episodes.
-    """
-    # The same optimiser is drawn alike on both sides.
-    methods = sorted({c.method for c in comparison.entries if not c.is_learned})
-    rows = max(1, math.ceil(len(methods) / MOST_BASELINES))
-    parts = [
-        methods[len(methods) * r // rows : len(methods) * (r + 1) // rows] for r in range(rows)
-    ]
-    sides = [
-        (title, normalized)
-        for title, normalized in (("plain baselines", False), ("baselines, normalised", True))
-        if _baselines(comparison, normalized, methods)
-    ] or [("no baselines", False)]
-    learned = [entry for entry in comparison.entries if entry.is_learned]
-    figure = Figure(figsize=(1.2 + 4.4 * len(sides), 4.9 * rows), layout="constrained")
-    figure.suptitle(f"test accuracy on {comparison.task}", fontsize=11, parse_math=False)
-    limits = _accuracy_limits(comparison.entries)
-    every = max(1, round(comparison.steps / 8))
-    for index, (part, (title, normalized)) in enumerate(itertools.product(parts, sides)):
-        axes = new_axes(figure, "step", "accuracy", position=(rows, len(sides), index + 1))
-        axes.set_title(title, fontsize=10)
-        for entry in _baselines(comparison, normalized, part):
-            order = part.index(entry.method)
-            _draw_curve(axes, entry, _BASELINES[order], every, offset=order + 1)
-        for entry in learned:
-            _draw_band(axes, entry, every)
-        axes.set_ylim(*limits)
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-        if comparison.steps == 1:
-            axes.set_xlim(0.5, 1.5)
-        handles, labels = axes.get_legend_handles_labels()
-        legend = axes.legend(
-            handles[::-1],
-            labels[::-1],
-            loc="upper center",
-            bbox_to_anchor=(0.5, -0.15),
-            frameon=False,
-            handlelength=4.5,
-            fontsize=9,
-        )
-        for text in legend.get_texts():
-            text.set_parse_math(False)
-    return figure
-
-
-def _baselines(comparison: Comparison, normalized: bool, methods: Sequence[str]) -> list[Entry]:
-    """Worst first, so that the best are drawn on top and head the legend."""
-    return [
-        entry
-        for entry in reversed(comparison.entries)
-        if entry.normalized == normalized and entry.method in methods
-    ]
-
-
-def _accuracy_limits(entries: Sequence[Entry]) -> tuple[float, float]:
-    means = np.array([entry.curve_mean for entry in entries])
-    deviations = np.array([entry.curve_std for entry in entries])
-    bottom, top = float((means - deviations).min()), float((means + deviations).max())
-    margin = 0.04 * max(top - bottom, 0.05)
-    # A little beyond 0 and 1, so that lines at the very edge are seen whole.
-    return max(bottom - margin, -0.02), min(top + margin, 1.02)
-
-
-def _label(entry: Entry) -> str:
-    return f"{entry.method}  {entry.mean:.3f} ± {entry.std:.3f}"
-
-
-def _draw_curve(axes: Axes, entry: Entry, line: LineStyle, every: int, offset: int) -> None:
-    steps = np.arange(1.0, len(entry.curve_mean) + 1.0)
-    # Markers and bars of different lines stand at different steps, or beside the only one.
-    start = min(offset * max(1, every // 4), len(steps)) - 1
-    if len(steps) == 1:
-        steps += 0.06 * offset
-    shown = slice(start, None, every)
-    axes.plot(
-        steps,
-        entry.curve_mean,
-        color=line.color,
-        lw=1.4,
-        ls=line.dashes,
-        marker=line.marker,
-        ms=4.5,
-        markevery=shown,
-        label=_label(entry),
-    )
-    axes.errorbar(
-        steps[shown],
-        entry.curve_mean[shown],
-        yerr=entry.curve_std[shown],
-        fmt="none",
-        ecolor=line.color,
-        elinewidth=0.9,
-        capsize=2.0,
-    )
-
-
-def _draw_band(axes: Axes, entry: Entry, every: int) -> None:
-    steps = np.arange(1.0, len(entry.curve_mean) + 1.0)
-    mean, std = np.array(entry.curve_mean), np.array(entry.curve_std)
-    extent = steps if len(steps) > 1 else np.array([0.8, 1.4])
-    axes.fill_between(
-        extent,
-        np.broadcast_to(mean - std, extent.shape),
-        np.broadcast_to(mean + std, extent.shape),
-        color=_LEARNED.color,
-        alpha=0.18,
-        lw=0,
-    )
-    axes.plot(
-        steps,
-        mean,
-        color=_LEARNED.color,
-        lw=2.4,
-        marker=_LEARNED.marker,
-        ms=5,
-        markevery=every,
-        label=_label(entry),
     )
 
 

@@ -21,7 +21,8 @@ from blur_es.errors import InputError
 from blur_es.genome import Genome, genome_fields
 from blur_es.genomes import run_genome
 from blur_es.report.analysis import ANALYSIS, SUMMARY, analysed_genome
-from blur_es.report.figures import METRICS_DRAWN, curves_figure, fitness_figure, genome_figure
+from blur_es.report.curves import curves_figure
+from blur_es.report.figures import METRICS_DRAWN, fitness_figure, genome_figure
 from blur_es.report.style import write_figure
 from blur_es.report.words import rule_in_words
 from blur_es.run.folder import RunFolder, flatten
@@ -257,10 +258,11 @@ def _comparisons(run: _Run, pictures: Mapping[str, bytes]) -> str:
         return "<p>The experiment does not ask for a comparison (meta.compare: false).</p>"
     parts = []
     for number, comparison in enumerate(run.comparisons, start=1):
+        tuned = "each of these steps" if comparison.at else f"the last step, {comparison.steps}"
         caption = (
             f"Accuracy on test data of {comparison.task} by step. The band and the error bars are "
             "the standard deviation between episodes. The baselines' learning rates were "
-            f"chosen for the accuracy after the last step, {comparison.steps}."
+            f"chosen for the accuracy after {tuned}."
         )
         parts += [
             f"<h3>{_text(comparison.task)}</h3>",
@@ -279,7 +281,8 @@ def _verdict(comparison: Comparison) -> str:
         of_kind = [c for c in comparison.entries if c.is_learned == is_learned]
         if not of_kind:
             continue
-        best = max(of_kind, key=lambda entry: entry.mean)
+        # An accuracy that was not measured is never the best.
+        best = max(of_kind, key=lambda entry: -1.0 if math.isnan(entry.mean) else entry.mean)
         who = "the learned rule" if is_learned else f"the best baseline, {best.name},"
         who = who if not sentences else who[0].upper() + who[1:]
         sentences.append(f"{who} reaches a test accuracy of {best.mean:.3f} ± {best.std:.3f}.")
@@ -289,21 +292,14 @@ def _verdict(comparison: Comparison) -> str:
 def _comparison_table(comparison: Comparison) -> str:
     rows = []
     for entry in comparison.entries:
-        rate = entry.learning_rate
-        cells = [
-            entry.method,
-            "yes" if entry.normalized else "no",
-            f"{entry.mean:.3f} ± {entry.std:.3f}",
-            "–" if rate is None else f"{rate:.3g}{' *' * entry.at_grid_edge}",
-        ]
+        cells = comparison.cells(entry)
         mark = ' class="learned"' if entry.is_learned else ""
         rows.append(f"<tr{mark}>{''.join(f'<td>{_text(cell)}</td>' for cell in cells)}</tr>")
-    heads = ("entry", "normalised", "test accuracy", "learning rate")
     setting = comparison.setting[0].upper() + comparison.setting[1:]
     notes = "".join(f"<br>{_text(note)}" for note in comparison.notes)
     return (
         '<div class="scroll"><table><thead><tr>'
-        + "".join(f"<th>{head}</th>" for head in heads)
+        + "".join(f"<th>{_text(head)}</th>" for head in comparison.heads())
         + f"</tr></thead><tbody>{''.join(rows)}</tbody></table></div>"
         f'<p class="lead">{_text(setting)}.{notes}</p>'
     )

@@ -96,13 +96,22 @@ def measure_baseline(
     plain = dataclasses.replace(problem.rule, inputs="standardized")
     evaluator = LocalEvaluator(dataclasses.replace(problem, rule=plain), data_dir)
     test_episodes = evaluator.episodes(EpisodeRange(Phase.TEST, 0, episodes))
-    curves = learning_curves(optimizer, False, test_episodes, rates, config.rule.forward_activation)
+    unroll = len(test_episodes[0].support_inputs)
+    measured = sorted({*steps, unroll})
+    curves = learning_curves(
+        optimizer,
+        False,
+        test_episodes,
+        rates,
+        config.rule.forward_activation,
+        steps=measured,
+    )
     return [
         {
             "method": optimizer,
             "learning_rate": rate,
             "accuracy": float(accuracies[:, -1].mean()),
-            "curve": [float(accuracies[:, step - 1].mean()) for step in steps],
+            "curve": [float(accuracies[:, measured.index(step)].mean()) for step in steps],
         }
         for rate, accuracies in zip(rates, curves, strict=True)
     ]

@@ -458,7 +458,7 @@ def _check_baselines(
     positions: Positions,
 ) -> None:
     """Raise `InputError` for unknown baselines, and if baselines would depend on the training."""
-    from blur_es.analysis.compare import LEARNING_RATES
+    from blur_es.analysis.baselines import LEARNING_RATES
 
     where = source.position_of(("evaluate", "baselines"), positions)
     for name, rates in config.evaluate.baselines.items():
