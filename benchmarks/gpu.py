@@ -50,8 +50,8 @@ from docs.record import read_results, write_results
 GOLDEN = Path(__file__).parents[1] / "tests" / "golden"
 POPULATION = 1024
 REPEATS = 5
-# Lives at a time: what a population of 80 is cut into by itself, all of it, and what fills
-# the device.
+# Evaluations at a time: the default for a population of 80, the whole population, and enough to
+# fill the device.
 DEVICE_BATCHES = (16, 128, 1024)
 GRADIENT_EPISODES = 64
 LONGEST = 8

@@ -147,7 +147,7 @@ def test_a_truncated_episode_is_a_shorter_one_of_the_same_key() -> None:
     assert cut.forward_noise is long.forward_noise
 
 
-def test_a_truncated_life_passes_through_the_same_networks() -> None:
+def test_a_truncated_episode_passes_through_the_same_networks() -> None:
     genome, loop = make_genome(), NumpyInnerLoop(RULE)
     episode = make_episodes(Phase.TEST, 1)[0]
     whole = list(loop.unroll(genome, episode))

@@ -1,1 +1,1 @@
-"""Who evaluates genomes: this process, or a fleet of Ray workers."""
+"""Evaluation of genomes and gradients on Ray workers."""

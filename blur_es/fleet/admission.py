@@ -1,4 +1,4 @@
-"""Which workers may compute: those with the driver's versions and the others' data and rounding.
+"""Admits workers that have the driver's versions and the same data and rounding as the others.
 
 A worker that differs would make results depend on which worker computed them.
 """
@@ -29,7 +29,7 @@ class Admission:
 
     Attributes:
         first: description of the first worker of each backend.
-        mixed: whether workers were admitted that differ.
+        mixed: whether any admitted worker differs from the others.
     """
 
     def __init__(self, kinds: Iterable[WorkerKind], mixed_hardware: bool) -> None:

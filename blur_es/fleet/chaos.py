@@ -60,10 +60,10 @@ class Injection(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Chaos:
-    """Which calls suffer faults: a pure function of the seed and of the number of the call.
+    """Chooses the calls that get faults, as a pure function of the seed and of the call's number.
 
     Attributes:
-        rates: fraction of the calls that suffer each fault.
+        rates: fraction of the calls that get each fault.
         nodes: number of nodes to kill.
         seed: seed of the random numbers.
     """
@@ -117,7 +117,7 @@ class ChaosCalls(Calls):
     """Calls to workers with injected faults.
 
     Args:
-        chaos: which calls suffer which faults.
+        chaos: chooses the calls that get faults.
     """
 
     worker_class = ChaosWorker
@@ -200,7 +200,7 @@ class ChaosCalls(Calls):
 
 
 def _message(injection: Injection, expected: float) -> tuple[str, float] | None:
-    """What a worker is told of its fault: the name, and an amount."""
+    """The part of a fault that is sent to the worker: its name and an amount."""
     if injection.fault is Fault.DROP_RESULT:
         return None
     if injection.fault is Fault.SLOW_WORKER:

@@ -1,4 +1,4 @@
-"""A worker that suffers injected faults; `blur_es.fleet.chaos` decides on them.
+"""A worker with injected faults, which `blur_es.fleet.chaos` chooses.
 
 Like `blur_es.fleet.worker`, this module travels to the workers by value.
 """

@@ -40,8 +40,8 @@ class Chunk:
     """Items `start` to `stop`, for workers of some backends.
 
     Attributes:
-        deaths: nodes on which a worker died while it computed the chunk, where the chunk may be
-            the cause.
+        deaths: nodes on which a worker died while it computed the chunk, if the chunk may have
+            caused the death.
         errors: how often the chunk ended in an exception.
         misses: how often a worker missed its deadline with the chunk.
         suspect: the chunk is a half of one that killed workers; no two workers compute it at the
@@ -124,7 +124,7 @@ class Plan:
         self._computing = np.zeros(count, np.int64)
 
     def waiting(self) -> list[Chunk]:
-        """What no worker computes yet."""
+        """Chunks of the items that no worker computes yet."""
         uncut = [Chunk(each.start, each.stop, each.backends) for each in self._ranges]
         return [*self._put_back, *uncut]
 

@@ -64,7 +64,7 @@ class Cluster:
                 cluster does not answer.
         """
         trouble = None if self._local is None else self._local.trouble()
-        # A stopped process may be continued, so it is only lost when it does not answer.
+        # A stopped process may be continued, so it counts as lost only if it does not answer.
         if trouble is not None and trouble.endswith("has died"):
             raise self._lost(trouble)
         if self._thread is None:

@@ -96,7 +96,7 @@ class ChunkEvaluator:
         self._pool = ThreadPoolExecutor(threads) if threads > 1 else None
 
     def describe(self) -> Description:
-        """Compile, and compute what this worker is compared with others by."""
+        """Compile, and compute the description by which workers are compared."""
         import threadpoolctl
 
         threads = [int(library["num_threads"]) for library in threadpoolctl.threadpool_info()]
@@ -117,7 +117,7 @@ class ChunkEvaluator:
         except BlurError:
             raise
         except Exception:
-            # A user's task fails. The evaluation in which it fails again reports the exception.
+            # A user's task fails. It fails again in an evaluation, which reports the exception.
             return "none"
         return data.hexdigest()
 

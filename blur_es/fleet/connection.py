@@ -40,9 +40,9 @@ class Connection:
     def close(self, broken: bool = False) -> None:
         """Disconnect, and end the cluster that was started for the connection.
 
-        Without one of its processes, Ray never completes a disconnection, or ends this process at
-        once. Then nothing is asked of Ray any more, and the watchdog ends a local cluster when
-        this process has ended.
+        If one of Ray's processes has died, a disconnection never completes, or it ends this
+        process at once. Ray is then not called any more, and the watchdog ends a local cluster
+        after this process has ended.
 
         Args:
             broken: whether a part of Ray is known not to answer.

@@ -1,4 +1,4 @@
-"""The loop that hands chunks to free workers, takes in results and has lost work repeated.
+"""The loop that hands chunks to free workers, takes in results and repeats lost work.
 
 An evaluation is a pure function, so lost work is simply done again, and of two results for the
 same work the first one counts. Results are stored by item, never by order of arrival.
@@ -33,14 +33,15 @@ from blur_es.inner import DeviceBatchTooLargeError
 
 logger = logging.getLogger(__name__)
 
-# While a worker is missing that is needed, a warning is logged this often.
+# Time between two warnings while a needed worker is missing.
 WARN_SECONDS = 60.0
-# A run that starts waits this long for further workers once there is one of each kind.
+# At its start, a run waits this long for further workers once there is one of each kind.
 GRACE_SECONDS = 30.0
-# How long the loop waits for results, and while an idle worker may repeat a late chunk.
+# How long the loop waits for results; the shorter time applies while an idle worker may repeat
+# a late chunk.
 WAIT_SECONDS = 0.5
 IDLE_WAIT_SECONDS = 0.02
-# Time between two workers that are ended to make room for a fresh one.
+# Least time between ending one worker to make room for a fresh one, and ending the next.
 RENEW_SECONDS = 15.0
 # Weight of a new measurement of a worker's speed against the earlier ones.
 NEW_SPEED_WEIGHT = 0.3
@@ -103,13 +104,13 @@ class Dispatcher:
         self._in_flight: dict[Any, _InFlight] = {}
         self._renewed = float("-inf")
         self._alive: dict[str, int] = {}
-        # Seconds without a worker, and the time up to which they are counted, by backends.
+        # For each set of backends: seconds without a worker, and when they were last counted.
         self._waited: dict[tuple[str, ...], tuple[float, float]] = {}
         self._warned = float("-inf")
         self.gave_up = False
 
     def wait_for_workers(self) -> None:
-        """Wait until all workers are ready, or one of each kind is and the others take long.
+        """Wait until all workers are ready, or until one of each kind is and the others take long.
 
         Raises `RunError` if that takes too long or no node can be used.
         """
@@ -232,7 +233,7 @@ class Dispatcher:
                 self._lose(flight.worker, CallError(self._calls.overdue(reference), waited))
 
     def _renew_one(self, idle: list[Worker], now: float) -> None:
-        """End an idle worker to make room for a fresh one, which a suspect item waits for."""
+        """End an idle worker to make room for a fresh one, because a suspect item needs it."""
         if idle and not self._pool.joining and now - self._renewed > RENEW_SECONDS:
             self._renewed = now
             logger.info("%s is ended to make room for a fresh worker", idle[0].name)
@@ -319,7 +320,7 @@ class Dispatcher:
         try:
             found = self._calls.receive(reference)
         except DeviceBatchTooLargeError:
-            # The caller decides on a smaller one. The workers start again with free memory.
+            # The caller tries a smaller device batch, on new workers whose memory is free.
             self.close()
             raise
         except CallError as error:
@@ -388,7 +389,7 @@ class Dispatcher:
                 self._repeat_lost(flight, error)
 
     def _repeat_lost(self, flight: _InFlight, error: CallError) -> None:
-        """Have the chunk of a lost worker computed again, or look for the genome to blame."""
+        """Have the chunk of a lost worker computed again, or look for the genome that is the cause."""
         chunk, plan = flight.chunk, flight.plan
         if plan.done(chunk) or not RESPONSES[error.failure].blames_chunk:
             self._put_back(flight)

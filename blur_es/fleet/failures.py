@@ -76,7 +76,7 @@ RESPONSES: Mapping[Failure, Response] = {
     Failure.HUNG: Response(replaces_worker=True, blames_chunk=True),
     Failure.UNREACHABLE: Response(replaces_worker=True),
     Failure.NODE_LOST: Response(replaces_worker=True),
-    # The node has announced its end, so this is part of its normal life.
+    # The node has announced its end, so this failure is expected.
     Failure.PREEMPTED: Response(replaces_worker=True, counts=False),
     Failure.STORE_FULL: Response(pause_seconds=STORE_SECONDS),
     Failure.RESULT_LOST: Response(),
@@ -136,7 +136,7 @@ def cause_of(error: BaseException) -> str:
 
 
 class NextStep(enum.Enum):
-    """What happens to a chunk after workers died that computed it."""
+    """What happens to a chunk after the death of a worker that computed it."""
 
     REPEAT = enum.auto()
     HALVE = enum.auto()
@@ -145,7 +145,7 @@ class NextStep(enum.Enum):
 
 
 def next_step(chunk: Chunk, alive: Container[str]) -> NextStep:
-    """What to do with a chunk after the deaths that it has seen.
+    """Decide what to do with a chunk whose workers have died.
 
     A chunk that killed three workers is halved until the one item that kills them is found.
     Three fresh workers then compute that item alone before it is given up.

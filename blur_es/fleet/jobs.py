@@ -1,4 +1,4 @@
-"""Independent jobs on Ray: calls of a pure function, repeated wherever they are lost.
+"""Independent jobs on Ray: calls of a pure function, which are repeated if they are lost.
 
 `blur_es.fleet.dispatch` serves the generations of a training, whose workers keep what they have
 compiled. This module serves fewer and longer jobs that have nothing in common.

@@ -52,7 +52,7 @@ class WorkerKind:
         }
 
     def room(self, resources: Mapping[str, float]) -> int:
-        """Number of workers for which some resources of a node are enough."""
+        """Number of workers that fit into some resources of a node."""
         if self.on_gpu:
             return int(resources.get("GPU", 0))
         return self.usable_cores(resources) // self.cores

@@ -1,4 +1,4 @@
-"""A Ray cluster on this machine for one run: private, and gone when the driver is gone.
+"""A private Ray cluster on this machine for one run, which ends with the driver.
 
 Its processes listen on the loopback interface only and require a token. A watchdog process ends
 them if the driver dies without doing so.
@@ -21,7 +21,7 @@ from typing import Any
 from blur_es.fleet import watchdog
 from blur_es.fleet.watchdog import kill_marked, marked
 
-# All processes of the cluster inherit this variable, which tells them from all others.
+# All processes of the cluster inherit this variable, which distinguishes them from all others.
 MARK = "BLUR_ES_LOCAL_CLUSTER"
 
 LOOPBACK = "127.0.0.1"
@@ -150,7 +150,7 @@ def _loopback_only() -> Iterator[None]:
     """Have Ray's processes listen on the loopback interface only.
 
     Ray does this by default on Windows and macOS. On Linux it replaces the address 127.0.0.1 by
-    that of a network interface unless it is told that there are no clusters here.
+    that of a network interface unless a setting says that clusters are not supported.
     """
     from ray._private import ray_constants
 
@@ -173,7 +173,7 @@ def _token_required() -> Iterator[None]:
     if mode.lower() == "token":
         raylet: Any = importlib.import_module("ray._raylet")
         _make_token_private()
-        # Ray has read the variable when it was imported.
+        # Ray read the variable when it was imported.
         raylet.Config.initialize("")
     yield
 

@@ -48,7 +48,7 @@ class Nodes:
         self._problems: dict[str, str] = {}
 
     def update(self, nodes: Iterable[Mapping[str, Any]], draining: Iterable[str]) -> None:
-        """Take over the list of nodes; forget nodes that are gone.
+        """Update the nodes from Ray's list; forget nodes that are gone.
 
         Args:
             nodes: the answer of `ray.nodes()`.
@@ -126,7 +126,7 @@ class Nodes:
         """The largest number of cores that a worker of a kind could have on one node."""
         return max((kind.usable_cores(node.resources) for node in self._alive.values()), default=0)
 
-    def hopeless(self, kinds: Iterable[WorkerKind]) -> bool:
+    def all_fail(self, kinds: Iterable[WorkerKind]) -> bool:
         """Whether something is wrong with every node that has room for a worker."""
         kinds = list(kinds)
         return bool(self._refused or self._failed_starts) and all(

@@ -57,7 +57,7 @@ class Worker:
         placed: whether it runs on its node.
         calls: number of calls that it was sent.
         speeds: measured cost of the items per second, by the work's method.
-        compiled: kinds of work that it has completed a call of.
+        compiled: kinds of work of which it has completed a call.
     """
 
     actor: Any
@@ -120,7 +120,7 @@ class WorkerPool:
             if base.__module__.startswith("blur_es."):
                 ray.cloudpickle.register_pickle_by_value(sys.modules[base.__module__])
         self._actor_class = ray.remote(worker_class)
-        # Tells the workers of several drivers on a cluster apart.
+        # Distinguishes the workers of several drivers on a cluster.
         self._token = secrets.token_hex(3)
         self._number = 0
         self._updated = float("-inf")
@@ -185,7 +185,7 @@ class WorkerPool:
                 )
         if self.serving or self._joining or self.admission.first:
             return
-        if self.nodes.hopeless(self.kinds):
+        if self.nodes.all_fail(self.kinds):
             raise NoUsableNodeError("no node can be used:\n  " + "\n  ".join(self.nodes.problems))
 
     # Coming and going
@@ -275,7 +275,7 @@ class WorkerPool:
                 self._start(kind, "", now)
 
     def _free_resources(self) -> dict[str, float]:
-        """What other users of the cluster leave, less what workers will take that are starting."""
+        """Free resources of the cluster, less those that starting workers will take."""
         free = dict(self._free)
         for worker in self._joining.values():
             if not worker.placed:
@@ -325,7 +325,7 @@ class WorkerPool:
     # Admitting
 
     def _place(self, worker: Worker, found: dict[str, Any]) -> None:
-        """A worker runs on a node: send it the problem if its versions are the driver's."""
+        """Send the problem to a worker that runs on a node and has the driver's versions."""
         worker.process, worker.node = found["process"], found["node"]
         worker.host = self.nodes.host(worker.node) or found["host"]
         worker.placed, worker.began = True, time.monotonic()
@@ -336,7 +336,7 @@ class WorkerPool:
         self._joining[reference] = worker
 
     def _admit(self, worker: Worker, found: Description) -> Worker:
-        """A worker is ready: let it compute if it computes the same as the others."""
+        """Admit a worker that is ready, if it computes the same as the others."""
         self.nodes.count_start(worker.node)
         if worker.kind.on_gpu and found.device == "cpu":
             problem = (

@@ -5,7 +5,7 @@ It runs as a script and imports only the standard library:
     python -I -S watchdog.py VARIABLE=VALUE
 
 All processes of the cluster have this environment variable. The driver holds the other end of the
-standard input. If it closes it without having written anything, it has died.
+standard input. If that closes before the driver has written anything, the driver has died.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def kill_marked(mark: bytes) -> None:
 
 
 def main() -> None:
-    """Wait for the driver's end, however it comes."""
+    """Wait for the driver's end, and kill the cluster if the driver has not ended it."""
     # A signal to the driver's terminal or process group must not end the watchdog first.
     for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
