@@ -208,7 +208,7 @@ def test_hidden_and_system_files_are_left_out_and_counted(
     assert list(read_classes(folder, None, invert=False)) == ["c0", "c1", "c2"]
     [line] = caplog.messages
     assert line.endswith(
-        "own: 3 classes, left out 1 file that is no image, 2 hidden or system files, "
+        "own: 3 classes, left out 1 file that is not an image, 2 hidden or system files, "
         "4 hidden or system folders"
     )
 
@@ -295,7 +295,7 @@ def test_what_cannot_be_read_is_named(tmp_path: Path) -> None:
     refused("own/a/2.png: found an image of 7 x 7 pixels, expected 6 x 6")
     for broken in (b"", b"no image", picture(3, 1)[:60]):
         (place / "2.png").write_bytes(broken)
-        refused("own/a/2.png: not an image that can be read")
+        refused("own/a/2.png: this image cannot be read")
     (place / "2.png").write_bytes(picture(3, 1))
     refused("size: found 7, expected 1 to 6", size=7)
     (tmp_path / "own.zip").write_bytes(b"PK no archive")

@@ -1,1 +1,1 @@
-"""What a finished genome is worth: comparisons on episodes that meta-training never saw."""
+"""Measurements of a finished genome on episodes that meta-training never used."""

@@ -74,7 +74,7 @@ def resolve_subject(
         settings: changes to the experiment, each `KEY=VALUE` with a dotted key.
         seed: of the episodes; None for the experiment's.
         trust: whether the experiment that came with the genome may import a task or measure and
-            ask for any amount of work; what is given here always may.
+            ask for any amount of work; an experiment that is passed as an argument always may.
 
     Raises:
         InputError: there is no such genome, it does not say what it was trained on, or a setting

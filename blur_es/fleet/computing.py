@@ -143,7 +143,7 @@ class ChunkEvaluator:
             each = min(SLICES_PER_THREAD, max(1, each))
             slices = np.array_split(genomes, min(len(genomes), each * self._threads))
             running = [self._pool.submit(rows, some) for some in slices]
-            # If one fails, the others must not go on beside the next call.
+            # If one thread fails, the others must not still run during the next call.
             wait(running)
             found = [future.result() for future in running]
             return tuple(map(np.concatenate, zip(*found, strict=True)))

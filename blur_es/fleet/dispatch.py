@@ -389,7 +389,7 @@ class Dispatcher:
                 self._repeat_lost(flight, error)
 
     def _repeat_lost(self, flight: _InFlight, error: CallError) -> None:
-        """Have the chunk of a lost worker computed again, or look for the genome that is the cause."""
+        """Have the chunk of a lost worker computed again, or look for the genome to blame."""
         chunk, plan = flight.chunk, flight.plan
         if plan.done(chunk) or not RESPONSES[error.failure].blames_chunk:
             self._put_back(flight)

@@ -48,8 +48,8 @@ class Place:
     def chosen(cls, local: bool | None, address: str | None, workers: int | None) -> Place:
         """Return the place that was asked for.
 
-        With `local` None that is Ray if an address or a number of workers is given, else this
-        process.
+        If `local` is None, jobs run on Ray if an address or a number of workers is given, and
+        otherwise in this process.
         """
         return cls((address or workers) is None if local is None else local, address, workers)
 

@@ -188,7 +188,7 @@ class WorkerPool:
         if self.nodes.all_fail(self.kinds):
             raise NoUsableNodeError("no node can be used:\n  " + "\n  ".join(self.nodes.problems))
 
-    # Coming and going
+    # Following the cluster
 
     def update(self, now: float) -> list[Worker]:
         """Look at the cluster, at most once a second; start and release workers accordingly.

@@ -1,4 +1,4 @@
-"""Tasks: what is learned in an episode. Images, tables, toy functions, and a user's own.
+"""Tasks, the learning problems of episodes: images, tables, toy functions and a user's own.
 
 A task is described by its options as they stand in an experiment, for example
 `{"name": "mnist", "size": 14, "classes": [0, 1, 2]}`. A name with a colon is the import path

@@ -1,4 +1,4 @@
-"""What a task is: a learning problem that can be sampled for episodes."""
+"""The interface of a task: a learning problem from which episodes are drawn."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ class Task(Protocol):
         name: for tables and messages.
         inputs: n_0, the number of inputs.
         classes: number of classes; labels run from 0.
-        outputs: n_L, the number of outputs: `classes`, or 1 for two classes told apart by
-            the sign of a single output.
+        outputs: n_L, the number of outputs: `classes`, or 1 for two classes that the sign of a
+            single output distinguishes.
         pooled_standardization: whether inputs are standardised with one mean and one standard
             deviation for all of them (images), or with one of each per input.
         test_size: number of rows of the test split; None where it is unlimited.

@@ -1,7 +1,7 @@
 """Fetching the data sets of the MNIST family, and Omniglot.
 
-A file is downloaded beside its place as `<name>.part`, which a later call continues, and
-gets its name only when it is whole and its checksum is the published one.
+A file is downloaded as `<name>.part` in the same folder. A later call continues an interrupted
+download. The file gets its name only when it is complete and has the published checksum.
 """
 
 from __future__ import annotations
@@ -30,18 +30,16 @@ from blur_es.tasks.locations import data_directory
 from blur_es.tasks.mnist import EMNIST
 from blur_es.util.callbacks import ProgressCallback, ignore_progress
 
-# Called with a file's name, the bytes that are there and those that it will have, if known.
-
-# Yields, as a file arrives, the bytes that are there and those that it will have, if known.
+# While a file arrives, yields the number of bytes so far and the total number, if known.
 Arrival = Generator[tuple[int, int | None], None, None]
 
-# A server that sends nothing for this long has failed, and so has one that takes longer to begin
-# its answer, or that sends fewer than LEAST_BYTES in SLOW_SECONDS.
+# A download has failed if the server sends nothing for TIMEOUT_SECONDS, or if it takes more than
+# SLOW_SECONDS to begin its answer or sends fewer than LEAST_BYTES in that time.
 TIMEOUT_SECONDS = 30.0
 SLOW_SECONDS = 60.0
 LEAST_BYTES = 2**16
 _BLOCK = 2**18
-# A file of more bytes than this has digits does not exist.
+# Longer sizes in a header are nonsense: no file has 10^18 bytes or more.
 MOST_DIGITS = 18
 _OUT_OF_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -101,14 +99,14 @@ def fetch(
     on_progress: ProgressCallback = ignore_progress,
     mirror: str | None = None,
 ) -> list[Path]:
-    """Download a data set into `<data_dir>/<name>`; files that are there and correct are kept.
+    """Download a data set into `<data_dir>/<name>`, except for files that are already correct.
 
     Args:
         name: one of `SOURCES`.
-        data_dir: where data sets are kept, by default `data_directory()`.
+        data_dir: folder of data sets, by default `data_directory()`.
         on_progress: called now and then while a file arrives.
-        mirror: a folder to take the files from instead of the publisher's: its URL, of
-            http(s) or of a store such as `s3://bucket/mnist`, or its path.
+        mirror: path or URL (http, https, or a store such as `s3://bucket/mnist`) of a folder from
+            which to take the files instead of the publisher's.
 
     Returns the paths of the data set's files.
 
@@ -147,7 +145,7 @@ def fetch(
 
 
 def _md5(path: Path) -> str | None:
-    """Hexadecimal MD5 of a file; None if there is none that can be read."""
+    """Hexadecimal MD5 of a file; None if it is missing or cannot be read."""
     try:
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False))
@@ -207,7 +205,7 @@ def _complete(url: str, part: Path) -> Arrival:
     start = part.stat().st_size if part.exists() else 0
     with contextlib.closing(_request(url, start)) as response:
         if response.status == http.client.REQUESTED_RANGE_NOT_SATISFIABLE:
-            return  # nothing is lacking; if there is too much, the checksum shows it
+            return  # the file is complete; if it is too long, the checksum shows that
         content_range = response.headers.get("Content-Range", "")
         resumed = response.status == http.client.PARTIAL_CONTENT
         if resumed and not content_range.startswith(f"bytes {start}-"):
@@ -240,20 +238,20 @@ def _complete(url: str, part: Path) -> Arrival:
 
 
 def _from_store(folder: str, name: str) -> bytes:
-    """The content of a file of a folder or of a store that fsspec reaches."""
+    """The content of a file in a folder or in a store that fsspec supports."""
     storage = open_storage(folder)
     try:
         return storage.read(name)
     except FileNotFoundError as error:
         raise InputError(
-            f"{storage.locate(name)}: no such file; expected it there as it was published"
+            f"{storage.locate(name)}: no such file; expected the file under its published name"
         ) from error
     except OSError as error:
         raise RunError(_interrupted(storage.locate(name), str(error))) from error
 
 
 def _request(url: str, start: int) -> http.client.HTTPResponse | urllib.error.HTTPError:
-    """Ask for a file from byte `start` on; the answer to be closed by the caller."""
+    """Request a file from byte `start` on; the caller closes the answer."""
     headers = {"User-Agent": "blur_es"}
     if start:
         headers["Range"] = f"bytes={start}-"
@@ -274,9 +272,9 @@ def _request(url: str, start: int) -> http.client.HTTPResponse | urllib.error.HT
 
 
 def _open_in_time(request: urllib.request.Request) -> http.client.HTTPResponse:
-    """Open a URL; `TimeoutError` if the headers of the answer are not there in time.
+    """Open a URL. Raises `TimeoutError` if the headers of the answer do not arrive in time.
 
-    The timeout of a socket begins again with every byte, so a thread of its own waits here.
+    The timeout of a socket begins again with every byte, so the request runs in a separate thread.
     """
     outcome: concurrent.futures.Future[http.client.HTTPResponse] = concurrent.futures.Future()
 
@@ -303,7 +301,7 @@ def _open_in_time(request: urllib.request.Request) -> http.client.HTTPResponse:
 
 def _read(response: http.client.HTTPResponse | urllib.error.HTTPError, url: str) -> bytes:
     try:
-        # What has come, at most a block, instead of waiting for a whole one.
+        # `read1` returns what has arrived, up to a block, without waiting for a full block.
         return response.read1(_BLOCK)
     except (OSError, http.client.HTTPException) as error:
         raise RunError(_interrupted(url, f"the connection broke ({error})")) from error

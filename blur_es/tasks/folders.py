@@ -1,8 +1,8 @@
-"""Images in folders, a folder for every class.
+"""Images in folders, with one folder for every class.
 
-There are many classes with few images each. An episode draws as many classes as its option
-`ways` says and learns to tell them apart from some of their images. Whole classes are set apart
-for validation and for testing; meta-training never sees them.
+The tasks have many classes with few images each. An episode draws `ways` of the classes and learns
+to distinguish them from some of their images. Whole classes are reserved for validation and for
+testing; meta-training never sees them.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from blur_es.util.options import Options, Whole
 
 # One image of a class in this many is a query of the episode; the others are its support.
 QUERY_SHARE = 4
-# One class in this many is for testing, where no other folder is.
+# One class in this many is for testing, if no separate folder of test classes is given.
 TEST_SHARE = 5
 
 MAXIMUM_WAYS = 10_000
@@ -61,13 +61,13 @@ class FolderTask:
 
     Inputs are pixels in [0, 1], row by row. A fixed random sixth of the training classes is
     for validation and tuning, the rest for meta-training. In every episode each class's
-    images are divided anew: a quarter for the queries, the others for the support. Where an
-    episode needs more than there are, images are drawn again.
+    images are divided anew: a quarter for the queries, the others for the support. If an episode
+    needs more images than there are, images are drawn again.
 
     Args:
         name: for tables and messages.
         train: an array (images, pixels) in [0, 1] for every training class.
-        test: likewise for the test classes.
+        test: the same for the test classes.
         ways: number of classes in an episode.
 
     Raises `InputError` if there are too few classes or images.

@@ -28,29 +28,30 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-# What operating systems and storage devices put beside a user's files.
+# Files and folders that operating systems and storage devices put beside a user's files.
 SYSTEM_NAMES = frozenset(
     {"__MACOSX", "$RECYCLE.BIN", "System Volume Information", "@eaDir", "lost+found"}
     | {"__pycache__", "Thumbs.db", "desktop.ini", "Icon\r"}
 )
 
-# Images that Pillow cannot read by itself. Leaving them out could remove whole classes.
+# Image formats that Pillow cannot read by itself. Such images are errors, because leaving them out
+# could remove whole classes.
 UNREADABLE = frozenset(
     {".heic", ".heif", ".avif", ".jxl", ".svg", ".raw", ".dng", ".cr2", ".cr3", ".nef", ".arw"}
     | {".exr", ".hdr", ".dcm", ".nii"}
 )
 
-# Formats that Pillow hands to another program, or knows by name only.
+# Formats for which Pillow needs another program, or of which it knows only the name.
 _NOT_READ = frozenset({"EPS", "WMF", "BUFR", "GRIB", "HDF5", "MPEG"})
 
 
 def read_classes(path: Path, size: int | None, invert: bool) -> dict[str, Float32Array]:
-    """All classes below a folder or in a .zip archive, by the path of their folder.
+    """Return all classes below a folder or in a .zip archive, by the path of their folder.
 
-    Every folder that holds images is a class; each is an array (images, pixels) in [0, 1], in
-    the order of the files' names. Images are turned upright as their EXIF data say, and colours
-    become grey. Links are followed. Hidden files and folders, those of operating systems, and
-    files that are no images are left out; a line of the log counts them.
+    Every folder that holds images is a class: an array (images, pixels) in [0, 1], in the order of
+    the files' names. Images are turned upright according to their EXIF data, and colours become
+    grey. Links are followed. Hidden files, files of operating systems, and files that are not
+    images are left out; the log gives their numbers.
 
     Raises `InputError` if there are no images, fewer than two of a class, or images that cannot
     be read or differ in size.
@@ -83,8 +84,8 @@ def read_classes(path: Path, size: int | None, invert: bool) -> dict[str, Float3
     for name, images in stored.items():
         if len(images) < 2:
             raise InputError(
-                f"{path}/{name}: found 1 image of this class, expected 2 or more: some to learn "
-                "from and others to be asked about"
+                f"{path}/{name}: found 1 image of this class, expected 2 or more: some for the "
+                "support batches and some for the query batches"
             )
         height, width = shape if size is None else (size, size)
         pixels = area_average(np.stack(images), height, width).reshape(len(images), -1)
@@ -94,7 +95,7 @@ def read_classes(path: Path, size: int | None, invert: bool) -> dict[str, Float3
 
 
 def _described(left_out: Counter[str]) -> str:
-    """What was left out, as the end of a sentence; empty for nothing."""
+    """The numbers of files that were left out, as the end of a sentence; may be empty."""
     if not left_out:
         return ""
     return f", left out {', '.join(count(left_out[noun], noun) for noun in sorted(left_out))}"
@@ -125,7 +126,7 @@ def _image_files(path: Path, left_out: Counter[str]) -> Iterator[tuple[str, byte
                     continue
                 entries[name] = functools.partial(archive.open, info)
             yield from _images(entries, str(path), left_out)
-    # A ValueError is that a name in the archive is not UTF-8.
+    # A ValueError means that a name in the archive is not UTF-8.
     except (
         OSError,
         EOFError,
@@ -152,7 +153,7 @@ def _is_hidden(name: str) -> bool:
 def _walk(
     root: Path, folder: str, above: tuple[tuple[int, int], ...], left_out: Counter[str]
 ) -> Iterator[str]:
-    """Names of all files below a folder, links followed; `above` are the folders on the way."""
+    """Names of all files below a folder, following links; `above` are the enclosing folders."""
     place = root / folder
     status = place.stat()
     identity = (status.st_dev, status.st_ino)
@@ -191,7 +192,7 @@ def _images(
         if not known:
             with files[name]() as file:
                 if not _is_image(file):
-                    left_out["file that is no image"] += 1
+                    left_out["file that is not an image"] += 1
                     continue
         with files[name]() as file:
             yield name, file.read()
@@ -205,7 +206,7 @@ def _readable_formats() -> list[str]:
 
 
 def _is_image(file: IO[bytes]) -> bool:
-    """Whether Pillow knows the format of a file whose name does not say."""
+    """Whether a file has a format that Pillow can read, whatever its name."""
     from PIL import Image
 
     try:
@@ -218,7 +219,7 @@ def _is_image(file: IO[bytes]) -> bool:
 
 
 def _upright(image: Image.Image) -> Image.Image:
-    """The image, turned as its EXIF data say; as it is if these are damaged."""
+    """The image, turned according to its EXIF data; unchanged if these are damaged."""
     from PIL import ImageOps
 
     try:
@@ -228,7 +229,7 @@ def _upright(image: Image.Image) -> Image.Image:
 
 
 def _decode(content: bytes, where: str) -> npt.NDArray[np.uint8]:
-    """An image in grey, (height, width); what is transparent becomes white."""
+    """An image in grey, (height, width); transparent parts become white."""
     # Not needed by users without folders of images.
     from PIL import Image, UnidentifiedImageError
 
@@ -243,7 +244,7 @@ def _decode(content: bytes, where: str) -> npt.NDArray[np.uint8]:
                 # Pillow would clip these at 255.
                 return (np.asarray(image).astype(np.uint16) >> 8).astype(np.uint8)
             if image.mode in ("I", "F"):
-                # Pillow would clip these as well, and nothing says which number is white.
+                # Pillow would clip these as well, and the file does not say which number is white.
                 raise InputError(
                     f"{where}: found pixels of 32 bits (mode {image.mode}), expected 8 or 16, of "
                     "which the largest is white; save the image as grey of 8 or 16 bits"
@@ -257,4 +258,4 @@ def _decode(content: bytes, where: str) -> npt.NDArray[np.uint8]:
         raise
     except Exception as error:  # readers of formats raise errors of many kinds
         reason = "" if isinstance(error, UnidentifiedImageError) else f": {error}"
-        raise InputError(f"{where}: not an image that can be read{reason}") from error
+        raise InputError(f"{where}: this image cannot be read{reason}") from error

@@ -37,7 +37,7 @@ class LabelledImages(NamedTuple):
     Attributes:
         images: (rows, height, width), 0 is black.
         labels: (rows,), from 0.
-        origin: where they are from; begins every message about them.
+        origin: source of the split, with which every message about it begins.
     """
 
     images: npt.NDArray[np.uint8]
@@ -46,20 +46,20 @@ class LabelledImages(NamedTuple):
 
 
 class ImageOptions(Options):
-    """The options of every task of images.
+    """The options that all image tasks have.
 
     Attributes:
         classes: labels to keep, which become classes 0 .. n-1 in this order; all by default.
         crop: side in pixels of the square that is cut from the centre, before `size`.
         size: side in pixels that images are reduced to, each new pixel the mean of the area
             that it covers.
-        rotations: how many quarter turns an image is shown in, 1 to 4. Images of a class that
-            are turned by a quarter are a class of their own, which gives more classes (Santoro
-            et al., 2016). After the classes come those of the first quarter turn, and so on.
-        lighting: how uneven the lighting is, 0 to 1. Each time an image is drawn it is dimmed
-            by up to this fraction, and lit from black upwards by up to half of it.
-        noise: standard deviation of the normal numbers that are added to every pixel, 0 for
-            none; others each time an image is drawn.
+        rotations: number of orientations in which images are shown, 1 to 4, each a quarter turn
+            from the one before. The turned images of a class are a separate class (Santoro et al.,
+            2016). The classes of the first quarter turn follow the upright ones, and so on.
+        lighting: how uneven the lighting is, 0 to 1. Each time an image is drawn, its contrast is
+            reduced by up to this fraction, and its pixels are brightened by up to half of it.
+        noise: standard deviation of the normal noise that is added to every pixel; 0 for none. Each
+            time an image is drawn it gets new noise.
     """
 
     classes: Sequence[Whole] | None = None
@@ -70,7 +70,7 @@ class ImageOptions(Options):
     noise: float = Field(default=0.0, ge=0, le=LARGEST_NOISE)
 
     def check_fit(self, where: str, label_count: int, side: int) -> None:
-        """Check them against a data set; `side` is the shorter side of its images in pixels.
+        """Check the options against a data set whose images' shorter side has `side` pixels.
 
         Raises `InputError` that begins with `where`.
         """
@@ -177,7 +177,7 @@ class ImageTask:
     def sample(
         self, phase: Phase, support: int, query: int, generator: np.random.Generator
     ) -> Samples:
-        """Draw rows, none twice before every row of its pool is drawn once."""
+        """Draw rows of each pool without replacement, until all of the pool's rows are drawn."""
         pool = self._training_pool
         query_split = self._train_inputs, self._train_classes
         if phase == Phase.META_TRAINING:

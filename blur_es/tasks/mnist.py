@@ -13,7 +13,7 @@ from blur_es.tasks.idx import read_idx
 from blur_es.tasks.images import ImageOptions, ImageTask, LabelledImages
 from blur_es.tasks.locations import first_found
 
-# The side of their images in pixels.
+# The side of the images in pixels.
 SIDE = 28
 
 
@@ -22,10 +22,10 @@ class IdxFamily:
     """A data set in four IDX files: images and labels of the training and the test split.
 
     Attributes:
-        name: the folder that holds it, and its name for `blur-es fetch`.
+        name: name of its folder, and its name for `blur-es fetch`.
         label_count: number of labels.
-        prefix: what its file names begin with.
-        test: what its file names call the test split.
+        prefix: beginning of its file names.
+        test: name of the test split in its file names.
         first_label: the smallest label as stored.
         transposed: whether images are stored column by column.
     """
@@ -59,11 +59,11 @@ EMNIST = {
 
 
 class EmnistOptions(ImageOptions):
-    """The options of EMNIST, beside those of every task of images.
+    """The options of EMNIST, in addition to those of all image tasks.
 
     Attributes:
-        split: which of its six data sets; `letters` are 26 classes, `digits` and `mnist` 10,
-            `balanced` and `bymerge` 47 letters and digits, and `byclass` 62.
+        split: which of the six data sets to use: `letters` has 26 classes, `digits` and `mnist`
+            have 10, `balanced` and `bymerge` 47 (letters and digits), and `byclass` 62.
     """
 
     split: EmnistSplit = "letters"
@@ -72,10 +72,10 @@ class EmnistOptions(ImageOptions):
 def load_idx_task(family: IdxFamily, data_dir: Path, **options: Any) -> ImageTask:
     """A data set of the MNIST family, 28 x 28 pixels, from its files.
 
-    They are looked for in `<data_dir>/<family.name>` and then in `data_dir` itself. Nothing in
-    the files of MNIST and Fashion-MNIST tells one from the other, so keep them in folders of
-    their own. Labels run from 0 (EMNIST letters are stored from 1) and images are upright
-    (EMNIST's are stored transposed). `options` are those of `ImageOptions`.
+    The files are looked for in `<data_dir>/<family.name>` and then in `data_dir` itself. The files
+    of MNIST and Fashion-MNIST have the same names and format, so keep them in separate folders.
+    Labels run from 0 (EMNIST letters are stored from 1), and images are upright (EMNIST's are
+    stored transposed). `options` are those of `ImageOptions`.
 
     Raises `InputError` if files are missing, damaged or do not belong together.
     """
@@ -127,7 +127,7 @@ def find_idx_files(family: IdxFamily, data_dir: Path) -> list[Path]:
         lacking = [n for n, path in zip(family.file_names, found, strict=True) if path is None]
         missing.append(f"{folder} lacks {', '.join(lacking) if paths else 'all of them'}")
     raise InputError(
-        f"{family.name}: its files are not there; expected {', '.join(family.file_names)} (each "
+        f"{family.name}: its files are missing; expected {', '.join(family.file_names)} (each "
         f"may end in .gz) in one folder, but {'; '.join(missing)}. Run `blur-es fetch "
         f"{family.name}`, or say with --data-dir or BLUR_ES_DATA where they are"
     )

@@ -21,7 +21,7 @@ class OmniglotOptions(Options):
     """The options of Omniglot.
 
     Attributes:
-        ways: number of characters that are told apart in an episode.
+        ways: number of characters to distinguish in an episode.
         size: side in pixels that images of 105 x 105 are reduced to.
     """
 
@@ -57,7 +57,7 @@ def find_omniglot(data_dir: Path) -> list[Path]:
         if len(paths) == len(found):
             return paths
     raise InputError(
-        f"omniglot: its images are not there; expected {' and '.join(PARTS)}, each a folder or a "
+        f"omniglot: its images are missing; expected {' and '.join(PARTS)}, each a folder or a "
         f".zip archive, in {folders[0]} or {folders[1]}. Run `blur-es fetch omniglot`, or say "
         "with --data-dir or BLUR_ES_DATA where they are"
     )

@@ -85,7 +85,7 @@ _REGISTRY: dict[str, _Entry] = {
         lambda options: options.check_fit("tasks: digits", DIGITS_LABELS, DIGITS_SIDE),
     ),
     "mnist": _idx(MNIST, "handwritten digits, 28 x 28 pixels"),
-    "fashion_mnist": _idx(FASHION_MNIST, "pieces of clothing, 28 x 28 pixels"),
+    "fashion_mnist": _idx(FASHION_MNIST, "images of clothing, 28 x 28 pixels"),
     "emnist": _Entry(
         "handwritten letters and digits, 28 x 28 pixels",
         EmnistOptions,

@@ -32,7 +32,7 @@ LARGEST_SEPARATION = 1e6
 # Beyond it, all directions but the first are rounding errors.
 LARGEST_CORRELATION = 4.0
 
-# No episode draws so many rows that one of more would be repeated.
+# No episode draws so many rows, so a larger number would have no effect.
 MAXIMUM_ROWS = 1_000_000
 
 # How many categories a column of `mixed` columns may have.
@@ -46,23 +46,22 @@ class TableOptions(Options):
 
     Attributes:
         inputs: number of inputs.
-        classes: number of classes, of two clusters each; at most as many as the cube of
-            informative inputs has corners for.
+        classes: number of classes, of two clusters each. Every cluster needs a corner of the cube
+            whose dimensions are the informative inputs.
         separation: half the side of the cube whose corners the clusters lie around. Clusters
             are normal with standard deviation 1 and are then stretched and rotated at random,
             the more so the more inputs there are.
         correlation: if above 0, inputs are standardised and then mixed by a random matrix, another
             in every table, whose k-th largest singular value is k^(-correlation / 2). The k-th
-            direction then has about k^-correlation times the variance of the first, and what
-            tells classes apart may lie in any of them. It is about 1.3 in the first five
-            directions of scikit-learn's breast cancer table.
-        weights: a number for each class, in proportion to how many rows it has; by default all
-            have equally many.
+            direction then has about k^-correlation times the variance of the first, and the
+            classes may differ in any direction. In scikit-learn's breast cancer table, the first
+            five directions correspond to about 1.3.
+        weights: the relative frequency of each class; by default all are equally frequent.
         columns: `normal` for columns as they are drawn, or `mixed`: each column, at random, is left
             alone, has a long tail (its exponential), is 0 in most rows, or holds the numbers
-            of 2 to `MOST_CATEGORIES` categories in no order.
-        rows: number of different rows to learn from, which are then drawn with replacement, as
-            those of a small data set are repeated; by default no row is repeated.
+            of 2 to `MOST_CATEGORIES` categories in random order.
+        rows: number of different rows to learn from, which are drawn with replacement, as if the
+            data set were small; by default no row is repeated.
     """
 
     inputs: Annotated[Whole, Field(ge=4, le=MAXIMUM_INPUTS)] = 20
@@ -94,7 +93,7 @@ class TableOptions(Options):
 class TableTask:
     """Tables as a task; see `blur_es.tasks.base.Task` for its attributes.
 
-    Half of the inputs tell the classes apart, a quarter are weighted sums of those, and the rest
+    Half of the inputs are informative, a quarter are weighted sums of those, and the rest
     are noise. One label in a hundred is drawn at random. There are no splits: every episode has
     a table of its own.
 
@@ -155,7 +154,7 @@ class TableTask:
 def _correlated(
     inputs: Float64Array, correlation: float, generator: np.random.Generator
 ) -> Float64Array:
-    """Standardise rows (N, I) and mix their columns; see `TableTask`."""
+    """Standardise rows (N, I) and mix their columns; see `TableOptions`."""
     columns = inputs.shape[1]
     left, right = (np.linalg.qr(generator.standard_normal((columns, columns))).Q for _ in range(2))
     mixing = left * np.arange(1, columns + 1) ** (-correlation / 2) @ right
@@ -163,7 +162,7 @@ def _correlated(
 
 
 def _of_several_kinds(inputs: Float64Array, generator: np.random.Generator) -> Float64Array:
-    """Standardise rows (N, I) and make columns of several kinds of them; see `TableTask`."""
+    """Standardise rows (N, I) and turn them into columns of several kinds; see `TableOptions`."""
     columns = _standardized(inputs).T
     for column, kind in zip(columns, generator.integers(0, 4, len(columns)), strict=True):
         if kind == 1:

@@ -56,7 +56,7 @@ class ToyTask:
         self, phase: Phase, support: int, query: int, generator: np.random.Generator
     ) -> Samples:
         """Draw independent rows; the phase matters only through the generator's key."""
-        # Together, so that both share what is drawn once in an episode: the centres of blobs.
+        # Drawn together, so that support and queries share the centres of blobs.
         inputs, classes = self._draw(support + query, generator)
         return Samples(inputs[:support], classes[:support], inputs[support:], classes[support:])
 
@@ -69,8 +69,8 @@ class MoonOptions(ToyOptions):
     """The options of `two_moons`.
 
     Attributes:
-        noise: standard deviation of the normal numbers that are added to both coordinates, where
-            a half circle has radius 1.
+        noise: standard deviation of the normal noise that is added to both coordinates; each half
+            circle has radius 1.
     """
 
     noise: float = Field(default=MOON_NOISE, ge=0)

@@ -13,9 +13,9 @@ from blur_es.util.user_code import run_user_code
 
 
 def make_user_task(path: str, options: Mapping[str, Any]) -> Task:
-    """Call what stands at an import path with the options and check that it returns a task.
+    """Call the object at an import path with the options and check that it returns a task.
 
-    Raises `InputError` for an import path or options that do not fit, or an object that is no
+    Raises `InputError` for an import path or options that do not fit, or an object that is not a
     task; `RunError` if the user's code fails.
     """
     factory = import_object(path, "tasks")
