@@ -35,7 +35,7 @@ from blur_es.util.arrays import Float32Array, FloatArray
 
 # A generation makes about this many device batches, so that several devices have work.
 DEVICE_BATCHES_PER_GENERATION = 8
-# A device is not used well by smaller batches.
+# Smaller batches do not use a device well.
 SMALLEST_DEVICE_BATCH = 8
 
 # Query batches of a test episode of a task that generates its data and so has no test set.
@@ -86,7 +86,7 @@ class Evaluator(Protocol):
 
     @property
     def digest(self) -> str:
-        """Digest of one fixed evaluation; it tells kinds of processors apart."""
+        """Digest of one fixed evaluation, which differs between kinds of processors."""
         ...
 
     @property
@@ -145,8 +145,8 @@ class Problem:
         backend: `numpy`, `numba`, `jax` or, for a fleet to choose, `auto`.
         precision: precision of the JAX backend's matrix products.
         device_batch: size of the JAX backend's device batch. With None it is what fits the
-            device, limited so that a generation is work for several devices.
-        gradients: whether gradients will be asked for, which need more memory.
+            device, limited so that a generation can keep several devices busy.
+        gradients: whether gradients will be computed, which need more memory.
         evaluations: number of evaluations in a generation (genomes times episodes).
     """
 
@@ -376,7 +376,7 @@ class LocalEvaluator:
 
 
 def largest_device_batch(evaluations: int) -> int:
-    """The largest device batch with which a generation is work for several devices.
+    """The largest device batch with which a generation keeps several devices busy.
 
     It is a power of two, 8 or more. It depends on the experiment alone and not on the number of
     workers, because results may depend on it.

@@ -29,7 +29,7 @@ from blur_es.util.callbacks import MessageCallback, ignore_message
 
 @dataclasses.dataclass(frozen=True)
 class TrainOptions:
-    """Where and with what a training runs. None of these options changes its result.
+    """Where a training runs, and with which resources. No option changes its result.
 
     Attributes:
         run_dir: path or URL of the run folder; None for a new one in `runs/`.
@@ -66,7 +66,7 @@ class ExperimentResult:
 
     Attributes:
         run: the run folder.
-        training: what the training ended with.
+        training: the result of the training.
         comparisons: comparisons with tuned optimisers; empty if none was requested.
     """
 

@@ -120,12 +120,11 @@ class RuleSpec:
             prediction depends on the other rows of its batch.
         normalize_synapses: synapses are normalised over their sources: the `stored` ones at the
             start of every step, `effective` ones that only the passes use, or both.
-        inputs: how inputs are transformed after they are standardised
-            (`blur_es.episode.inputs`): not at all (`standardized`); scaled so that steps do not
-            depend on the number of inputs (`equalized`); the same after directions with more
-            than a twentieth of the variance are shrunk to that (`partially_whitened`); or the
-            latter after an inverse hyperbolic sine, which reduces the weight of outliers
-            (`compressed`).
+        inputs: how inputs are transformed after they are standardised (`blur_es.episode.inputs`):
+            not at all (`standardized`); scaled so that steps do not depend on the number of inputs
+            (`equalized`); scaled after directions with more than a twentieth of the variance are
+            shrunk to that (`partially_whitened`); or the latter after an inverse hyperbolic sine,
+            which reduces the weight of outliers (`compressed`).
         calibration_temperature: above 0, outputs on query batches are shifted class by class so
             that, after a softmax with this temperature, each class is about as frequent among the
             predictions for the last four support batches as among their labels

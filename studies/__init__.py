@@ -1,1 +1,1 @@
-"""Studies: what the genomes that ship are worth, on which data and compared with what."""
+"""Studies: accuracy of the shipped genomes on many data sets, compared with baselines."""

@@ -24,7 +24,7 @@ def compare_known(*entries: Entry) -> Comparison:
     return dataclasses.replace(make_comparison(2), entries=entries, test_episodes=2)
 
 
-# Means and deviations are 0.7 ± 0.1, 0.4 ± 0.2, 0.6 ± 0.1 and 0.5 ± 0.3.
+# Means and standard deviations are 0.7 ± 0.1, 0.4 ± 0.2, 0.6 ± 0.1 and 0.5 ± 0.3.
 KNOWN = (
     make_entry(LEARNED_RULE, True, (0.6, 0.8)),
     make_entry("sgd", False, (0.2, 0.6), 0.125),

@@ -24,7 +24,7 @@ def make_result(picture: Mapping[str, Any], **evaluate: Any) -> Result:
         "name": "known",
         "figure": "7",
         "title": "what is known",
-        "question": "Is it told?",
+        "question": "Is it known?",
         "seeds": 4,
         "train": {},
         "vary": {"rule": {"plain": {}, "both": {}}},

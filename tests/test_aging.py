@@ -210,7 +210,7 @@ def test_shipped_genomes_can_be_extended(name: str) -> None:
 
 
 @pytest.mark.parametrize("loop", [NumpyInnerLoop, NumbaInnerLoop])
-def test_networks_with_and_without_an_average_are_told_apart(
+def test_networks_with_and_without_an_average_are_not_confused(
     loop: Callable[[RuleSpec], ContinuingInnerLoop],
 ) -> None:
     plain, averaging = RuleSpec(), RuleSpec(averaging="synapses")

@@ -208,7 +208,7 @@ def test_norms_are_those_of_the_reference(options: dict[str, Any]) -> None:
     assert growth.groups == ("forward 1", "forward 2", "backward 2")
     assert 5 in growth.accuracy_steps
     assert growth.diverged_at == (None, None)
-    for life, episode in zip(growth.norms, episodes, strict=True):
+    for norms, episode in zip(growth.norms, episodes, strict=True):
         forward, backward = initial_synapses(rule, genome, episode)
         states = [(forward, backward)]
         states += [
@@ -218,11 +218,11 @@ def test_norms_are_those_of_the_reference(options: dict[str, Any]) -> None:
         expected = [
             [np.sqrt(np.sum(np.square(w))) for w in (*f, *b) if w is not None] for f, b in states
         ]
-        np.testing.assert_allclose(life, expected, rtol=1e-4)
+        np.testing.assert_allclose(norms, expected, rtol=1e-4)
     np.testing.assert_allclose(growth.growth[0], 1.0)
 
 
-def test_divergence_is_told_with_its_step() -> None:
+def test_divergence_is_reported_with_its_step() -> None:
     rule = RuleSpec(symmetric=True)
     genome = moderate_genome(rule, 2).replace({"synapse.keep": 1e10})
     episodes = [make_random_episode((4, 5, 3), 2, unroll=8)]

@@ -118,7 +118,7 @@ def test_a_network_that_varies_is_that_of_all_tasks() -> None:
     assert task_labels(({}, point)) == ["digits, network 5-4", "xor"]
 
 
-def test_lives_of_a_task_of_its_own_are_told_unless_they_vary() -> None:
+def test_labels_name_a_tasks_own_episode_lengths_unless_they_vary() -> None:
     tasks = [{"name": "digits", "episode": {"unroll": 5, "batch_size": 8}}, {"name": "xor"}]
     own = build_config({**EXPERIMENT, "tasks": tasks})
     assert task_labels(({}, own)) == ["digits, unroll 5, batch_size 8", "xor"]
@@ -127,7 +127,7 @@ def test_lives_of_a_task_of_its_own_are_told_unless_they_vary() -> None:
     assert task_labels(point) == ["digits, batch_size 8", "xor"]
 
 
-def test_tasks_are_told_by_what_does_not_vary() -> None:
+def test_labels_of_tasks_have_the_options_that_do_not_vary() -> None:
     assert task_labels(({}, config())) == ["digits, size 4"]
     assert task_labels(points("size=5")[0]) == ["digits"]
     assert task_labels(points("tasks.0.classes=[[0, 1, 2]]")[0]) == ["digits, size 4"]

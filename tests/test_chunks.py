@@ -82,7 +82,7 @@ def test_every_item_is_done_once_whatever_is_lost(
         else:
             plan.put_back(chunk)
     else:
-        # Everything was lost again and again: that is nobody's fault.
+        # Every chunk was lost again and again, which the plan cannot prevent.
         return
     assert done == count
     np.testing.assert_array_equal(plan.stacked()[0], np.arange(count))

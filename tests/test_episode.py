@@ -125,7 +125,7 @@ def test_labels_are_signs() -> None:
             signed_labels(classes, ten, 1)
 
 
-def test_initial_synapses_have_the_deviation_of_their_fan_in() -> None:
+def test_initial_synapses_have_the_standard_deviation_of_their_fan_in() -> None:
     noise = make_episode(make_task({"name": "digits"}), [500, 300], RuleSpec(), SPEC, 0, KEY)
     assert noise.forward_noise[0].std() == pytest.approx(1 / np.sqrt(65), rel=0.02)
     back = noise.backward_noise[1]

@@ -103,7 +103,7 @@ sys.stdin.read()
 def test_a_store_that_others_have_filled_is_waited_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    # Ray must not move objects to the disk: it is told that the disk is full.
+    # Ray must not move objects to the disk, so its threshold makes the disk look full.
     monkeypatch.setenv("RAY_local_fs_capacity_threshold", "0.000001")
     monkeypatch.setenv("RAY_oom_grace_period_s", "1")
     config = small(tmp_path, "tasks=[{name: xor}]", "meta.replicas=1", "episode.unroll=1")

@@ -65,7 +65,7 @@ def test_a_worker_of_several_cores_computes_the_same(tmp_path: Path, count: int)
 
 
 def test_results_are_in_the_order_of_the_genomes(tmp_path: Path, ray_address: str) -> None:
-    # Tasks with lives of their own, of which a generation may draw some.
+    # One of the tasks has episode lengths of its own.
     config = small(tmp_path, "tasks.1.episode={unroll: 9, batch_size: 8}")
     population = random_population(config, 23)
     local = LocalEvaluator(problem_of(config))

@@ -193,7 +193,7 @@ def test_only_square_images_are_turned(width: int) -> None:
         assert ImageTask("oblong", oblong, oblong, 2, rotations=2, **options).classes == 4
 
 
-def test_noise_is_of_the_deviation_asked_for_and_another_in_every_image() -> None:
+def test_noise_has_the_given_standard_deviation_and_differs_between_images() -> None:
     split = LabelledImages(np.full((12, 8, 8), 255, np.uint8), np.arange(12) % 2, "white")
     clean, noisy = (ImageTask("white", split, split, 2, noise=noise) for noise in (0, 0.25))
     samples = draw(noisy, 200, 200)

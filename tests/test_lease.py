@@ -99,7 +99,7 @@ def test_a_dead_holder_of_this_machine_is_followed_at_once(
     assert "taking over the run folder from process" in messages[0]
 
 
-def test_a_number_that_another_process_has_now_is_no_life(storage: Storage) -> None:
+def test_a_reused_process_id_does_not_count_as_the_holder(storage: Storage) -> None:
     holder = dataclasses.replace(Holder.this_process(), pid=os.getppid(), started=1)
     assert holder.is_gone()
     assert not holder.is_here()

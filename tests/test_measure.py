@@ -19,11 +19,12 @@ from blur_es.util.arrays import Float64Array
 from tests.results import config
 
 
-def test_the_norm_of_a_life_is_that_of_the_group_that_has_grown_most(
+def test_the_norm_of_an_episode_is_that_of_the_group_that_has_grown_most(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    # (lives, steps from the start, groups); ratios to the start are 1, 3 and 1/2 on average
-    # after one step, 2, 8 and 2 after two, and after three the second life has no last group.
+    # (episodes, steps from the start, groups). The mean ratios to the start are 1, 3 and 1/2 after
+    # one step, and 2, 8 and 2 after two. After three, the last group of the second episode is
+    # infinite.
     start = np.array([[2.0, 1.0, 4.0], [4.0, 3.0, 8.0]])
     factors = np.ones((2, 4, 3))
     factors[0, 1:] = [[0.5, 2.0, 0.25], [3.0, 6.0, 2.0], [5.0, 6.0, 7.0]]
@@ -32,29 +33,29 @@ def test_the_norm_of_a_life_is_that_of_the_group_that_has_grown_most(
     asked: list[tuple[list[int], Sequence[int]]] = []
 
     def known(
-        genome: Genome, loop: object, episodes: Sequence[Episode], told: Sequence[int]
+        genome: Genome, loop: object, episodes: Sequence[Episode], shown: Sequence[int]
     ) -> NormGrowth:
-        asked.append(([len(episode.support_inputs) for episode in episodes], told))
+        asked.append(([len(episode.support_inputs) for episode in episodes], shown))
         return NormGrowth("none", ("a", "b", "c"), start[:, None] * factors, (1, 2, 3), accuracies)
 
     monkeypatch.setattr(measure, "measure_growth", known)
     genome = neutral_genome(config().rule)
     row = measure_genome(genome, config(), 2, [1, 3], "growth", None)
     assert row["norms"] == [pytest.approx(3.0), None]
-    # A life that diverged is right about nothing.
+    # A diverged episode has accuracy 0.
     assert row["curve"] == pytest.approx([0.2, 0.375])
     row = measure_genome(genome, config(), 2, [2], "growth", None)
     assert row["norms"] == [pytest.approx(8.0)]
     assert row["curve"] == pytest.approx([0.6])
-    # Lives end with the last step that is told.
+    # Episodes end with the last step that is measured.
     assert asked == [([3, 3], [1, 3]), ([2, 2], [2])]
 
 
-def test_a_curve_is_the_mean_accuracy_of_lives_that_end_at_its_steps(
+def test_a_curve_is_the_mean_accuracy_of_episodes_that_end_at_its_steps(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     class Known:
-        """Scores lives by how long they are and which number they have."""
+        """Scores episodes by their length and their number."""
 
         def evaluate(
             self, genomes: npt.NDArray[Any], episodes: Sequence[Episode], measures: Sequence[Any]
@@ -76,7 +77,7 @@ def test_a_curve_is_the_mean_accuracy_of_lives_that_end_at_its_steps(
     assert set(row) == {"task", "accuracy", "std", "diverged"}
 
 
-def test_a_baseline_is_told_by_its_mean_over_the_episodes(
+def test_a_baseline_is_described_by_its_mean_over_the_episodes(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     # (rates, episodes, steps)

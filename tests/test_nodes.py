@@ -177,10 +177,10 @@ def test_a_node_that_cannot_compute_alike_is_named_and_not_used(
             assert fleet.pool.started == started
         finally:
             fleet.close()
-    told = [record.message for record in caplog.records if "is not used" in record.message]
-    assert len(told) == 2
-    assert any("blur_es 0.0.9 there" in message for message in told)
-    assert any("there is no own.data here" in message for message in told)
+    refusals = [record.message for record in caplog.records if "is not used" in record.message]
+    assert len(refusals) == 2
+    assert any("blur_es 0.0.9 there" in message for message in refusals)
+    assert any("there is no own.data here" in message for message in refusals)
 
 
 def test_a_cluster_without_a_usable_machine_says_so_at_once(

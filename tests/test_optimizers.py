@@ -39,7 +39,7 @@ def make_blobs(
     seed: int = 0,
     distance: float = 3.0,
 ) -> Episode:
-    """Classes around random centres; with one output, two classes told apart by its sign."""
+    """Classes around random centres; with one output, its sign is the class."""
     generator = np.random.default_rng(seed)
     classes = max(sizes[-1], 2)
     centres = distance * generator.standard_normal((classes, sizes[0])) / np.sqrt(sizes[0])

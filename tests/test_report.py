@@ -165,7 +165,7 @@ FITNESS_CAPTION = (
 
 
 @pytest.mark.usefixtures("words_alone")
-def test_the_fitness_is_told_with_its_measure_and_what_diverged(tmp_path: Path) -> None:
+def test_the_fitness_is_shown_with_its_measure_and_the_diverged_evaluations(tmp_path: Path) -> None:
     folder = make_run(tmp_path)
     assert read_report(folder).captions[1] == f"Fitness {FITNESS_CAPTION}"
     metrics = make_metrics(3)

@@ -345,17 +345,17 @@ def test_maps_and_baselines_know_of_mapped_inputs(tmp_path: Path, wanted: str) -
     found = []
     for config in (plain, mapped):
         evaluator = LocalEvaluator(problem_of(config))
-        [life] = evaluator.episodes(EpisodeRange(Phase.TEST, 0, 1))
+        [episode] = evaluator.episodes(EpisodeRange(Phase.TEST, 0, 1))
         genome = random_genome(config.rule, random_generator(0))
-        found.append((life, prediction_map(genome, config, life)))
-    (_, plain_map), (life, its_map) = found
-    assert 2 < life.input_map.factor < 10
-    # The samples lie where they lie in the plane of standardised inputs...
+        found.append((episode, prediction_map(genome, config, episode)))
+    (_, plain_map), (episode, its_map) = found
+    assert 2 < episode.input_map.factor < 10
+    # The samples have their places in the plane of standardised inputs...
     np.testing.assert_allclose(its_map["samples"], plain_map["samples"], atol=0.011)
-    # ...and a place of the map is asked as an input of the same place would be.
+    # ...and the prediction at a place of the map is that for an input at this place.
     place = np.full((1, 32, 2), its_map["reach"], np.float32)
     asked = dataclasses.replace(
-        life, query_inputs=life.input_map.apply(place), query_labels=life.query_labels[:1]
+        episode, query_inputs=episode.input_map.apply(place), query_labels=episode.query_labels[:1]
     )
     genome = random_genome(mapped.rule, random_generator(0))
     answer = make_inner_loop("numba", mapped.rule).query(genome, asked)[0, 0, :, 0]

@@ -43,7 +43,7 @@ def test_area_average_keeps_the_mean(height: int, width: int, data: Any, seed: i
     averages = area_average(images, new_height, new_width)
     assert averages.shape == (3, new_height, new_width)
     np.testing.assert_allclose(averages.mean(axis=(1, 2)), images.mean(axis=(1, 2)), rtol=1e-5)
-    # Against another way: every old pixel cut into target x target equal pieces.
-    pieces = images.repeat(new_height, axis=1).repeat(new_width, axis=2).astype(np.float64)
-    blocks = pieces.reshape(3, new_height, height, new_width, width).mean(axis=(2, 4))
+    # Compared with a direct computation: every old pixel is cut into target x target equal parts.
+    parts = images.repeat(new_height, axis=1).repeat(new_width, axis=2).astype(np.float64)
+    blocks = parts.reshape(3, new_height, height, new_width, width).mean(axis=(2, 4))
     np.testing.assert_allclose(averages, blocks, rtol=1e-6, atol=1e-6)

@@ -107,7 +107,7 @@ def test_where_all_are_high_a_median_is_a_line() -> None:
     assert [points(line) for line in lines] == [
         [(end, round(expected[key], 9)) for end in ends[key]] for key in ends
     ]
-    # Each is told from the others by the marker of its seeds, in the legend too.
+    # The marker of its seeds distinguishes each from the others, also in the legend.
     assert [line.get_marker() for line in dots(axes)] == ["o", "o", "s", "s"]
     assert legend_of(figure) == ["plain", "both"]
 

@@ -125,7 +125,7 @@ def make_lines(count: int) -> list[dict[str, float]]:
 
 
 def entry_of(count: int) -> Entry:
-    """What is told of a training with so many generations."""
+    """The entry of a training with so many generations in a results file."""
     training = Training({"rule": "With Both!"}, 3, config())
     content = {
         "genome_sha256": "f" * 64,
@@ -139,7 +139,7 @@ def entry_of(count: int) -> Entry:
     return training_entry(training, content, make_lines(count))
 
 
-def test_a_training_is_told_by_the_mean_accuracy_of_its_genomes_on_the_way() -> None:
+def test_the_progress_of_a_training_is_the_mean_accuracy_of_its_genomes() -> None:
     assert entry_of(3) == {
         "labels": {"rule": "With Both!"},
         "seed": 3,
@@ -154,7 +154,7 @@ def test_a_training_is_told_by_the_mean_accuracy_of_its_genomes_on_the_way() -> 
     }
 
 
-def test_a_long_training_is_told_in_forty_blocks_of_generations() -> None:
+def test_the_progress_of_a_long_training_has_forty_blocks_of_generations() -> None:
     progress = entry_of(100)["progress"]
     assert len(progress) == 40
     # Twenty of three generations, then twenty of two: cost at their ends, accuracy in the middle.
@@ -178,7 +178,7 @@ def test_a_results_file_holds_what_it_was_given_and_where_that_is_from(tmp_path:
         "quick": False,
         "figure": "7",
         "title": "what is known",
-        "question": "Is it told?",
+        "question": "Is it known?",
         "command": "blur-es reproduce known",
         "date": "2025-02-01",
         "seeds": [0, 1, 2, 3],

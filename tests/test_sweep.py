@@ -156,7 +156,7 @@ def test_killed_workers_change_nothing(
     assert same(disturbed, undisturbed)
 
 
-def test_an_error_in_a_users_task_is_told(here: Path, ray_address: str) -> None:
+def test_an_error_in_a_users_task_is_reported(here: Path, ray_address: str) -> None:
     (here / "broken.py").write_text(
         "class Broken:\n"
         "    name = 'broken'; inputs = 3; classes = 2; outputs = 1\n"

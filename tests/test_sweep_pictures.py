@@ -69,7 +69,7 @@ def test_a_sweep_with_gaps_is_drawn() -> None:
         figure.canvas.draw()
 
 
-def test_the_table_tells_of_lives_that_diverged() -> None:
+def test_the_table_counts_episodes_that_diverged() -> None:
     sweep = make_sweep(UNROLL)
     assert "diverged" not in sweep.table()
     sweep.cells[0].diverged[0, 1] = True

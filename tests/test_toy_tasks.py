@@ -134,8 +134,8 @@ def test_blobs_are_shared_by_support_and_query_but_not_by_episodes() -> None:
         support, centres(samples.query_inputs, samples.query_classes), atol=0.02
     )
     assert np.abs(support).max() <= 1.02
-    deviations = samples.support_inputs - support[samples.support_classes]
-    assert deviations.std(axis=0) == pytest.approx([0.1, 0.1], abs=0.005)
+    noise = samples.support_inputs - support[samples.support_classes]
+    assert noise.std(axis=0) == pytest.approx([0.1, 0.1], abs=0.005)
     other = draw(task, 5000, 5, key=1)
     assert np.abs(support - centres(other.support_inputs, other.support_classes)).max() > 0.1
 

@@ -37,13 +37,13 @@ LEARNING_RATES: dict[str, tuple[float, ...]] = {
     "schedule-free": _UNSCALED,
 }
 
-# Optimisers that replace a schedule by something else are trained with a constant rate only.
+# These optimisers replace a schedule by averaging, so they are trained with a constant rate only.
 WITHOUT_SCHEDULE = ("schedule-free",)
 
 # The baselines at the end of every training: the other optimisers are similar to one of them.
 USUAL_BASELINES = ("sgd", "sgd + momentum", "adam")
 
-# Classifiers of scikit-learn by short name, and how tables call them.
+# Classifiers of scikit-learn: short names, and names in tables.
 CLASSIFIERS = {
     "knn": "nearest neighbour",
     "lda": "linear discriminant analysis",

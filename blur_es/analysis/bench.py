@@ -37,7 +37,7 @@ from blur_es.util.arrays import Float32Array, Float64Array
 from blur_es.util.memory import peak_memory
 from blur_es.util.threads import limit_loaded_libraries
 
-# Every measurement repeats its work for about so many seconds, and is made so many times.
+# About how many seconds a measurement repeats its work, and how often it is made.
 SECONDS = 0.15
 REPEATS = 7
 LARGE = Product(2048, 2048, 2048)
@@ -45,7 +45,7 @@ LARGE = Product(2048, 2048, 2048)
 
 @dataclasses.dataclass(frozen=True)
 class Workload:
-    """What is evaluated: a rule, a network with these layer sizes, and the size of an episode."""
+    """A workload: a rule, a network with these layer sizes, and the size of an episode."""
 
     name: str
     rule: RuleSpec
@@ -266,7 +266,7 @@ def multiplication(product: Product) -> Callable[[], object]:
 
 
 def _other_kernels(workload: Workload) -> dict[str, Callable[[], object]]:
-    """Kernels of the Numba backend that are no products, called as often as in an evaluation."""
+    """Kernels of the Numba backend other than products, called as often as in an evaluation."""
     from blur_es.analysis.bench_kernels import repeat_mixing, repeat_normalization
     from blur_es.inner.kernels.columns import make_column_buffers
 

@@ -16,7 +16,7 @@ from blur_es.util.arrays import Float64Array
 MAXIMUM_SVM_ROWS = 6_400
 # Its settings are tuned on at most so many rows, and kept for more.
 MAXIMUM_TUNING_ROWS = 1_280
-# Rows that the other classifiers are trained on at most.
+# The other classifiers are trained on at most this many rows.
 MAXIMUM_ROWS = 128_000
 
 # Settings of the support vector machine: C, and gamma relative to 1 / (inputs * variance).

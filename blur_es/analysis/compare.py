@@ -119,7 +119,7 @@ class Comparison:
         sizes: layer sizes of the networks.
         steps: N, the number of steps in an episode.
         tuning_episodes: number of episodes on which learning rates were chosen.
-        test_episodes: R, the number of episodes that the accuracies are from.
+        test_episodes: R, the number of episodes in which accuracy was measured.
         entries: the entries, by mean test accuracy after the last step.
         at: (M,) the steps after which accuracy was measured; empty for every step, as in files of
             earlier versions.
@@ -300,7 +300,7 @@ def compare_entries(
         genome: the learned rule.
         loop: an inner loop of the genome's rule.
         tuning: episodes on which learning rates are chosen; see `blur_es.analysis.tuning`.
-        test: episodes of the same number of steps, from which all results are.
+        test: episodes of the same number of steps, in which all accuracies are measured.
         task: name of the task.
         learning_rates: the rates to try, in rising order, for every optimiser.
         on_progress: called with `task`, the number of entries that are done, and of all.
@@ -351,7 +351,7 @@ def baseline_entries(
         genome: the learned rule.
         loop: an inner loop of its rule.
         tuning: episodes on which learning rates are chosen.
-        test: episodes from which the results are.
+        test: episodes in which accuracy is measured.
         steps: steps after which accuracy is measured, rising.
     """
     if baseline is None:

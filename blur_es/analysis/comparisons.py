@@ -102,7 +102,7 @@ class EntryJob(NamedTuple):
         problem: tasks, networks, episodes and seed.
         task: index of the task in the problem.
         tuning_episodes: number of episodes on which learning rates are chosen.
-        test_episodes: number of episodes that the results are from.
+        test_episodes: number of test episodes.
         steps: steps after which accuracy is measured.
         backend: backend of the learned rule.
         data_dir: folder of data sets; None for the default one.
@@ -239,10 +239,10 @@ def compare_on_tasks(
 
     Args:
         genome: the learned rule.
-        evaluator: its problem has tasks, networks, episodes and seed.
+        evaluator: an evaluator of the tasks, networks, episodes and seed.
         labels: a label for every task.
         test_episodes: number of test episodes of each task; they are those of `evaluate`.
-        backend: backend of the learned rule, whichever the evaluator has.
+        backend: backend of the learned rule; it may differ from the evaluator's.
         contents: the baselines, and the steps after which accuracy is measured.
         place: where the work is done; None for this process.
         data_dir: folder of data sets on the workers; None for the default one.

@@ -1,4 +1,4 @@
-"""Whether a rule's update is the gradient of any function (paper, section 3.5 and figure 2).
+"""Test whether a rule's update is the gradient of any function (paper, section 3.5 and figure 2).
 
 On a fixed batch, one step of a rule changes the synapses θ by Δ(θ), which is a vector field. If
 Δ is minus the gradient of a function L(θ), its Jacobian ∂Δ_a/∂θ_b is minus the Hessian of L and
@@ -6,11 +6,11 @@ therefore symmetric. Conversely, if the Jacobian is symmetric throughout a regio
 such a function exists (Poincaré's lemma). This module measures how far the Jacobian is from
 symmetric, by central differences of the float64 reference `blur_es.inner.numpy_loop`.
 
-θ consists of the synapse values that are independent of each other. Of synapses that the rule
-keeps equal (the two directions of a symmetric rule, or the states of a single-state rule) θ has
-one, and moving it moves all of them. An Oja term, or normalising the stored synapses, lets the
-directions diverge, and an Oja term from activations also lets the states diverge; θ then has
-all of them.
+θ consists of the synapse values that are independent of each other. Of synapses that the rule keeps
+equal (the two directions of a symmetric rule, or the states of a single-state rule), θ has only
+one, and changing it changes all of them. An Oja term, or normalising the stored synapses, lets the
+directions diverge, and an Oja term from activations also lets the states diverge; θ then has all of
+them.
 
 Δ is everything that a step with labels changes: it includes forgetting f̃ (a multiple of the
 identity, which makes the asymmetry smaller but never zero), the normalisation of stored

@@ -2,8 +2,8 @@
 
 Only products whose results are read count. So there are none for backward synapses that nothing
 reads (those of the input layer, and all after the last backward pass), synapses that both passes
-share are updated once, products with inputs are those of state 0, and of the last layer only the
-states that are used count.
+share are updated once, products with inputs involve state 0 only, and only the used states of the
+last layer count.
 """
 
 from __future__ import annotations

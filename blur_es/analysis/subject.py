@@ -26,10 +26,10 @@ GenomeSource = Genome | str | os.PathLike[str]
 # An experiment, its file (path or URL), or its content as keys and values.
 ExperimentSource = ExperimentConfig | Mapping[str, Any] | str | os.PathLike[str]
 
-# The name of a task, its options with `name` among them, or several of either.
+# The name of a task, its options including `name`, or several of either.
 TaskSource = str | Mapping[str, Any] | Sequence[str | Mapping[str, Any]]
 
-# Settings of meta-training that may be impossible on this machine and change no measurement.
+# Settings of meta-training that have no effect on measurements but may be impossible here.
 _NOT_TRAINING = ("meta.method=es", "fleet.split=null")
 
 

@@ -1,7 +1,7 @@
-"""Baselines whose learning rates are tuned for every step at which they are judged.
+"""Baselines whose learning rates are tuned for every step at which accuracy is measured.
 
-A constant rate is one training for all steps: its accuracy is read off at each of them. A cosine
-schedule ends at one step, so every step takes trainings of its own.
+With a constant rate, one training gives the accuracy at all steps. A cosine schedule ends at one
+step, so every step needs separate trainings.
 
 Rates are chosen on tuning episodes by successive halving: all rates are tried in the first two
 episodes, and for each step the best of them in the others. The rate with the best mean accuracy
@@ -21,11 +21,11 @@ from blur_es.episode import Episode
 from blur_es.rule import RuleSpec
 from blur_es.util.arrays import Float64Array
 
-# Tuning episodes in which all rates are tried, and how many rates go on from there.
+# Tuning episodes in which all rates are tried, and number of rates that remain after them.
 FIRST_EPISODES = 2
 KEPT_CONSTANT, KEPT_COSINE = 4, 2
 
-# Which rates a cosine schedule tries, in places of the grid around the best constant rate.
+# Rates that a cosine schedule tries: places in the grid relative to the best constant rate.
 COSINE_BELOW, COSINE_ABOVE = 1, 3
 
 

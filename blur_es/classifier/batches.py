@@ -1,4 +1,4 @@
-"""Which of a user's rows go into which batch, and which of them are kept."""
+"""The choice of rows for each batch, and of the rows that are kept."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ def balanced_batches(
     """Choose rows (steps, batch) so that all classes are equally frequent in the batches.
 
     `numbers` (rows,) are the classes of the rows. Classes alternate in random order. The rows of a
-    class are shuffled and used in turn, none twice before all are used once, and the first `new`
-    of the data before the others.
+    class are shuffled and used in turn, none twice before all are used once; the first `new` rows
+    of the data come before the others.
     """
     wanted = steps * batch_size
     present = np.unique(numbers)
@@ -34,7 +34,7 @@ def balanced_batches(
 
 
 def take_rows(first: FloatArray, then: FloatArray, chosen: IntArray) -> FloatArray:
-    """Take rows of two arrays as if they were concatenated, without copying all of both."""
+    """Take rows of two arrays as if they were concatenated, without concatenating them."""
     if not len(then):
         return first[chosen]
     rows = np.empty((len(chosen), first.shape[1]), np.promote_types(first.dtype, then.dtype))

@@ -48,9 +48,9 @@ class BlurClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     Genomes are meta-trained with equally frequent classes. Batches are therefore balanced, with
     rows of rare classes drawn more often, and predictions are weighted by the class frequencies in
-    the data. As many rows as four batches hold are kept, equally many of each class. `partial_fit`
-    fills batches with them where it is given too few rows, and the temperature of the softmax is
-    chosen with them.
+    the data. The classifier keeps as many rows as four batches hold, equally many of each class.
+    `partial_fit` uses them to fill batches if it is given too few rows, and the temperature of the
+    softmax is chosen on them.
 
     Args:
         genome: the name of one that ships (`blur_es.genomes.genome_names`), the path or URL of a
@@ -73,8 +73,8 @@ class BlurClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         n_steps_: learning steps that the network has had.
 
     Raises (in `fit`):
-        InputError: a genome that is not there, cannot be read, or is for another network.
-        ValueError: parameters or data that do not fit, or a rule that diverges.
+        InputError: the genome is missing, cannot be read, or is for another network.
+        ValueError: parameters or data do not fit, or the rule diverges.
     """
 
     classes_: npt.NDArray[Any]
@@ -99,7 +99,7 @@ class BlurClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def fit(self, X: npt.ArrayLike, y: npt.ArrayLike) -> Self:
         """Learn from inputs X (rows, features) and labels y (rows,), with new synapses."""
-        # Also if this call fails, the estimator no longer counts as fitted.
+        # Even if this call fails, the estimator no longer counts as fitted.
         if hasattr(self, "network_"):
             del self.network_
         X, y = self._checked(X, y, first=True)
@@ -115,15 +115,15 @@ class BlurClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     ) -> Self:
         """Continue learning from more data, with as many batches as one pass over them needs.
 
-        The first call needs all `classes`, unless all of them are in its y. Inputs are
-        standardised with the mean and the standard deviation of all data so far, and mapped, if
-        the genome expects it, as at the last retraining from scratch. Where a call has few rows,
-        or none of a class, batches are filled with rows of earlier calls.
+        The first call needs all `classes`, unless all of them are in its y. Inputs are standardised
+        with the mean and the standard deviation of all data so far, and mapped, if the genome
+        expects it, as at the last retraining from scratch. If a call has few rows, or none of a
+        class, batches are filled with rows of earlier calls.
 
-        Until more rows have come than four batches hold, all of them are kept, and each call
-        retrains from scratch on all of them, with at least 15 steps and at least as many as
-        before. A few steps are too few to learn, and a network that saw the same few rows many
-        times would not recover from that. A call that raises an error changes nothing.
+        As long as all rows so far fit into four batches, each call retrains from scratch on all of
+        them, with at least 15 steps and at least as many as before. A few steps are too few to
+        learn, and a network that saw the same few rows many times would not recover from that. A
+        call that raises an error changes nothing.
         """
         before = dict(self.__dict__)
         try:
@@ -171,10 +171,10 @@ class BlurClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def predict_proba(self, X: npt.ArrayLike) -> FloatArray:
         """Probabilities (rows, c) of the labels in `classes_`.
 
-        They are the softmax of the outputs, for which all classes are equally frequent, weighted
-        by the class frequencies in the data. The temperature of the softmax is the one with the
-        largest likelihood on the rows that are kept. The network has learned from these, so
-        where rows are few and inputs many, the probabilities are overconfident.
+        They are the softmax of the outputs, which assumes equally frequent classes, weighted by the
+        class frequencies in the data. The temperature of the softmax is the one with the largest
+        likelihood on the rows that are kept. The network has learned from these, so where rows are
+        few and inputs many, the probabilities are overconfident.
         """
         probabilities: FloatArray = softmax(self._log_odds(X), axis=1)
         return probabilities

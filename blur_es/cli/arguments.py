@@ -121,7 +121,7 @@ def add_measurement(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--experiment",
         metavar="FILE",
-        help="take tasks, network and episode from this file (default: what it was trained on)",
+        help="take tasks, network and episode from this file (default: those it was trained with)",
     )
     add_settings(parser, "network.hidden=[128]")
     parser.add_argument(

@@ -1,4 +1,4 @@
-"""`blur-es strategies`, `tasks` and `fetch`: what there is to choose from, and data sets."""
+"""`blur-es strategies`, `tasks` and `fetch`: lists of strategies and tasks, and data sets."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         try:
             sys.stdout.flush()
         except (OSError, ValueError):
-            # Whatever was not written is lost; nothing of it may surface at Python's exit.
+            # Discard what could not be written, so that Python does not fail again at its exit.
             discard_stdout()
             code = code or FAILED
         set_exit_status(code)
@@ -62,7 +62,7 @@ def _run(options: argparse.Namespace) -> int:
         # No command calls `sys.exit`; a module of the user's own may.
         return fail(f"a task, measure or module of your own called sys.exit({error.code})", FAILED)
     except BrokenPipeError:
-        # The reader of the output has gone, so there is nobody to tell.
+        # The reader of the output has closed the pipe, so no message is printed.
         discard_stdout()
         return FAILED
     except OSError as error:

@@ -21,7 +21,7 @@ def add_train(commands: Commands) -> None:
     parser = commands.add(
         "train",
         run_train,
-        "Meta-train a genome as an experiment file says.",
+        "Meta-train a genome, as an experiment file describes.",
         user_code=True,
         epilog="Example: blur-es train experiments/digits.yaml --set seed=3 --run-dir runs/three. "
         "Ctrl-C stops after a clean checkpoint; --resume continues to the same genome.",
@@ -76,7 +76,7 @@ def add_train(commands: Commands) -> None:
 
 
 def run_train(options: argparse.Namespace) -> int:
-    """Train, compare and report; print what was reached."""
+    """Train, compare and report; print the result."""
     from blur_es.config import load_config
     from blur_es.experiment import TrainOptions, run_experiment
     from blur_es.meta.stop import StopReason
@@ -121,7 +121,7 @@ def run_train(options: argparse.Namespace) -> int:
         print(f"report  {run.report}")
         print(f"SHA-256 {training.genome.sha256}", flush=True)
     except OSError as error:
-        # Everything is in the run folder, so a terminal that has gone is no failure.
+        # Everything is in the run folder, so a closed terminal is not a failure.
         discard_stdout()
         reason = error.strerror or error
         print_message(f"the result cannot be printed ({reason}); it is in {run.location}")

@@ -1,4 +1,4 @@
-"""What an experiment may ask for that came with a genome file or a run folder.
+"""Limits for an experiment that came with a genome file or a run folder.
 
 Genome files and run folders are made to be shared, so the experiment inside one is data: it
 imports nothing and asks for a bounded amount of work, unless the user trusts it. SECURITY.md has
@@ -13,7 +13,7 @@ from typing import Any
 
 from blur_es.errors import InputError
 
-# Far more than any experiment of the project asks for, and little enough for a laptop.
+# These limits are far above any experiment of the project, and a laptop can still handle them.
 MOST_ROWS_PER_EPISODE = 2_000_000
 MOST_SYNAPSES = 20_000_000
 MOST_TEST_EPISODES = 10_000

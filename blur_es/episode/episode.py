@@ -14,7 +14,7 @@ from blur_es.util.arrays import Float32Array
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Episode:
-    """What one network learns from and is scored on; all arrays float32.
+    """The data that one network learns from and is scored on; all arrays are float32.
 
     N is the number of steps, Q that of query batches, B the batch size, n_0 .. n_L the layer
     sizes and k the number of states. Raises `InputError` for arrays that do not fit together.

@@ -14,7 +14,7 @@ from blur_es.genome.genome import Genome
 from blur_es.rule import RuleSpec
 from blur_es.util.arrays import FloatArray
 
-# Options that change no field of a genome and not how synapses are updated.
+# Options that change neither the fields of a genome nor the update of synapses.
 SURROUNDINGS = ("inputs", "calibration_temperature")
 
 # Options that add fields with neutral values, and their values without these fields.
@@ -33,9 +33,9 @@ def adapt_genome(genome: Genome, rule: RuleSpec) -> Genome:
     - `aging`, `averaging` and `per_state_rates`, which may be switched on: new fields get neutral
       values and states equal rates, so that the genome learns as before.
 
-    Raises `InputError` naming the options in which the rules differ otherwise.
+    Raises `InputError` naming all other options in which the rules differ.
     """
-    # With one state the label replaces the prediction: such a genome learns in another way.
+    # With one state the label replaces the prediction, so such a genome learns in another way.
     if 2 <= genome.rule.states < rule.states:
         with contextlib.suppress(InputError):
             genome = widen_genome(genome, rule.states)

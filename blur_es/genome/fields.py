@@ -17,7 +17,7 @@ from blur_es.util.arrays import FloatArray
 # A neutral time scale of 10 steps: with a neutral exponent of 0 it has no effect.
 NEUTRAL_LOG_TIME = 2.3
 
-# With this value an average is the last synapses, within float32, at every age up to 10^6.
+# With this value the average equals the last synapses in float32 at every age up to 10^6.
 NO_AVERAGING = 30.0
 
 
@@ -28,7 +28,7 @@ class GenomeField:
     Attributes:
         name: such as `neuron.forward` or `synapse.update`.
         shape: for one synapse layer.
-        neutral: its value, of that shape, in a genome that does nothing special.
+        neutral: its value, of that shape, with which it has no effect.
         meaning: its symbol and what it does, for tables.
     """
 

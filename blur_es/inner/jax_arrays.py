@@ -3,7 +3,7 @@
 The arrays are arranged for an accelerator: states come first, so that the products of all states
 are one batched product. Neurons of a layer are (k, B, n). Synapses between two layers are
 (planes, n_{i+1}, n_i) in both directions, with the bias apart: products read and write them in
-this layout, while others were copied and transposed in every step (40 % of a GPU's time).
+this layout, whereas other layouts were copied and transposed in every step (40 % of a GPU's time).
 `planes` is k, or 1 where all states of a synapse are equal.
 """
 
@@ -29,8 +29,8 @@ class Synapses(NamedTuple):
     Attributes:
         forward: for every synapse layer i (planes, n_{i+1}, n_i).
         bias: those that come from the bias, for every synapse layer (planes, n_{i+1}).
-        backward: for every synapse layer i >= 1 (planes, n_{i+1}, n_i); none where they are
-            the forward ones at all times.
+        backward: for every synapse layer i >= 1 (planes, n_{i+1}, n_i); empty where they always
+            equal the forward ones.
         average: averages of `forward` over the steps, where the rule averages.
         average_bias: those of `bias`.
     """
@@ -89,8 +89,9 @@ def product(precision: Precision, subscripts: str, a: jax.Array, b: jax.Array) -
 def mix(neurons: jax.Array, matrix: jax.Array) -> jax.Array:
     """Σ_c neurons[c] matrix[c, o] for each o: (k, B, n).
 
-    Written term by term it fuses with the operations that follow, which a product of depth k does
-    not, and it vectorises, which a sum over an axis does not (50 times slower on a CPU).
+    The sum is written term by term, so that it fuses with the operations that follow and
+    vectorises. A product of depth k would not fuse, and a sum over an axis would not vectorise (50
+    times slower on a CPU).
     """
     terms = (row[:, None, None] * state for row, state in zip(matrix, neurons, strict=True))
     return functools.reduce(jnp.add, terms)

@@ -80,7 +80,7 @@ def answer(
 def run_episode(
     equations: Equations, vector: jax.Array, data: Data, remember: bool = True
 ) -> tuple[jax.Array, jax.Array]:
-    """A whole episode: the last layer on the queries (Q, k, B, n_L), and if all was finite.
+    """A whole episode: the last layer on the queries (Q, k, B, n_L), and whether all was finite.
 
     With `remember` false, its gradient takes less memory: it stores the synapses between about
     √N segments of the unroll and recomputes everything else.

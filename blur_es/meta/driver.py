@@ -1,4 +1,4 @@
-"""JAX on the driver: always on the CPU, and its states as named arrays in checkpoints."""
+"""JAX on the driver: it always uses the CPU, and checkpoints hold its states as named arrays."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def tree_arrays(tree: Any) -> dict[str, npt.NDArray[Any]]:
 def restored_tree(tree: Any, arrays: Mapping[str, npt.NDArray[Any]], owner: str) -> Any:
     """A tree with the structure of `tree` and the leaves that `tree_arrays` returned.
 
-    Raises `InputError` if names, shapes or dtypes do not fit; `owner` names what the state is of.
+    Raises `InputError` if names, shapes or dtypes do not fit; `owner` says whose state it is.
     """
     import jax
 

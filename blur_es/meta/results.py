@@ -1,4 +1,4 @@
-"""What a training leaves: the result, the genome's provenance, and the progress line."""
+"""The result of a training, the genome's provenance, and the progress line."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from blur_es.run.versions import versions
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class TrainingResult:
-    """What a training ended with.
+    """The result of a training.
 
     Attributes:
         reason: why it ended.
@@ -50,7 +50,7 @@ def result_json(
         "seed": config.seed,
         "stopped": reason.value,
         "generations": progress.generation,
-        # While a longer run continues, this result is still of the shorter experiment.
+        # While a longer run continues, this file still describes the shorter one.
         "experiment_sha256": config.sha256,
         "genome_sha256": genome.sha256,
         "fitness": selection.fitness,
@@ -69,7 +69,7 @@ def result_json(
 def provenance(
     config: ExperimentConfig, state: TrainingState, initial: Genome, selection: Selection
 ) -> dict[str, Any]:
-    """How a genome was found. It holds only what is the same on any machine of the kind."""
+    """How a genome was found. It is the same on all machines of one kind."""
     before = {}
     if config.genome.init not in PRESETS:
         before = {"began_with": {"sha256": initial.sha256, **initial.provenance}}
@@ -101,7 +101,7 @@ def keep_fatal_genome(
 
 
 class ProgressText:
-    """Describes generations for the progress line, and counts what workers lost meanwhile.
+    """Describes generations for the progress line, and counts lost workers and repeated chunks.
 
     Args:
         config: the experiment.

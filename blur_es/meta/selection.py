@@ -20,9 +20,9 @@ from blur_es.genome import SearchSpace
 from blur_es.keys import Phase
 from blur_es.util.arrays import FloatArray
 
-# Enough that the best genome is likely to be among them, few enough to cost less than a
-# generation. Each generation has other episodes, some of them easier than others: so each
-# contributes one genome at most, and the latest cannot be displaced by an earlier fitness.
+# These are enough that the best genome is likely to be among them, and few enough to cost less than
+# a generation. Some generations have easier episodes than others, so each contributes at most one
+# genome, and the latest ones are kept whatever their fitness.
 LATEST = 4
 FITTEST = 4
 

@@ -23,7 +23,7 @@ class TrainingState:
         device_batches: the sizes of the evaluator's device batch so far.
         progress: what the run has done so far.
         reproducible: whether nothing has happened that depends on chance.
-        digests: digests of small computations, which tell kinds of processors apart.
+        digests: digests of small computations, which differ between kinds of processors.
     """
 
     experiments: tuple[str, ...]

@@ -118,7 +118,7 @@ class Trainer:
             # Writing has been tried often enough.
             raise
         except Exception:
-            # Whatever it is, the generations so far should not be lost with it.
+            # Whatever the error is, the generations so far should not be lost.
             with contextlib.suppress(RunError):
                 self._saver.write()
             raise
@@ -150,7 +150,7 @@ class Trainer:
         return reason
 
     def _repeat_if_too_large(self, action: Callable[[], Result]) -> Result:
-        """Do something that a signal may interrupt; again if the device batch was too large."""
+        """Call a function that a signal may interrupt; again if the device batch was too large."""
         while True:
             try:
                 with self._guard.interruptible():
@@ -206,7 +206,7 @@ class Trainer:
         }
 
     def _warn(self, generation: int, norms: list[float], equal: bool, fitness: float) -> None:
-        """Warn once about each way in which a generation teaches nothing."""
+        """Warn once about each way in which a search learns nothing from a generation."""
         if norms and not all(norms):
             self._warn_once(
                 f"no gradient of generation {generation} is finite, so a search run did not move; "

@@ -142,8 +142,8 @@ def _cut_off_failures(axes: Axes, values: Mapping[str, FloatArray]) -> None:
     )
 
 
-# The genome is laid out in inches: matrices of any size, tables of any length, and nothing
-# that a layout engine would have to squeeze.
+# The genome is laid out in inches, because a layout engine would squeeze large matrices and long
+# tables.
 _WIDTH = 12.5
 _LEFT, _RIGHT, _ABOVE, _BELOW = 0.65, 0.35, 0.4, 0.55
 _TITLE_LINE, _LAYER_TITLE, _ROW, _COLORBAR = 0.17, 0.3, 0.24, 0.75

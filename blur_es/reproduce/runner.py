@@ -46,7 +46,7 @@ from blur_es.util.callbacks import MessageCallback, ignore_message
 LAST = {CONFIG: 1, POINTER: 2, RESULT: 3, MEASURED: 4}
 RESULTS, TABLE, PICTURE = "results.json", "table.txt", "picture"
 
-# How often a Ray task is run again whose worker dies (a lost node, a preemption).
+# How often a Ray task is repeated if its worker dies (a lost node, a preemption).
 RETRIES = 3
 
 

@@ -1,8 +1,8 @@
 """Checkpoints: immutable files named by their digest, and a pointer to them that is replaced last.
 
 A crash at any moment leaves a pointer to complete files. A checkpoint that is damaged later does
-not have its digest, and the one before it is used. A damaged pointer is not needed: then the
-newest complete checkpoint in the folder is used.
+not have its digest, and the one before it is used. If the pointer is damaged, the newest complete
+checkpoint in the folder is used.
 """
 
 from __future__ import annotations

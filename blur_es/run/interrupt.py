@@ -1,4 +1,4 @@
-"""Ctrl-C, SIGTERM and SIGHUP as a request that takes effect where it does no harm."""
+"""Ctrl-C, SIGTERM and SIGHUP as requests that take effect only where it is safe."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator
 from types import FrameType
 
-# What a user, a service manager or a closing terminal sends to end a process.
+# Signals that a user, a service manager or a closing terminal sends to end a process.
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 

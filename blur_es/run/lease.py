@@ -32,7 +32,7 @@ from blur_es.util.json_text import parse_json
 # How long a lease lasts, and how often its holder renews it.
 LEASE_SECONDS = 45.0
 RENEW_SECONDS = 10.0
-# In a store without conditional writes, the driver that the file names after this time has it.
+# In a store without conditional writes, the driver that the file names after this time holds it.
 SETTLE_SECONDS = 1.0
 
 # Holders in this process that have not released their lease.
@@ -262,7 +262,7 @@ def _machine() -> str:
     with contextlib.suppress(OSError):
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
         return f"{platform.node()} {boot} {os.readlink('/proc/self/ns/pid')}"
-    # This system does not tell which processes run: a lease has to expire.
+    # This system does not list its processes, so a lease has to expire.
     return f"{platform.node()} {uuid.uuid4().hex}"
 
 

@@ -62,7 +62,7 @@ def hold_folder(
 
         def before_write(name: str) -> None:
             folder.check()
-            # Replacing a file is worth a look at the lease; adding a file harms nobody.
+            # The lease is checked before a file is replaced; adding a file does no harm.
             if "/" in name or name == METRICS:
                 lease.check()
             else:
@@ -130,7 +130,7 @@ def _locked(storage: RetryingStorage, take_over: bool) -> Iterator[tuple[int | N
 
 
 def _remove_empty(folders: list[Path]) -> None:
-    """Remove folders that were created for nothing; those with files in them stay."""
+    """Remove folders that were created and not used; those with files in them stay."""
     with contextlib.suppress(OSError):
         for folder in folders:
             folder.rmdir()

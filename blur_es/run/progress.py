@@ -1,6 +1,6 @@
-"""Progress of long work: one line that renews itself on a terminal, plain lines elsewhere.
+"""Progress of long work: one line that is rewritten on a terminal, plain lines elsewhere.
 
-Progress is a courtesy. A stream that is closed or cannot be written to never ends the work.
+A stream that is closed or cannot be written to never ends the work.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""What is asked of a place that holds files.
+"""The interface of a place that holds files.
 
-Object stores must be able to do it as well: read, list, delete, and write whole files. Nothing
-is renamed.
+It has only operations that object stores support as well: read, list, delete, and write whole
+files. Nothing is renamed.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from typing import Protocol
 class Storage(Protocol):
     """A folder of files, addressed by names such as `checkpoints/1.npz`.
 
-    Whatever a store refuses is an `OSError` whose `filename` is the path or URL; a file that
-    is not there is a `FileNotFoundError`.
+    A request that fails raises an `OSError` whose `filename` is the path or URL; for a missing file
+    it is a `FileNotFoundError`.
 
     Attributes:
         location: the folder's path or URL, without secrets, for messages.
@@ -36,7 +36,7 @@ class Storage(Protocol):
         ...
 
     def names(self, folder: str = "") -> list[str]:
-        """What lies in a folder, sorted; nothing if there is none."""
+        """The sorted names in a folder; empty if there is no such folder."""
         ...
 
     def exists(self, name: str) -> bool:
@@ -52,17 +52,17 @@ class Storage(Protocol):
         ...
 
     def write(self, name: str, content: bytes) -> None:
-        """Write a file, whole or not at all, and replace an older one."""
+        """Write a file, completely or not at all, and replace an older one."""
         ...
 
     def create(self, name: str, content: bytes) -> None:
-        """Write a file that must not be there yet: `FileExistsError` if it is."""
+        """Write a file that must not exist yet; raises `FileExistsError` if it does."""
         ...
 
     def append(self, name: str, content: bytes) -> None:
-        """Add to the end of a file, all or nothing, and hand it to the disk."""
+        """Append to a file, completely or not at all, and sync it."""
         ...
 
     def delete(self, name: str) -> None:
-        """Delete a file if it is there."""
+        """Delete a file if it exists."""
         ...

@@ -1,4 +1,4 @@
-"""Files that are either whole or absent, their digests, and the cache folder."""
+"""Files that are written completely or not at all, their digests, and the cache folder."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def write_atomically(path: Path, content: bytes) -> None:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        # mkstemp makes files private; give them what open() would have given.
+        # mkstemp makes files private; set the permissions that open() would have set.
         mask = os.umask(0)
         os.umask(mask)
         os.chmod(temporary, 0o666 & ~mask)
@@ -55,7 +55,7 @@ def write_atomically(path: Path, content: bytes) -> None:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Make a rename durable; not every file system can, and then the rename itself stands."""
+    """Make a rename durable, on file systems that support it."""
     with contextlib.suppress(OSError):
         descriptor = os.open(folder, os.O_RDONLY)
         try:

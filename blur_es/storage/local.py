@@ -77,7 +77,7 @@ class LocalStorage:
                         rest = rest[file.write(rest) :]
                     os.fsync(file.fileno())
                 except OSError:
-                    # A full disk takes a part of a line.
+                    # A full disk may store a part of a line.
                     with contextlib.suppress(OSError):
                         os.ftruncate(file.fileno(), size)
                     raise
@@ -89,7 +89,7 @@ class LocalStorage:
 
 @contextlib.contextmanager
 def _naming(path: Path) -> Iterator[None]:
-    """Have errors name the file that was meant; writing names none, or a temporary one."""
+    """Make errors name the right file; errors of writing name none, or a temporary one."""
     try:
         yield
     except OSError as error:

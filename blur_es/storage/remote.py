@@ -46,7 +46,7 @@ class RemoteStorage:
     """A prefix in a store that fsspec reaches.
 
     Object stores replace files whole. Others, such as file servers, may leave a file half
-    written; digests in what is written show that.
+    written; digests in the files show that.
     """
 
     appends = False
@@ -101,7 +101,7 @@ class RemoteStorage:
         self._call("pipe_file", name, content, size=len(content))
 
     def create(self, name: str, content: bytes) -> None:
-        """See `Storage.create`. Not every store refuses the second of two at the same time."""
+        """See `Storage.create`. Some stores accept two at the same time."""
         self._make_parent(name)
         self._call("pipe_file", name, content, mode="create")
 

@@ -106,7 +106,7 @@ _REGISTRY: dict[str, _Entry] = {
         lambda _, **options: load_folder_task(**options),
     ),
     "tables": _Entry(
-        "rows of numbers in clusters, another table in every episode",
+        "random tables whose classes are clusters, a new table in every episode",
         TableOptions,
         lambda _, **options: TableTask(**options),
     ),

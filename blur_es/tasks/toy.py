@@ -171,11 +171,13 @@ def _region(description: str, region: Region) -> ToyFunction:
 TOY_FUNCTIONS = {
     "xor": _region("the signs of the two inputs differ", _xor),
     "and": _region("both inputs are positive", _and),
-    "or": _region("an input is positive", _or),
-    "nand": _region("not both inputs are positive", _nand),
+    "or": _region("at least one input is positive", _or),
+    "nand": _region("at least one input is not positive", _nand),
     "two_moons": ToyFunction("two noisy interleaved half circles", _two_moons, 2, MoonOptions),
-    "circles": _region("inside a disc around the centre, half of the square", _disc),
-    "small_circles": _region("inside a small disc around the centre, an eighth", _small_disc),
+    "circles": _region("inside a disc around the centre that covers half of the square", _disc),
+    "small_circles": _region(
+        "inside a disc around the centre that covers an eighth of it", _small_disc
+    ),
     "pie_slice": _region("inside a quarter slice that opens to the right", _pie_slice),
     "blobs": ToyFunction("five Gaussian clusters, new ones in every episode", _blobs, BLOBS),
     "cross": _region("inside a cross of two bars through the centre", _cross),

@@ -32,8 +32,8 @@ def use_one_thread() -> None:
 def accelerator_environment() -> dict[str, str]:
     """Environment of a process whose JAX may take the accelerator that it finds.
 
-    Kernels whose bits differ from run to run are switched off, and so is choosing among
-    kernels by their speed, which would choose others the next time.
+    Kernels whose bits differ from run to run are switched off, and so is autotuning, which may
+    choose other kernels the next time.
     """
     flags = (os.environ.get("XLA_FLAGS", ""), "--xla_gpu_deterministic_ops=true")
     return {"JAX_PLATFORMS": "", "XLA_FLAGS": " ".join(flags).strip()}

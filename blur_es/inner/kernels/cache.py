@@ -1,6 +1,6 @@
 """Numba's cache on disk, made safe against damaged files and other versions of the sources.
 
-Numba fails for good when a cache file is empty, truncated or refers to a class that was renamed,
+Numba fails permanently when a cache file is empty, truncated or refers to a class that was renamed,
 and loads machine code without checking it. Here every file carries a digest of its content. A file
 that cannot be read or does not match counts as missing: the function is compiled and saved again.
 """
