@@ -93,7 +93,7 @@ def _predictions(loop: Any, genome: Genome, episode: Any) -> Any:
 
 
 def bench(name: str) -> dict[str, Any]:
-    """`blur-es bench` in a process of its own, so that the memory is that of the backend."""
+    """Run `blur-es bench` in a separate process, to measure only the memory of the backend."""
     command = [sys.executable, "-m", "blur_es.cli", "bench", "--backend", "numba"]
     found = subprocess.run(
         [*command, "--config", name, "--json"], capture_output=True, text=True, check=True

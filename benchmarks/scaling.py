@@ -55,8 +55,8 @@ ITEMS = (8, 40, 120)
 GENERATIONS = 7
 PENDING = (10, 100, 1000, 10_000)
 
-# Of the simulation: an evaluation takes as long as P1 on one core (docs/performance.md), and
-# genomes have so many replicas that a core gets at most this many genomes per generation.
+# In the simulation, an evaluation takes as long as P1 on one core (docs/performance.md), and
+# genomes have enough replicas that a core gets at most this many genomes per generation.
 EVALUATION_SECONDS = 0.04
 MOST_ITEMS = 25
 SIMULATED_CORES = (16, 128, 1024, 10_240)

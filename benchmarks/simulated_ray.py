@@ -54,7 +54,7 @@ class Costs:
 
 
 class Clock:
-    """Simulated time: the time that the driver's own code takes, and what is added to it."""
+    """Simulated time: the time that the driver's own code takes, plus the time that `add` adds."""
 
     def __init__(self) -> None:
         self._added = 0.0

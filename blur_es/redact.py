@@ -44,7 +44,7 @@ _SECRET_WORDS = frozenset(
         "token",
     ]
 )
-# Words beside them that make a name one of an amount, such as `token_count`.
+# With one of these words, a name is that of an amount and not of a secret, as in `token_count`.
 _AMOUNTS = frozenset(["count", "length", "limit", "max", "min", "number", "size"])
 _SECRET_PAIRS = frozenset(
     f"{first} {second}"

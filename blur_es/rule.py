@@ -38,10 +38,10 @@ LEAST_TEMPERATURE = 1e-6
 
 NonNegative = Annotated[Number, Field(ge=0)]
 
-# The options of the first format of genome files. Their digests name every one of these
-# options, also where it has its default value. An option that came later is named only where it
-# differs from its default, so that adding an option changes no existing digest. Never extend
-# this list: a new option needs no entry.
+# The options of the first format of genome files. Their digests name all of these options, even
+# those with their default value. A later option is named only if it differs from its default, so
+# that adding an option changes no existing digest. Never extend this list: a new option needs no
+# entry.
 FIRST_OPTIONS = frozenset(
     {
         "states",
@@ -218,8 +218,9 @@ class RuleSpec:
     def passes_share_synapses(self) -> bool:
         """Whether the backward pass can use the stored forward synapses, transposed.
 
-        That takes synapses that stay symmetric and that the passes use as they are stored: with
-        `normalize_synapses: effective` each direction is normalised over its own sources.
+        This requires that synapses stay symmetric and that the passes use the stored synapses
+        unchanged: with `normalize_synapses: effective` each direction is normalised over its own
+        sources.
         """
         return self.synapses_stay_symmetric and self.normalize_synapses == "none"
 

@@ -11,8 +11,8 @@ It makes
 - the role of workers (`blur-es-worker`), which may use the bucket;
 - a security group that admits ssh from your address and all traffic between its members.
 
-It prints the values for the placeholders of the files. Only what is stored in the bucket costs
-anything. `--remove` removes everything except the bucket.
+It prints the values for the placeholders of the files. Only storage in the bucket costs anything.
+`--remove` removes everything except the bucket.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Fill the generated parts of the documentation: `python -m docs.fill [--check] [--pictures]`.
 
-Pages are written by hand. Only what stands between the markers `<!-- begin NAME -->` and
-`<!-- end NAME -->` is generated: tables, and lines that state when and where something was
-measured. `NAME` is `MODULE.PART`, where `MODULE` is a module of `docs.generated` and `PART` a key
-of its `PARTS`. Every part is made from code or from a results file in `docs/results/`.
+Pages are written by hand. Only the lines between the markers `<!-- begin NAME -->` and `<!-- end
+NAME -->` are generated: tables, and lines that state when and where something was measured. `NAME`
+is `MODULE.PART`, where `MODULE` is a module of `docs.generated` and `PART` a key of its `PARTS`.
+Every part is made from code or from a results file in `docs/results/`.
 
 With `--check` nothing is written; the exit code is 1 if a page is out of date. With `--pictures`
 the pictures of the pages are drawn again as well.
@@ -53,7 +53,7 @@ def filled(page: Path) -> str:
 
 
 def main() -> int:
-    """Fill all pages, or say which of them are out of date."""
+    """Fill all pages, or report which of them are out of date."""
     parser = argparse.ArgumentParser(description="fill the generated parts of the documentation")
     parser.add_argument("--check", action="store_true", help="write nothing, fail if out of date")
     parser.add_argument("--pictures", action="store_true", help="draw the pictures as well")

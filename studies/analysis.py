@@ -2,7 +2,7 @@
 
     python -m studies.analysis [--data-dir DIR]
 
-trains two rules on digits, with and without an Oja term, and analyses them beside `backprop` and
+trains two rules on digits, with and without an Oja term, and analyses these, `backprop` and
 `mnist-4state` (which needs MNIST: `blur-es fetch mnist`), as `blur-es analyze` does. Takes some
 minutes. Writes `docs/results/analysis.json` and the pictures of the learned rule, for
 `docs/analysis.md`.

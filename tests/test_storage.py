@@ -245,7 +245,7 @@ def test_a_run_keeps_the_genome_that_it_began_with(tmp_path: Path) -> None:
     # Elsewhere, the file is not there.
     (tmp_path / "mine.npz").unlink()
     assert genome_hash(train(config, url, resume=True)) == whole
-    with pytest.raises(InputError, match="no existing file"):
+    with pytest.raises(InputError, match="nor an existing file"):
         train(config, memory_url())
 
 

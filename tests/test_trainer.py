@@ -502,7 +502,10 @@ def test_names_that_ship_come_before_files_of_that_name(
         (["genome.init=mnist-2state-es", "rule.states=4", "rule.symmetric=false"], "in symmetric"),
         (["genome.init=standard.npz"], "in feedback"),
         (["genome.init=factor.npz"], "in oja, oja_multiplier"),
-        (["genome.init=mnist-3state"], r"did you mean 'mnist-[24]state'\?\), which is no preset"),
+        (
+            ["genome.init=mnist-3state"],
+            r"did you mean 'mnist-[24]state'\?\), which is neither a preset",
+        ),
     ],
 )
 def test_a_genome_of_another_rule_is_no_beginning(

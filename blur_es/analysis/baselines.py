@@ -59,7 +59,7 @@ class Baseline(NamedTuple):
         optimizer: name of the optimiser.
         normalized: whether its network has batch normalisation.
         learning_rates: the rates to try, in rising order.
-        schedules: the schedules of the rate to try; each gives an entry of its own.
+        schedules: the schedules of the rate to try; each gives a separate entry.
     """
 
     optimizer: str

@@ -74,8 +74,8 @@ def load_workload(name: str, data_dir: str | None = None) -> tuple[Workload, Epi
     """A workload and an episode for it.
 
     Args:
-        name: a name in `WORKLOADS`, for which data are random, or an experiment file, of which the
-            first task is used.
+        name: a name in `WORKLOADS`, whose data are random, or an experiment file, whose first task
+            is used.
         data_dir: folder of data sets; None for the default ones.
 
     Raises:

@@ -14,7 +14,7 @@ from blur_es.util.arrays import Float64Array
 
 # A support vector machine on more rows takes minutes; its line ends there.
 MAXIMUM_SVM_ROWS = 6_400
-# Its settings are tuned on at most so many rows, and kept for more.
+# Its settings are tuned on at most this many rows, and reused for more rows.
 MAXIMUM_TUNING_ROWS = 1_280
 # The other classifiers are trained on at most this many rows.
 MAXIMUM_ROWS = 128_000

@@ -268,7 +268,7 @@ def _entry(entry: Any, episodes: int, steps: int) -> Entry:
 
 
 def standardized(episode: Episode) -> Episode:
-    """Return the episode with standardised inputs, without the rule's own map of them."""
+    """Return the episode with its standardised inputs, without the rule's input map."""
     return dataclasses.replace(
         episode,
         support_inputs=episode.input_map.undo(episode.support_inputs),
@@ -294,7 +294,7 @@ def compare_entries(
 
     The networks of optimisers have the activation of the rule's forward pass in their hidden
     layers, and normalise query batches with the rule's `query_statistics`. All baselines get
-    standardised inputs, without the rule's own map of them.
+    standardised inputs, without the rule's input map.
 
     Args:
         genome: the learned rule.

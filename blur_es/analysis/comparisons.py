@@ -56,7 +56,7 @@ LONG = 50
 
 @dataclasses.dataclass(frozen=True)
 class Contents:
-    """What a comparison consists of, beside the learned rule.
+    """The baselines of a comparison, and the steps at which it measures accuracy.
 
     Attributes:
         optimizers: names in `blur_es.analysis.baselines.LEARNING_RATES`.

@@ -138,7 +138,7 @@ class Sweep:
 
     @property
     def setting(self) -> str:
-        """A line that says what the accuracies are."""
+        """A line that says how the accuracies were measured."""
         total = count(self.episodes * len(self.seeds), "episode")
         if len(self.seeds) > 1:
             total += f" ({len(self.seeds)} seeds of {self.episodes})"

@@ -70,7 +70,7 @@ class BlurClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         n_features_in_: number of inputs.
         genome_: the genome.
         network_: the synapses, as `blur_es.inner.base.NetworkState`.
-        n_steps_: learning steps that the network has had.
+        n_steps_: number of learning steps of the network so far.
 
     Raises (in `fit`):
         InputError: the genome is missing, cannot be read, or is for another network.
@@ -180,7 +180,7 @@ class BlurClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return probabilities
 
     def predict_log_proba(self, X: npt.ArrayLike) -> FloatArray:
-        """Logarithms (rows, c) of what `predict_proba` returns."""
+        """Logarithms (rows, c) of the probabilities that `predict_proba` returns."""
         logarithms: FloatArray = log_softmax(self._log_odds(X), axis=1)
         return logarithms
 

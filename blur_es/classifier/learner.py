@@ -39,7 +39,7 @@ class Learner:
         support_inputs: (up to 4, B, n_0) float32, the last batches as the network saw them;
             the statistics for predictions come from these.
         support_labels: (up to 4, B, n_L) float32, their labels, +1 and -1.
-        steps: number of learning steps that the network has had.
+        steps: number of learning steps of the network so far.
     """
 
     genome: Genome

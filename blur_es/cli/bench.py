@@ -58,7 +58,7 @@ def add_bench(commands: Commands) -> None:
     parser = commands.add(
         "bench",
         run_bench,
-        "Measure evaluations per second beside the rate of plain matrix products.",
+        "Measure evaluations per second, compared with the rate of plain matrix products.",
         user_code=True,
         epilog="One process, one thread, data in memory; takes about a minute.",
     )

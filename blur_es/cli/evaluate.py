@@ -1,4 +1,4 @@
-"""`blur-es evaluate` and `blur-es compare`: accuracy of a genome, alone and beside baselines."""
+"""`blur-es evaluate` and `blur-es compare`: accuracy of genomes, compared with baselines."""
 
 from __future__ import annotations
 
@@ -154,7 +154,7 @@ def _add_compare(commands: Commands) -> None:
 
 
 def run_compare(options: argparse.Namespace) -> int:
-    """Print a genome's accuracy beside that of baselines."""
+    """Print a genome's accuracy compared with that of baselines."""
     from blur_es.analysis.baselines import (
         CLASSIFIERS,
         LEARNING_RATES,

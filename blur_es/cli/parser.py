@@ -10,7 +10,7 @@ from blur_es.cli.arguments import Commands
 
 
 def make_parser() -> argparse.ArgumentParser:
-    """Return the parser; `handler` in what it parses is the function that runs the command."""
+    """Return the parser; its result has the function that runs the command as `handler`."""
     parser = argparse.ArgumentParser(
         prog="blur-es",
         description="Meta-learn synapse update rules by evolution strategies or meta-gradients.",

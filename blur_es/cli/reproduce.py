@@ -41,7 +41,7 @@ def add_commands(commands: Commands) -> None:
 
 
 def run_reproduce(options: argparse.Namespace) -> int:
-    """Run what the results lack; print their tables and files."""
+    """Run all missing jobs of the results; print their tables and files."""
     from blur_es.reproduce.results import table_text
     from blur_es.reproduce.runner import MissingDataError, ReproduceOptions, make_result
     from blur_es.reproduce.schema import find_results, load_result

@@ -48,8 +48,8 @@ def _check_task_sections(task: dict[str, Any]) -> dict[str, Any]:
 class ExperimentConfig(Options):
     """Everything that fixes a run; `experiments/` has examples.
 
-    An entry of `tasks` may have a `network` and an `episode` section beside the options of its
-    task. A genome that learns in networks of several depths, or in episodes of several lengths,
+    An entry of `tasks` may have a `network` and an `episode` section in addition to the options of
+    its task. A genome that learns in networks of several depths, or in episodes of several lengths,
     does not depend on one of them.
 
     Attributes:

@@ -60,7 +60,7 @@ class TaskEpisodeConfig(Options):
 
 
 class TaskSections(Options):
-    """The sections that an entry of `tasks` may have beside the options of its task."""
+    """The sections that an entry of `tasks` may have in addition to the options of its task."""
 
     network: NetworkConfig = NetworkConfig()
     episode: TaskEpisodeConfig = TaskEpisodeConfig()

@@ -127,7 +127,7 @@ def _scalar(node: yaml.ScalarNode) -> Any:
         return float(text.lower().replace(".inf", "inf").replace(".nan", "nan"))
     kinds = ("str", "null", "bool", "int", "float")
     if tag in kinds:
-        raise ValueError(f"found {shown(text)}, which is no {tag}")
+        raise ValueError(f"found {shown(text)}, which is not of type {tag}")
     raise ValueError(f"found the tag {shown(node.tag)}; expected a value without a tag")
 
 

@@ -1,8 +1,8 @@
-"""Standardisation of inputs, and maps of them that make steps equally long on all data.
+"""Standardisation of inputs, and input maps that make steps equally long on all data.
 
 A step that learns from one row changes the outputs for another row in proportion to the inner
 product of the two rows' inputs. Its length therefore depends on how many inputs there are and how
-they are correlated, while a genome has one step length: the one that suited the data that it was
+they are correlated, while a genome has a single step length, which suits the data that it was
 meta-trained on. An `InputMap` removes this difference between data sets. It is computed from a few
 rows of inputs, without labels.
 """

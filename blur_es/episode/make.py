@@ -1,7 +1,7 @@
 """Making the episode of a key.
 
 An episode is a pure function of a few integers: its `EpisodeKey` and the experiment's seed. Every
-worker can therefore make it by itself, and all of them make the same one.
+worker can therefore make the episode itself, and all workers make the same one.
 """
 
 from __future__ import annotations

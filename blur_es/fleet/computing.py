@@ -21,7 +21,8 @@ from blur_es.util.arrays import FloatArray
 # A chunk is cut into up to this many slices per thread, so that a thread which finishes early
 # can take another one.
 SLICES_PER_THREAD = 4
-# Slices have at least this many genomes, because each makes the networks of all episodes anew.
+# Slices have at least this many genomes, because each slice builds the networks of all episodes
+# again.
 LEAST_SLICE = 8
 
 

@@ -183,8 +183,8 @@ class FatalGenomeError(RunError):
     Attributes:
         vector: (D,) the genome.
         index: index of the genome among those of its call; None for the genome of a gradient.
-        purpose: what the call was for, such as a generation or the validation.
-        cause: what the last worker died of.
+        purpose: purpose of the call, such as a generation or the validation.
+        cause: cause of the last worker's death.
     """
 
     def __init__(

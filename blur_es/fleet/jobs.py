@@ -59,8 +59,8 @@ def run_jobs(
 ) -> Generator[tuple[int, Result]]:
     """Call a function with every job; yields index and result as they become available.
 
-    In this process the jobs run in their order, so that neighbours can share what they read. On
-    Ray (see `run_on_ray`) the jobs with the highest costs start first.
+    In this process the jobs run in their order, so that consecutive jobs can share the data that
+    they read. On Ray (see `run_on_ray`) the jobs with the highest costs start first.
     """
     if place.local:
         for index, job in enumerate(jobs):

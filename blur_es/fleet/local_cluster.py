@@ -165,7 +165,7 @@ def _loopback_only() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _token_required() -> Iterator[None]:
-    """Require a token of whoever talks to the cluster, unless the user has decided otherwise.
+    """Require a token from all clients of the cluster, unless the user has decided otherwise.
 
     `RAY_AUTH_MODE` remains set, because this process needs it for as long as it is connected.
     """

@@ -1,7 +1,7 @@
 """The workers of a fleet: started where there is room, admitted if they fit, and replaced.
 
 The pool follows the cluster. It uses nodes that join, forgets nodes that leave, and names a
-node once if its workers cannot compute what the others compute.
+node once if its workers cannot compute the same as the others.
 """
 
 from __future__ import annotations
@@ -256,7 +256,7 @@ class WorkerPool:
         return [worker for worker in everyone if worker.kind == kind]
 
     def _fill(self, kind: WorkerKind, now: float) -> None:
-        """Start workers of a kind where there is room; request room if that is allowed."""
+        """Start workers of a kind where there is room; request more room if that is allowed."""
         present = self._of_kind(kind)
         missing = self.nodes.room(kind) - len(present)
         if missing > 0:

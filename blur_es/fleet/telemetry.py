@@ -13,7 +13,9 @@ _SECONDS = [0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 100
 
 
 class Telemetry:
-    """Counts events. `report` returns what is new, so that sums are right in a resumed run.
+    """Counts events.
+
+    `report` returns the counts since the last report, so that sums are right in a resumed run.
 
     Args:
         ray: the module, connected to a cluster.

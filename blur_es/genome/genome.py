@@ -177,7 +177,7 @@ class Genome:
     def load(cls, path: str | Path) -> Genome:
         """Read a genome file at a path or URL.
 
-        Raises `InputError` if there is no such file or if it is not a sound genome file.
+        Raises `InputError` if there is no such file or if it is not a valid genome file.
         """
         return cls.read(*open_file(path))
 

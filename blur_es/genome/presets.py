@@ -77,7 +77,7 @@ def backprop_genome(
     return genome.replace(values)
 
 
-# The names that `genome.init` of an experiment accepts beside names and paths of genomes.
+# The names that `genome.init` of an experiment accepts in addition to names and paths of genomes.
 PRESETS: dict[str, Callable[[RuleSpec, np.random.Generator, int | None], Genome]] = {
     "random": random_genome,
     "backprop": backprop_genome,

@@ -164,7 +164,7 @@ class _Network:
         return self._state(self.episode.support_inputs[-1])
 
     def ask(self, parameters: Parameters) -> None:
-        """Predict with the network as it is."""
+        """Predict without training the network."""
         self._run_kernel(parameters, self.predictions.reshape(-1), self.unroll, self.unroll, 1)
         if self.rule.calibration_temperature:
             self._calibrate()

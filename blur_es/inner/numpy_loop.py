@@ -1,8 +1,8 @@
 """The reference backend: the equations of `docs/equations.md` in NumPy, float64.
 
-It is written to be read beside that page, whose headings the docstrings cite in quotes, and not
-to be fast. Arrays are those of `NetworkState`. Index letters: b is a row of the batch, p a neuron
-of the lower layer, j a neuron of the upper layer, and c, d, e, o are states.
+It is meant to be read together with that page and is not optimised for speed. Docstrings cite the
+headings of the page in quotes. Arrays are those of `NetworkState`. Index letters: b is a row of the
+batch, p a neuron of the lower layer, j a neuron of the upper layer, and c, d, e, o are states.
 """
 
 from __future__ import annotations

@@ -15,8 +15,8 @@ Implemented = Mapping[str, Collection[Any] | None]
 EVERY_VALUE: Final = None
 SWITCH: Final = (False, True)
 
-# What all backends implement beside their activation functions. What only some of them implement
-# is added in their own modules.
+# The options that all backends implement, apart from activation functions. The modules of the
+# backends add those that only some implement.
 COMMON: dict[str, Collection[Any] | None] = {
     "states": EVERY_VALUE,
     "backward_update": ("additive", "multiplicative", "multiplicative_second_state", "replace"),

@@ -49,9 +49,9 @@ def _load(init: str, run: RunFolder | None) -> Genome:
     if genome is None:
         known = list(dict.fromkeys([*PRESETS, *genome_names()]))
         raise InputError(
-            f"genome.init: found {init!r}{nearest(init, known)}, which is no preset, no genome "
-            f"that ships and no existing file; expected one of {', '.join(known)} or the path or "
-            "URL of a genome file or run folder"
+            f"genome.init: found {init!r}{nearest(init, known)}, which is neither a preset "
+            f"nor a genome that ships nor an existing file; expected one of {', '.join(known)} or "
+            "the path or URL of a genome file or run folder"
         )
     return genome
 

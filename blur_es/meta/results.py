@@ -25,7 +25,7 @@ class TrainingResult:
 
     Attributes:
         reason: why it ended.
-        progress: what it has done.
+        progress: generations, evaluations and time of the run.
         genome: the learned genome; None if the training was interrupted.
         selection: how the genome was chosen; None if the training was interrupted.
     """

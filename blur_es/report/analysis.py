@@ -60,7 +60,7 @@ def analyze_and_write(
         location: the name of a genome that ships, or the path or URL of a genome file or a run
             folder.
         output: where to write; None for `analysis` in the run folder, and for `NAME-analysis` in
-            the current folder if `location` is no run folder.
+            the current folder if `location` is not a run folder.
         steps: number of steps in the long episodes; None for ten times the unroll.
         data_dir: folder of data sets; None for the default one.
         on_progress: called during the work.

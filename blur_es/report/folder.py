@@ -27,7 +27,7 @@ def check_folder(folder: Storage, marker: str, sha256: str | None, what: str) ->
         folder: the folder.
         marker: the JSON file by which results of this kind are recognised.
         sha256: digest of the genome; None allows earlier results of any genome.
-        what: what the results are, for messages.
+        what: kind of the results, for messages.
 
     Raises:
         InputError: the folder holds something else, or cannot be written.

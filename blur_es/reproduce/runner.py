@@ -56,7 +56,7 @@ class MissingDataError(InputError):
 
 @dataclasses.dataclass(frozen=True)
 class ReproduceOptions:
-    """Where and on what a result is run; nothing here changes the result.
+    """Where a result is run, and with which resources. No option changes the result.
 
     Attributes:
         output: path or URL of the folder of results, which gets a subfolder for each.
@@ -82,7 +82,7 @@ def reproduce(
     on_message: MessageCallback = ignore_message,
     connection: contextlib.ExitStack | None = None,
 ) -> dict[str, Any]:
-    """Run what a result lacks, and return the content of its results file.
+    """Run the missing jobs of a result, and return the content of its results file.
 
     After an error or interrupt, completed jobs are kept, and the same call continues.
 
@@ -118,7 +118,7 @@ def make_result(
     on_message: MessageCallback = ignore_message,
     connection: contextlib.ExitStack | None = None,
 ) -> tuple[dict[str, Any], list[str]]:
-    """Run what a result lacks and write its files; return its content and their paths.
+    """Run the missing jobs of a result and write its files; return its content and their paths.
 
     The files are `results.json`, `table.txt`, and the picture as PNG and SVG, in the result's
     folder. Arguments and errors are those of `reproduce`.

@@ -1,1 +1,1 @@
-"""The run folder: what a meta-training leaves on disk, and how it goes on from there."""
+"""The run folder: the files of a meta-training, and how it resumes from them."""

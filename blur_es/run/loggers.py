@@ -248,7 +248,7 @@ class _BackgroundLogger:
                 self._waiting.put_nowait((generation, values))
 
     def end(self, status: str) -> None:
-        """Have the logger closed once it has written everything."""
+        """Close the logger as soon as it has written everything."""
         with contextlib.suppress(queue.Full):
             self._waiting.put_nowait(status)
 

@@ -32,7 +32,7 @@ class Storage(Protocol):
         ...
 
     def is_folder(self) -> bool:
-        """Whether this is a folder, or, in an object store, anything lies below it."""
+        """Whether this is a folder; in an object store, whether any object has its prefix."""
         ...
 
     def names(self, folder: str = "") -> list[str]:

@@ -1,6 +1,6 @@
 """Tasks, the learning problems of episodes: images, tables, toy functions and a user's own.
 
-A task is described by its options as they stand in an experiment, for example
+A task is described by its options as they are written in an experiment, for example
 `{"name": "mnist", "size": 14, "classes": [0, 1, 2]}`. A name with a colon is the import path
 of a user's own: `{"name": "my_package.my_module:MyTask", "depth": 3}` calls `MyTask(depth=3)`.
 """

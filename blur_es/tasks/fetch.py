@@ -315,7 +315,7 @@ def _interrupted(url: str, what: str) -> str:
 
 
 def _is_whole_gzip(path: Path) -> bool:
-    """Whether a file is there and passes its own gzip checksum from end to end."""
+    """Whether a file exists, is complete and has the checksum that gzip stores in it."""
     try:
         with gzip.open(path) as file:
             while file.read(2**20):

@@ -59,10 +59,10 @@ class FolderOptions(Options):
 class FolderTask:
     """Many classes of few images each; see `blur_es.tasks.base.Task` for its attributes.
 
-    Inputs are pixels in [0, 1], row by row. A fixed random sixth of the training classes is
-    for validation and tuning, the rest for meta-training. In every episode each class's
-    images are divided anew: a quarter for the queries, the others for the support. If an episode
-    needs more images than there are, images are drawn again.
+    Inputs are pixels in [0, 1], row by row. A fixed random sixth of the training classes is for
+    validation and tuning, the rest for meta-training. Every episode divides the images of each
+    class at random: a quarter for the queries, the others for the support. If an episode needs more
+    images than there are, images are drawn again.
 
     Args:
         name: for tables and messages.

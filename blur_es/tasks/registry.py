@@ -135,8 +135,8 @@ def task_options(name: str) -> type[Options]:
 def check_task_options(options: Mapping[str, Any], beside: Sequence[str] = ()) -> None:
     """Check a task's options without loading data or importing a user's own task.
 
-    `beside` are other keys that may stand in a task's entry of an experiment; a misspelt one is
-    named in the message. Raises `InputError` that says what was found and what was expected.
+    `beside` are other keys that a task's entry in an experiment may have; a misspelt one is named
+    in the message. Raises `InputError` that says what was found and what was expected.
     """
     name = _task_name(options)
     if ":" in name:

@@ -26,7 +26,7 @@ def area_average(images: npt.NDArray[np.uint8], height: int, width: int) -> Floa
 
 
 def area_weights(source: int, target: int) -> Float32Array:
-    """How much of each of `source` pixels lies in each of `target` larger ones.
+    """The overlap of each of `source` pixels with each of `target` larger ones.
 
     Returns (target, source), in units of 1/target of a source pixel, so that all entries are
     whole numbers and every row sums to `source`.

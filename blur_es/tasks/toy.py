@@ -40,7 +40,7 @@ MOON_NOISE = 0.1
 class ToyTask:
     """A function of the plane as a task; see `blur_es.tasks.base.Task` for its attributes.
 
-    It has no splits: every row is drawn anew, and no two episodes share any.
+    It has no splits: every row is new, and no two episodes share a row.
     """
 
     def __init__(self, name: str, draw: Draw, classes: int = 2) -> None:
@@ -112,7 +112,7 @@ def _two_moons(
 
 
 def _blobs(rows: int, generator: np.random.Generator) -> tuple[Float32Array, Int64Array]:
-    """Gaussian clusters around centres that are drawn anew in every episode."""
+    """Gaussian clusters around centres that are drawn again in every episode."""
     centres = generator.uniform(-1.0, 1.0, (BLOBS, 2))
     classes = generator.integers(BLOBS, size=rows)
     points = centres[classes] + BLOB_STANDARD_DEVIATION * generator.standard_normal((rows, 2))
@@ -174,9 +174,9 @@ TOY_FUNCTIONS = {
     "or": _region("at least one input is positive", _or),
     "nand": _region("at least one input is not positive", _nand),
     "two_moons": ToyFunction("two noisy interleaved half circles", _two_moons, 2, MoonOptions),
-    "circles": _region("inside a disc around the centre that covers half of the square", _disc),
+    "circles": _region("inside a central disc that covers half of the square", _disc),
     "small_circles": _region(
-        "inside a disc around the centre that covers an eighth of it", _small_disc
+        "inside a central disc that covers an eighth of the square", _small_disc
     ),
     "pie_slice": _region("inside a quarter slice that opens to the right", _pie_slice),
     "blobs": ToyFunction("five Gaussian clusters, new ones in every episode", _blobs, BLOBS),

@@ -37,7 +37,7 @@ def make_user_task(path: str, options: Mapping[str, Any]) -> Task:
 
 
 def _checked_task(task: Any, path: str) -> Task:
-    """Return the object if every attribute of a task is there and has a value that makes sense."""
+    """Return the object if it has all attributes of a task, with valid values."""
     missing = [member for member in (*Task.__annotations__, "sample") if not hasattr(task, member)]
     if missing:
         raise InputError(

@@ -18,7 +18,7 @@ def set_exit_status(status: int) -> None:
 
 
 def skip_cleanup() -> None:
-    """Have this process end at once when the interpreter exits.
+    """Make this process end at once when the interpreter exits.
 
     Functions registered with `atexit` before this call are not called.
     """

@@ -28,7 +28,7 @@ NEUTRAL_SETTINGS = {
 def use_neutral_settings() -> None:
     """Set this process, and those it starts, to `NEUTRAL_SETTINGS`, and let JAX use the CPU.
 
-    Call it before Numba and JAX are imported, because they read their settings then.
+    Call it before Numba and JAX are imported, because they read their settings at import.
     """
     os.environ.update(NEUTRAL_SETTINGS)
     platforms = [name for name in os.environ.get("JAX_PLATFORMS", "").split(",") if name]

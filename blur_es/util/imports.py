@@ -10,7 +10,7 @@ from blur_es.util.user_code import run_user_code
 
 
 def check_import_path(path: str, where: str) -> None:
-    """Raise `InputError`, beginning with `where`, for text that is no import path."""
+    """Raise `InputError`, beginning with `where`, for text that is not an import path."""
     module, _, attribute = path.partition(":")
     if not all(part.isidentifier() for part in [*module.split("."), *attribute.split(".")]):
         raise InputError(

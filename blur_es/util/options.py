@@ -144,7 +144,7 @@ def describe_problems(
             if isinstance(value, str):
                 text += nearest(value, _choices(schema))
         problems.setdefault(path, text)
-    # A value inside a section is the problem, not that the section fits no other alternative.
+    # The problem is a value inside a section, not that the section fits no other alternative.
     parents = {path[:length] for path in problems for length in range(len(path))}
     return {path: text for path, text in problems.items() if path not in parents}
 
@@ -222,7 +222,7 @@ def _children(schema: dict[str, Any], step: str, root: dict[str, Any]) -> list[d
 
 
 def _keys_of(schema: dict[str, Any]) -> list[str]:
-    """The keys of a section, also where there may be something else instead of the section."""
+    """The keys of a section, even if the schema also allows other values in its place."""
     members = schema.get("anyOf", [schema])
     return [key for member in members for key in member.get("properties", {})]
 

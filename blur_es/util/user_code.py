@@ -1,4 +1,4 @@
-"""Running code that a user wrote: a task, a measure, and the modules that they stand in."""
+"""Running code that a user wrote: a task, a measure, and the modules that contain them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _folder: str | None = None
 def run_user_code(what: str) -> Iterator[None]:
     """Run a block of a user's code without letting it disturb the process.
 
-    What it prints goes to stderr, so that the output of a command stays as it is documented, and
+    Its output goes to stderr, so that it does not mix with the documented output of a command, and
     the current folder is restored. `what` begins the message of a failure.
 
     Raises `RunError` if the code raises an exception or calls `sys.exit`; errors of this package,

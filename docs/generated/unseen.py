@@ -11,7 +11,7 @@ from blur_es.util.markdown import markdown_table
 from docs.generated.common import PICTURES, Row, accuracy, origin, read, signed_bars
 
 STEPS = (1, 2, 3, 5, 8, 10, 15)
-# Differences of at most so many points of accuracy count as level.
+# Differences of at most this many points of accuracy count as level.
 LEVEL = 0.1
 
 GROUPS = {

@@ -22,7 +22,7 @@ from blur_es.inner.kernels.compiling import compiled
 from blur_es.inner.kernels.options import BackwardUpdate, Feedback
 from blur_es.util.arrays import Float32Array
 
-# `mix` takes so many values of every state at a time, so that they stay in the first-level cache.
+# `mix` takes this many values of every state at a time, so that they stay in the first-level cache.
 _MIXED_VALUES = 1024
 
 
