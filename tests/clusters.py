@@ -36,7 +36,7 @@ def random_population(
     )
 
 
-# Starting a node forks, which JAX's threads do not survive: it happens in a process of its own.
+# Starting a node forks, which JAX's threads do not survive, so a separate process does it.
 _PROGRAM = """
 import json, os, signal, sys
 from ray.cluster_utils import Cluster
@@ -75,7 +75,7 @@ class TestCluster:
         self.address = ""
 
     def do(self, command: str, options: Any) -> Any:
-        """Let the cluster's process execute a command; return its answer."""
+        """Have the cluster's process execute a command; return its answer."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.write(json.dumps([command, options]) + "\n")

@@ -15,7 +15,7 @@ from tests.written_runs import (
 def make_entry(
     method: str, normalized: bool, accuracies: tuple[float, ...], rate: float | None = None
 ) -> Entry:
-    """One that comes to these accuracies in two steps, from half of them."""
+    """An entry with these accuracies after the second step, and half of them after the first."""
     ends = np.array(accuracies)
     return Entry.from_curves(method, normalized, np.stack([ends / 2, ends], axis=1), rate)
 

@@ -23,11 +23,11 @@ from tests.processes import running, wait_until
 # The tests' clusters listen on this machine only and need no token.
 os.environ["RAY_AUTH_MODE"] = "disabled"
 
-# On a busy machine examples take long to draw and to run.
+# On a busy machine, Hypothesis examples take long to draw and to run.
 settings.register_profile("tests", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("tests")
 
-# Raylets, commands, and Ray workers that are busy; the shared clusters keep idle workers.
+# Raylets, commands and busy Ray workers. Idle workers do not count: the shared clusters keep some.
 LEFT_BEHIND = r"raylet/raylet|blur_es\.cli|ray::(?!IDLE|DashboardAgent|RuntimeEnvAgent)\w"
 
 

@@ -147,7 +147,7 @@ def rule_pairs(rule: RuleSpec) -> set[tuple[tuple[str, Any], tuple[str, Any]]]:
 
 
 def _fitting(options: dict[str, Any]) -> dict[str, Any]:
-    """Change options that are not allowed beside the others to values that are."""
+    """Change options that do not fit the others to values that do."""
     k = options["states"]
     if k == 1:
         options["feedback"] = "replace"
@@ -175,7 +175,7 @@ def _fitting(options: dict[str, Any]) -> dict[str, Any]:
 
 
 def arrays_of(states: list[NetworkState], last: FloatArray) -> list[FloatArray]:
-    """All arrays of the states of a network, and one array more."""
+    """All arrays of the states of a network, and one more array."""
     found = [last]
     for state in states:
         found += [*state.neurons, *state.forward, state.prediction]

@@ -19,7 +19,7 @@ PLAIN, BOTH = {"rule": "plain"}, {"rule": "both"}
 
 
 def make_result(picture: Mapping[str, Any], **evaluate: Any) -> Result:
-    """A result of two rules on three tasks, of which nothing is to be run."""
+    """A result of two rules on three tasks, which is never run."""
     tree = {
         "name": "known",
         "figure": "7",
@@ -54,7 +54,7 @@ def make_document(
 
 
 def make_rows(labels: Labels, accuracies: Sequence[float], **more: Sequence[Any]) -> list[Entry]:
-    """A row a seed; `more` has a value a seed."""
+    """One row for each seed; `more` has one value for each seed."""
     return [
         {"labels": labels, "seed": seed, "accuracy": accuracy}
         | {name: values[seed] for name, values in more.items()}
@@ -70,14 +70,14 @@ def make_trainings(labels: Labels, fitness: Sequence[float], **more: Sequence[An
     ]
 
 
-# Seed 2 is the best of the plain ones in validation, seed 1 of the others; neither is the best
-# in a test, nor the worst.
+# In validation, seed 2 is the best of the plain ones and seed 1 the best of the others. In the
+# test, neither is the best or the worst.
 TRAININGS = [
     *make_trainings(PLAIN, (-0.5, -0.4, -0.1, -0.3)),
     *make_trainings(BOTH, (-0.9, -0.05, -0.8, -0.7)),
 ]
 
-# The median of four lies between two of them, and is not the mean.
+# The median of four values lies between two of them and differs from the mean.
 ROWS = [
     *make_rows(PLAIN | {"task": "xor"}, (0.1, 0.9, 0.4, 0.2)),
     *make_rows(PLAIN | {"task": "blobs"}, (0.5, 0.3, 0.45, 0.25)),

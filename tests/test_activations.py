@@ -17,7 +17,7 @@ from blur_es.rule import Activation, RuleSpec
 from blur_es.util.arrays import Float64Array
 from tests.helpers import make_random_episode
 
-# Beyond 9, float32 cannot tell tanh from 1.
+# Beyond 9, tanh is 1 in float32.
 POINTS = np.concatenate(
     [np.linspace(-9.0, 9.0, 181), [-1e30, -100.0, -20.0, -1e-6, 0.0, 1e-6, 20.0, 100.0, 1e30]]
 ).astype(np.float32)
@@ -38,7 +38,7 @@ def hidden_values(backend: str, activation: Any) -> Float64Array:
     episode = make_random_episode((1, 1, 1), 2, unroll=1, batch=len(POINTS), queries=1)
     unit = np.array([[[1.0, 1.0]], [[0.0, 0.0]]], np.float32)
     zero = np.zeros((1, 1, 2), np.float32)
-    # A backward pass that adds nothing leaves the activations as they are.
+    # A backward pass that adds nothing does not change the activations.
     rule = dataclasses.replace(rule, backward_activation="identity")
     episode = dataclasses.replace(
         episode,
@@ -88,7 +88,7 @@ def test_the_float64_functions_are_right() -> None:
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_an_activation_that_a_backend_lacks_is_refused(backend: str) -> None:
     rule = RuleSpec()
-    # A value that no table has, as when the registry is extended before the backends are.
+    # This value is in no table, as if the registry had been extended before the backends.
     object.__setattr__(rule, "last_activation", "softplus")
     with pytest.raises(InputError, match=f"rule.last_activation: the {backend} backend does not"):
         make_inner_loop(backend, rule)

@@ -39,7 +39,7 @@ BASES: list[dict[str, Any]] = [
 
 @pytest.fixture(autouse=True)
 def without_compilation() -> Iterator[None]:
-    """JAX operation by operation: compiling these small networks would take most of the time."""
+    """Run JAX without compilation, which would take most of the time for these small networks."""
     with jax.disable_jit():
         yield
 
@@ -91,7 +91,7 @@ def test_an_aged_step_is_a_plain_step_with_other_rates(
     plain, aged = RuleSpec(**base), RuleSpec(**base, aging="rates")
     genome = moderate_genome(aged, 2, seed=1)
     episode = make_random_episode(SIZES, plain.states, unroll=1, seed=2)
-    # One loop of each rule: every JAX loop compiles for itself.
+    # One loop for each rule, because every JAX loop compiles separately.
     aged_loop, plain_loop = loop(aged), loop(plain)
     # A network of age 0 begins with initial synapses.
     grown = aged_loop.learn(genome, episode)
@@ -133,7 +133,7 @@ def test_queries_use_the_average_of_the_synapses(
             average[i] = average[i] + (weights - average[i]) / (1 + age / (1 + np.exp(a[i])))
             np.testing.assert_allclose(found.forward[i], weights, atol=precision(loop))
             np.testing.assert_allclose(found.average[i], average[i], atol=precision(loop))
-    # A plain network with the averaged synapses answers as the averaging one does.
+    # A plain network with the averaged synapses predicts the same as the averaging one.
     asked = dataclasses.replace(states[-1], forward=tuple(average))
     np.testing.assert_allclose(
         averaging_loop.query(genome, episode),
@@ -146,7 +146,7 @@ def test_queries_use_the_average_of_the_synapses(
 def test_states_with_their_own_rates_follow_them(
     loop: Callable[[RuleSpec], ContinuingInnerLoop],
 ) -> None:
-    """With one Hebbian term for all states, each is a leaky sum of its own."""
+    """With one Hebbian term for all states, each state is a leaky sum with its own rates."""
     rule = RuleSpec(states=3, single_state=True, per_state_rates=True, symmetric=True)
     genome = moderate_genome(rule, 2, seed=5).replace(
         {"synapse.keep": [1.0, 0.9, 0.5], "synapse.update": [0.0, 0.1, 0.2]}
@@ -275,7 +275,7 @@ def test_a_classifier_passes_the_age_of_its_network_on() -> None:
     parts = parts.after(rows.__getitem__, numbers, batches[2:])
     assert whole.steps == parts.steps == 5
     np.testing.assert_array_equal(whole.outputs(rows), parts.outputs(rows))
-    # Not so if the second call began at age 0.
+    # This would differ if the second call began at age 0.
     young = dataclasses.replace(
         learner.after(rows.__getitem__, numbers, batches[:2]), steps=1
     ).after(rows.__getitem__, numbers, batches[2:])

@@ -1,4 +1,4 @@
-"""Whether an update is a gradient, how synapses grow, and the command that tells of both."""
+"""Whether an update is a gradient, how synapses grow, and the command that reports both."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_backprop_is_a_gradient(seed: int, hidden: tuple[int, ...]) -> None:
     for test in tests:
         assert test.mean is not None
         assert test.mean < 1e-7
-        # Not because there is nothing to see.
+        # The Jacobian is not simply zero.
         assert np.abs(test.jacobians[0].matrix).max() > 1e-4
     assert overall_verdict(tests) == "gradient"
 
@@ -61,7 +61,7 @@ def test_backprop_with_rates_of_its_own_in_each_layer_is_not() -> None:
     genome = backprop_genome(rule, layers=2).replace({"synapse.update": [-0.1, -0.3]})
     jacobian = update_jacobian(genome, make_random_episode((4, 5, 3), 2), 0)
     assert jacobian.verdict == "no gradient"
-    # Within each layer it is: what remains between them is the factor of the rates.
+    # Within each layer it is a gradient; between layers the ratio of the rates remains.
     assert np.all(np.diag(jacobian.blocks) < 1e-6)
     first, second = (group.part for group in jacobian.groups)
     np.testing.assert_allclose(
@@ -95,7 +95,7 @@ def test_one_linear_layer_by_hand() -> None:
     """One layer of linear units with one state, labels in place of predictions.
 
     X_1 = y after the feedback, so dF = [x; 1]ᵀ y P Q / B does not depend on F at all, and
-    only forgetting is left: J = (f̃ - 1) I.
+    only forgetting remains: J = (f̃ - 1) I.
     """
     rule = RuleSpec(
         states=1,
@@ -165,7 +165,7 @@ def test_blocks_say_where_the_asymmetry_is() -> None:
 @pytest.mark.parametrize("single_state", [False, True])
 @pytest.mark.parametrize("oja", ["none", "activations", "weights"])
 def test_what_is_tied_stays_tied(symmetric: bool, single_state: bool, oja: Any) -> None:
-    """θ is all there is to know of the synapses, at the start and after steps."""
+    """θ determines all synapses, at the start and after some steps."""
     rule = RuleSpec(states=3, symmetric=symmetric, single_state=single_state, oja=oja)
     genome = moderate_genome(rule, 2)
     episode = make_random_episode((4, 5, 3), 3)
@@ -295,7 +295,7 @@ def test_analyze_backprop(here: Path, capsys: pytest.CaptureFixture[str]) -> Non
     content = json.loads((folder / "analysis.json").read_text())
     assert content["field"]["verdict"] == "gradient"
     assert all(moment["asymmetry"] < 1e-6 for moment in content["field"]["moments"])
-    # The same again, over it; another genome is not written over it.
+    # The same genome may replace its analysis, another genome may not.
     assert main(["analyze", "backprop", "--steps", "2", "--json"]) == 0
     printed = json.loads(capsys.readouterr().out)
     assert all(Path(path).exists() for path in printed["pictures"])
@@ -387,7 +387,7 @@ def test_a_report_shows_the_analysis(here: Path) -> None:
     run = make_run(here / "run")
     write_report(RunFolder(run))
     assert "Gradient and growth" not in (run / "report.html").read_text()
-    # A genome that does not say what it is from: the run's own names no whole experiment.
+    # A genome without provenance, because this run's genome names an incomplete experiment.
     genome = Genome.load(run / "genome.npz")
     Genome(genome.rule, genome.fields).save(run / "genome.npz")
     folder = ("--output", str(run / "analysis"))
@@ -399,7 +399,7 @@ def test_a_report_shows_the_analysis(here: Path) -> None:
     (run / "analysis/summary.txt").unlink()
     write_report(RunFolder(run))
     assert "analysis cannot be read" in (run / "report.html").read_text()
-    # An analysis of another genome is none of this one.
+    # An analysis of another genome is ignored.
     (run / "analysis/analysis.json").write_text('{"genome_sha256": "0"}')
     write_report(RunFolder(run))
     assert "Gradient and growth" not in (run / "report.html").read_text()

@@ -89,7 +89,7 @@ def unit(module: str) -> str:
 
 
 def circles(graph: dict[str, set[str]]) -> set[frozenset[str]]:
-    """The sets of nodes that reach each other (strongly connected, more than one node)."""
+    """The sets of several nodes that all reach each other (strongly connected components)."""
     reached: dict[str, set[str]] = {}
     for start in graph:
         seen: set[str] = set()

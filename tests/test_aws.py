@@ -1,4 +1,4 @@
-"""What AWS is asked for, against moto's EC2 and IAM: no account and no network."""
+"""Requests to AWS, tested against moto's EC2 and IAM, without an account or a network."""
 
 from __future__ import annotations
 
@@ -143,7 +143,7 @@ def test_aws_is_asked_for_no_more_than_is_needed(tmp_path: Path) -> None:
     assert {action.partition(":")[0] for each in found["worker"] for action in each["Action"]} == {
         "s3"
     }
-    # What a head does to instances is for one region, or for instances of these clusters.
+    # The head node's rights are limited to one region, or to instances of these clusters.
     on_instances = [each for each in found["head"] if "ec2:" in str(each["Action"])]
     assert on_instances
     assert all(each["Condition"] for each in on_instances)

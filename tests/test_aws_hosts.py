@@ -1,10 +1,10 @@
 """cluster/cpu.yaml and gpu.yaml from launch to termination: AWS's API is moto's, its machines are
 namespaces.
 
-`make test-cluster` runs this. The instances are hosts at the addresses that moto hands out. Where
-there is Docker, the image is built and cpu.yaml's `docker:` section is used as it is; elsewhere
-it is left out, and the packages are those of the tests. So it is with gpu.yaml, whose workers are
-given GPUs that are none, and compute with JAX on their processors.
+`make test-cluster` runs this. The instances are hosts at the addresses that moto hands out. If
+Docker is installed, the image is built and cpu.yaml's `docker:` section is used unchanged;
+otherwise it is left out, and the packages are those of the tests. gpu.yaml is always tested without
+containers; its workers have simulated GPUs and compute with JAX on their processors.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ from tests.processes import wait_until
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(880)]
 
-# A laptop that is also AWS, and the machines of the default subnet from its first address on.
+# A laptop that also simulates AWS, and the machines of the default subnet from its first address
+# on.
 AWS, FIRST = "172.31.0", 3
 TRAIN = "blur-es train experiments/digits.yaml --set meta.compare=false --set meta.generations=60"
 BOTH = "--set fleet.split.jax=0.5 --set fleet.split.numba=0.5"
@@ -82,7 +83,7 @@ def launch_compute_and_end(place: Hosts, file: str, containers: bool) -> None:
     if file == "gpu.yaml":
         types["gpu"] = ("g6.xlarge", {"CPU": 1, "GPU": 1})
     train = f"{TRAIN} {BOTH}" if file == "gpu.yaml" else TRAIN
-    # Beside a GPU there is a core, which one Numba worker takes; the second needs a machine.
+    # The node with a GPU also has a core for one Numba worker; the second one needs another node.
     most = len(types)
 
     def laptop(command: str) -> str:
@@ -111,7 +112,7 @@ def launch_compute_and_end(place: Hosts, file: str, containers: bool) -> None:
     for placeholder, value in given.items():
         text = text.replace(placeholder, value)
     config = yaml.safe_load(text)
-    # What an instance has of AWS: its address, its credentials.
+    # The metadata service of an instance: its address and its credentials.
     config["file_mounts"]["~/.aws"] = "~/.aws"
     config["provider"] |= {"use_internal_ips": True, "availability_zone": "us-west-2a"}
     for kind, (_, resources) in types.items():
@@ -130,13 +131,13 @@ def launch_compute_and_end(place: Hosts, file: str, containers: bool) -> None:
     filled.write_text(yaml.safe_dump(config))
 
     laptop("ray get-auth-token --generate && chmod 600 ~/.ray/auth_token")
-    # What an instance does at its start: it lets the key pair in.
+    # At its start, an instance admits the key pair.
     lets_in = threading.Thread(target=_let_the_key_pair_in, args=(place,))
     lets_in.start()
     try:
         laptop(f"ray up {filled} -y --no-config-cache")
         lets_in.join()
-        # A small head on demand, and nothing else until somebody asks.
+        # A small on-demand head node, and nothing else until a run requests it.
         assert instances() == [("head", "running", "m7i.large", "on-demand")]
 
         if file == "gpu.yaml":
@@ -163,7 +164,7 @@ def launch_compute_and_end(place: Hosts, file: str, containers: bool) -> None:
         assert found, log
         assert found.group(1) == expected.group(1)
 
-        # The demand is gone with the run, and so are the workers soon.
+        # The requests end with the run, and the workers end soon afterwards.
         wait_until(lambda: not any(map(running, types)), "the end of idle workers", 180)
         assert running("head") == 1
     finally:

@@ -73,7 +73,7 @@ def test_a_grid_has_every_combination_the_last_axis_fastest() -> None:
 
 
 def test_a_size_is_that_of_all_tasks_that_a_point_has() -> None:
-    # In whatever order they are given.
+    # The order of the axes does not matter.
     [(_, point)] = points("size=6", "task=[[{name: digits}, {name: digits, classes: [0, 1]}]]")
     assert point.tasks == [
         {"name": "digits", "size": 6},

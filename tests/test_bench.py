@@ -60,7 +60,7 @@ SHARED: dict[str, Any] = {"symmetric": True, "single_state": True}
                 Product(4, 7, 8): 2 * 2,
             },
         ),
-        # Tied synapses are updated once, in all states: the way back reads them.
+        # Tied synapses are updated once, in all states, because the backward pass reads them.
         (
             RuleSpec(states=2, symmetric=True),
             {
@@ -71,7 +71,7 @@ SHARED: dict[str, Any] = {"symmetric": True, "single_state": True}
                 Product(7, 4, 8): 3 * 2,
             },
         ),
-        # All states of a synapse are equal: so are the products of the inputs.
+        # All states of a synapse are equal, and so are the products of the inputs.
         (
             RuleSpec(states=2, **SHARED),
             {
@@ -82,7 +82,7 @@ SHARED: dict[str, Any] = {"symmetric": True, "single_state": True}
                 Product(7, 4, 8): 3,
             },
         ),
-        # Steps 0 and 2 are supervised; step 1 changes nothing that lasts.
+        # Steps 0 and 2 are supervised; step 1 does not change the synapses.
         (
             RuleSpec(states=2, supervised_every=2),
             {

@@ -1,4 +1,4 @@
-"""Checkpoints survive crashes and damage; nothing damaged is ever taken for whole."""
+"""Checkpoints survive crashes and damage; a damaged file is never used."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Cutting work into chunks: a simulation stands for the workers, so every case can be had."""
+"""Cutting work into chunks, with simulated workers, so that every case can be produced."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ BACKENDS = ("numba",)
 
 
 def speeds_of(*speeds: float | None, batch: int = 1) -> Speeds:
-    """Of workers 0, 1 and so on."""
+    """The speeds of workers 0, 1 and so on."""
     workers = {number: (BACKENDS[0], speed) for number, speed in enumerate(speeds)}
     return Speeds(workers, {BACKENDS[0]: batch})
 
@@ -54,7 +54,7 @@ def rows(chunk: Chunk) -> tuple[np.ndarray[tuple[int, ...], np.dtype[np.int64]]]
 def test_every_item_is_done_once_whatever_is_lost(
     count: int, speeds: list[float | None], batch: int, data: st.DataObject
 ) -> None:
-    """Chunks come back, are lost or are overtaken in any order; each row is where it belongs."""
+    """Chunks are completed, lost or overtaken in any order; each row is in the right place."""
     plan = Plan(count, [ItemRange(0, count, BACKENDS)])
     workers = range(len(speeds))
     known, fast = speeds_of(*speeds, batch=batch), speeds_of(*[1e9] * 5, batch=batch)
@@ -103,7 +103,7 @@ def test_chunks_shrink_and_follow_speed() -> None:
     # A call is worth its overhead, and device batches are full.
     assert chunk_size(400, 0.01, 1000.0, 1, 4) == 10
     assert chunk_size(1000, 0.25, 1.0, 16, 4) % 16 == 0
-    # Many workers have longer ones, so that the head gets round, even if some get none.
+    # With many workers chunks are longer, so that the driver can serve all, even if some get none.
     round_trip = 1000 * DRIVER_SECONDS_PER_CALL
     assert chunk_size(200_000, 0.001, 100.0, 1, 1000) == 100 * ROUNDS * round_trip
     assert chunk_size(2000, 0.001, 100.0, 1, 1000) == 100 * round_trip > 2000 * 0.001
@@ -189,7 +189,7 @@ def test_a_suspect_is_not_given_to_two_at_once() -> None:
     late = Outstanding(chunk, 1e6)
     repeated = plan.repeat(0, workers, 1, [late])
     assert repeated is not None
-    # Two have it by now.
+    # Two workers compute it by now.
     assert plan.repeat(0, workers, 1, [late]) is None
     plan.put_back(repeated)
     again = plan.repeat(0, workers, 1, [late])
@@ -210,9 +210,9 @@ def test_what_is_computed_at_a_time_is_not_divided() -> None:
     assert len(chunk) % 8 == 0
     rest = plan.take(1, speeds, fresh=True)
     assert rest is not None
-    # Half of it would take as long as the whole, so nobody is sooner...
+    # Half of the chunk would take as long as all of it, so no worker would be sooner...
     assert plan.repeat(1, speeds, 2, [Outstanding(chunk, 1.0)]) is None
-    # ...unless the other is late by more than that, and then there is no use in a half.
+    # ...unless the other is late by more than that, and then a half is of no use.
     repeated = plan.repeat(1, speeds, 2, [Outstanding(chunk, 5.0)])
     assert repeated is not None
     assert len(repeated) == min(8, len(chunk))

@@ -1,4 +1,4 @@
-"""The command as people and machines meet it: exit codes, messages, signals, JSON."""
+"""The command line: exit codes, messages, signals and JSON."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def start(*arguments: str, cwd: Path) -> subprocess.Popen[str]:
         (signal.SIGTERM, None),
         (signal.SIGKILL, None),
         (signal.SIGINT, "joined"),
-        # Ray has a handler of its own for SIGTERM, and has to end with a driver that started it.
+        # Ray has its own handler for SIGTERM, and must end with the driver that started it.
         (signal.SIGTERM, "started"),
         (signal.SIGKILL, "started"),
     ],
@@ -117,7 +117,7 @@ def test_a_signal_inside_a_users_code_is_no_error_of_it(here: Path, number: int)
     _, messages = process.communicate()
     assert process.returncode == 130, messages
     assert "failed" not in messages
-    # 16 evaluations a generation: the signal came in the third.
+    # A generation has 16 evaluations, so the signal arrived in the third.
     checkpoint, _ = RunFolder(here / "run").checkpoints.latest()
     assert checkpoint is not None
     assert checkpoint.generation == 2
@@ -271,7 +271,7 @@ def test_wrong_input_is_one_message_and_exit_code_2(
     assert output.err.startswith("blur-es: ")
     assert "Traceback" not in output.err
     assert output.out == ""
-    # Nothing was made or written over.
+    # No file was created or changed.
     assert [path.name for path in here.iterdir()] == ["small.yaml"]
     assert (here / "small.yaml").read_text() == SMALL
 

@@ -1,4 +1,4 @@
-"""The cluster files as they are shipped, and what is refused of them."""
+"""The shipped cluster files, and the errors in changed ones."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def test_rays_own_check_takes_them(
 
 
 def test_kubernetes_takes_the_pods() -> None:
-    """Against the schema that Kubernetes publishes, which unknown keys offend too."""
+    """Check against the schema that Kubernetes publishes, which also refuses unknown keys."""
     kubernetes_validate = pytest.importorskip("kubernetes_validate")
     spec = yaml.safe_load((ROOT / "cluster/kuberay.yaml").read_text())["spec"]
     groups = [spec["headGroupSpec"], *spec["workerGroupSpecs"]]

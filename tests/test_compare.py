@@ -92,7 +92,7 @@ def test_baselines_see_inputs_as_they_were_before_the_map_of_a_rule(
     )
     assert found.pop(LEARNED_RULE) != expected.pop(LEARNED_RULE)
     for name, accuracies in expected.items():
-        # A division rounds: a row in 32 may be another's.
+        # Division rounds, so one row in 32 may be predicted differently.
         np.testing.assert_allclose(found[name], accuracies, atol=1 / 32)
 
 
@@ -276,7 +276,7 @@ def test_default_steps_are_spaced_logarithmically(unroll: int, steps: tuple[int,
 
 def test_rates_are_chosen_for_each_step_and_schedule() -> None:
     spec = EpisodeSpec(unroll=12, batch_size=16, query_batches=2)
-    # The large rate is ahead at once, and diverges later.
+    # The large rate is ahead at first and diverges later.
     rates = {"sgd": (1e-6, 0.1, 1.0, 3e38)}
     found = compare_entries(
         make_genome(),
@@ -381,7 +381,7 @@ def test_on_ray_a_comparison_is_the_same(ray_address: str) -> None:
 
 @pytest.fixture
 def here(current_folder: Path) -> Path:
-    """An empty current folder but for a genome."""
+    """A current folder with nothing but a genome."""
     experiment = {
         "name": "small",
         "rule": RULE.to_dict(),
@@ -421,7 +421,7 @@ def test_compare_writes_what_it_prints(here: Path, capsys: pytest.CaptureFixture
     for comparison, score in zip(comparisons, scores, strict=True):
         [learned] = [entry for entry in comparison.entries if entry.is_learned]
         assert learned.mean == pytest.approx(score["test_accuracy"], abs=1e-12)
-    # Again, with one task: no picture of the other stays.
+    # Once more with one task: the picture of the other task is removed.
     assert main([*command, "--output", "out", "--json", "--set", "tasks=[{name: xor}]"]) == 0
     again = json.loads(capsys.readouterr().out)
     assert again["pictures"] == ["out/curves-1.png"]
@@ -429,7 +429,7 @@ def test_compare_writes_what_it_prints(here: Path, capsys: pytest.CaptureFixture
 
 
 @ray_warnings
-# Other tests have loaded JAX into this process; a command of its own has not.
+# Other tests have loaded JAX into this process, so the command runs in a new one.
 @pytest.mark.filterwarnings("ignore:os.fork:RuntimeWarning")
 def test_with_a_number_of_workers_a_comparison_starts_ray_of_its_own(
     here: Path, capsys: pytest.CaptureFixture[str]

@@ -1,4 +1,4 @@
-"""An experiment's YAML is checked as a whole, and every fault is named with its place."""
+"""All errors in an experiment's YAML are reported at once, each with its place."""
 
 from __future__ import annotations
 
@@ -253,7 +253,7 @@ def test_a_task_may_have_a_network_of_its_own(tmp_path: Path) -> None:
     episodes = LocalEvaluator(problem).episodes(EpisodeRange(Phase.META_TRAINING, 1, 2))
     assert [episode.sizes for episode in episodes] == [(2, 6, 5, 1)] * 2 + [(2, 8, 1)] * 2
     assert load(tmp_path, own, "network.hidden=[4]").hidden == ((6, 5), (4,))
-    # A genome that has been found is measured in the network that is asked for.
+    # A learned genome is measured in the network that is requested.
     for asked in ("network.hidden=[4]", "network={hidden: [4]}"):
         assert override_config(config, [asked]).hidden == ((4,), (4,))
     assert override_config(config, ["seed=4"]).hidden == config.hidden
@@ -277,7 +277,7 @@ def test_a_task_may_have_episodes_of_its_own(tmp_path: Path) -> None:
         episodes = LocalEvaluator(problem).episodes(wanted)
         assert [episode.support_inputs.shape[:2] for episode in episodes] == expected
         assert problem.unrolls(wanted) == [steps for steps, _ in expected]
-    # A learned genome is measured in the episodes that are asked for.
+    # A learned genome is measured in the episodes that are requested.
     assert override_config(config, ["episode.unroll=9"]).episodes == (
         EpisodeSpec(9, 5, usual.query_batches),
         EpisodeSpec(9, usual.batch_size, usual.query_batches),

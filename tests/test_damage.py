@@ -1,4 +1,4 @@
-"""Whatever happens to the files of a run, it goes on to the same genome or says why not."""
+"""Whatever happens to the files of a run, it resumes to the same genome or explains why not."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def files_of(folder: Path) -> Files:
 
 @pytest.fixture(scope="module")
 def interrupted(tmp_path_factory: pytest.TempPathFactory) -> tuple[Files, Files, str]:
-    """A run stopped after generation 4, one of another experiment, and the whole one's hash."""
+    """A run stopped after generation 4, one of another experiment, and the complete run's hash."""
     folder = tmp_path_factory.mktemp("damage")
     config = small(folder)
     train(config, folder / "run", evaluator=InterruptedEvaluator(config, 5))
@@ -58,7 +58,7 @@ def flip(content: bytes, where: float) -> bytes:
 
 
 def zeros(content: bytes, where: float) -> bytes:
-    """As file systems leave blocks that were never written."""
+    """Replace a block by zeros, as file systems leave blocks that were never written."""
     begin = int(where * len(content))
     return content[:begin] + bytes(len(content) - begin)
 
@@ -96,7 +96,7 @@ def nothing(content: bytes, where: float) -> bytes:
 
 
 DAMAGE: tuple[Callable[[bytes, float], bytes], ...] = (truncate, flip, zeros, nothing)
-# With a digest that is right all the same.
+# The digest is still correct.
 FORGERIES: tuple[Callable[[bytes, float], bytes], ...] = (
     other_generation,
     no_facts,
@@ -107,7 +107,7 @@ FORGERIES: tuple[Callable[[bytes, float], bytes], ...] = (
 
 
 def forge(files: Files, number: int, content: bytes) -> None:
-    """Put a content in a checkpoint's place, digest, name and pointer included."""
+    """Replace a checkpoint by other content, with a correct digest, name and pointer."""
     pointer = entries(files)
     del files[pointer[number]["file"]]
     digest = hashlib.sha256(content).hexdigest()
@@ -141,7 +141,7 @@ def apply(files: Files, other: Files, damage: tuple[Any, Any, float]) -> None:
     if how == "delete":
         del files[name]
     elif how == "swap":
-        # Each whole in itself, under the other's name.
+        # Each file is complete, but has the other's name.
         second = pointer[(target + 1) % 3]["file"]
         if second in files:
             files[name], files[second] = files[second], files[name]
@@ -181,7 +181,7 @@ def test_a_damaged_run_goes_on_to_the_same_genome_or_says_why_not(
         entry for entry in entries(run) if files.get(entry["file"]) == run[entry["file"]] != b""
     ]
     if not usable:
-        # A forgery that the run can use is as good as the original; else it says why not.
+        # A forgery that the run can use gives the same genome; otherwise the run explains why not.
         with contextlib.suppress(InputError):
             assert genome_hash(train(small(folder), folder / "run", resume=True)) == whole
         return

@@ -1,4 +1,4 @@
-"""The documentation: generated parts are up to date, links lead somewhere, examples run."""
+"""The documentation: generated parts are up to date, link targets exist, and examples run."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def test_the_page_of_experiments_has_every_key() -> None:
     text = (TOP / "docs" / "experiments.md").read_text(encoding="utf-8")
     for name in ExperimentConfig.model_fields:
         assert f"`{name}`" in text
-    # Also those of sections that are absent by default.
+    # This includes the keys of sections that are absent by default.
     for key in ("meta.curriculum.every", "fleet.autoscale.most", "run.keep"):
         assert f"`{key}`" in text
 

@@ -30,7 +30,7 @@ episode: {unroll: 4, batch_size: 16, query_batches: 2}
 
 
 class Place(NamedTuple):
-    """A cluster, and what was laid out for it."""
+    """A cluster and its files."""
 
     address: str
     experiment: Path
@@ -53,7 +53,7 @@ def write_mnist(folder: Path) -> None:
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
-    """A head, a node like it, and one that is wrong in every way that can be arranged."""
+    """A head node, a node like it, and one that is wrong in every way that a test can arrange."""
     folder = tmp_path_factory.mktemp("doctor")
     data, empty, other = folder / "data", folder / "empty", folder / "other"
     for each in (data, empty, other):
@@ -113,12 +113,12 @@ def test_a_wrong_node_is_named_with_what_is_wrong_and_a_right_one_is_not(
     assert head["answer"]["tasks"]["mnist"] == twin["answer"]["tasks"]["mnist"]
     assert head["answer"]["threads"] == 1
     assert abs(twin["clock"]) <= twin["clock_error"] + 0.1
-    # Whatever was written to try the storage is gone.
+    # The files that were written to test the storage are deleted.
     assert not shared.exists() or not list(shared.iterdir())
 
 
 def test_a_missing_and_a_silent_node_are_named_and_hold_up_nothing(place: Place) -> None:
-    # The node is there for Ray's head, but does nothing: what is asked of it never begins.
+    # The node is registered with Ray's head node but does nothing, so its probe never begins.
     (raylet,) = (
         process
         for process in running("raylet/raylet")
@@ -142,7 +142,7 @@ def test_a_missing_and_a_silent_node_are_named_and_hold_up_nothing(place: Place)
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     findings = found["findings"]
-    # The others are examined meanwhile, unless this machine is too busy for it.
+    # The other nodes are examined in the meantime, unless this machine is too busy.
     slow = {node["name"] for node in found["nodes"] if node["answer"] is None}
     assert {finding["node"] for finding in findings} == {"odd", "10.1.2.3"} | slow, findings
     said = {finding["node"]: finding["what"] for finding in findings}
@@ -218,7 +218,7 @@ def test_what_can_hardly_be_arranged_is_judged_too() -> None:
     assert "its disk has 10.0 GB of 1000.0 GB left" in found[1]
     (found,) = whats(dataclasses.replace(report("c"), clock=-9.0))
     assert found == ("c", "its clock is 9.0 s behind")
-    # An answer that took long says little about the clock.
+    # A slow answer says little about the clock.
     assert whats(dataclasses.replace(report("c"), clock=-9.0, clock_error=8.0)) == []
 
 

@@ -147,7 +147,7 @@ def test_wrong_lengths(field: str, value: Any) -> None:
 
 
 class OwnTask:
-    """Digits whose `sample` is another."""
+    """Digits with another `sample` method."""
 
     def __init__(self, sample: Callable[..., Any]) -> None:
         self.sample = sample

@@ -1,4 +1,4 @@
-"""The scikit-learn classifier, by scikit-learn's own checks and by what it is for."""
+"""The scikit-learn classifier: its accuracy, its probabilities and its batches."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ def test_shipped_genomes_beat_gradients_in_as_many_passes(
     name: str, load: Callable[..., Any], passes: int
 ) -> None:
     inputs, labels = load(return_X_y=True)
-    # Four fifths are learned from: no more batches than so many passes fill.
+    # Four fifths of the rows are for training, so this is the number of batches in these passes.
     steps = int(passes * 0.8 * len(inputs) / 128)
 
     def accuracy(make: Callable[[int], Any]) -> float:
-        # One draw of synapses and batches is worth a row or two of luck.
+        # Another draw of synapses and batches changes a row or two.
         models = [make(random_state) for random_state in range(3)]
         return float(np.mean([cross_val_score(each, inputs, labels) for each in models]))
 
@@ -72,7 +72,7 @@ def test_a_genome_trained_with_several_depths_learns_at_each() -> None:
             for name in ("mnist-4state-deep", "mnist-4state")
         )
         assert deep > 0.85
-        # One that has seen one hidden layer falls behind with every further one.
+        # A genome that was trained with one hidden layer gets worse with every further layer.
         assert shallow > 0.85 if len(hidden) == 1 else shallow < deep - 0.01
 
 
@@ -104,7 +104,7 @@ def test_shipped_genomes_learn_for_any_number_of_steps(name: str) -> None:
 
 @pytest.mark.parametrize("share", [0.5, 0.8, 0.97])
 def test_classes_need_not_be_equally_frequent(share: float) -> None:
-    """Not worse than guessing the most frequent class, and rare ones are found."""
+    """It is not worse than guessing the most frequent class, and it finds rare ones."""
     accuracies, guesses, areas = [], [], []
     for draw in range(4):
         data = make_classification(3000, 20, n_informative=10, weights=[share], random_state=draw)
@@ -116,7 +116,7 @@ def test_classes_need_not_be_equally_frequent(share: float) -> None:
         probabilities = model.predict_proba(held)
         areas.append(roc_auc_score(held_labels, probabilities[:, 1]))
         np.testing.assert_allclose(probabilities.mean(axis=0), frequencies, atol=0.1)
-    # Six of 3,000 rows are chance.
+    # Six of 3,000 rows may be chance.
     assert np.mean(accuracies) > max(0.85, np.mean(guesses) - 0.002)
     assert np.mean(areas) > 0.8
 
@@ -139,7 +139,7 @@ def test_rare_classes_that_are_well_separated_are_found(name: str, share: float)
 
 
 def test_probabilities_are_calibrated() -> None:
-    """Of what has a probability of p, about p is right, be classes clear or hard to tell."""
+    """Of the rows with probability p, a fraction of about p is right."""
     for separation, surest in ((2.0, 0.99), (0.3, 0.9)):
         too_sure = []
         for draw in range(4):
@@ -200,14 +200,14 @@ def test_inputs_are_mapped_for_a_genome_that_expects_it(wanted: Inputs) -> None:
     assert expected.factor > 2
     if expected.gains is not None:
         assert model._learner.input_map.gains == pytest.approx(expected.gains, rel=0.1)
-    # The network has learned with it, and is asked with it too.
+    # The network has learned with the map, and predicts with it too.
     assert not np.array_equal(plain.predict_proba(inputs), model.predict_proba(inputs))
     assert model.score(inputs, labels) > 0.9
     again = pickle.loads(pickle.dumps(model))
     np.testing.assert_array_equal(again.predict_proba(inputs), model.predict_proba(inputs))
-    # What a row comes to does not depend on how many there are.
+    # The outputs for a row do not depend on the number of rows.
     np.testing.assert_array_equal(model.predict_proba(inputs[:7]), model.predict_proba(inputs)[:7])
-    # What comes later is mapped alike, where it does not learn anew from all.
+    # Later rows are mapped in the same way, unless the network is retrained on all rows.
     many = BlurClassifier(mapped, random_state=0).fit(np.tile(inputs, (4, 1)), np.tile(labels, 4))
     first = many._learner.input_map
     assert many.partial_fit(3 * inputs[:130], labels[:130])._learner.input_map is first
@@ -216,7 +216,7 @@ def test_inputs_are_mapped_for_a_genome_that_expects_it(wanted: Inputs) -> None:
 def test_outputs_are_calibrated_for_a_genome_that_expects_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    # What chance may have made counts too, so that there are offsets for certain.
+    # Without shrinkage, so that there are certainly offsets.
     monkeypatch.setattr(calibration, "CAUTION", 0.0)
     inputs, labels = load_iris(return_X_y=True)
     shipped = load_genome("mnist-4state")
@@ -229,8 +229,8 @@ def test_outputs_are_calibrated_for_a_genome_that_expects_it(
         ).fit(inputs, labels)
         for value in (0.0, 0.3)
     )
-    # Every output is shifted, by the labels of the batches that the statistics are of. Outputs
-    # before the softmax are not public.
+    # Every output is shifted by an offset from the labels of the batches that give the statistics.
+    # Outputs before the softmax are not public.
     shifts = model._outputs(inputs) - plain._outputs(inputs)
     assert shifts.std(axis=0).max() < 1e-5 < np.abs(shifts).min()
     seen = model._learner.support_labels

@@ -81,7 +81,7 @@ def test_rays_memory_monitor_kills_and_nothing_is_lost(
     assert report["lost_workers"] == 1
 
 
-# Another user of the cluster, whose objects fill the store until the process ends.
+# Another user of the cluster fills the store with objects until its process ends.
 FILL = """
 import sys
 import numpy as np

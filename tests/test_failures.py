@@ -1,4 +1,4 @@
-"""What goes wrong with workers, made to go wrong for real; the results stay the same."""
+"""Real failures of workers, which do not change the results."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ from tests.processes import COMMAND, FLEET_WORKERS, running, wait_for_generation
 
 pytestmark = ray_warnings
 
-# A measure that gives a number of the predictions, and in a worker does what a file says:
-# "ACTION VALUE TIMES" does it at this number, so many times (0: always).
+# A measure that returns a number computed from the predictions. In a worker it also does what a
+# file says: "ACTION VALUE TIMES" does the action at this value, this many times (0: always).
 MEASURE = """
 import os, signal, sys, time, zlib
 from pathlib import Path
@@ -65,7 +65,7 @@ def explode():
 
 
 class Mine:
-    """A folder with the measure in it, and what it is to do."""
+    """A folder with the measure, and the file that tells the measure what to do."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -114,7 +114,7 @@ def test_whatever_befalls_a_worker_its_work_is_done_again(
     expected = LocalEvaluator(problem_of(config)).evaluate(population, TRAINING)
     fleet = RayFleet(problem_of(config), FleetConfig(workers=1), address=ray_address)
     try:
-        # It is known then how long an evaluation takes.
+        # By then the duration of an evaluation is known.
         for _ in range(2):
             np.testing.assert_array_equal(
                 fleet.evaluate(population, TRAINING).fitness, expected.fitness
@@ -131,7 +131,7 @@ def test_whatever_befalls_a_worker_its_work_is_done_again(
     assert mine.times == 1
     assert set(report["failures"]) == {failure.value}
     count = report["failures"][failure.value]
-    # On a very busy machine a worker that is only slow is taken for one that hangs.
+    # On a very busy machine, a slow worker may count as hung.
     assert count == 1 or action == "stop"
     assert report["repeated_chunks"] >= 1
     assert report["lost_workers"] == (0 if failure is failures.Failure.ERROR else count)
@@ -176,7 +176,7 @@ def test_a_users_error_stops_the_run_with_its_traceback_and_a_checkpoint(
 
 
 def poison(mine: Mine, config: Any, population: Any, index: int) -> None:
-    """Let the evaluation of one genome, in whatever company, kill its worker."""
+    """Make the evaluation of one genome kill its worker, whatever the rest of its chunk is."""
     values = LocalEvaluator(problem_of(config)).evaluate(population, TRAINING).fitness[0]
     mine.let("kill", int(values[index, 0]))
 
@@ -184,7 +184,8 @@ def poison(mine: Mine, config: Any, population: Any, index: int) -> None:
 def test_a_genome_that_kills_workers_is_found(
     mine: Mine, ray_address: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Three workers and the cuts, then three fresh ones; the others have their results."""
+    """Three workers die, then those of the halves, then three fresh ones; all others have
+    results."""
     config = small(mine.folder, *SETTINGS)
     population = random_population(config, 8)
     expected = LocalEvaluator(problem_of(config)).evaluate(population, TRAINING)
@@ -283,7 +284,7 @@ def test_chaos_changes_nothing(
 ) -> None:
     named = {"chaos", "chaos_result_dropped"}
     if "hang" in faults:
-        # On a very busy machine a worker that is only slow is taken for one that hangs.
+        # On a very busy machine, a slow worker may count as hung.
         monkeypatch.setattr(failures, "LEAST_DEADLINE_SECONDS", 2.0)
         named.add("deadline_missed")
     config = small(tmp_path, "meta.generations=12", "meta.population=12")

@@ -1,4 +1,4 @@
-"""Fetching data sets, from servers on the loopback interface that behave and misbehave."""
+"""Fetching data sets from good and faulty servers on the loopback interface."""
 
 from __future__ import annotations
 
@@ -111,10 +111,10 @@ def server() -> Iterator[Server]:
 
 @pytest.fixture(autouse=True)
 def source(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One file whose checksum is that of what the server holds, reached without a proxy."""
+    """A source with one file, with the checksum of the server's file, reached without a proxy."""
     monkeypatch.setenv("no_proxy", "*")
     md5 = {NAME: hashlib.md5(PAYLOAD).hexdigest()}
-    # Nothing listens on the discard port: a test that forgets its mirror fails at once.
+    # Nothing listens on the discard port, so a test that forgets its mirror fails at once.
     monkeypatch.setitem(SOURCES, "mnist", Source("http://127.0.0.1:9/", md5))
 
 

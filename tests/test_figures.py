@@ -72,14 +72,14 @@ def test_the_fitness_of_one_is_drawn_with_its_mean_over_a_fiftieth_of_the_genera
     lines = labelled_lines(axes)
     assert set(lines) == {"each generation", "moving mean over 5"}
     assert points(lines["each generation"]) == [(g, g**2) for g in range(1, 251)]
-    # Of what stands two to the left and two to the right: the mean of g² + d² for d from -2 to 2.
+    # The mean over two generations on each side is the mean of g² + d² for d from -2 to 2.
     middle = np.arange(3.0, 249.0)
     expected = np.column_stack([middle, middle**2 + 2.0])
     np.testing.assert_allclose(points(lines["moving mean over 5"]), expected, rtol=1e-12)
 
 
 def stages(axes: Axes) -> list[tuple[str, float, float]]:
-    """What is written beside the lines of new unrolls, where, and where the line is."""
+    """The labels of the lines of new unrolls, their positions, and the lines' positions."""
     notes = [text for text in axes.texts if isinstance(text, Annotation)]
     lines = [line for line in axes.lines if str(line.get_label()).startswith("_")]
     return [
@@ -149,7 +149,7 @@ def test_the_picture_begins_a_little_below_the_worst_of_most_of_the_population()
         "unroll 10",
         "the lowest values reach −20, outside this picture",
     ]
-    # Not more than four times as far down: nothing is squeezed.
+    # The lowest value is not more than four times as far down, so nothing is cut off.
     for line in metrics:
         line["q10"] = -18.0
     [axes] = fitness_figure(metrics).axes
@@ -243,7 +243,7 @@ def test_names_with_dollars_and_braces_are_drawn_as_they_are() -> None:
 def test_genomes_are_drawn_whole(rule: RuleSpec, layers: int | None, panels: int) -> None:
     figure = genome_figure(make_genome(rule, layers))
     assert draw(figure)
-    # One more for the colours' scale.
+    # One more axis is for the colour bar.
     assert len(figure.axes) == panels + 1
     width, height = figure.get_size_inches() * figure.dpi
     boxes = [axes.get_tightbbox() for axes in figure.axes]

@@ -1,4 +1,4 @@
-"""Measures: known answers, floors, and a user's own."""
+"""Measures: known answers, lowest values, and a user's own measures."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The fleet: real Ray workers, killed for real; the genome is that of one process."""
+"""The fleet: real Ray workers, some of them killed, find the genome of a single process."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_the_genome_does_not_depend_on_the_workers(
     )
     try:
         assert fleet.workers == workers
-        # A product is computed by one thread whatever the grant.
+        # One thread computes a product, whatever Ray grants.
         assert fleet.pool.admission.first["numba"].threads == 1
         spread = train(config, tmp_path / "spread", evaluator=fleet)
     finally:
@@ -85,7 +85,7 @@ def test_killed_workers_are_replaced_and_their_work_done_again(
     tmp_path: Path, ray_address: str
 ) -> None:
     class DisturbedFleet(RayFleet):
-        """Loses a worker just before it gets the genomes of some generations."""
+        """A fleet that loses a worker just before it gets the genomes of some generations."""
 
         def evaluate(self, genomes: FloatArray, episodes: EpisodeRange) -> Evaluation:
             if episodes.phase is Phase.META_TRAINING and episodes.generation in (2, 4, 5):
@@ -124,6 +124,6 @@ def test_no_cluster_at_the_address_is_a_clear_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("RAY_gcs_rpc_server_reconnect_timeout_s", "1")
-    # Far sooner than Ray itself gives up.
+    # This is far sooner than Ray itself gives up.
     with pytest.raises(RunError, match="cannot reach the Ray cluster at"):
         RayFleet(problem_of(small(tmp_path)), FleetConfig(workers=1), address="127.0.0.1:1")

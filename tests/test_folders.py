@@ -1,4 +1,4 @@
-"""Tasks of image folders: what an episode is made of, and what is refused."""
+"""Tasks of image folders: the content of episodes, and the errors."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ IMAGES = 8
 
 
 def picture(value: int, index: int, side: int = 6, kind: str = "PNG") -> bytes:
-    """Grey of one value, but for a pixel that tells the image."""
+    """A uniformly grey image, except for one pixel that identifies it."""
     pixels = np.full((side, side), value, np.uint8)
     pixels[index // side, index % side] = 255 - value
     buffer = io.BytesIO()
@@ -33,7 +33,7 @@ def picture(value: int, index: int, side: int = 6, kind: str = "PNG") -> bytes:
 
 
 def write_classes(folder: Path, values: range, images: int = IMAGES) -> Path:
-    """A folder a class, every class of a grey of its own, two alphabets deep."""
+    """One folder for each class, each with its own grey, in two alphabets."""
     for value in values:
         place = folder / f"alphabet{value % 2}" / f"character{value:03}"
         place.mkdir(parents=True)

@@ -145,7 +145,8 @@ def test_a_curriculum_of_strategies_resumes_too(tmp_path: Path) -> None:
 
 
 def test_a_stage_begins_with_the_best_run(tmp_path: Path) -> None:
-    """The second of two search runs is better on the validation episodes: both continue from it."""
+    """If the second of two search runs is better on the validation episodes, both continue from
+    it."""
 
     class Favours(LocalEvaluator):
         def evaluate(self, genomes: FloatArray, episodes: EpisodeRange) -> Evaluation:
@@ -174,7 +175,7 @@ def test_a_stage_begins_with_the_best_run(tmp_path: Path) -> None:
         None,
         1,
     ]
-    # Runs differ before, and their next populations are around the chosen center.
+    # Before, the search runs differ; their next populations are around the chosen center.
     assert not np.array_equal(seen[1][0], seen[1][1])
     for population in seen[4]:
         distance = np.linalg.norm(population.mean(axis=0) - centers[0], axis=1)
@@ -182,7 +183,7 @@ def test_a_stage_begins_with_the_best_run(tmp_path: Path) -> None:
 
 
 class SmallDevice(LocalEvaluator):
-    """A device whose memory holds two evaluations at a time, asked for eight at first."""
+    """A device whose memory holds two evaluations at a time; the first device batch has eight."""
 
     largest = 2
 
@@ -230,7 +231,7 @@ def test_the_last_of_several_device_batches_is_resumed(tmp_path: Path) -> None:
     overrides = ("backend=jax", "jax.device_batch=8", "tasks=[{name: xor}]", "meta.population=4")
     config = small(tmp_path, *overrides, "meta.generations=14")
     whole = train(config, tmp_path / "whole", evaluator=ShrinkingDevice(problem_of(config)))
-    # JSON sorts the generations as texts: the last one is not the last of them.
+    # JSON sorts the generations as text, so the last generation is not the last key.
     found = RunFolder(tmp_path / "whole").read_json("result.json")["device_batches"]
     assert {int(generation): device_batch for generation, device_batch in found.items()} == {
         1: 8,

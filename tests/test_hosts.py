@@ -74,7 +74,7 @@ def test_a_cluster_from_nothing_to_a_finished_run(place: Hosts) -> None:
         doctor = "cd ~/blur_es; blur-es doctor --address auto --wait 120 --run-dir runs"
         assert "the cluster is fine" in on_head(f"{doctor} --nodes 3")
 
-        # The dashboard is for the head alone, and Ray for those who show the token.
+        # Only the head node reaches the dashboard, and only clients with the token use Ray.
         reach = "import socket; socket.create_connection(('{}', {}), timeout=5)"
         head = place.address("h1")
         assert "refused" in laptop(f'python -c "{reach.format(head, 8265)}"', check=False)
@@ -108,11 +108,11 @@ def test_a_cluster_from_nothing_to_a_finished_run(place: Hosts) -> None:
         def status(name: str) -> str:
             return laptop(f"ray job status --address {DASHBOARD} {name}")
 
-        # What a single process finds that nobody disturbs.
+        # The genome that an undisturbed single process finds.
         alone = laptop(f"{TRAIN} --local --run-dir /tmp/alone")
         expected = _genome(alone)
 
-        # A folder with a task of one's own travels with a job.
+        # A folder with a user's own task is uploaded with a job.
         folder = place.key.parent / "mine"
         folder.mkdir()
         (folder / "mine.py").write_text(MINE)
@@ -126,13 +126,13 @@ def test_a_cluster_from_nothing_to_a_finished_run(place: Hosts) -> None:
         stayed = laptop(f"cd {folder} && blur-es train {mine} --local --run-dir /tmp/mine")
         assert _genome(travelled) == _genome(stayed)
 
-        # A machine is lost in the midst of a job.
+        # A host is lost during a job.
         submit("one", "--run-dir ~/one")
         wait_until(lambda: generation("one") > 5, "the first generations", 120)
         place.cut_power("h3")
         assert finished("one") == expected
 
-        # It comes back, and joins.
+        # It comes back and joins the cluster.
         place.boot("h3")
         place.run(
             "h3",
@@ -141,7 +141,7 @@ def test_a_cluster_from_nothing_to_a_finished_run(place: Hosts) -> None:
         )
         assert "the cluster is fine" in on_head(f"{doctor} --nodes 3")
 
-        # A job is stopped, and goes on where it was.
+        # A job is stopped and resumed.
         submit("two", "--run-dir ~/two")
         wait_until(lambda: generation("two") > 5, "the first generations", 120)
         laptop(f"ray job stop --address {DASHBOARD} two")
@@ -149,13 +149,13 @@ def test_a_cluster_from_nothing_to_a_finished_run(place: Hosts) -> None:
         assert finished("three") == expected
     finally:
         laptop(f"ray down {filled} -y", check=False)
-    # The head ends at once, workers when they have missed it for a minute.
+    # The head node ends at once, the workers after a minute without it.
     for name in ("h1", "h2"):
         wait_until(partial(ray_has_ended, place, name), f"the end of Ray on {name}", 120)
 
 
 def test_a_job_is_stopped_as_ray_does_by_itself(place: Hosts) -> None:
-    """It kills what is still there after 3 s; images and cluster files give a job more."""
+    """Ray kills a job after 3 s; the images and cluster files allow it more time."""
     openly = {"RAY_AUTH_MODE": "disabled"}
 
     def head(command: str) -> str:
@@ -185,8 +185,8 @@ def test_a_job_is_stopped_as_ray_does_by_itself(place: Hosts) -> None:
 
 
 def test_a_network_that_is_cut_and_mended(place: Hosts) -> None:
-    """Briefly, which Ray sits out, and for so long that Ray gives the machine up."""
-    # As the images and the cluster files have it: Ray itself would take a minute.
+    """The network is cut briefly, which Ray tolerates, and so long that Ray gives the host up."""
+    # These are the settings of the images and cluster files; by default Ray takes a minute.
     noticing = " ".join(
         f"RAY_health_check_{name}"
         for name in (
@@ -196,7 +196,8 @@ def test_a_network_that_is_cut_and_mended(place: Hosts) -> None:
             "failure_threshold=3",
         )
     )
-    # Said on purpose: a token that lies about would be asked for by some and shown by none.
+    # Set explicitly, because an existing token would be required by some processes and sent by
+    # none.
     start = f"{noticing} ray start --num-cpus=1 --object-store-memory=100000000"
     openly = {"RAY_AUTH_MODE": "disabled"}
     head = f"{place.address('h1')}:6379"
@@ -213,7 +214,7 @@ def test_a_network_that_is_cut_and_mended(place: Hosts) -> None:
             return place.run("h1", f"cat /tmp/{name}.log").stdout
 
         def begin(name: str) -> None:
-            # There before it is looked at.
+            # The file exists before it is read.
             place.run("h1", f": > /tmp/{name}.log")
             place.start(
                 "h1",
@@ -239,7 +240,7 @@ def test_a_network_that_is_cut_and_mended(place: Hosts) -> None:
         wait_until(lambda: "node_lost" in log("long") or "SHA" in log("long"), "the loss", 120)
         place.plug_in("h3")
         assert "node_lost" in log("long")
-        # Ray ends what it gave up; the machine joins anew, and is used.
+        # Ray ends the processes of a host that it gave up; the host joins again and is used.
         place.run("h3", f"ray stop --force; {join}", True, openly)
         finish("long")
     finally:

@@ -1,4 +1,4 @@
-"""IDX files: what is read, and what is refused before it can do harm."""
+"""IDX files: correct ones are read, and wrong ones are refused before they do harm."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tasks of images: what an episode may draw from where, and every option."""
+"""Image tasks: the pools from which episodes draw, and every option."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ def test_rows_of_an_episode(phase: Phase, support: int, query: int, key: int) ->
         (rows, 500 - reserved),
         (query_rows, reserved if phase is Phase.META_TRAINING else 100),
     ):
-        # None a second time before all had their turn.
+        # No row is drawn twice before all are drawn once.
         for start in range(0, len(drawn), available):
             turn = drawn[start : start + available]
             assert len(set(turn)) == len(turn)
@@ -168,7 +168,7 @@ def test_crop_comes_before_size(options: dict[str, Any], inputs: int, mean: floa
 
 
 def test_turned_images_are_of_classes_of_their_own() -> None:
-    # A corner that is lit, of which the class says nothing: where it is says the turn.
+    # One corner is lit. Its position shows the turn and does not depend on the class.
     images = np.zeros((12, 3, 3), np.uint8)
     images[:, 0, 2] = 255
     split = LabelledImages(images, np.arange(12) % 2, "corners")
@@ -202,7 +202,7 @@ def test_noise_has_the_given_standard_deviation_and_differs_between_images() -> 
         assert inputs.mean() == pytest.approx(1.0, abs=0.01)
         assert inputs.std() == pytest.approx(0.25, rel=0.05)
         assert len(np.unique(inputs, axis=0)) == 200
-    # The rows are those that would be drawn without it.
+    # The same rows are drawn as without noise.
     np.testing.assert_array_equal(samples.support_classes, draw(clean, 200, 200).support_classes)
 
 

@@ -1,4 +1,4 @@
-"""The NumPy and Numba backends against each other and against mathematics by hand."""
+"""The NumPy and Numba backends, compared with each other and with results computed by hand."""
 
 from __future__ import annotations
 
@@ -289,7 +289,7 @@ def test_offsets_are_the_intercepts_of_a_logistic_regression() -> None:
     labels = np.where(positive, 1.0, -1.0)[:, None]
     rule = dataclasses.replace(CALIBRATED, calibration_temperature=2.0)
     offset = class_offsets(rule, 2.0 * logits[:, None], labels)
-    # In units of the outputs; five rounds come near.
+    # The offsets are in units of the outputs; five rounds come close.
     assert offset[0] == pytest.approx(2.0 * 1.5, rel=0.1)
 
 
@@ -329,14 +329,14 @@ def test_calibrated_predictions_are_plain_ones_plus_offsets(
 ) -> None:
     plain = dataclasses.replace(CALIBRATED, calibration_temperature=0.0)
     episode = make_random_episode((4, 6, outputs), 3, unroll=unroll, batch=40, seed=1)
-    # Nine of ten rows are of the first class, so that it is not chance.
+    # Nine of ten rows are of the first class, so that chance does not explain the offsets.
     classes = (np.random.default_rng(0).random((unroll, 40)) < 0.1).astype(int)
     frequent = np.where(np.eye(max(2, outputs))[classes] > 0, 1.0, -1.0)[..., :outputs]
     episode = dataclasses.replace(episode, support_labels=frequent.astype(np.float32))
     genome = moderate_genome(plain, 2)
     same = Genome(CALIBRATED, genome.fields)
     before, after = loop(plain).query(genome, episode), loop(CALIBRATED).query(same, episode)
-    # What the finished network makes of the last four support batches, by their own statistics.
+    # The trained network's outputs for the last four support batches, with their own statistics.
     last = dataclasses.replace(
         episode,
         query_inputs=episode.support_inputs[-4:],
@@ -347,7 +347,7 @@ def test_calibrated_predictions_are_plain_ones_plus_offsets(
     assert np.abs(offsets).max() > 0.01
     np.testing.assert_allclose(after[..., 0], before[..., 0] + offsets, atol=1e-5)
     np.testing.assert_array_equal(after[..., 1:], before[..., 1:])
-    # What is scored is what is predicted.
+    # The scored predictions are the calibrated ones.
     accuracy = make_measure("accuracy")
     scores = loop(CALIBRATED).evaluate(same.vector[None], [episode], [accuracy]).fitness
     labels = episode.query_labels.reshape(-1, outputs)

@@ -1,4 +1,4 @@
-"""What networks see of inputs."""
+"""The input maps."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def correlated(rows: int, inputs: int, shares: list[float]) -> Float32Array:
     turned, _ = np.linalg.qr(generator.standard_normal((inputs, inputs)))
     rest = (1.0 - sum(shares)) / (inputs - len(shares))
     variances = np.array([*shares, *[rest] * (inputs - len(shares))])
-    # Rows whose covariance is not only expected to be this one: it is.
+    # The covariance of these rows is exactly this one, not only in expectation.
     white = generator.standard_normal((rows, inputs))
     white, _ = np.linalg.qr(white - white.mean(axis=0))
     return (math.sqrt(rows * inputs) * (white * np.sqrt(variances)) @ turned.T).astype(np.float32)
@@ -49,7 +49,7 @@ def test_the_equalizing_factor_of_noise_and_of_one_direction(inputs: int) -> Non
 
 
 def size_of_inner_products(rows: FloatArray) -> float:
-    """Their root mean square, of different rows about their mean."""
+    """The root mean square of the inner products of different centred rows."""
     centred = rows.astype(np.float64) - rows.mean(axis=0)
     return float(np.sqrt(np.mean((centred @ centred.T)[~np.eye(len(rows), dtype=bool)] ** 2)))
 
@@ -73,7 +73,7 @@ def test_mapped_rows_have_inner_products_of_one_size(
 def test_later_rows_and_what_all_have_in_common_do_not_change_the_map(wanted: Inputs) -> None:
     generator = np.random.default_rng(0)
     rows = generator.standard_normal((MAP_ROWS, 5)) @ generator.standard_normal((5, 40))
-    # An inverse hyperbolic sine is not linear: what all rows have in common does change that map.
+    # An inverse hyperbolic sine is not linear, so a common offset of all rows changes that map.
     common = 0.0 if wanted == "compressed" else 5.0
     found, expected = (
         input_map(wanted, inputs.astype(np.float32))
@@ -96,7 +96,8 @@ def test_rows_that_come_again_do_not_change_the_factor() -> None:
 
 @pytest.mark.parametrize("count", [5, 20, 39])
 def test_few_rows_say_little_of_directions(count: int) -> None:
-    # Of any few rows each direction has much of their variance, and other rows have none there.
+    # In a few rows, each of their directions has much of the variance, but other rows have none
+    # there.
     generator = np.random.default_rng(0)
     rows = generator.standard_normal((count, 200))
     for seen in (rows, np.tile(rows, (6, 1))):
@@ -145,7 +146,7 @@ def test_different_rows_are_counted_beyond_those_that_the_map_is_found_from() ->
 
 
 def test_few_inputs_are_whitened() -> None:
-    # Of four directions every one has more than its share here.
+    # Here each of the four directions has more than the limit.
     rows = correlated(1000, 4, [0.5, 0.25, 0.15])
     mapped = input_map("partially_whitened", rows[np.random.default_rng(0).permutation(1000)])
     covariance = np.cov(mapped.apply(rows).T, bias=True)
@@ -156,7 +157,7 @@ def test_directions_of_more_inputs_than_rows() -> None:
     rows = np.random.default_rng(0).standard_normal((30, 3)) @ np.eye(3, 50) + 7.0
     rows += 0.01 * np.random.default_rng(1).standard_normal(rows.shape)
     wide_directions, wide_gains = dominant_directions(rows, 1000)
-    # The same rows several times are more rows than inputs, of the same covariance.
+    # The same rows, repeated until there are more rows than inputs, have the same covariance.
     directions, gains = dominant_directions(np.tile(rows, (2, 1)), 1000)
     assert wide_directions.shape == (3, 50)
     np.testing.assert_allclose(wide_gains, gains, rtol=1e-5)

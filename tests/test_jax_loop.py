@@ -65,7 +65,7 @@ def test_follows_the_reference_to_the_last_digits(float64: None, number: int) ->
     episode = make_random_episode(SIZES, rule.states, unroll=4, seed=number)
     genome = moderate_genome(rule, len(SIZES) - 1, number)
     expected = trajectory(NumpyInnerLoop(rule), genome, episode)
-    # Operation by operation: compiling each rule as a whole would take the most time.
+    # Without compilation, which would take most of the time.
     with jax.disable_jit():
         found = trajectory(JaxInnerLoop(rule, dtype=np.float64), genome, episode)
     for a, b in zip(expected, found, strict=True):
@@ -88,7 +88,7 @@ def test_follows_the_reference_in_any_network(
     with jax.enable_x64(True), jax.disable_jit():
         found = trajectory(JaxInnerLoop(rule, dtype=np.float64), genome, episode)
     for a, b in zip(expected, found, strict=True):
-        # Normalising a neuron that hardly varies makes much of the last digits.
+        # Normalising a neuron that hardly varies amplifies rounding errors.
         np.testing.assert_allclose(b, a, rtol=0, atol=1e-8 * max(1e-6, np.abs(a).max()))
 
 
@@ -105,7 +105,7 @@ def test_any_number_of_states_on_every_backend(states: int) -> None:
 @pytest.mark.parametrize("number", range(0, len(RULES), 6))
 def test_compiled_evaluation_follows_numba(number: int) -> None:
     rule = RULES[number]
-    # Two tasks of other shapes, two replicas each.
+    # Two tasks of different shapes with two replicas each.
     episodes = [
         make_random_episode(sizes, rule.states, unroll=5, batch=8, seed=seed)
         for sizes in (SIZES, (3, 5, 4, 3))
@@ -171,7 +171,7 @@ def test_errors_of_lower_precision_match_its_mantissa(precision: Precision, bits
 
 
 def test_the_compiled_program_copies_no_data_for_each_genome() -> None:
-    # Numbers that occur nowhere else tell the arrays apart in the program's text.
+    # Sizes that occur nowhere else identify the arrays in the program's text.
     genomes, inputs, rows, steps, hidden = 11, 53, 31, 7, 13
     rule = RuleSpec(normalize="both", symmetric=True)
     episode = make_random_episode((inputs, hidden, 3), 2, unroll=steps, batch=rows)
@@ -195,7 +195,7 @@ def test_compiled_programs_are_evicted_when_mappings_run_short(
     episodes = [make_random_episode((3, hidden, 2), 2) for hidden in (4, 5, 6)]
     free, short = JaxInnerLoop(rule), JaxInnerLoop(rule)
     expected = [free.evaluate(vectors, [episode], MEASURES).fitness for episode in episodes]
-    # How many programs are kept shows nowhere else.
+    # The number of programs that are kept has no public name.
     assert len(free._compiled) == 3
     monkeypatch.setattr(jax_loop, "is_short_of_mappings", lambda: True)
     for episode, fitness in zip([*episodes, episodes[0]], [*expected, expected[0]], strict=True):
@@ -227,7 +227,7 @@ def test_evicting_compiled_programs_frees_their_mappings() -> None:
     loop.gradients(vector, [make_random_episode((3, 7, 2), 3, unroll=4)], MEASURES)
     full = count()
     assert full > before + 100
-    # As the loop does for the least recently used program where mappings are short.
+    # The loop does the same with the least recently used program when mappings run short.
     for function in loop._compiled.values():
         function.clear_cache()
     assert count() < before + 0.5 * (full - before)
@@ -240,7 +240,7 @@ def test_out_of_memory_is_an_error_of_its_own(monkeypatch: pytest.MonkeyPatch) -
     def out_of_memory(*arguments: object) -> None:
         raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: out of memory")
 
-    # A device without memory: no machine of the tests has one.
+    # The out-of-memory error is simulated, because test machines have no such device.
     monkeypatch.setattr(loop, "_function", lambda *arguments: out_of_memory)
     with pytest.raises(DeviceBatchTooLargeError, match="4 evaluations"):
         loop.evaluate(

@@ -137,7 +137,7 @@ def test_the_end_of_another_machines_lease_is_waited_for_if_asked(
 
 
 def test_a_lease_that_is_renewed_is_refused_whatever_its_clock_says(storage: Storage) -> None:
-    """Clocks may be hours apart: only what changes counts."""
+    """Clocks may differ by hours, so only a change of the lease counts."""
     holder = dataclasses.replace(
         elsewhere(Holder.this_process()), expires="1999-01-01 00:00:00 UTC"
     )
@@ -154,8 +154,8 @@ def test_a_lease_that_is_renewed_is_refused_whatever_its_clock_says(storage: Sto
 
 
 def test_of_many_at_once_one_gets_it(storage: Storage, monkeypatch: pytest.MonkeyPatch) -> None:
-    # The worst order of events in a store without conditional writes: all find no lease,
-    # then all write one, then all look who has it.
+    # The worst order of events in a store without conditional writes: all drivers find no lease,
+    # then all write one, then all read which one holds it.
     together = threading.Barrier(6)
 
     def create(name: str, content: bytes) -> None:
@@ -202,7 +202,7 @@ def test_taking_over_stops_the_holder(leases: list[Lease], storage: Storage) -> 
     wait_until(lambda: is_lost(leases[0]), "the holder to look at its lease")
     with pytest.raises(RunError, match="taken over by process"):
         leases[0].check()
-    # Its end leaves the new holder's lease alone.
+    # When it ends, it does not delete the new holder's lease.
     leases[0].release()
     leases[1].confirm()
     held = Holder.parse(storage.read(LEASE))
@@ -235,7 +235,8 @@ class TakenOver(LocalEvaluator):
 def files_of(location: str) -> dict[str, bytes]:
     storage = open_storage(location)
     names = storage.names()
-    # A hidden file is one that is being written: the lease is, all the time.
+    # Hidden files are files that are being written, such as the lease, which is renewed all the
+    # time.
     names = [name for name in names if "." in name and name != LEASE and name[0] != "."]
     found = {name: storage.read(name) for name in names}
     for name in storage.names("checkpoints"):
@@ -247,7 +248,7 @@ def files_of(location: str) -> dict[str, bytes]:
 def test_a_driver_whose_folder_was_taken_over_writes_nothing_more(
     tmp_path: Path, location: str, renewal: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # Whether it hears of it by its own renewal or only when it writes its checkpoint.
+    # It notices either at its own renewal or when it writes its checkpoint.
     monkeypatch.setattr(lease, "RENEW_SECONDS", renewal)
     config = small(tmp_path)
     whole = genome_hash(train(config, tmp_path / "whole"))

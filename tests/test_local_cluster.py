@@ -1,4 +1,4 @@
-"""The cluster that a run starts for itself: private, gone with its driver, and not waited for."""
+"""The local cluster of a run: it is private, ends with its driver, and never blocks the run."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ RAY = r"gcs_server|raylet/raylet|ray/_private|ray/dashboard|ray/autoscaler|ray::
 
 
 class Driver:
-    """A local run of two workers in a process of its own, some generations after its start."""
+    """A local run of two workers in a separate process, some generations after its start."""
 
     def __init__(self, folder: Path, home: Path) -> None:
         self.before = running(RAY)
@@ -52,7 +52,7 @@ class Driver:
             raise AssertionError(self.messages())
 
     def messages(self) -> str:
-        """What the driver wrote, once it has ended."""
+        """The driver's output, after it has ended."""
         return self.process.communicate(timeout=HANG_SECONDS)[1]
 
     def ray(self, pattern: str = RAY) -> set[int]:
@@ -95,7 +95,7 @@ def listening(process: int) -> set[str]:
         for line in Path(f"/proc/{process}/net/{name}").read_text().splitlines()[1:]:
             fields = line.split()
             if fields[3] == "0A" and fields[9] in sockets:
-                # Groups of four bytes in the order of this machine.
+                # Groups of four bytes in the byte order of this machine.
                 words = bytes.fromhex(fields[1].partition(":")[0])
                 swapped = struct.unpack(f"<{len(words) // 4}I", words)
                 packed = struct.pack(f">{len(swapped)}I", *swapped)

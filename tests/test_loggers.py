@@ -57,7 +57,7 @@ def test_tensorboard_has_the_metrics(current_folder: Path) -> None:
         assert found[line["generation"], "best"] == pytest.approx(line["best"], rel=1e-6)
 
 
-# MLflow's own, and its way to keep runs in a folder, which it would rather give up.
+# Warnings of MLflow itself, and about its storage of runs in a folder, which is deprecated.
 @pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
 def test_mlflow_has_metrics_and_settings_and_goes_on_with_a_run(
     current_folder: Path, monkeypatch: pytest.MonkeyPatch
@@ -153,7 +153,7 @@ def test_what_cannot_begin_is_wrong_input(
     assert train(current_folder, "--tensorboard", "board") == 2
     assert "board: cannot log to TensorBoard there" in capsys.readouterr().err
     with monkeypatch.context() as patch:
-        # As where the extra was installed: MLflow without what it keeps databases with.
+        # As if only the extra were installed, which has MLflow without its support for databases.
         patch.setattr(importlib.util, "find_spec", lambda name: name == "mlflow" or None)
         assert train(current_folder, "--mlflow", "sqlite:///here.db") == 2
     assert "expected the address of an `mlflow server`" in capsys.readouterr().err

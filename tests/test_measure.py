@@ -1,4 +1,4 @@
-"""What is measured at a point of a result."""
+"""Measurements at a point of a result."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def test_a_curve_is_the_mean_accuracy_of_episodes_that_end_at_its_steps(
     row = measure_genome(genome, config(), 3, [1, 2, 6], "curves", None)
     assert row["curve"] == pytest.approx([0.6, 0.7, 1.1])
     assert set(row) == {"task", "accuracy", "std", "diverged", "curve"}
-    # Nothing is measured on the way if nothing is asked for.
+    # Without requested steps, nothing is measured before the last one.
     row = measure_genome(genome, config(), 3, None, "bars", None)
     assert set(row) == {"task", "accuracy", "std", "diverged"}
 

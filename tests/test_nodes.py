@@ -1,4 +1,4 @@
-"""Fleets on clusters whose nodes come, go, are killed and are not what they should be."""
+"""Fleets on clusters whose nodes join, leave, are killed or have the wrong environment."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from tests.processes import COMMAND, HANG_SECONDS, wait_for_generation, wait_unt
 
 pytestmark = ray_warnings
 
-# Ray finds out within a second or two that a node is gone, not within fifteen.
+# Ray notices within a second or two that a node is gone, instead of fifteen.
 QUICK = {
     "RAY_health_check_initial_delay_ms": "0",
     "RAY_health_check_period_ms": "500",
@@ -61,7 +61,7 @@ def work_until(fleet: RayFleet, config: ExperimentConfig, workers: int) -> None:
 
 
 def test_the_fleet_follows_its_cluster(tmp_path: Path) -> None:
-    """Nodes join, leave in good order and are killed, all while there is work."""
+    """Nodes join, leave regularly and are killed, all while there is work."""
     config = small(tmp_path)
     with make_cluster(num_cpus=1) as cluster:
         fleet = RayFleet(problem_of(config), address=cluster.address)
@@ -85,7 +85,7 @@ def test_the_fleet_follows_its_cluster(tmp_path: Path) -> None:
 def test_a_node_that_announces_its_end_gets_no_more_work(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """As a spot instance does: nothing counts as a failure, and the log says so once."""
+    """A spot instance does this. Nothing counts as a failure, and the log says so once."""
     raylet: Any = importlib.import_module("ray._raylet")
     config = small(tmp_path)
     with make_cluster(num_cpus=1) as cluster:
@@ -114,7 +114,7 @@ def test_a_killed_node_and_chaos_leave_the_genome_as_it_is(tmp_path: Path) -> No
     undisturbed = train(config, tmp_path / "undisturbed")
 
     class DisturbedFleet(RayFleet):
-        """Loses a node just before it gets the genomes of a generation."""
+        """A fleet that loses a node just before it gets the genomes of a generation."""
 
         def evaluate(self, genomes: FloatArray, episodes: EpisodeRange) -> Evaluation:
             if episodes.phase is Phase.META_TRAINING and episodes.generation == 5:
@@ -143,7 +143,7 @@ def test_a_killed_node_and_chaos_leave_the_genome_as_it_is(tmp_path: Path) -> No
 def test_a_node_that_cannot_compute_alike_is_named_and_not_used(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Another version of the package, the data missing: the run goes on with the others."""
+    """If a node has another version or lacks data, the run continues with the other nodes."""
     other = tmp_path / "other"
     (other / "blur_es").mkdir(parents=True)
     (other / "blur_es/__init__.py").write_text("raise RuntimeError('not of this release')\n")
@@ -314,7 +314,7 @@ def test_cores_that_others_took_do_not_keep_a_gpu_idle(tmp_path: Path) -> None:
                 numba = len(fleet.pool.alive(["numba"]))
                 for worker in fleet.pool.alive(["jax"]):
                     fleet.pool.lose(worker)
-                # Half of the genomes are for the JAX worker, which is started again.
+                # The JAX worker, which gets half of the genomes, is started again.
                 fleet.evaluate(random_population(config, 4), TRAINING)
                 assert fleet.pool.alive(["jax"])
                 assert len(fleet.pool.alive(["numba"])) >= numba

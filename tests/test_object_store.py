@@ -111,7 +111,7 @@ def wait_for_generation(url: str, generation: int) -> None:
 
 
 def wait_for_another_try(log: Path) -> None:
-    """Wait until a run that writes to a log tells of one more write without an answer."""
+    """Wait until the log of a run reports another write without an answer."""
 
     def tries() -> int:
         return log.read_text().count("no answer in time")
@@ -143,8 +143,8 @@ def test_a_killed_driver_resumes_and_everything_works_from_there(
     done = checkpointed(url)
     lines = RunFolder(url).metrics.read()
     assert [line["generation"] for line in lines][:done] == list(range(1, done + 1))
-    # Its process is gone from this machine: nobody waits for the end of its lease. How it is
-    # continued, and whether it is compared, is no part of the experiment.
+    # Its process has ended on this machine, so nobody waits for the end of its lease. The settings
+    # of the continuation and of the comparison are no part of the experiment's identity.
     compared = ("--set", "meta.compare=true", "--set", "meta.test_episodes=1")
     last = done + 4
     assert main([*training(url, last), "--resume", *compared]) == 0
@@ -164,7 +164,7 @@ def test_a_killed_driver_resumes_and_everything_works_from_there(
         range(1, last + 1)
     )
     assert Genome.load(f"{url}/genome.npz").sha256 == whole
-    # What is made of a run is made there.
+    # Reports and analyses of a run are written to its folder.
     for name in ("report.html", "comparison.json", "result.json", "config.yaml", "versions.json"):
         assert storage.exists(name)
     storage.delete("report.html")
@@ -216,14 +216,14 @@ def test_a_signal_ends_the_run_in_time(
             server.send_signal(signal.SIGSTOP)
             wait_for_another_try(log)
         process.send_signal(signal.SIGTERM)
-        # Far sooner than a run without the signal gives up.
+        # This is far sooner than a run without the signal gives up.
         process.communicate(timeout=HANG_SECONDS)
     finally:
         server.send_signal(signal.SIGCONT)
     messages = log.read_text()
     if hangs:
-        # What hung was either the checkpoint of the last generation, and then the one before is
-        # whole, or what follows it, the deletion of that one.
+        # The request that hung either wrote the last generation's checkpoint, so that the one
+        # before is intact, or deleted the older checkpoint afterwards.
         outcomes = {1: "the previous checkpoint is intact", 130: "the last checkpoint is whole"}
         assert process.returncode in outcomes, messages
         assert outcomes[process.returncode] in messages

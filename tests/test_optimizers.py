@@ -11,8 +11,8 @@ import pytest
 
 from blur_es.analysis import optimizers
 
-# The private functions: learning curves hide what one forward pass does, and which compiled
-# programs are kept.
+# Private functions are used because learning curves hide the result of a single forward pass, and
+# which compiled programs are kept.
 from blur_es.analysis.optimizers import (
     ACTIVATIONS,
     OPTIMIZERS,
@@ -289,7 +289,7 @@ def test_a_cosine_schedule_ends_at_its_horizon() -> None:
     lengths = [
         float(jnp.linalg.norm(after - before)) for before, after in itertools.pairwise(found)
     ]
-    # The rates of steps 2 to 4 fall to a tenth; after step 4 there is no step any more.
+    # The rates of steps 2 to 4 fall to a tenth; after step 4 the network does not change.
     assert lengths[0] > lengths[1] > lengths[2] > 0.0
     np.testing.assert_allclose(lengths[3:], 0.0, atol=1e-7)
 

@@ -1,4 +1,4 @@
-"""The classifier learns from rows that come in parts, and a failed call changes nothing."""
+"""The classifier learns from rows in several calls, and a failed call changes nothing."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def test_more_rows_do_not_make_it_worse(part: int) -> None:
     assert found[0] > {32: 0.5, 127: 0.8, 128: 0.8, 300: 0.9}[part]
     assert (np.diff(found) > -0.04).all()
     assert found[-1] > 0.95
-    # After more rows than it keeps, it goes on instead of beginning anew.
+    # After more rows than it keeps, it continues instead of retraining from scratch.
     assert model.n_steps_ >= FEWEST_STEPS + (len(train) - 512) // 128
 
 
@@ -117,7 +117,8 @@ def test_partial_fit_continues() -> None:
         stop = start + 200
         model.partial_fit(train[start:stop], train_labels[start:stop], classes=np.arange(10))
         scores.append(model.score(held, held_labels))
-    # Twice anew, from 200 and 400 rows, and then, as not all rows are kept, two steps a call.
+    # It retrains twice from scratch, on 200 and 400 rows. Then not all rows are kept, and each call
+    # takes two steps.
     assert model.n_steps_ == FEWEST_STEPS + 5 * 2
     assert scores[-1] > scores[0]
     assert scores[-1] > 0.85
@@ -127,7 +128,7 @@ def test_partial_fit_continues() -> None:
         model.partial_fit(train[:5], train_labels[:5], classes=[0, 1])
     before = pickle.dumps(model)
     with pytest.MonkeyPatch.context() as patch:
-        # At the last moment.
+        # The error occurs at the last moment.
         patch.setattr("blur_es.classifier.estimator.minimize_scalar", interrupted)
         with pytest.raises(KeyboardInterrupt):
             model.partial_fit(train, train_labels)

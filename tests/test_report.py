@@ -128,7 +128,7 @@ def test_the_verdict_is_on_the_learned_rule_and_the_best_baseline(tmp_path: Path
         "0.700 ± 0.100. The best baseline, adam, normalised, reaches a test accuracy of "
         "0.600 ± 0.100."
     )
-    # Whoever is named first.
+    # The order of the entries does not matter.
     for number, entries in enumerate((KNOWN, KNOWN[::-1])):
         page = report_on(tmp_path / str(number), *entries)
         assert page.paragraphs.count(verdict) == 1
@@ -171,7 +171,7 @@ def test_the_fitness_is_shown_with_its_measure_and_the_diverged_evaluations(tmp_
     metrics = make_metrics(3)
     for line, diverged in zip(metrics, (0, 4, 9), strict=True):
         line["diverged"] = diverged
-    # Written by a version that did not count.
+    # Written by a version that did not count diverged evaluations.
     del metrics[0]["diverged"]
     write_lines(folder, metrics)
     write_json(folder, "result.json", {"fitness_measure": "accuracy"})
@@ -261,7 +261,7 @@ def test_empty_optional_contents(tmp_path: Path) -> None:
     text = Page(Path(write_report(RunFolder(folder))).read_text(encoding="utf-8")).text
     assert "does not ask for a comparison" in text
     assert "has no generation" in text
-    assert "was not written down" in text
+    assert "is not recorded" in text
 
 
 def test_several_tasks_have_a_picture_each(tmp_path: Path) -> None:

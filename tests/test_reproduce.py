@@ -47,9 +47,9 @@ def local(folder: Path, **more: Any) -> ReproduceOptions:
     return ReproduceOptions(output=str(folder / "out"), local=True, **more)
 
 
-# One training of each kind, no baselines: what compiles takes most of the time here.
+# One training of each kind and no baselines, because compilation takes most of the time here.
 SMALL = re.sub(r"seeds: 2", "seeds: 1", re.sub(r"  baselines: .*\n", "", TINY))
-# For tests of what is around the training.
+# For tests in which the training itself does not matter.
 ONE_TRAINING = SMALL.replace("    none: {rule.normalize: none}\n", "").replace(
     "generations: 40", "generations: 2"
 )
@@ -57,7 +57,7 @@ ONE_TRAINING = SMALL.replace("    none: {rule.normalize: none}\n", "").replace(
 
 @pytest.fixture(scope="module")
 def small(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], Path]:
-    """The small result, made in this process without a disturbance, and its folder."""
+    """The small result, made in this process without interruption, and its folder."""
     folder = tmp_path_factory.mktemp("small")
     document, _ = make_result(tiny(folder, SMALL), local(folder))
     return document, folder / "out"
@@ -117,8 +117,9 @@ def test_ray_and_this_process_find_the_same(
     small: tuple[dict[str, Any], Path],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Also where a task runs on a machine without the folder, so that its files are sent."""
-    # All nodes of the test's cluster are on this machine: the driver names another one.
+    """This holds even if a task runs on a machine without the folder, so that files are sent."""
+    # All nodes of the test's cluster are on this machine, so the driver claims to be on another
+    # one.
     run_on_ray = runner._run_on_ray
     monkeypatch.setattr(runner, "_run_on_ray", lambda home, *rest: run_on_ray("elsewhere", *rest))
     result = tiny(tmp_path, SMALL)
@@ -132,8 +133,7 @@ def test_ray_and_this_process_find_the_same(
     runs = sorted((tmp_path / "ray" / "tiny-quick" / "trainings").iterdir())
     assert len(runs) == 2
     assert all((run / GENOME).exists() and (run / RESULT).exists() for run in runs)
-    # A finished training is measured again without running it again, and an interrupted one
-    # is resumed instead of begun anew.
+    # A finished training is measured again but not run again, and an interrupted one is resumed.
     before = [(run / RESULT).read_bytes() for run in runs]
     lines = (runs[1] / "metrics.jsonl").read_text().splitlines(keepends=True)
     for run in runs:
@@ -146,7 +146,7 @@ def test_ray_and_this_process_find_the_same(
 
 
 def test_several_results_start_ray_once(tmp_path: Path) -> None:
-    """The first brings JAX into the process, which says so where Ray forks after it."""
+    """The first result loads JAX into the process, which warns if Ray forks afterwards."""
     tiny(tmp_path, ONE_TRAINING)
     code = (
         "import contextlib, sys; from pathlib import Path; import ray\n"
@@ -224,7 +224,7 @@ def test_a_file_that_has_changed_is_not_mixed_with_its_past(
     changed = tiny(tmp_path, SMALL.replace("hidden: [8]", "hidden: [9]"))
     with pytest.raises(InputError, match="another experiment"):
         make_result(changed, local(tmp_path))
-    # More episodes are measured anew, of the same genomes.
+    # With more episodes, the same genomes are measured again.
     more = tiny(tmp_path, SMALL.replace("\n  episodes: 2", "\n  episodes: 3"))
     said: list[str] = []
     make_result(more, local(tmp_path), said.append)
@@ -248,7 +248,7 @@ def test_another_length_is_another_training(
         patch.setattr(Trainer, "train", interrupted)
         with pytest.raises(Interrupted):
             make_result(longer, local(tmp_path))
-    # What was there is not taken for the result of the longer one.
+    # The old files do not count as the result of the longer training.
     document, _ = make_result(longer, local(tmp_path))
     assert {training["generations"] for training in document["trainings"]} == {42}
     fresh, _ = make_result(longer, ReproduceOptions(output=str(tmp_path / "new"), local=True))
@@ -301,10 +301,10 @@ PICTURES = {
 def test_every_kind_of_picture_is_drawn(tmp_path: Path, small: tuple[dict[str, Any], Path]) -> None:
     shutil.copytree(small[1], tmp_path / "out")
     for kind, picture in PICTURES.items():
-        # All of the same trainings.
+        # All pictures are of the same trainings.
         text = re.sub(r"picture: .*", f"picture: {picture}", SMALL)
         if kind == "functions":
-            # It has no place for a second axis.
+            # This kind of picture cannot show a second axis.
             text = text.replace("    none: {rule.normalize: none}\n", "")
         result = tiny(tmp_path, text)
         document, paths = make_result(result, local(tmp_path))

@@ -1,4 +1,4 @@
-"""What a result file may say."""
+"""The content of result files, and its errors."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def test_every_result_expands(path: Path, quick: bool) -> None:
     result = load_result(path, quick)
     assert result.config.name == path.stem
     assert result.trainings
-    # The paper takes the best of eight; what it has no figure of may have fewer.
+    # The paper takes the best of eight seeds; results without a figure may have fewer.
     assert result.config.seeds == 8 or quick or result.config.figure is None
     tasks = {
         task["name"]

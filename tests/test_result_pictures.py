@@ -33,7 +33,7 @@ from tests.results import (
 
 
 def dots(axes: Axes) -> list[Line2D]:
-    """What is drawn by markers alone."""
+    """The lines that are drawn as markers only."""
     return [line for line in axes.lines if line.get_linestyle() == "None"]
 
 
@@ -119,7 +119,7 @@ def test_a_cell_of_the_heat_map_is_the_median_of_its_seeds() -> None:
     [image] = axes.images
     shown = image.get_array()
     assert shown is not None
-    # Nothing was run where nothing is drawn.
+    # Cells without a result are empty.
     np.testing.assert_allclose(
         np.ma.filled(shown, np.nan), [[0.3, np.nan], [0.75, 0.625]], rtol=1e-12
     )
@@ -137,7 +137,7 @@ def test_a_cell_of_the_heat_map_is_the_median_of_its_seeds() -> None:
 
 STEPS = [1, 4, 10]
 
-# A curve a seed; the medians are those of the columns.
+# One curve for each seed; the medians are those of the columns.
 PLAIN_CURVES = [[0.1, 0.2, 0.7], [0.3, 0.5, 0.4], [0.2, 0.9, 0.5]]
 BOTH_CURVES = [[0.5, 0.6, 0.8], [0.4, 0.8, 1.0], [0.0, 0.7, 0.9]]
 CURVE_ROWS = [
@@ -153,7 +153,7 @@ RANGE = {
 
 
 def curve_of(values: Sequence[float]) -> list[tuple[float, float]]:
-    """Its points."""
+    """The points of a curve."""
     return list(zip(STEPS, values, strict=True))
 
 
@@ -186,7 +186,7 @@ def test_a_line_without_a_series_is_that_of_the_learned_rule() -> None:
 
 
 BASELINES = [
-    # The best of a method is not always its first, and on another task it is another.
+    # The best rate of a method is not always its first one, and it differs between tasks.
     make_baseline("xor", "sgd", 0.01, 0.3, [0.1, 0.2, 0.3]),
     make_baseline("xor", "sgd", 0.1, 0.6, [0.2, 0.4, 0.6]),
     make_baseline("xor", "sgd", 1.0, 0.2, [0.5, 0.1, 0.2]),
@@ -215,7 +215,7 @@ def test_the_thick_line_of_an_optimiser_is_its_best_rate_in_the_test() -> None:
         }
         widths = {method: {line.get_linewidth()} for method, line in thick.items()}
         assert widths == {method: {1.5} for method in best[task]}
-        # All the others are thin, have their method's colour, and no place in the legend.
+        # All other lines are thin, have their method's colour, and are not in the legend.
         thin = [line for line in axes.lines if line.get_linewidth() == 0.7]
         others = [
             entry
@@ -244,7 +244,7 @@ def test_every_line_of_an_optimiser_has_its_rate_beside_its_end() -> None:
     ]
     colors = [to_hex(note.get_color()) for note in notes]
     assert [colors.index(color) for color in colors] == [0, 0, 0, 3, 3]
-    # Two that end close to each other are moved apart, as little as can be.
+    # Two labels that are close to each other are moved apart as little as possible.
     heights = [note.xyann[1] for note in notes]
     assert heights == pytest.approx([0.287, 0.6, 0.2, 0.75, 0.323])
 

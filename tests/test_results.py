@@ -109,7 +109,7 @@ def test_a_table_without_baselines_and_paper_has_no_columns_for_them() -> None:
 
 
 def make_lines(count: int) -> list[dict[str, float]]:
-    """Metrics of generations in which nothing is like anything else."""
+    """Metrics of generations in which all values differ."""
     return [
         {
             "generation": number,
@@ -157,7 +157,8 @@ def test_the_progress_of_a_training_is_the_mean_accuracy_of_its_genomes() -> Non
 def test_the_progress_of_a_long_training_has_forty_blocks_of_generations() -> None:
     progress = entry_of(100)["progress"]
     assert len(progress) == 40
-    # Twenty of three generations, then twenty of two: cost at their ends, accuracy in the middle.
+    # Twenty blocks of three generations, then twenty of two; cost at the end of each, mean
+    # accuracy.
     assert progress[0] == [64 * 3, pytest.approx(0.005 * 2), 0.75]
     assert progress[19] == [64 * 60, pytest.approx(0.005 * 59), 15.0]
     assert progress[20] == [64 * 62, pytest.approx(0.005 * 61.5, abs=5.1e-5), 15.5]

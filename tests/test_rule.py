@@ -83,7 +83,7 @@ def test_options_make_the_round_trip() -> None:
     ("option", "value"), [("inputs", "equalized"), ("calibration_temperature", 0.3)]
 )
 def test_later_options_are_stored_only_where_they_are_used(option: str, value: Any) -> None:
-    # Digests of older genomes and run folders depend on it.
+    # Digests of older genomes and run folders depend on this.
     assert option not in RuleSpec().to_dict()
     chosen = from_options(RuleSpec, {option: value}, "rule")
     assert chosen.to_dict()[option] == value

@@ -51,7 +51,7 @@ def test_a_run_under_constant_disturbance_finds_the_same_genome(tmp_path: Path) 
             with subprocess.Popen(
                 [*command, *options], cwd=tmp_path, stderr=subprocess.PIPE, text=True
             ) as driver:
-                # The first driver is killed, the second one asked to stop.
+                # The first driver is killed, and the second one is asked to stop.
                 if attempt < 2:
                     wait_for_generation(tmp_path / "run", (80, 160)[attempt], driver)
                     driver.send_signal([signal.SIGKILL, signal.SIGTERM][attempt])

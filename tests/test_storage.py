@@ -1,4 +1,4 @@
-"""Files anywhere: one interface over disks and stores, and stores that refuse for a while."""
+"""Storage: one interface to disks and object stores, and stores that fail for a while."""
 
 from __future__ import annotations
 
@@ -178,7 +178,7 @@ def test_metrics_in_segments_are_read_as_one(
     metrics.finish()
     assert generations() == [1, 2, 3, 4, 5, 6]
     assert storage.read("metrics.jsonl").count(b"\n") == 6
-    # Continued after its end: what was whole is not any more.
+    # The run is continued after its end, so the complete file is outdated.
     metrics = Metrics(storage)
     metrics.cut_after(4)
     assert generations() == [1, 2, 3, 4]
@@ -190,7 +190,7 @@ def test_a_crash_while_metrics_are_cut_loses_none_that_are_kept(
     monkeypatch.setattr("blur_es.run.metrics.SEGMENT_LINES", 3)
     for crash_at in range(8):
         storage = open_storage(f"moody://{uuid.uuid4().hex}")
-        # As a folder that was moved from a disk and went on from there.
+        # As in a folder that was moved from a disk and continued elsewhere.
         storage.write("metrics.jsonl", b'{"generation": 1}\n{"generation": 2}\n')
         for first in (3, 6):
             lines = "".join(f'{{"generation": {number}}}\n' for number in range(first, first + 3))
@@ -242,7 +242,7 @@ def test_a_run_keeps_the_genome_that_it_began_with(tmp_path: Path) -> None:
     whole = genome_hash(train(config, tmp_path / "whole"))
     url = memory_url()
     train(config.model_copy(update={"meta": small(tmp_path, "meta.generations=2").meta}), url)
-    # Elsewhere, the file is not there.
+    # Elsewhere the file does not exist.
     (tmp_path / "mine.npz").unlink()
     assert genome_hash(train(config, url, resume=True)) == whole
     with pytest.raises(InputError, match="nor an existing file"):
@@ -314,7 +314,7 @@ def test_an_interruption_ends_the_wait_for_a_store(
     def interrupt() -> None:
         waiting.wait()
         time.sleep(0.3)
-        # The last attempt succeeds: the interruption comes after a clean checkpoint.
+        # The last attempt succeeds, so the interruption comes after a clean checkpoint.
         Moody.refuse = staticmethod(lambda path: False)
         os.kill(os.getpid(), signal.SIGTERM)
 
@@ -352,7 +352,7 @@ def full_disk(folder: Path, run: str) -> subprocess.CompletedProcess[str]:
     """A run on a file system of 84 kB, or, where none may be mounted, with a limit on files."""
     arguments = [*COMMAND, *("train", str(folder / "small.yaml"), "--local", *FULL)]
     mount = f"mkdir -p {run} && mount -t tmpfs -o size=84k tmpfs {run} || exit 77\n"
-    # What the full disk holds is taken out of it before it goes.
+    # The content of the full disk is copied before it is unmounted.
     keep = f'"$@"; code=$?; cp -r {run}/. {folder}/kept; exit $code'
     namespace = ["unshare", "--user", "--map-root-user", "--mount"]
     found = subprocess.run(

@@ -1,4 +1,4 @@
-"""Every strategy of the registry does what a run needs of it."""
+"""Every strategy of the registry meets the needs of a run."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ def advance(strategy: Strategy, first: int, last: int, failing: int = 0) -> None
 
 @pytest.mark.parametrize("name", strategy_names())
 def test_does_what_a_run_needs(name: str) -> None:
-    # One test, because every instance compiles anew.
+    # This is one test, because every instance compiles again.
     strategy = Strategy(name, POPULATION, DIMENSIONS, seed=0)
     start = fitness_of(np.zeros((1, DIMENSIONS)))[0]
 
-    # It comes closer although some evaluations fail in every generation.
+    # It approaches the optimum although some evaluations fail in every generation.
     advance(strategy, 1, 100, failing=2)
     assert fitness_of(strategy.mean[None])[0] > start / 2
 
-    # Another instance goes on from its arrays, bit for bit.
+    # Another instance continues from its arrays, bit for bit.
     restored = Strategy(name, POPULATION, DIMENSIONS, seed=0)
     restored.restore(strategy.state_arrays())
     advance(strategy, 101, 105)
@@ -44,7 +44,7 @@ def test_does_what_a_run_needs(name: str) -> None:
     np.testing.assert_array_equal(strategy.ask(106), restored.ask(106))
     np.testing.assert_array_equal(strategy.mean, restored.mean)
 
-    # Generations in which everything fails leave it finite.
+    # It stays finite after generations in which all evaluations fail.
     for generation in (107, 108, 109):
         points = strategy.ask(generation)
         strategy.tell(generation, points, np.full(POPULATION, WORST_LOSS))

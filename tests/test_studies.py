@@ -28,7 +28,7 @@ CONFIG = load_config(STUDIES / "unseen.yaml")
 
 @pytest.fixture(autouse=True)
 def digits(monkeypatch: pytest.MonkeyPatch) -> ImageTask:
-    """Images of 28 x 28 pixels in the place of MNIST, which tests must do without."""
+    """Images of 28 x 28 pixels in place of MNIST, which tests cannot download."""
     images = np.random.default_rng(0).integers(0, 256, (240, 28, 28)).astype(np.uint8)
     split = LabelledImages(images, np.arange(240) % 10, "images")
     task = ImageTask("mnist", split, split, 10, size=tasks.SIDE)
@@ -77,7 +77,7 @@ def test_tables_of_keel_are_read_where_their_package_is(
     task = tasks.KeelTable("letter")
     assert (task.inputs, task.classes) == (3, 3)
     samples = task.sample(Phase.TEST, 20, 10, random_generator(0))
-    # Every row once, and the class that it has.
+    # Every row occurs once, with its class.
     drawn = np.concatenate([samples.support_inputs, samples.query_inputs])
     assert sorted(drawn[:, 0]) == list(np.arange(0.0, 90.0, 3.0))
     labels = np.concatenate([samples.support_classes, samples.query_classes])
@@ -91,7 +91,7 @@ def test_a_column_of_words_is_an_input_for_each(
     path.write_text("1.5, red, yes, b\n2, green, no, a\n-.5, blue, no, b\n")
     monkeypatch.setattr(tasks, "keel_tables", lambda: {"shoes": path})
     rows, classes = tasks.keel_rows("shoes")
-    # The number, an input for each of three colours in the alphabet's order, one for two words.
+    # The number, an input for each of three colours in alphabetical order, and one for two words.
     expected = [[1.5, 0, 0, 1, 1], [2, 0, 1, 0, 0], [-0.5, 1, 0, 0, 0]]
     np.testing.assert_array_equal(rows, expected)
     np.testing.assert_array_equal(classes, [1, 0, 1])

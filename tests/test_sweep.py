@@ -38,7 +38,7 @@ pytestmark = ray_warnings
 
 @pytest.fixture
 def here(current_folder: Path) -> Path:
-    """An empty current folder but for a genome."""
+    """A current folder with nothing but a genome."""
     make_genome().save(current_folder / "mine.npz")
     return current_folder
 
@@ -116,7 +116,7 @@ def test_ray_finds_the_same(local: Sweep, ray_address: str) -> None:
     assert same(run(Place(address=ray_address)), local)
 
 
-# The digits, but three times a worker is killed while it makes an episode.
+# The digits task, which kills its worker three times while it makes an episode.
 FATAL = """
 import os, signal
 from pathlib import Path
@@ -206,7 +206,7 @@ def test_a_sweep_writes_scores_table_and_pictures(
         *(f"{name}.{kind}" for name in ("curves", "heat-map") for kind in ("png", "svg")),
     }
     ElementTree.fromstring((here / "out/curves.svg").read_bytes())
-    # The same folder takes another sweep of the genome, and no picture of the old one stays.
+    # Another sweep of the genome may replace this one in its folder, and removes its pictures.
     assert evaluate("--vary", "unroll=1,2", "--local", "--output", "out", "--json") == 0
     printed = json.loads(capsys.readouterr().out)
     assert printed["pictures"] == ["out/curves.png"]
@@ -214,7 +214,7 @@ def test_a_sweep_writes_scores_table_and_pictures(
     assert not (here / "out/heat-map.png").exists()
 
 
-# Other tests have loaded JAX into this process; a command of its own has not.
+# Other tests have loaded JAX into this process, so the command runs in a new one.
 @pytest.mark.filterwarnings("ignore:os.fork:RuntimeWarning")
 def test_a_sweep_starts_ray_of_its_own_and_ends_it(
     here: Path, capsys: pytest.CaptureFixture[str]
@@ -268,7 +268,7 @@ def test_a_genome_that_ships_is_evaluated_by_name(
 def test_how_a_genome_was_found_does_not_bound_what_measures_it(
     here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Gradients need JAX and a measure that has some; the genome that they found does not."""
+    """Meta-gradients need JAX and a measure with a gradient; measuring the genome does not."""
     descent = {"method": "gradient", "test_episodes": 1}
     experiment = EXPERIMENT | {"fitness": {"measure": "cross_entropy"}, "meta": descent}
     genome = make_genome()
@@ -287,7 +287,8 @@ def test_how_a_genome_was_found_does_not_bound_what_measures_it(
 def test_what_a_genome_says_of_itself_need_not_be_had_here(
     here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A colleague's measure, or a key of a later version, where another experiment is given."""
+    """A genome may name a colleague's measure or a later version's key, if another experiment is
+    given."""
     (here / "small.yaml").write_text(json.dumps(EXPERIMENT))
     genome = make_genome()
     for change in ({"fitness": {"measure": "colleague.own:quality"}}, {"dream": {"of": 2040}}):

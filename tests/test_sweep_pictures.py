@@ -49,7 +49,7 @@ def test_pictures_fit_what_varies(
     figures = sweep_figures(sweep)
     assert list(figures) == names
     for name, figure in figures.items():
-        # A heat map has its scale besides.
+        # A heat map also has a colour bar.
         assert len(figure.axes) == panels + (name == "heat-map")
         figure.canvas.draw()
 

@@ -1,4 +1,4 @@
-"""Tables: clusters, classes and columns are as asked for."""
+"""Tables: clusters, classes and columns follow the options."""
 
 from __future__ import annotations
 
@@ -53,11 +53,11 @@ def test_rows_of_a_small_table_come_again_and_no_query_is_among_them() -> None:
     assert samples.support_inputs.shape == (1000, 20)
     rows, places = np.unique(samples.support_inputs, axis=0, return_inverse=True)
     assert len(rows) == 50
-    # A row is of one class, however often it comes.
+    # A row has one class, however often it occurs.
     assert len(set(zip(places.ravel(), samples.support_classes, strict=True))) == 50
     both = np.concatenate([rows, samples.query_inputs])
     assert len(np.unique(both, axis=0)) == len(both) == 250
-    # By default no row comes twice.
+    # By default no row occurs twice.
     assert (
         len(np.unique(draw(make_task({"name": "tables"}), 1000, 1).support_inputs, axis=0)) == 1000
     )

@@ -1,4 +1,4 @@
-"""Every task that has a name: what its options may be, and that keys fix its rows."""
+"""All tasks of the registry: values of their options, and rows that depend on the key only."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a fleet tells: in `metrics.jsonl`, in the progress line, at Ray's metrics endpoint."""
+"""Metrics of a fleet: in `metrics.jsonl`, in the progress line, at Ray's metrics endpoint."""
 
 from __future__ import annotations
 

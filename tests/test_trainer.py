@@ -1,4 +1,4 @@
-"""Meta-training is a pure function of the experiment: stopped, resumed, damaged or not."""
+"""Meta-training is a pure function of the experiment, even if it is interrupted or damaged."""
 
 from __future__ import annotations
 
@@ -144,7 +144,7 @@ def test_another_seed_gives_another_genome(tmp_path: Path, undisturbed: Path) ->
 
 
 class NotingEvaluator(LocalEvaluator):
-    """Notes which tasks the generations are of."""
+    """Records the tasks of the generations."""
 
     def __init__(self, config: ExperimentConfig) -> None:
         super().__init__(problem_of(config))
@@ -171,7 +171,7 @@ def test_a_generation_draws_its_tasks(tmp_path: Path, undisturbed: Path) -> None
         train(config, tmp_path / "parts", resume=True, evaluator=resumed)
     ) == genome_hash(result)
     assert resumed.drawn == whole.drawn[7:]
-    # To draw as many as there are is to draw nothing.
+    # Drawing as many tasks as there are is the same as using all of them.
     train(small(tmp_path, "meta.tasks_per_generation=3"), tmp_path / "all")
     found = Genome.load(tmp_path / "all" / "genome.npz")
     np.testing.assert_array_equal(found.vector, Genome.load(undisturbed / "genome.npz").vector)
@@ -187,7 +187,7 @@ def test_interrupted_and_resumed_equals_undisturbed(
     assert stopped.reason is StopReason.INTERRUPTED
     checkpoint, _ = RunFolder(tmp_path / "run").checkpoints.latest()
     assert checkpoint is not None
-    # Whatever `checkpoint_every` says, an interruption loses no whole generation.
+    # Whatever `checkpoint_every` is, an interruption loses no complete generation.
     assert checkpoint.generation == generation - 1
     assert genome_hash(train(config, tmp_path / "run", resume=True)) == hash_of(undisturbed)
     lines = RunFolder(tmp_path / "run").metrics.read()
@@ -198,7 +198,7 @@ def test_interrupted_and_resumed_equals_undisturbed(
 def test_a_generation_whose_metrics_are_interrupted_is_done_again(
     tmp_path: Path, undisturbed: Path, every: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its checkpoint would be there, and its line of metrics missing for ever."""
+    """Otherwise its checkpoint would exist, and its line of metrics would be missing for ever."""
     config = small(tmp_path, f"run.checkpoint_every={every}")
     reports = itertools.count(1)
 
@@ -264,7 +264,7 @@ def test_falls_back_over_a_damaged_checkpoint(tmp_path: Path, undisturbed: Path)
     pointer = json.loads((tmp_path / "run/checkpoint.json").read_text())
     newest = tmp_path / "run" / pointer["checkpoints"][0]["file"]
     newest.write_bytes(newest.read_bytes()[:-40])
-    # A metrics line torn by the same crash.
+    # The same crash damaged a line of metrics.
     with (tmp_path / "run/metrics.jsonl").open("a") as file:
         file.write('{"generation": 5, "be')
     messages: list[str] = []
@@ -475,7 +475,7 @@ def test_a_search_begins_with_a_genome_that_ships_or_with_one_of_fewer_states(
     assert kept.sha256 == widen_genome(shipped, 4).sha256
     before = load_genome(tmp_path / "run").provenance["began_with"]
     assert before == {"sha256": kept.sha256, **shipped.provenance}
-    # A run folder is as good as the genome in it.
+    # A run folder stands for the genome in it.
     config = small(tmp_path, f"genome.init={tmp_path}/run", "rule.states=4", *term)
     assert initial_genome(config).sha256 == load_genome(tmp_path / "run").sha256
 

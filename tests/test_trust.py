@@ -123,7 +123,7 @@ def test_what_the_user_gives_is_followed(ran: list[Any]) -> None:
     task, measure = hostile_trees()
     with pytest.raises(InputError, match=r"tasks\.1\.name"):
         resolve_subject(genome_with(task), settings=["tasks.0.name=and"])
-    # Replaced, chosen again by the user, or trusted.
+    # The path is replaced, given by the user, or trusted.
     resolve_subject(genome_with(task), settings=["tasks=[{name: xor}]"])
     resolve_subject(genome_with(task), "xor")
     resolve_subject(genome_with(task), settings=[f"tasks.1.name={HOSTILE}"])

@@ -1,4 +1,4 @@
-"""Tasks of a user's own: how they are called, and what is refused."""
+"""A user's own tasks: how they are called, and which are refused."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def failing(error: str) -> None:
 
 
 class LazyTask(OwnTask):
-    """Fails where its inputs are asked for."""
+    """A task that fails when its inputs are read."""
 
     @property
     def inputs(self) -> int:  # type: ignore[override]
@@ -136,7 +136,7 @@ def test_an_object_that_is_one_in_another_way() -> None:
 
 
 class Rude(OwnTask):
-    """Prints, changes the current folder, and leaves where it is asked to."""
+    """A task that prints, changes the current folder, and exits if it is told to."""
 
     def __init__(self, leave: str = "") -> None:
         super().__init__(depth=1)

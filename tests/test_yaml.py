@@ -1,4 +1,4 @@
-"""YAML: malformed input is refused with its line, and what is written is read back."""
+"""YAML: malformed input is refused with its line, and written files are read back."""
 
 from __future__ import annotations
 
