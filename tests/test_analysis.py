@@ -56,7 +56,7 @@ def test_backprop_is_a_gradient(seed: int, hidden: tuple[int, ...]) -> None:
     assert overall_verdict(tests) == "gradient"
 
 
-def test_backprop_with_rates_of_its_own_in_each_layer_is_not() -> None:
+def test_backprop_with_a_different_rate_in_each_layer_is_not() -> None:
     rule = dataclasses.replace(RuleSpec.backprop(), per_layer=True)
     genome = backprop_genome(rule, layers=2).replace({"synapse.update": [-0.1, -0.3]})
     jacobian = update_jacobian(genome, make_random_episode((4, 5, 3), 2), 0)
@@ -81,7 +81,7 @@ def test_backprop_with_rates_of_its_own_in_each_layer_is_not() -> None:
         {"per_layer": True, "saturation": "exp_update"},
     ],
 )
-def test_random_rules_are_no_gradients(options: dict[str, Any]) -> None:
+def test_random_rules_are_not_gradients(options: dict[str, Any]) -> None:
     rule = RuleSpec(**options)
     genome = random_genome(rule, np.random.default_rng(0), layers=2)
     episode = make_random_episode((4, 5, 3), rule.states, unroll=4)
@@ -164,7 +164,7 @@ def test_blocks_say_where_the_asymmetry_is() -> None:
 @pytest.mark.parametrize("symmetric", [False, True])
 @pytest.mark.parametrize("single_state", [False, True])
 @pytest.mark.parametrize("oja", ["none", "activations", "weights"])
-def test_what_is_tied_stays_tied(symmetric: bool, single_state: bool, oja: Any) -> None:
+def test_tied_synapses_stay_tied(symmetric: bool, single_state: bool, oja: Any) -> None:
     """θ determines all synapses, at the start and after some steps."""
     rule = RuleSpec(states=3, symmetric=symmetric, single_state=single_state, oja=oja)
     genome = moderate_genome(rule, 2)
@@ -182,7 +182,7 @@ def test_what_is_tied_stays_tied(symmetric: bool, single_state: bool, oja: Any) 
     assert (rule.planes == 1) == (single_state and oja != "activations")
 
 
-def test_rounding_and_divergence_are_no_verdict() -> None:
+def test_rounding_and_divergence_leave_the_verdict_undecided() -> None:
     episode = make_random_episode((4, 5, 3), 2, unroll=4)
     still = measure_field(neutral_genome(RuleSpec()), [episode], 0)
     tiny = measure_field(BACKPROP.replace({"synapse.update": -1e-10}), [episode], 0)
@@ -405,7 +405,7 @@ def test_a_report_shows_the_analysis(here: Path) -> None:
     assert "Gradient and growth" not in (run / "report.html").read_text()
 
 
-def test_pictures_of_another_genome_go_before_new_ones_come(
+def test_pictures_of_another_genome_are_deleted_before_new_ones_are_written(
     here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = ("--steps", "2", "--output", "found")
@@ -421,7 +421,7 @@ def test_pictures_of_another_genome_go_before_new_ones_come(
     assert not list((here / "found").glob("*.svg"))
 
 
-def test_a_run_that_went_on_is_analysed_again(here: Path) -> None:
+def test_a_continued_run_is_analysed_again(here: Path) -> None:
     run = train(small(here, "meta.generations=1", "tasks=[{name: xor}]"), here / "run")
     assert run.genome is not None
     analysis = here / "run/analysis"

@@ -132,7 +132,7 @@ def test_imports_run_downward() -> None:
     assert upward_imports() == set()
 
 
-def test_there_are_no_circles() -> None:
+def test_there_are_no_circular_imports() -> None:
     assert circles(IMPORTS) == set()
     units: dict[str, set[str]] = {unit(module): set() for module in MODULES}
     for module, targets in IMPORTS.items():
@@ -144,7 +144,7 @@ def test_modules_are_short() -> None:
     assert {name for name, lines in module_lengths().items() if lines > LONGEST_MODULE} == set()
 
 
-def test_few_files_lie_loose() -> None:
+def test_few_files_are_directly_in_the_package() -> None:
     loose = [path.name for path in PACKAGE.iterdir() if path.suffix in {".py", ".typed"}]
     assert len(loose) <= MOST_LOOSE_FILES, loose
 

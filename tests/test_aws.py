@@ -110,7 +110,7 @@ print(json.dumps(found))
 """
 
 
-def test_aws_is_asked_for_no_more_than_is_needed(tmp_path: Path) -> None:
+def test_requests_to_aws_are_minimal(tmp_path: Path) -> None:
     pytest.importorskip("moto", reason="moto[server] plays AWS")
     environment = {name: value for name, value in os.environ.items() if name != "AWS_CA_BUNDLE"}
     done = subprocess.run(

@@ -102,7 +102,7 @@ def test_a_size_is_that_of_all_tasks_that_a_point_has() -> None:
         (["backend=jax,numba", "jax.precision=tf32"], "no effect with backend numba"),
     ],
 )
-def test_a_point_that_is_no_experiment_is_named(texts: list[str], message: str) -> None:
+def test_an_invalid_point_is_named(texts: list[str], message: str) -> None:
     with pytest.raises(InputError, match=message):
         points(*texts)
 

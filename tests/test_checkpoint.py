@@ -33,7 +33,7 @@ def newest_file(folder: Path) -> Path:
     return folder / str(max(entries, key=lambda entry: entry["generation"])["file"])
 
 
-def test_gives_back_what_was_written(store: CheckpointStore) -> None:
+def test_a_checkpoint_is_read_as_it_was_written(store: CheckpointStore) -> None:
     checkpoint, warnings = store.latest()
     assert checkpoint is not None
     assert checkpoint.generation == 5
@@ -53,7 +53,7 @@ def test_an_empty_folder_has_none(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", ["truncate", "flip", "empty", "delete"])
-def test_a_damaged_file_is_passed_over_with_a_warning(
+def test_a_damaged_file_is_skipped_with_a_warning(
     store: CheckpointStore, tmp_path: Path, damage: str
 ) -> None:
     path = newest_file(tmp_path)
@@ -74,7 +74,7 @@ def test_a_damaged_file_is_passed_over_with_a_warning(
     assert str(path) in warnings[0]
 
 
-def test_all_damaged_is_an_error_that_names_each(store: CheckpointStore, tmp_path: Path) -> None:
+def test_if_all_are_damaged_the_error_names_each(store: CheckpointStore, tmp_path: Path) -> None:
     for path in (tmp_path / CHECKPOINT_FOLDER).iterdir():
         path.write_bytes(b"nothing")
     with pytest.raises(InputError, match="no checkpoint of this run can be used") as error:
@@ -98,7 +98,7 @@ def test_all_damaged_is_an_error_that_names_each(store: CheckpointStore, tmp_pat
         b"\xff\xfe",
     ],
 )
-def test_a_damaged_pointer_is_done_without(
+def test_a_damaged_pointer_is_not_needed(
     store: CheckpointStore, tmp_path: Path, pointer: bytes | None
 ) -> None:
     if pointer is None:
@@ -121,7 +121,7 @@ def test_a_damaged_pointer_is_done_without(
     assert len(list((tmp_path / CHECKPOINT_FOLDER).iterdir())) == 3
 
 
-def test_a_checkpoint_that_is_not_the_runs_is_passed_over(store: CheckpointStore) -> None:
+def test_a_checkpoint_of_another_run_is_skipped(store: CheckpointStore) -> None:
     def take_up(checkpoint: Checkpoint) -> None:
         if checkpoint.generation > 3:
             raise InputError("this checkpoint is another experiment's")
@@ -151,7 +151,7 @@ def test_a_crash_between_file_and_pointer_leaves_the_one_before(
     assert (checkpoint.generation, warnings) == (5, [])
 
 
-def test_going_back_forgets_what_came_after(store: CheckpointStore) -> None:
+def test_falling_back_forgets_later_checkpoints(store: CheckpointStore) -> None:
     # After falling back to generation 4, generation 5 is written again.
     store.write(make_checkpoint(5))
     checkpoint, _ = store.latest()

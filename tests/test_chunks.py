@@ -111,7 +111,7 @@ def test_chunks_shrink_and_follow_speed() -> None:
 
 
 @pytest.mark.parametrize("population", [40, 100, 400])
-def test_dispatch_comes_near_the_ideal(population: int) -> None:
+def test_dispatch_is_close_to_the_ideal(population: int) -> None:
     """Unequal evaluations and a slow worker, in simulated time and without overhead."""
     speeds = [1.0, 1.0, 1.0, 0.25]
     efficiencies = []
@@ -175,13 +175,13 @@ def test_a_chunk_that_kills_is_cut_down_to_one_item_on_fresh_workers() -> None:
     assert plan.missing == 1
 
 
-def test_deaths_with_their_node_are_not_held_against_a_chunk() -> None:
+def test_deaths_with_their_node_do_not_count_against_a_chunk() -> None:
     chunk = Chunk(0, 4, BACKENDS, deaths=["gone", "gone", "gone", "here"])
     assert next_step(chunk, {"here"}) is NextStep.REPEAT
     assert next_step(chunk, {"here", "gone"}) is NextStep.HALVE
 
 
-def test_a_suspect_is_not_given_to_two_at_once() -> None:
+def test_a_suspect_chunk_is_not_computed_by_two_workers_at_once() -> None:
     plan = Plan(4, [ItemRange(0, 4, BACKENDS)])
     workers = speeds_of(1.0)
     chunk = plan.take(0, workers, fresh=True)
@@ -199,7 +199,7 @@ def test_a_suspect_is_not_given_to_two_at_once() -> None:
     assert plan.repeat(0, workers, 1, [late]) is None
 
 
-def test_what_is_computed_at_a_time_is_not_divided() -> None:
+def test_a_batch_is_not_divided() -> None:
     """A worker of eight cores takes as long over one genome as over eight."""
     speeds = speeds_of(8.0, 8.0, batch=8)
     assert speeds.seconds(0, 1) == speeds.seconds(0, 8) == 1.0
@@ -226,7 +226,7 @@ def test_work_for_others_is_not_repeated() -> None:
     assert plan.repeat(1, speeds, 1, [Outstanding(chunk, 100.0)]) is None
 
 
-def test_a_result_with_too_few_rows_is_no_result() -> None:
+def test_a_result_with_too_few_rows_is_refused() -> None:
     plan = Plan(4, [ItemRange(0, 4, BACKENDS)])
     chunk = plan.take(0, speeds_of(None), fresh=True)
     assert chunk is not None

@@ -102,7 +102,7 @@ def test_a_stopped_driver_resumes_to_the_same_genome(
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_inside_a_users_code_is_no_error_of_it(here: Path, number: int) -> None:
+def test_a_signal_during_user_code_is_not_an_error_of_that_code(here: Path, number: int) -> None:
     (here / "mine.py").write_text(
         "import os\n"
         "calls = 0\n"
@@ -136,7 +136,7 @@ def test_train_ends_with_table_paths_and_hash(
     assert "generation 6/6" in output.err
 
 
-def test_a_second_run_gets_a_folder_of_its_own(here: Path) -> None:
+def test_a_second_run_gets_its_own_folder(here: Path) -> None:
     for _ in range(2):
         assert main(["train", "small.yaml", "--local", "--quiet"]) == 0
     assert sorted(path.name for path in (here / "runs").iterdir()) == [

@@ -49,12 +49,12 @@ def refused(path: Path) -> str:
     return str(caught.value)
 
 
-def test_all_four_are_there() -> None:
+def test_all_four_files_exist() -> None:
     assert FILES == ["cpu.yaml", "gpu.yaml", "kuberay.yaml", "local.yaml"]
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_as_they_are_they_are_refused_by_line_with_what_to_put_there(
+def test_unfilled_placeholders_are_refused_with_line_and_advice(
     name: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = ROOT / "cluster" / name
@@ -71,7 +71,7 @@ def test_as_they_are_they_are_refused_by_line_with_what_to_put_there(
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_filled_in_they_are_fine(
+def test_filled_in_files_are_valid(
     name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = filled(name, tmp_path)
@@ -82,7 +82,7 @@ def test_filled_in_they_are_fine(
 
 
 @pytest.mark.parametrize("name", ["cpu.yaml", "gpu.yaml", "local.yaml"])
-def test_rays_own_check_takes_them(
+def test_rays_own_check_accepts_them(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Ray has no public name for the check that `ray up` begins with.
@@ -92,7 +92,7 @@ def test_rays_own_check_takes_them(
     validate_config(prepare_config(yaml.safe_load(filled(name, tmp_path).read_text())))
 
 
-def test_kubernetes_takes_the_pods() -> None:
+def test_kubernetes_accepts_the_pods() -> None:
     """Check against the schema that Kubernetes publishes, which also refuses unknown keys."""
     kubernetes_validate = pytest.importorskip("kubernetes_validate")
     spec = yaml.safe_load((ROOT / "cluster/kuberay.yaml").read_text())["spec"]
@@ -163,7 +163,7 @@ def test_versions_are_those_of_the_project() -> None:
         ("kuberay.yaml", "kind: RayCluster", "kind: [", "name: blur-es", "not valid YAML"),
     ],
 )
-def test_what_is_wrong_is_named_with_its_line(
+def test_problems_are_named_with_their_line(
     name: str, old: str, new: str, at: str, message: str, tmp_path: Path
 ) -> None:
     path = filled(name, tmp_path, (old, new))
@@ -203,7 +203,7 @@ def test_a_missing_file_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", ["cluster/setup.sh", "docker/Dockerfile", "cluster/cpu.yaml"])
-def test_what_their_commands_import_exists(path: str) -> None:
+def test_modules_that_their_commands_import_exist(path: str) -> None:
     found = re.findall(r"from (blur_es[\w.]*) import (\w+)", (ROOT / path).read_text())
     assert found
     for module, name in found:

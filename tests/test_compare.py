@@ -147,7 +147,7 @@ def test_a_truncated_episode_is_a_shorter_one_of_the_same_key() -> None:
     assert cut.forward_noise is long.forward_noise
 
 
-def test_a_truncated_episode_passes_through_the_same_networks() -> None:
+def test_a_truncated_episode_has_the_same_networks() -> None:
     genome, loop = make_genome(), NumpyInnerLoop(RULE)
     episode = make_episodes(Phase.TEST, 1)[0]
     whole = list(loop.unroll(genome, episode))
@@ -431,7 +431,7 @@ def test_compare_writes_what_it_prints(here: Path, capsys: pytest.CaptureFixture
 @ray_warnings
 # Other tests have loaded JAX into this process, so the command runs in a new one.
 @pytest.mark.filterwarnings("ignore:os.fork:RuntimeWarning")
-def test_with_a_number_of_workers_a_comparison_starts_ray_of_its_own(
+def test_with_a_number_of_workers_a_comparison_starts_its_own_ray_cluster(
     here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     command = ["compare", "mine.npz", "--episodes", "2", "--optimizers", "sgd", "--json"]

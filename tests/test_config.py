@@ -40,7 +40,7 @@ def test_defaults_and_overrides(tmp_path: Path) -> None:
     assert override_config(config, ["seed=9"]).seed == 9
 
 
-def test_yaml_means_what_people_mean(tmp_path: Path) -> None:
+def test_plain_yaml_values_have_the_expected_types(tmp_path: Path) -> None:
     text = SMALL.replace("name: small", "name: no").replace("temperature: 0.3", "temperature: 3e-1")
     config = load(tmp_path, text)
     assert (config.name, config.fitness.temperature) == ("no", 0.3)
@@ -61,7 +61,7 @@ def test_identity_leaves_out_how_long_and_where(tmp_path: Path) -> None:
         assert load(tmp_path, SMALL, other).identity() != base
 
 
-def test_a_choice_that_older_runs_did_not_have_does_not_change_what_they_are(
+def test_a_new_option_does_not_change_the_identity_of_older_runs(
     tmp_path: Path,
 ) -> None:
     config = load(tmp_path, SMALL)
@@ -190,7 +190,7 @@ def test_broken_files(tmp_path: Path, old: str, new: str, message: str) -> None:
         (b"name: !!python/object/apply:os.system ['true']\n", "e.yaml"),
     ],
 )  # fmt: skip
-def test_files_that_are_no_experiment(tmp_path: Path, content: bytes, message: str) -> None:
+def test_files_that_are_not_an_experiment(tmp_path: Path, content: bytes, message: str) -> None:
     path = tmp_path / "e.yaml"
     path.write_bytes(content)
     with pytest.raises(InputError) as error:

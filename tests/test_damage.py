@@ -163,7 +163,7 @@ def apply(files: Files, other: Files, damage: tuple[Any, Any, float]) -> None:
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(found=damages())
-def test_a_damaged_run_goes_on_to_the_same_genome_or_says_why_not(
+def test_a_damaged_run_resumes_to_the_same_genome_or_explains_why_not(
     interrupted: tuple[Files, Files, str],
     tmp_path_factory: pytest.TempPathFactory,
     found: list[tuple[Any, Any, float]],
@@ -221,7 +221,7 @@ POINTERS: dict[str, Callable[[str], str]] = {
 
 
 @pytest.mark.parametrize("kind", POINTERS)
-def test_a_damaged_pointer_is_done_without(
+def test_a_damaged_pointer_is_not_needed(
     interrupted: tuple[Files, Files, str], tmp_path: Path, kind: str
 ) -> None:
     run, _, whole = interrupted
@@ -277,7 +277,7 @@ def test_any_damage_to_any_one_file_resumes_to_the_same_genome_or_is_refused(
     assert found == whole
 
 
-def test_nothing_whole_is_an_error_that_names_each(
+def test_without_a_complete_checkpoint_the_error_names_each(
     interrupted: tuple[Files, Files, str], tmp_path: Path
 ) -> None:
     run, other, _ = interrupted

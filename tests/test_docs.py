@@ -128,7 +128,7 @@ def test_on_average_the_rule_is_ahead_on_unseen_data_after_every_step(group: str
 
 
 @pytest.mark.parametrize("name", paper.read_all())
-def test_results_of_the_paper_are_those_of_todays_files(name: str) -> None:
+def test_results_of_the_paper_match_the_current_files(name: str) -> None:
     document = paper.read_all()[name]
     assert name == paper.file_name(document)
     [path] = find_results(document["name"])

@@ -86,9 +86,7 @@ def doctor(*arguments: str, data: Path | None = None) -> subprocess.CompletedPro
     )
 
 
-def test_a_wrong_node_is_named_with_what_is_wrong_and_a_right_one_is_not(
-    place: Place, tmp_path: Path
-) -> None:
+def test_only_wrong_nodes_are_named_with_their_problems(place: Place, tmp_path: Path) -> None:
     shared = tmp_path / "shared"
     done = doctor(
         *("--address", place.address, "--nodes", "3", "--experiment", str(place.experiment)),
@@ -117,7 +115,7 @@ def test_a_wrong_node_is_named_with_what_is_wrong_and_a_right_one_is_not(
     assert not shared.exists() or not list(shared.iterdir())
 
 
-def test_a_missing_and_a_silent_node_are_named_and_hold_up_nothing(place: Place) -> None:
+def test_missing_and_silent_nodes_are_named_and_do_not_block_the_others(place: Place) -> None:
     # The node is registered with Ray's head node but does nothing, so its probe never begins.
     (raylet,) = (
         process
@@ -200,7 +198,7 @@ def whats(*nodes: NodeReport, needs_jax: bool = False) -> list[tuple[str, str]]:
     return [(each.node, each.what) for each in diagnose(nodes, ANSWER, needs_jax)]
 
 
-def test_what_can_hardly_be_arranged_is_judged_too() -> None:
+def test_problems_that_are_hard_to_arrange_are_found_too() -> None:
     fine = [report("a"), report("b")]
     assert whats(*fine) == []
     (found,) = whats(*fine, report("c", digests={"numba": "f" * 64}))
@@ -222,7 +220,7 @@ def test_what_can_hardly_be_arranged_is_judged_too() -> None:
     assert whats(dataclasses.replace(report("c"), clock=-9.0, clock_error=8.0)) == []
 
 
-def test_jax_is_missed_only_where_it_is_needed() -> None:
+def test_missing_jax_is_a_problem_only_where_it_is_needed() -> None:
     without = ANSWER["packages"] | {"jax": None}
     assert whats(report("c", packages=without)) == []
     (found,) = whats(report("c", packages=without), needs_jax=True)

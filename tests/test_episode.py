@@ -165,7 +165,7 @@ class OwnTask:
     ],
     ids=["raises", "gives no samples", "gives others"],
 )
-def test_a_task_of_ones_own_that_fails(
+def test_a_users_own_task_that_fails(
     sample: Callable[..., Any], error: type[Exception], said: str
 ) -> None:
     with pytest.raises(error, match=said):

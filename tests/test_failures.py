@@ -101,7 +101,7 @@ SETTINGS = ("fitness.measure='mine:value'", "tasks=[{name: xor}]", "meta.replica
         ("error", failures.Failure.ERROR),
     ],
 )
-def test_whatever_befalls_a_worker_its_work_is_done_again(
+def test_work_is_repeated_after_every_kind_of_failure(
     mine: Mine,
     ray_address: str,
     action: str,

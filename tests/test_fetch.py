@@ -151,15 +151,13 @@ def test_the_default_folder(
     assert fetch("mnist", mirror=server.url) == [tmp_path / "mnist" / NAME]
 
 
-def test_what_is_there_and_correct_is_not_downloaded_again(server: Server, tmp_path: Path) -> None:
+def test_a_correct_file_is_not_downloaded_again(server: Server, tmp_path: Path) -> None:
     for _ in range(2):
         fetch("mnist", tmp_path, mirror=server.url)
     assert len(server.ranges) == 1
 
 
-def test_what_is_there_and_wrong_is_replaced_when_the_new_one_is_whole(
-    server: Server, tmp_path: Path
-) -> None:
+def test_a_wrong_file_is_replaced_after_a_complete_download(server: Server, tmp_path: Path) -> None:
     path = fetch("mnist", tmp_path, mirror=server.url)[0]
     path.write_bytes(b"damaged")
     server.behaviour = "sends half"
@@ -178,7 +176,7 @@ def partial(folder: Path, content: bytes) -> Path:
     return path
 
 
-def test_a_partial_download_goes_on(server: Server, tmp_path: Path) -> None:
+def test_a_partial_download_is_continued(server: Server, tmp_path: Path) -> None:
     partial(tmp_path, PAYLOAD[:300_000])
     seen: list[tuple[str, int, int | None]] = []
     path = fetch("mnist", tmp_path, lambda *report: seen.append(report), server.url)[0]
@@ -210,7 +208,7 @@ def test_a_partial_download_that_is_complete(server: Server, tmp_path: Path) -> 
         pytest.param(PAYLOAD[:300_000], "wrong range", "300001-", id="wrong range"),
     ],
 )
-def test_a_partial_download_that_cannot_go_on_is_removed_and_the_next_try_is_fresh(
+def test_a_partial_download_that_cannot_continue_is_removed(
     server: Server, tmp_path: Path, content: bytes, behaviour: str, message: str
 ) -> None:
     partial(tmp_path, content)
@@ -233,9 +231,7 @@ def test_a_wrong_checksum(server: Server, tmp_path: Path) -> None:
     assert names(tmp_path) == []
 
 
-def test_an_interrupted_connection_keeps_what_came_and_the_next_try_goes_on(
-    server: Server, tmp_path: Path
-) -> None:
+def test_an_interrupted_download_is_kept_and_continued(server: Server, tmp_path: Path) -> None:
     server.behaviour = "sends half"
     with pytest.raises(RunError, match=r"500000 of 1000000 bytes.*run the same command again"):
         fetch("mnist", tmp_path, mirror=server.url)
@@ -255,7 +251,7 @@ def test_a_server_that_does_not_say_how_much(server: Server, tmp_path: Path) -> 
     assert seen[-1] == (NAME, len(PAYLOAD), None)
 
 
-def test_a_stop_in_the_middle_leaves_a_partial_download(server: Server, tmp_path: Path) -> None:
+def test_an_interruption_leaves_a_partial_download(server: Server, tmp_path: Path) -> None:
     def stop(name: str, have: int, total: int | None) -> None:
         raise KeyboardInterrupt
 
@@ -267,7 +263,7 @@ def test_a_stop_in_the_middle_leaves_a_partial_download(server: Server, tmp_path
 
 
 @pytest.mark.parametrize("kind", ["a server", "a folder"])
-def test_an_error_of_what_shows_progress_is_not_the_disks(
+def test_an_error_in_the_progress_callback_is_not_reported_as_a_disk_error(
     server: Server, tmp_path: Path, kind: str
 ) -> None:
     def gone(name: str, have: int, total: int | None) -> None:
@@ -359,7 +355,7 @@ def idx_gz(array: np.ndarray[tuple[int, ...], np.dtype[np.uint8]]) -> bytes:
     return gzip.compress(bytes([0, 0, 8, array.ndim]) + shape + array.tobytes())
 
 
-def test_emnist_comes_out_of_its_archive(
+def test_emnist_is_extracted_from_its_archive(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     labels = np.tile(np.arange(1, 27, dtype=np.uint8), 4)
@@ -415,7 +411,7 @@ def test_the_published_files_are_those_that_the_tasks_look_for() -> None:
     ("behaviour", "message"),
     [("drips", "only .* bytes came in 0.2 s"), ("drips headers", "no complete answer in 0.2 s")],
 )
-def test_a_server_that_drips_is_given_up(
+def test_a_very_slow_server_is_given_up(
     server: Server,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,

@@ -40,7 +40,7 @@ def test_fitness_is_drawn(generations: int, spread: float) -> None:
     assert draw(fitness_figure(make_metrics(generations, spread)))
 
 
-def test_every_line_and_band_of_the_fitness_is_of_its_own_values() -> None:
+def test_every_line_and_band_of_the_fitness_shows_the_right_values() -> None:
     metrics = [
         {name: 10.0 * generation + index for index, name in enumerate(METRICS_DRAWN)}
         | {"generation": generation}
@@ -88,7 +88,7 @@ def stages(axes: Axes) -> list[tuple[str, float, float]]:
     ]
 
 
-def test_a_line_stands_where_the_unroll_grows_and_tells_its_new_length() -> None:
+def test_a_line_marks_where_the_unroll_grows_with_its_new_length() -> None:
     metrics = make_metrics(6)
     for line, unroll in zip(metrics, (5, 5, 10, 10, 10, 40), strict=True):
         line["unroll"] = unroll
@@ -100,7 +100,7 @@ def test_a_line_stands_where_the_unroll_grows_and_tells_its_new_length() -> None
     assert stages(axes) == [("unroll 10", 3, 3.0), ("unroll 40", 6, 6.0)]
 
 
-def test_an_unroll_that_stays_has_no_line() -> None:
+def test_a_constant_unroll_has_no_line() -> None:
     for unroll in ({}, {"unroll": 5}):
         [axes] = fitness_figure([line | unroll for line in make_metrics(6)]).axes
         assert stages(axes) == []
@@ -124,7 +124,7 @@ def test_many_baselines_are_drawn_in_rows() -> None:
     assert draw(figure)
 
 
-def test_diverged_genomes_do_not_squeeze_the_fitness_flat() -> None:
+def test_diverged_genomes_do_not_flatten_the_picture_of_the_fitness() -> None:
     metrics = make_metrics(20)
     for line in metrics[:10]:
         line["q10"], line["mean"] = -20.0, -5.0
@@ -220,7 +220,7 @@ def test_lines_differ_without_colour() -> None:
         assert len({str(line._unscaled_dash_pattern) for line in lines}) == 4  # type: ignore[attr-defined]
 
 
-def test_names_with_dollars_and_braces_are_drawn_as_they_are() -> None:
+def test_names_with_dollars_and_braces_are_drawn_literally() -> None:
     comparison = make_comparison(task=HOSTILE)
     hostile = dataclasses.replace(comparison.entries[-1], method=HOSTILE)
     assert draw(

@@ -232,7 +232,7 @@ def test_links_are_followed_and_loops_end(tmp_path: Path, caplog: pytest.LogCapt
     ("kind", "suffix"),
     [("PPM", "pgm"), ("TGA", "tga"), ("PNG", "image"), ("JPEG2000", "jp2")],
 )
-def test_whatever_pillow_reads_is_read(tmp_path: Path, kind: str, suffix: str) -> None:
+def test_all_formats_that_pillow_reads_are_read(tmp_path: Path, kind: str, suffix: str) -> None:
     folder = write_plain(tmp_path / "own")
     for index in range(2):
         (folder / "c1" / f"{index}.png").unlink()
@@ -280,7 +280,7 @@ def test_images_are_turned_as_their_exif_data_say(tmp_path: Path, orientation: i
     np.testing.assert_allclose(255 * found[0], upright.reshape(-1), rtol=1e-5)
 
 
-def test_what_cannot_be_read_is_named(tmp_path: Path) -> None:
+def test_unreadable_images_are_named(tmp_path: Path) -> None:
     def refused(message: str, size: int | None = None) -> None:
         with pytest.raises(InputError, match=message):
             read_classes(tmp_path / "own", size, invert=False)

@@ -169,7 +169,7 @@ def test_presets() -> None:
         backprop_genome(RuleSpec(states=1, feedback="replace"))
 
 
-def test_a_search_space_moves_what_is_learned() -> None:
+def test_a_search_space_moves_only_learned_fields() -> None:
     genome = neutral_genome(RULE)
     space = SearchSpace.create(genome, ["synapse.pre", "synapse.keep"], {"synapse.keep": 0.5})
     assert space.dimensions == 10

@@ -154,7 +154,7 @@ def test_a_cluster_from_nothing_to_a_finished_run(place: Hosts) -> None:
         wait_until(partial(ray_has_ended, place, name), f"the end of Ray on {name}", 120)
 
 
-def test_a_job_is_stopped_as_ray_does_by_itself(place: Hosts) -> None:
+def test_a_job_is_stopped_with_rays_default_settings(place: Hosts) -> None:
     """Ray kills a job after 3 s; the images and cluster files allow it more time."""
     openly = {"RAY_AUTH_MODE": "disabled"}
 
@@ -184,7 +184,7 @@ def test_a_job_is_stopped_as_ray_does_by_itself(place: Hosts) -> None:
         place.run("h1", "ray stop --force", check=False)
 
 
-def test_a_network_that_is_cut_and_mended(place: Hosts) -> None:
+def test_a_network_that_is_cut_and_restored(place: Hosts) -> None:
     """The network is cut briefly, which Ray tolerates, and so long that Ray gives the host up."""
     # These are the settings of the images and cluster files; by default Ray takes a minute.
     noticing = " ".join(

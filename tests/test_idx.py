@@ -48,7 +48,7 @@ def test_bytes_of_a_known_file(tmp_path: Path) -> None:
     array=hnp.arrays(np.uint8, hnp.array_shapes(min_dims=1, max_dims=3, max_side=9)),
     level=st.integers(0, 9),
 )
-def test_arrays_survive_the_way_through_a_file(
+def test_arrays_are_read_as_they_were_written(
     tmp_path_factory: pytest.TempPathFactory, array: npt.NDArray[np.uint8], level: int
 ) -> None:
     folder = tmp_path_factory.mktemp("idx")
@@ -162,7 +162,7 @@ def test_a_header_allocates_nothing_that_the_file_does_not_hold(
     assert peak < 8 * 2**20
 
 
-def test_a_gzip_bomb_is_left_at_its_promise(
+def test_a_gzip_bomb_is_not_unpacked_beyond_its_header(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = write(tmp_path, gzip.compress(header((2, 3, 4)) + bytes(2**25)))
@@ -179,7 +179,7 @@ def test_a_gzip_bomb_is_left_at_its_promise(
         read_idx(write(tmp_path, idx_bytes(IMAGES)), 3)
 
 
-def test_what_is_no_file(tmp_path: Path) -> None:
+def test_paths_that_are_not_files(tmp_path: Path) -> None:
     for path in (tmp_path, tmp_path / "absent", write(tmp_path, b"") / "below"):
         with pytest.raises(InputError, match="cannot read this file") as caught:
             read_idx(path, 3)

@@ -46,7 +46,7 @@ def numbered_task(**options: Any) -> ImageTask:
     return ImageTask("numbers", numbered(TRAIN, 10), numbered(TEST, 10, TRAIN), 10, **options)
 
 
-def test_an_image_task_is_what_it_says() -> None:
+def test_an_image_task_has_the_attributes_of_a_task() -> None:
     task = numbered_task()
     assert isinstance(task, Task)
     assert (task.name, task.inputs, task.classes, task.outputs) == ("numbers", 4, 10, 10)
@@ -167,7 +167,7 @@ def test_crop_comes_before_size(options: dict[str, Any], inputs: int, mean: floa
     assert samples.query_inputs.max() == pytest.approx(1) or "size" in options
 
 
-def test_turned_images_are_of_classes_of_their_own() -> None:
+def test_turned_images_are_separate_classes() -> None:
     # One corner is lit. Its position shows the turn and does not depend on the class.
     images = np.zeros((12, 3, 3), np.uint8)
     images[:, 0, 2] = 255

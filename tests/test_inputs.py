@@ -70,7 +70,7 @@ def test_mapped_rows_have_inner_products_of_one_size(
 
 
 @pytest.mark.parametrize("wanted", ["equalized", "partially_whitened", "compressed"])
-def test_later_rows_and_what_all_have_in_common_do_not_change_the_map(wanted: Inputs) -> None:
+def test_later_rows_and_a_common_offset_do_not_change_the_map(wanted: Inputs) -> None:
     generator = np.random.default_rng(0)
     rows = generator.standard_normal((MAP_ROWS, 5)) @ generator.standard_normal((5, 40))
     # An inverse hyperbolic sine is not linear, so a common offset of all rows changes that map.
@@ -89,13 +89,13 @@ def test_later_rows_and_what_all_have_in_common_do_not_change_the_map(wanted: In
         )
 
 
-def test_rows_that_come_again_do_not_change_the_factor() -> None:
+def test_repeated_rows_do_not_change_the_factor() -> None:
     rows = np.random.default_rng(0).standard_normal((20, 13))
     assert equalizing_factor(np.tile(rows, (12, 1))) == equalizing_factor(rows)
 
 
 @pytest.mark.parametrize("count", [5, 20, 39])
-def test_few_rows_say_little_of_directions(count: int) -> None:
+def test_few_rows_determine_directions_poorly(count: int) -> None:
     # In a few rows, each of their directions has much of the variance, but other rows have none
     # there.
     generator = np.random.default_rng(0)
@@ -110,7 +110,7 @@ def test_few_rows_say_little_of_directions(count: int) -> None:
         assert norms[0] == pytest.approx(norms[1], rel=0.05)
 
 
-def test_inputs_that_hardly_differ_are_not_blown_up() -> None:
+def test_inputs_that_hardly_differ_are_not_amplified() -> None:
     assert equalizing_factor(np.zeros((10, 4))) == 1.0
     assert equalizing_factor(np.ones((1, 4))) == 1.0
     nearly = np.zeros((10, 4))
@@ -134,7 +134,7 @@ def test_no_direction_keeps_more_than_its_share_of_the_variance(
     np.testing.assert_allclose(after, np.minimum(before, share * before.sum()), rtol=1e-3)
 
 
-def test_different_rows_are_counted_beyond_those_that_the_map_is_found_from() -> None:
+def test_more_rows_are_counted_than_a_map_is_computed_from() -> None:
     rows = correlated(MAP_ROWS, 40, [0.5, 0.2])
     again, more = np.tile(rows, (4, 1)), np.concatenate([rows, rows + 1.0, rows - 1.0, rows + 2.0])
     few, many = (input_map("partially_whitened", inputs).gains for inputs in (again, more))
@@ -166,7 +166,7 @@ def test_directions_of_more_inputs_than_rows() -> None:
     )
 
 
-def test_turned_inputs_are_mapped_alike() -> None:
+def test_turned_inputs_are_mapped_in_the_same_way() -> None:
     rows = correlated(200, 20, [0.5, 0.2])
     turned = np.linalg.qr(np.random.default_rng(1).standard_normal((20, 20)))[0].astype(np.float32)
     one = input_map("partially_whitened", rows).apply(rows) @ turned

@@ -233,7 +233,7 @@ def test_evicting_compiled_programs_frees_their_mappings() -> None:
     assert count() < before + 0.5 * (full - before)
 
 
-def test_out_of_memory_is_an_error_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_out_of_memory_has_its_own_error(monkeypatch: pytest.MonkeyPatch) -> None:
     rule = RuleSpec()
     loop = JaxInnerLoop(rule, device_batch=4)
 

@@ -105,7 +105,7 @@ def test_a_reused_process_id_does_not_count_as_the_holder(storage: Storage) -> N
     assert not holder.is_here()
 
 
-def test_what_this_process_left_in_a_store_that_refused_is_gone(
+def test_a_lease_that_this_process_could_not_delete_does_not_count(
     leases: list[Lease], storage: Storage
 ) -> None:
     leases[0].acquire(watch=False)
@@ -120,7 +120,7 @@ def test_what_this_process_left_in_a_store_that_refused_is_gone(
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"owner": 3}', b"\xff"])
-def test_the_end_of_another_machines_lease_is_waited_for_if_asked(
+def test_a_driver_may_wait_for_the_end_of_another_machines_lease(
     location: str, content: bytes
 ) -> None:
     content = content or elsewhere(dead_process()).content()
@@ -153,7 +153,9 @@ def test_a_lease_that_is_renewed_is_refused_whatever_its_clock_says(storage: Sto
         Lease(storage, renew, lambda message: None).acquire(watch=True)
 
 
-def test_of_many_at_once_one_gets_it(storage: Storage, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_of_many_simultaneous_drivers_gets_the_lease(
+    storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
     # The worst order of events in a store without conditional writes: all drivers find no lease,
     # then all write one, then all read which one holds it.
     together = threading.Barrier(6)

@@ -104,7 +104,7 @@ def listening(process: int) -> set[str]:
     return addresses
 
 
-def test_it_listens_on_loopback_only_and_its_token_is_private(
+def test_the_cluster_listens_on_loopback_only_and_its_token_is_private(
     driver: Driver, tmp_path: Path
 ) -> None:
     found: set[str] = set()
@@ -187,7 +187,7 @@ def test_ray_that_does_not_start_is_tried_again_and_then_a_clear_error(
     )
 
 
-def test_ray_address_is_the_default_and_said(
+def test_ray_address_is_the_default_and_is_reported(
     tmp_path: Path, ray_address: str, monkeypatch: pytest.MonkeyPatch, caplog: Any
 ) -> None:
     """Ray sets this variable for its jobs."""

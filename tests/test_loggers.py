@@ -59,7 +59,7 @@ def test_tensorboard_has_the_metrics(current_folder: Path) -> None:
 
 # Warnings of MLflow itself, and about its storage of runs in a folder, which is deprecated.
 @pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
-def test_mlflow_has_metrics_and_settings_and_goes_on_with_a_run(
+def test_mlflow_has_metrics_and_settings_and_continues_a_run(
     current_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
@@ -107,7 +107,7 @@ def test_a_logger_that_fails_is_reported_once_and_stops_nothing(
     assert [line["generation"] for line in lines(current_folder)] == [1, 2, 3]
 
 
-def test_a_run_that_is_interrupted_is_no_finished_one(
+def test_loggers_do_not_record_an_interrupted_run_as_finished(
     current_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     received: list[Any] = []
@@ -130,7 +130,7 @@ def test_a_run_that_is_interrupted_is_no_finished_one(
     assert received[-1] == "KILLED"
 
 
-def test_a_run_goes_on_without_a_logger_that_cannot_begin(
+def test_a_run_continues_without_a_logger_that_cannot_start(
     current_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     class Refusing:
@@ -145,7 +145,7 @@ def test_a_run_goes_on_without_a_logger_that_cannot_begin(
     assert "nobody listens; the run continues without it" in capsys.readouterr().err
 
 
-def test_what_cannot_begin_is_wrong_input(
+def test_a_logger_that_cannot_start_is_wrong_input(
     current_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     pytest.importorskip("tensorboardX")

@@ -65,7 +65,7 @@ def test_mnist_files_are_found_in_every_usual_spelling(
     assert draw(task, 1, 1).query_inputs.tolist() == [[0, 1, 0, 0]]
 
 
-def test_the_data_sets_own_folder_comes_first(tmp_path: Path) -> None:
+def test_the_folder_of_the_data_set_comes_first(tmp_path: Path) -> None:
     write_family(tmp_path, MNIST.file_names, family_contents())
     contents = family_contents()
     contents[2:] = contents[:2]
@@ -74,7 +74,7 @@ def test_the_data_sets_own_folder_comes_first(tmp_path: Path) -> None:
     assert make_task({"name": "fashion_mnist"}, str(tmp_path)).test_size == 120
 
 
-def test_the_environment_says_where_data_is(
+def test_the_environment_sets_the_data_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_family(tmp_path / "mnist", MNIST.file_names, family_contents())
@@ -115,7 +115,7 @@ def test_letters_are_the_split_unless_another_is_named(tmp_path: Path) -> None:
     assert make_task({"name": "emnist", "classes": [0, 25]}, tmp_path).name == "emnist-letters"
 
 
-def test_missing_files_say_where_and_what_and_how(tmp_path: Path) -> None:
+def test_missing_files_are_reported_with_folders_names_and_command(tmp_path: Path) -> None:
     for prepared, found in ((0, "lacks all of them"), (1, "lacks t10k-labels-idx1-ubyte;")):
         if prepared:
             write_family(tmp_path / "mnist", MNIST.file_names[:3], family_contents()[:3])
@@ -182,7 +182,7 @@ def test_without_a_home_the_message_says_what_to_set(monkeypatch: pytest.MonkeyP
         make_task({"name": "mnist"})
 
 
-def test_the_home_folder_of_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_home_folder_of_an_unknown_user(monkeypatch: pytest.MonkeyPatch) -> None:
     message = (
         "found '~no_such_user/sets', but .* no home folder ~no_such_user; write the path in full"
     )

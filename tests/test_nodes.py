@@ -140,7 +140,7 @@ def test_a_killed_node_and_chaos_leave_the_genome_as_it_is(tmp_path: Path) -> No
     assert len(nodes) >= 1
 
 
-def test_a_node_that_cannot_compute_alike_is_named_and_not_used(
+def test_a_node_with_other_versions_or_data_is_named_and_not_used(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """If a node has another version or lacks data, the run continues with the other nodes."""

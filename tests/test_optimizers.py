@@ -204,7 +204,7 @@ def test_support_statistics_do_not_look_at_the_other_rows_of_a_query_batch() -> 
     assert np.abs(np.asarray(own - whole)).max() > 1e-3
 
 
-def test_compiled_programs_are_let_go_of_where_mappings_are_short(
+def test_compiled_programs_are_released_when_mappings_run_short(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     episode = make_blobs((5, 16, 3))
@@ -241,7 +241,7 @@ def test_query_statistics_reach_the_curves() -> None:
 
 @pytest.mark.parametrize("normalized", [False, True])
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
-def test_a_diverged_run_counts_as_nothing_right(optimizer: str, normalized: bool) -> None:
+def test_a_diverged_network_has_accuracy_0(optimizer: str, normalized: bool) -> None:
     curves = learning_curves(
         optimizer, normalized, [make_blobs((5, 7, 3))], [3e38, 0.1], "identity"
     )
@@ -260,7 +260,7 @@ def test_every_forward_activation_of_a_rule_has_its_baselines(activation: str) -
         np.testing.assert_allclose(ACTIVATIONS[activation](jnp.asarray(z)), expected, atol=1e-6)
 
 
-def test_a_run_does_not_depend_on_its_company() -> None:
+def test_a_curve_does_not_depend_on_the_other_rates_and_episodes() -> None:
     episodes = [make_blobs((5, 7, 3), seed=seed) for seed in range(3)]
     together = learning_curves("adam", True, episodes, [0.01, 0.1], "tanh")
     alone = learning_curves("adam", True, episodes[1:2], [0.1], "tanh")

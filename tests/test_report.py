@@ -143,7 +143,7 @@ def test_a_verdict_without_baselines_is_on_the_learned_rule(tmp_path: Path) -> N
 
 
 @pytest.mark.usefixtures("words_alone")
-def test_the_table_of_a_comparison_has_everybodys_numbers(tmp_path: Path) -> None:
+def test_the_table_of_a_comparison_has_the_numbers_of_all_entries(tmp_path: Path) -> None:
     edge = dataclasses.replace(KNOWN[1], at_grid_edge=True)
     page = report_on(tmp_path, KNOWN[0], edge, *KNOWN[2:])
     rows = [page.cells[first : first + 4] for first in range(0, 16, 4)]
@@ -316,7 +316,7 @@ def test_a_damaged_file_is_named(tmp_path: Path, name: str, content: bytes) -> N
         {"versions": {"<b>": {"<i>": None}}, "seconds": float("nan")},
     ],
 )
-def test_odd_results_are_shown_as_they_are(tmp_path: Path, result: dict[str, Any]) -> None:
+def test_unusual_results_are_shown_unchanged(tmp_path: Path, result: dict[str, Any]) -> None:
     folder = make_run(tmp_path / "run")
     write_json(folder, "result.json", result)
     tags = Page(Path(write_report(RunFolder(folder))).read_text(encoding="utf-8")).tags

@@ -191,7 +191,7 @@ def checkpointed(folder: Path) -> int:
     return len(list(folder.glob("trainings/*/checkpoint.json")))
 
 
-def test_a_killed_command_goes_on_to_the_same_result(
+def test_a_killed_command_resumes_to_the_same_result(
     tmp_path: Path, small: tuple[dict[str, Any], Path]
 ) -> None:
     tiny(tmp_path, SMALL)
@@ -215,7 +215,7 @@ def test_a_killed_command_goes_on_to_the_same_result(
     assert without_times(found) == json.loads(json.dumps(without_times(small[0])))
 
 
-def test_a_file_that_has_changed_is_not_mixed_with_its_past(
+def test_results_of_a_changed_file_are_not_mixed_with_old_ones(
     tmp_path: Path, small: tuple[dict[str, Any], Path]
 ) -> None:
     shutil.copytree(small[1], tmp_path / "out")
@@ -264,7 +264,7 @@ def test_labels_may_be_renamed(tmp_path: Path, small: tuple[dict[str, Any], Path
     assert len(summaries(document)) == 4
 
 
-def test_a_slip_in_a_training_is_found_before_the_first_runs(tmp_path: Path) -> None:
+def test_a_mistake_in_a_training_is_found_before_the_first_runs(tmp_path: Path) -> None:
     text = SMALL.replace("none: {rule.normalize: none}", "none: {meta.strategy: sness}")
     with pytest.raises(InputError, match=r"none, seed 0: meta.strategy: unknown .*'snes'"):
         make_result(tiny(tmp_path, text), local(tmp_path))
@@ -336,7 +336,7 @@ episode: {unroll: 6, batch_size: 32, query_batches: 2}
 
 
 @pytest.mark.parametrize("wanted", ["equalized", "partially_whitened", "compressed"])
-def test_maps_and_baselines_know_of_mapped_inputs(tmp_path: Path, wanted: str) -> None:
+def test_prediction_maps_and_baselines_handle_mapped_inputs(tmp_path: Path, wanted: str) -> None:
     path = tmp_path / "plane.yaml"
     path.write_text(PLANE)
     plain, mapped = (

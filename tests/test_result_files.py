@@ -36,7 +36,7 @@ def test_every_result_expands(path: Path, quick: bool) -> None:
         assert not tasks & {"mnist", "fashion_mnist", "emnist", "omniglot"}, "needs a download"
 
 
-def test_the_figures_that_are_promised_are_there() -> None:
+def test_the_promised_figures_exist() -> None:
     figures = " ".join(load_result(path).config.figure or "" for path in RESULT_FILES)
     numbers = {int(number) for number in re.findall(r"\d+", figures)}
     assert numbers == {3, 4, 5, 6, 7, 8, 9, 10, 12, 13, 15, 16, 17}
@@ -111,7 +111,7 @@ def test_the_figures_that_are_promised_are_there() -> None:
         ("symmetric: true", "symmetric: true, per_layer: true", "tiny.yaml:23.*for 2 layers .* 3"),
     ],
 )
-def test_what_is_wrong_is_named_with_its_line(
+def test_problems_are_named_with_their_line(
     tmp_path: Path, old: str, new: str, message: str
 ) -> None:
     assert old in TINY

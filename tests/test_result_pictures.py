@@ -49,7 +49,7 @@ def by_label(labels: Labels, rows: Sequence[Entry] = ROWS) -> list[float]:
     return [row["accuracy"] for row in rows if labels.items() <= row["labels"].items()]
 
 
-def test_values_for_which_nothing_was_run_stand_nowhere() -> None:
+def test_values_without_results_are_not_shown() -> None:
     document = make_document(BARS, ROWS, TRAININGS)
     assert axis_labels(document, "x") == [("xor", {"task": "xor"}), ("blobs", {"task": "blobs"})]
     assert axis_labels(document, "series") == [("plain", PLAIN), ("both", BOTH)]
@@ -82,7 +82,7 @@ def test_a_bar_is_as_high_as_the_median_of_its_seeds() -> None:
 
 
 @pytest.mark.parametrize("lacking", [{"task": "xor"}, {"task": "blobs"}])
-def test_a_series_that_lacks_some_values_stands_in_the_legend(lacking: Labels) -> None:
+def test_a_series_without_some_values_is_in_the_legend(lacking: Labels) -> None:
     rows = [row for row in ROWS if row["labels"] != BOTH | lacking]
     assert legend_of(draw(make_document(BARS, rows, TRAININGS))) == ["plain", "both"]
 
@@ -273,14 +273,14 @@ def test_a_seed_that_diverged_is_left_out_of_how_synapses_grow() -> None:
     assert bottom.get_ylabel() == "test accuracy"
 
 
-def test_many_steps_stand_along_a_logarithmic_axis() -> None:
+def test_many_steps_have_a_logarithmic_axis() -> None:
     for last, scale in ((60, "linear"), (61, "log")):
         [axes] = draw(make_document(CURVES, CURVE_ROWS[:3], steps=[1, 4, last])).axes
         assert axes.get_xscale() == scale
     assert ticks(axes) == ["1", "4", "61"]
 
 
-def test_the_progress_of_trainings_is_their_median_over_what_it_costs() -> None:
+def test_the_progress_of_trainings_is_their_median_by_cost() -> None:
     # Evaluations, accuracy and seconds; the second training has ended sooner.
     progress = [
         [[100, 0.1, 1.0], [200, 0.4, 2.0], [300, 0.5, 3.0]],

@@ -45,7 +45,7 @@ def test_the_best_seed_is_the_one_with_the_best_fitness_in_validation() -> None:
         assert best_seed(document, BOTH | {"task": task}) == 1
 
 
-def test_a_summary_tells_the_best_in_validation_and_the_middle_and_the_ends() -> None:
+def test_a_summary_has_best_median_and_range() -> None:
     papers = {
         ("both", "xor"): "0.900 (text), 0.876 (figure 7)",
         ("both", "blobs"): "0.900 (text)",
@@ -71,7 +71,7 @@ def test_a_summary_tells_the_best_in_validation_and_the_middle_and_the_ends() ->
     ]
 
 
-def test_the_table_of_a_result_has_these_very_cells() -> None:
+def test_the_table_of_a_result_has_exactly_these_cells() -> None:
     baselines = [make_baseline("xor", "sgd", 0.125, 0.5555), make_baseline("blobs", "adam", 1, 0.2)]
     document = make_document(BARS, ROWS, TRAININGS, baselines)
     cells = [
@@ -165,7 +165,7 @@ def test_the_progress_of_a_long_training_has_forty_blocks_of_generations() -> No
     assert progress[39] == [64 * 100, pytest.approx(0.005 * 99.5, abs=5.1e-5), 25.0]
 
 
-def test_a_results_file_holds_what_it_was_given_and_where_that_is_from(tmp_path: Path) -> None:
+def test_a_results_file_has_the_measurements_and_their_origins(tmp_path: Path) -> None:
     result = make_result(BARS, episodes=5)
     other = {"date": "2025-02-01", "machine": {"cores": 8}, "versions": {"numpy": "2.1"}}
     earlier = {"date": "2024-12-31", "machine": {"cores": 2}, "versions": {"numpy": "2.0"}}

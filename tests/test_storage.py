@@ -261,7 +261,7 @@ def copy(source: Storage, target: Storage, folder: str = "") -> None:
 # Stores that refuse
 
 
-def test_a_store_that_refuses_for_a_while_is_asked_again(tmp_path: Path) -> None:
+def test_requests_to_a_store_that_refuses_are_repeated(tmp_path: Path) -> None:
     whole = genome_hash(train(small(tmp_path), tmp_path / "whole"))
     calls = 0
 
@@ -279,7 +279,7 @@ def test_a_store_that_refuses_for_a_while_is_asked_again(tmp_path: Path) -> None
     assert len(lines) == Moody.refused
 
 
-def test_a_store_that_goes_on_refusing_stops_the_run(tmp_path: Path) -> None:
+def test_a_store_that_keeps_refusing_stops_the_run(tmp_path: Path) -> None:
     whole = genome_hash(train(small(tmp_path), tmp_path / "whole"))
     url = f"moody://{uuid.uuid4().hex}"
     Moody.refuse = staticmethod(lambda path: len(pointer_of(url)) > 400)

@@ -27,7 +27,7 @@ def advance(strategy: Strategy, first: int, last: int, failing: int = 0) -> None
 
 
 @pytest.mark.parametrize("name", strategy_names())
-def test_does_what_a_run_needs(name: str) -> None:
+def test_a_strategy_improves_resumes_and_survives_failures(name: str) -> None:
     # This is one test, because every instance compiles again.
     strategy = Strategy(name, POPULATION, DIMENSIONS, seed=0)
     start = fitness_of(np.zeros((1, DIMENSIONS)))[0]

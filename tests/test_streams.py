@@ -225,7 +225,7 @@ def chatty(current_folder: Path) -> Callable[..., int]:
     return evaluate
 
 
-def test_what_a_users_task_prints_is_not_part_of_the_json(
+def test_the_output_of_a_users_task_is_not_part_of_the_json(
     chatty: Callable[..., int], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert chatty("chatty", "--json") == 0

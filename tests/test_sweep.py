@@ -59,7 +59,7 @@ def local() -> Sweep:
     return run(Place(local=True))
 
 
-def test_a_cell_is_what_evaluate_finds_there(
+def test_a_cell_has_the_scores_of_evaluate(
     local: Sweep, here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert len(local.cells) == 8
@@ -95,7 +95,7 @@ def test_progress_ends_with_all() -> None:
     assert seen[-1][1] == seen[-1][2]
 
 
-def test_what_cannot_be_swept_is_found_before_the_work() -> None:
+def test_an_impossible_sweep_is_refused_before_any_work() -> None:
     genome = random_genome(RuleSpec(per_layer=True), np.random.default_rng(0), layers=2)
     place = Place(address="127.0.0.1:1")
     with pytest.raises(InputError, match="for 2 synapse layers; expected 1 hidden layers"):
@@ -216,7 +216,7 @@ def test_a_sweep_writes_scores_table_and_pictures(
 
 # Other tests have loaded JAX into this process, so the command runs in a new one.
 @pytest.mark.filterwarnings("ignore:os.fork:RuntimeWarning")
-def test_a_sweep_starts_ray_of_its_own_and_ends_it(
+def test_a_sweep_starts_its_own_ray_cluster_and_ends_it(
     here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert evaluate("--vary", "unroll=1,2", "--workers", "2") == 0
@@ -265,7 +265,7 @@ def test_a_genome_that_ships_is_evaluated_by_name(
     assert "did you mean 'backprop'?" in capsys.readouterr().err
 
 
-def test_how_a_genome_was_found_does_not_bound_what_measures_it(
+def test_a_genome_is_measured_with_any_backend_and_measure(
     here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Meta-gradients need JAX and a measure with a gradient; measuring the genome does not."""
@@ -284,7 +284,7 @@ def test_how_a_genome_was_found_does_not_bound_what_measures_it(
     assert evaluate("--experiment", "descent.yaml", "--set", "backend=numpy") == 0
 
 
-def test_what_a_genome_says_of_itself_need_not_be_had_here(
+def test_the_experiment_of_a_genome_need_not_be_available(
     here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A genome may name a colleague's measure or a later version's key, if another experiment is

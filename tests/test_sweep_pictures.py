@@ -54,7 +54,7 @@ def test_pictures_fit_what_varies(
         figure.canvas.draw()
 
 
-def test_numbers_stand_in_their_order_and_names_in_that_given() -> None:
+def test_numbers_are_sorted_and_names_keep_their_order() -> None:
     found = dimensions(make_sweep(HIDDEN, UNROLL, SIZE, tasks=("b", "a")))
     assert [dimension.name for dimension in found] == ["unroll", "size", "task", "hidden"]
     assert [dimension.values for dimension in found] == [

@@ -48,7 +48,7 @@ def test_a_table_of_fewer_rows_than_clusters_is_refused() -> None:
         draw(task, 14, 1)
 
 
-def test_rows_of_a_small_table_come_again_and_no_query_is_among_them() -> None:
+def test_rows_of_a_small_table_are_repeated_but_queries_are_not() -> None:
     samples = draw(make_task({"name": "tables", "rows": 50}), 1000, 200)
     assert samples.support_inputs.shape == (1000, 20)
     rows, places = np.unique(samples.support_inputs, axis=0, return_inverse=True)
@@ -69,7 +69,7 @@ def test_a_small_table_of_fewer_rows_than_clusters_is_refused() -> None:
         draw(task, 100, 1)
 
 
-def test_classes_of_a_table_lie_as_far_apart_as_asked() -> None:
+def test_the_separation_of_a_tables_classes_follows_the_option() -> None:
     def score(separation: float) -> float:
         samples = draw(make_task({"name": "tables", "separation": separation}), 2000, 1000)
         model = KNeighborsClassifier(5).fit(samples.support_inputs, samples.support_classes)
@@ -79,7 +79,7 @@ def test_classes_of_a_table_lie_as_far_apart_as_asked() -> None:
 
 
 @pytest.mark.parametrize("correlation", [1.3, 2.5])
-def test_columns_of_a_table_go_together_as_asked(correlation: float) -> None:
+def test_the_correlation_of_a_tables_columns_follows_the_option(correlation: float) -> None:
     def variances(**options: Any) -> FloatArray:
         task = make_task({"name": "tables", "inputs": 40, **options})
         rows = draw(task, 4000, 1000).support_inputs
@@ -93,7 +93,7 @@ def test_columns_of_a_table_go_together_as_asked(correlation: float) -> None:
     np.testing.assert_array_equal(variances(correlation=0), variances())
 
 
-def test_mixing_columns_of_a_table_keeps_what_tells_its_classes_apart() -> None:
+def test_mixing_the_columns_of_a_table_keeps_its_classes_separable() -> None:
     def score(**options: Any) -> float:
         task = make_task({"name": "tables", "classes": 2, **options})
         samples = draw(task, 4000, 1000)
@@ -120,7 +120,7 @@ def test_mixed_columns_of_a_table_are_of_several_kinds() -> None:
     np.testing.assert_allclose(columns[normal].std(axis=1), 1, atol=0.1)
 
 
-def test_mixed_columns_tell_classes_apart_still() -> None:
+def test_classes_of_mixed_columns_remain_separable() -> None:
     task = make_task({"name": "tables", "classes": 2, "columns": "mixed"})
     samples = draw(task, 2000, 1000)
     model = RandomForestClassifier(20, random_state=0)
@@ -128,7 +128,7 @@ def test_mixed_columns_tell_classes_apart_still() -> None:
     assert model.score(samples.query_inputs, samples.query_classes) > 0.8
 
 
-def test_classes_of_a_table_are_as_frequent_as_asked() -> None:
+def test_class_frequencies_of_a_table_follow_the_option() -> None:
     task = make_task({"name": "tables", "classes": 3, "weights": [1, 3, 6.0]})
     samples = draw(task, 4000, 2000)
     for classes in samples.support_classes, samples.query_classes:

@@ -37,7 +37,7 @@ def test_the_registry_has_the_functions_of_the_figure() -> None:
 
 
 @pytest.mark.parametrize("name", TOY_FUNCTIONS)
-def test_toy_tasks_are_what_they_say(name: str) -> None:
+def test_toy_tasks_have_the_attributes_of_a_task(name: str) -> None:
     task = make_task({"name": name})
     assert isinstance(task, Task)
     assert task.name == name
@@ -141,6 +141,6 @@ def test_blobs_are_shared_by_support_and_query_but_not_by_episodes() -> None:
 
 
 @pytest.mark.parametrize("noise", [-0.1, float("nan"), float("inf"), True, "0.1", [0.1]])
-def test_a_noise_that_is_none(noise: Any) -> None:
+def test_invalid_noise_is_refused(noise: Any) -> None:
     with pytest.raises(InputError, match=r"two_moons\.noise: found .* expected a"):
         check_task_options({"name": "two_moons", "noise": noise})

@@ -44,7 +44,7 @@ def hash_of(run: Path) -> str:
     return Genome.load(run / "genome.npz").sha256
 
 
-def test_a_run_folder_tells_its_story(undisturbed: Path) -> None:
+def test_a_run_folder_has_metrics_genome_and_result(undisturbed: Path) -> None:
     run = RunFolder(undisturbed)
     lines = run.metrics.read()
     assert [line["generation"] for line in lines] == [1, 2, 3, 4, 5, 6]
@@ -242,7 +242,9 @@ def test_a_result_names_its_experiment(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["config.yaml", "versions.json"])
-def test_what_a_kill_left_at_the_very_start_is_no_hindrance(tmp_path: Path, name: str) -> None:
+def test_files_of_a_run_that_was_killed_at_its_start_do_not_matter(
+    tmp_path: Path, name: str
+) -> None:
     run = RunFolder(tmp_path / "run")
     (tmp_path / "run").mkdir()
     (tmp_path / f"run/.{name}.0a1b2c").write_text("name: sm")
@@ -508,7 +510,7 @@ def test_names_that_ship_come_before_files_of_that_name(
         ),
     ],
 )
-def test_a_genome_of_another_rule_is_no_beginning(
+def test_a_genome_of_another_rule_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, overrides: list[str], message: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -532,7 +534,7 @@ def test_a_genome_of_another_rule_is_no_beginning(
         [],
     ],
 )
-def test_a_genome_goes_on_with_other_labels_or_inputs_or_another_oja_term(
+def test_a_search_may_continue_with_other_labels_inputs_or_oja_term(
     tmp_path: Path, change: list[str]
 ) -> None:
     shipped = load_genome("mnist-2state-es")

@@ -81,7 +81,7 @@ def hostile(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[str, str]:
 
 @pytest.mark.parametrize("command", ["evaluate", "compare", "analyze"])
 @pytest.mark.parametrize("kind", [0, 1], ids=["file", "run"])
-def test_commands_refuse_an_import_path_of_somebody_else(
+def test_commands_refuse_an_import_path_that_the_user_did_not_give(
     hostile: tuple[str, str],
     ran: list[Any],
     command: str,
@@ -96,7 +96,7 @@ def test_commands_refuse_an_import_path_of_somebody_else(
     assert not ran
 
 
-def test_python_refuses_an_import_path_of_somebody_else(
+def test_functions_refuse_an_import_path_that_the_user_did_not_give(
     hostile: tuple[str, str], ran: list[Any]
 ) -> None:
     for subject in (*hostile, load_genome(hostile[0])):
@@ -119,7 +119,7 @@ def test_a_genome_to_start_from_gives_numbers_only(
     assert not ran
 
 
-def test_what_the_user_gives_is_followed(ran: list[Any]) -> None:
+def test_import_paths_that_the_user_gives_are_followed(ran: list[Any]) -> None:
     task, measure = hostile_trees()
     with pytest.raises(InputError, match=r"tasks\.1\.name"):
         resolve_subject(genome_with(task), settings=["tasks.0.name=and"])

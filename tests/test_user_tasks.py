@@ -74,7 +74,7 @@ def own_module(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "own_tasks", sys.modules[__name__])
 
 
-def test_a_task_of_ones_own() -> None:
+def test_a_users_own_task() -> None:
     task: Any = make_task({"name": "own_tasks:OwnTask", "depth": 4})
     assert isinstance(task, OwnTask)
     assert (task.depth, task.width) == (4, 3)
@@ -100,7 +100,7 @@ def test_a_task_of_ones_own() -> None:
         ({"name": "builtins:dict", "a": 1}, InputError, "gave a dict that lacks name, inputs"),
     ],
 )
-def test_failures_of_ones_own(
+def test_failures_of_a_users_own_task(
     options: dict[str, Any], error: type[Exception], message: str
 ) -> None:
     with pytest.raises(error, match=message):
@@ -125,12 +125,12 @@ def test_failures_of_ones_own(
         ({"sample": 3}, "sample is 3, expected a method"),
     ],
 )
-def test_an_object_that_is_no_task(changes: dict[str, Any], message: str) -> None:
+def test_an_object_that_is_not_a_task(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
         make_task({"name": "own_tasks:altered", "changes": changes})
 
 
-def test_an_object_that_is_one_in_another_way() -> None:
+def test_an_object_that_is_almost_a_task() -> None:
     for changes in ({"outputs": 2}, {"test_size": 10}, {"pooled_standardization": True}):
         make_task({"name": "own_tasks:altered", "changes": changes})
 
@@ -211,7 +211,7 @@ def test_a_measure_may_not_exit_or_print(
         (np.full((16, 1), 1e39), "not finite float32"),
     ],
 )
-def test_inputs_that_are_no_real_numbers(
+def test_inputs_that_are_not_real_numbers(
     inputs: Any, message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def sample(*_: Any) -> Samples:

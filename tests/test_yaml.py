@@ -114,7 +114,7 @@ values: st.SearchStrategy[Any] = st.recursive(
 
 @settings(max_examples=200, deadline=None)
 @given(st.dictionaries(texts, values, max_size=5))
-def test_what_is_written_is_read_back(tree: dict[str, Any]) -> None:
+def test_a_written_tree_is_read_back(tree: dict[str, Any]) -> None:
     assert source.parse(source.dump(tree), "here")[0] == tree
 
 
