@@ -452,7 +452,7 @@ def test_with_a_number_of_workers_a_comparison_starts_its_own_ray_cluster(
         (["mine.npz", "--schedules", "cosin"], "did you mean 'cosine'"),
         (["mine.npz", "--classifiers", "svn"], "did you mean 'svm'"),
         (["mine.npz", "--at", "1,4"], "--at: found 1,4, expected steps from 1 to 3"),
-        (["mine.npz", "--output", "."], "holds something else than a comparison"),
+        (["mine.npz", "--output", "."], "holds something other than a comparison"),
         (["mine"], "no such genome file or run folder"),
         (["backprop"], "--experiment FILE"),
     ],

@@ -184,8 +184,7 @@ def poison(mine: Mine, config: Any, population: Any, index: int) -> None:
 def test_a_genome_that_kills_workers_is_found(
     mine: Mine, ray_address: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Three workers die, then those of the halves, then three fresh ones; all others have
-    results."""
+    """Three workers die, then those of the halves, then three fresh ones."""
     config = small(mine.folder, *SETTINGS)
     population = random_population(config, 8)
     expected = LocalEvaluator(problem_of(config)).evaluate(population, TRAINING)

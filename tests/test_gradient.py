@@ -145,8 +145,7 @@ def test_a_curriculum_of_strategies_resumes_too(tmp_path: Path) -> None:
 
 
 def test_a_stage_begins_with_the_best_run(tmp_path: Path) -> None:
-    """If the second of two search runs is better on the validation episodes, both continue from
-    it."""
+    """Both search runs continue from the second, which is better in the validation episodes."""
 
     class Favours(LocalEvaluator):
         def evaluate(self, genomes: FloatArray, episodes: EpisodeRange) -> Evaluation:

@@ -237,7 +237,7 @@ def test_several_seeds_alone_need_no_ray(here: Path, capsys: pytest.CaptureFixtu
     [
         (["--vary", "unroll=0"], "found 0"),
         (["--vary", "depth=1"], "expected one of task"),
-        (["--vary", "unroll=1", "--output", "."], "holds something else than a sweep"),
+        (["--vary", "unroll=1", "--output", "."], "holds something other than a sweep"),
         (["--vary", "unroll=1", "--output", "/proc/sweep"], "cannot write"),
         (["--seeds", "2", "--seed", str(2**32 - 1)], "--seeds: 2 from seed"),
         (["--vary", "task={name: digits},{name: digits}"], "twice"),
@@ -287,8 +287,7 @@ def test_a_genome_is_measured_with_any_backend_and_measure(
 def test_the_experiment_of_a_genome_need_not_be_available(
     here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A genome may name a colleague's measure or a later version's key, if another experiment is
-    given."""
+    """With another experiment, a genome may name a colleague's measure or a later version's key."""
     (here / "small.yaml").write_text(json.dumps(EXPERIMENT))
     genome = make_genome()
     for change in ({"fitness": {"measure": "colleague.own:quality"}}, {"dream": {"of": 2040}}):

@@ -57,7 +57,7 @@ def tune(
     Args:
         baseline: the optimiser.
         tuning: episodes on which rates are chosen, with standardised inputs.
-        test: R episodes from which all results are, with standardised inputs.
+        test: R episodes in which accuracy is measured, with standardised inputs.
         rule: the rule, for the activation and the query statistics of the networks.
         steps: M steps, rising.
 
@@ -149,7 +149,7 @@ class _Trainer:
         steps: Sequence[int],
         horizon: int | None,
     ) -> Float64Array:
-        # Imported here, because it imports JAX, which reading a comparison does not need.
+        # Imported here, because it imports JAX, which is not needed to read a comparison.
         from blur_es.analysis.optimizers import learning_curves
 
         return learning_curves(

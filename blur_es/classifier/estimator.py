@@ -53,11 +53,11 @@ class BlurClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     softmax is chosen on them.
 
     Args:
-        genome: the name of one that ships (`blur_es.genomes.genome_names`), the path or URL of a
+        genome: the name of a shipped genome (`blur_es.genomes.genome_names`), the path or URL of a
             genome file or run folder, or a `Genome`.
         hidden_layers: sizes of the hidden layers, or the size of a single one. A genome learns
             at the depths that it was meta-trained with: one to three hidden layers for
-            `mnist-4state-deep`, one for the others that ship. `fit` warns of other depths.
+            `mnist-4state-deep`, one for the other shipped genomes. `fit` warns of other depths.
         steps: learning steps of `fit`, each on one batch; None for as many as `epochs` passes
             over the data need, at least 15. Rows of small data sets are used several times.
         epochs: number of passes over the data where `steps` is None.

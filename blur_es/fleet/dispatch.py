@@ -72,14 +72,14 @@ class _InFlight:
 
 
 class Dispatcher:
-    """Has work computed by the workers of a pool.
+    """Distributes work over the workers of a pool.
 
     Args:
         pool: the workers.
         calls: how workers are called.
         telemetry: counts what happens.
         split: how genomes are divided between backends; see `FleetConfig.split`.
-        longest_wait: seconds without a worker that is needed, after which the run stops.
+        longest_wait: the run stops after this many seconds without a needed worker.
         on_fatal_genome: `stop`, or treat a genome that kills workers as `diverged`.
 
     Attributes:
@@ -148,7 +148,8 @@ class Dispatcher:
             self._end_hung_workers(now)
             self._hand_out(work, plan)
             for reference in self._wait(work):
-                # Taking in one result may end other calls: those of a worker that is lost.
+                # Handling one result may end other calls, because their worker turns out to be
+                # lost.
                 if reference in self._in_flight:
                     self._take_in(reference, plan)
                 elif self._pool.is_joining(reference):

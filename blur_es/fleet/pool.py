@@ -79,7 +79,7 @@ class WorkerPool:
 
     Args:
         ray: the Ray module, connected to a cluster.
-        cluster: what is known about the cluster.
+        cluster: the state of the cluster.
         worker_class: class of the actors.
         problem: the problem that workers evaluate.
         kinds: kinds of workers.
@@ -90,7 +90,7 @@ class WorkerPool:
 
     Attributes:
         serving: workers that are ready, by number.
-        admission: what workers are compared with.
+        admission: compares workers with the driver and with each other.
         nodes: nodes of the cluster.
         failed_starts: number of workers that did not start.
     """
@@ -136,7 +136,7 @@ class WorkerPool:
 
     @property
     def joining(self) -> list[Any]:
-        """References to wait for: of workers that are not ready yet."""
+        """References to wait for, of workers that are not ready yet."""
         return list(self._joining)
 
     @property

@@ -368,7 +368,7 @@ def _alike(episodes: Sequence[Episode]) -> list[list[int]]:
 
 
 def _device_batches(places: Sequence[int], size: int) -> list[list[int]]:
-    """Cut into device batches of one size; the last one is filled up with its own last place."""
+    """Cut into device batches of one size; the last one is padded by repeating its last place."""
     device_batches = [list(places[start : start + size]) for start in range(0, len(places), size)]
     for device_batch in device_batches:
         device_batch += [device_batch[-1]] * (size - len(device_batch))

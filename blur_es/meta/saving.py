@@ -104,7 +104,7 @@ class Saver:
     def write(self) -> None:
         """Write the checkpoint of the last complete generation, unless it is written already."""
         if self.last is not None and self.last.generation > self._written:
-            # The metrics come first: a checkpoint that is pointed at has its metrics.
+            # Metrics are written first, so that every checkpoint in the pointer has its metrics.
             write_or_stop(self._run.metrics.flush)
             write_or_stop(self._run.checkpoints.write, self.last)
             self._written = self.last.generation

@@ -115,7 +115,7 @@ class Trainer:
             self._saver.write()
             raise keep_fatal_genome(self.config, self.run, error) from error
         except RefusedError:
-            # Writing has been tried often enough.
+            # Writing has failed several times already.
             raise
         except Exception:
             # Whatever the error is, the generations so far should not be lost.
@@ -138,7 +138,8 @@ class Trainer:
         with contextlib.closing(ProgressLine(meta.generations, self._quiet)) as line:
             while (reason := stop_reason(self.state.progress, meta)) is None:
                 metrics = self._repeat_if_too_large(self._generation)
-                # No signal interrupts these steps. Metrics come first: a checkpoint has its own.
+                # No signal interrupts these steps. A generation's metrics are written before its
+                # checkpoint.
                 write_or_stop(self.run.metrics.append, metrics)
                 self._saver.record()
                 self._on_metrics(metrics)
@@ -253,7 +254,7 @@ class Trainer:
         )
 
     def _note_reproducibility(self) -> None:
-        """A run that has depended on chance once is never reproducible again."""
+        """Record whether the run is still reproducible; it never becomes so again."""
         self.state.reproducible = self.state.reproducible and self.evaluator.reproducible
 
 

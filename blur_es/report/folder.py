@@ -37,7 +37,7 @@ def check_folder(folder: Storage, marker: str, sha256: str | None, what: str) ->
             found = genome_of(folder, marker)
             if found is None or sha256 not in (None, found):
                 raise InputError(
-                    f"{folder.location}: this folder holds something else than {what} of this "
+                    f"{folder.location}: this folder holds something other than {what} of this "
                     "genome; choose an empty or a new folder with --output"
                 )
     check_output(folder)

@@ -31,7 +31,7 @@ from blur_es.run.retry import write_or_stop
 from blur_es.run.versions import versions
 from blur_es.storage import Storage
 
-# The context of measurements; in the process of the command, an interrupt may end them.
+# A context manager for measurements: in the process of the command, a signal may interrupt them.
 Measuring = Callable[[], contextlib.AbstractContextManager[None]]
 
 TRAININGS, BASELINES, MEASURED = "trainings", "baselines", "measured.json"

@@ -190,7 +190,7 @@ class Lease:
         self.check()
 
     def release(self, *, ask: bool = True) -> None:
-        """Delete the lease if `ask` and the store allows it; otherwise it expires."""
+        """Delete the lease if `ask` is true and the store allows it; otherwise it expires."""
         self._released.set()
         _holding.discard(self._self.owner)
         if not ask:
