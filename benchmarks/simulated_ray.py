@@ -36,14 +36,14 @@ SPREAD_OF_CALLS = 0.02
 
 @dataclasses.dataclass(frozen=True)
 class Costs:
-    """Seconds that Ray's calls take of the driver's time.
+    """Time of the driver, in seconds, for Ray's calls.
 
     Attributes:
-        submit: sending a call to an actor.
-        get: fetching a small result that has arrived.
-        wait: asking which results have arrived, without the number of references...
-        wait_each: ...and for each reference.
-        round_trip: from an empty call until its result has arrived.
+        submit: to send a call to an actor.
+        get: to fetch a small result that has arrived.
+        wait: to ask which results have arrived, for any number of references.
+        wait_each: additional time of `wait` for each reference.
+        round_trip: time from an empty call until its result has arrived.
     """
 
     submit: float

@@ -52,9 +52,9 @@ Row = dict[str, Any]
 OWN, SGD = "BlurClassifier", "SGDClassifier"
 PERCEPTRON, FASTER = "MLPClassifier", "MLPClassifier, faster"
 LINEAR, FOREST = "LogisticRegression", "RandomForestClassifier"
-PATIENT = "MLPClassifier, 200 passes"
+MANY_PASSES = "MLPClassifier, 200 passes"
 
-# Functions of the number of passes that the rule makes over the data; these make as many.
+# Classifiers that make as many passes over the data as the rule, whose number is the argument.
 SAME_PASSES: dict[str, Callable[[int], Any]] = {
     OWN: lambda passes: BlurClassifier(GENOME, random_state=0),
     SGD: lambda passes: _seeing_standardized(
@@ -71,7 +71,7 @@ SAME_PASSES: dict[str, Callable[[int], Any]] = {
 }
 WITH_THEIR_OWN_PASSES: dict[str, Callable[[int], Any]] = {
     LINEAR: lambda passes: _seeing_standardized(LogisticRegression(max_iter=1000)),
-    PATIENT: lambda passes: _seeing_standardized(MLPClassifier((128,), random_state=0)),
+    MANY_PASSES: lambda passes: _seeing_standardized(MLPClassifier((128,), random_state=0)),
     FOREST: lambda passes: RandomForestClassifier(random_state=0),
 }
 ENTRIES = SAME_PASSES | WITH_THEIR_OWN_PASSES

@@ -13,14 +13,14 @@ from blur_es.fleet.kinds import WorkerKind
 
 logger = logging.getLogger(__name__)
 
-# A node that had no room after all is tried again after this time.
+# A node that turned out to have no room is tried again after this time.
 BUSY_SECONDS = 30.0
 # After this many failed starts in a row, a node gets time to recover, which doubles each time.
 FAILED_STARTS = 3
 RECOVERY_SECONDS = 10.0
 LONGEST_RECOVERY_SECONDS = 300.0
-# After this many failed starts, a run that is starting does not wait for the node.
-HOPELESS_STARTS = 5
+# After this many failed starts, a run that is starting no longer waits for the node.
+MOST_FAILED_STARTS = 5
 
 
 @dataclasses.dataclass
@@ -131,7 +131,7 @@ class Nodes:
         kinds = list(kinds)
         return bool(self._refused or self._failed_starts) and all(
             name in self._refused
-            or self._failed_starts[name] >= HOPELESS_STARTS
+            or self._failed_starts[name] >= MOST_FAILED_STARTS
             or not any(kind.room(node.resources) for kind in kinds)
             for name, node in self._alive.items()
         )
@@ -145,11 +145,11 @@ class Nodes:
         return True
 
     def mark_busy(self, node: str, now: float) -> None:
-        """A node has no room at present, although its resources promise some."""
+        """Note that a node has no room at present, although its resources suggest some."""
         self._busy_until[node] = now + BUSY_SECONDS
 
     def count_failed_start(self, node: str, problem: str) -> None:
-        """A worker did not start on a node; after several failures the node is left to recover."""
+        """Count a worker that did not start; after several, the node gets time to recover."""
         self._failed_starts[node] += 1
         self._problems[node] = problem
         if (more := self._failed_starts[node] - FAILED_STARTS) >= 0:
@@ -157,6 +157,6 @@ class Nodes:
             self._busy_until[node] = time.monotonic() + pause
 
     def count_start(self, node: str) -> None:
-        """A worker started on a node, so earlier failures no longer count."""
+        """Forget a node's failed starts, because a worker has started on it."""
         self._failed_starts.pop(node, None)
         self._problems.pop(node, None)

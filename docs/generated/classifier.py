@@ -9,7 +9,7 @@ import numpy as np
 from blur_es.util.arrays import Float64Array
 from blur_es.util.markdown import markdown_table
 from docs.generated.common import PICTURES, Row, origin, read, signed_bars
-from studies.classifier import ENTRIES, FASTER, LINEAR, OWN, PATIENT, SMALL
+from studies.classifier import ENTRIES, FASTER, LINEAR, OWN, MANY_PASSES, SMALL
 
 
 def all_rows() -> list[Row]:
@@ -100,7 +100,7 @@ def draw() -> None:
     rows = all_rows()
     names = [row["data"].replace("_", " ") for row in rows]
     figure, panels = pyplot.subplots(1, 3, figsize=(13.0, 0.2 * len(rows) + 1.0))
-    for axes, other in zip(panels, (FASTER, LINEAR, PATIENT), strict=True):
+    for axes, other in zip(panels, (FASTER, LINEAR, MANY_PASSES), strict=True):
         leads = values(rows, OWN, "accuracy") - values(rows, other, "accuracy")
         # Rounded, so that no lead is shown as -0.0.
         signed_bars(axes, names, np.round(100 * leads, 2) + 0.0, "0.6")
