@@ -9,7 +9,7 @@ import numpy as np
 from blur_es.util.arrays import Float64Array
 from blur_es.util.markdown import markdown_table
 from docs.generated.common import PICTURES, Row, origin, read, signed_bars
-from studies.classifier import ENTRIES, FASTER, LINEAR, OWN, MANY_PASSES, SMALL
+from studies.classifier import ENTRIES, FASTER, LINEAR, MANY_PASSES, OWN, SMALL
 
 
 def all_rows() -> list[Row]:
