@@ -90,7 +90,7 @@ def _train(config: ExperimentConfig, callback: Callable[[int], None], fleet: Wat
 
 
 def share() -> dict[str, Any]:
-    """The driver's share of the time of P1 generations, after two in which everything compiles."""
+    """The driver's share of the time of P1 generations, after two generations that compile."""
     generations, population = 8, 80
     config = _config(
         population,

@@ -57,7 +57,8 @@ class Measure:
 
 
 def accuracy(predictions: Any, labels: Any) -> Any:
-    """Fraction of rows whose largest output (with one output: whose sign) is that of the label."""
+    """Fraction of rows whose largest output is that of the label; of one output, the sign
+    counts."""
     xp = predictions.__array_namespace__()
     if labels.shape[-1] == 1:
         return xp.mean((predictions > 0) == (labels > 0))

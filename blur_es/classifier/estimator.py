@@ -363,7 +363,7 @@ def _labels(classes: npt.ArrayLike) -> npt.NDArray[Any]:
 def _usable(given: str | Path | Genome) -> Genome:
     """The genome, changed to take the statistics of normalisation from support batches.
 
-    With those of the rows that are predicted, a prediction would depend on the other rows.
+    With the statistics of the predicted rows, a prediction would depend on the other rows.
     """
     if not isinstance(given, (str, Path, Genome)):
         raise InputError(f"genome: found {given!r}, expected a name, a path or a Genome")

@@ -21,8 +21,8 @@ from blur_es.util.threads import one_blas_thread
 # The batches of several steps are made at a time, in about this much memory.
 BYTES_AT_A_TIME = 2**25
 
-# Standardised inputs are clipped here: where an input is almost constant, its few other values
-# would dominate everything else.
+# Standardised inputs are clipped at this value. Otherwise the few unusual values of an almost
+# constant input would dominate.
 CLIP_AT = 5.0
 
 

@@ -36,7 +36,7 @@ def make_episode(
     """Make the episode of a key for a rule: samples, standardisation and initial synapses.
 
     Inputs are standardised with the mean and the standard deviation of the episode's own support
-    data: one of each for all inputs of an image, one of each per input otherwise. They are then
+    data, pooled over all inputs for images and separate for each input otherwise. They are then
     mapped as `rule.inputs` says (`blur_es.episode.inputs`).
 
     Raises `RunError` if the task fails, and `InputError` if it returns wrong shapes, types or

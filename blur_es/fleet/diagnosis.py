@@ -212,7 +212,7 @@ def _room(node: NodeReport) -> Iterator[Finding]:
 
 
 def _different(nodes: Sequence[NodeReport], key: str, what: str, remedy: str) -> Iterator[Finding]:
-    """Nodes whose value for a key differs from that of most nodes (or, of two, of the first)."""
+    """Nodes whose value for a key differs from that of most nodes; of two, from the first's."""
     names = dict.fromkeys(name for node in nodes for name in node.answer.get(key) or ())
     for name in names:
         values = {

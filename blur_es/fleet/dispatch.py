@@ -200,7 +200,7 @@ class Dispatcher:
     def _check_wait(self, backends: tuple[str, ...], now: float) -> None:
         """Warn every minute that a worker is missing; stop when that has lasted too long.
 
-        Time in which a worker is starting on a node does not count: it has limits of its own.
+        Time in which a worker is starting on a node does not count, because it has separate limits.
         """
         waited, counted = self._waited.get(backends, (0.0, now))
         if not self._pool.starting(backends):

@@ -169,7 +169,7 @@ def deadline_seconds(expected: float | None, compiled: bool, misses: int) -> flo
         expected: expected time by the worker's measured speed; None before any measurement.
         compiled: whether the worker has completed a call of this kind before.
         misses: how often the chunk has missed its deadline. Each miss doubles the time, so that
-            an evaluation which really takes that long is completed in the end.
+            an evaluation that really takes that long is completed eventually.
     """
     if expected is None:
         return UNKNOWN_SECONDS * 2**misses

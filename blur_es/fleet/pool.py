@@ -57,7 +57,7 @@ class Worker:
         placed: whether it runs on its node.
         calls: number of calls that it was sent.
         speeds: measured cost of the items per second, by the work's method.
-        compiled: kinds of work of which it has completed a call.
+        compiled: kinds of work for which it has completed a call.
     """
 
     actor: Any

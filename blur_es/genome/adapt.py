@@ -72,7 +72,7 @@ def _extended(genome: Genome, rule: RuleSpec) -> dict[str, FloatArray]:
 
 
 def widen_genome(genome: Genome, states: int) -> Genome:
-    """The genome with more states, of which the old ones behave exactly as before.
+    """The genome with more states; the old states behave exactly as before.
 
     The new states have separate values, which do not influence the old ones; a search that
     starts here decides how to use them. Raises `InputError` for fewer states than the genome

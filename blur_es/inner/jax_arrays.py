@@ -28,11 +28,11 @@ class Synapses(NamedTuple):
 
     Attributes:
         forward: for every synapse layer i (planes, n_{i+1}, n_i).
-        bias: those that come from the bias, for every synapse layer (planes, n_{i+1}).
+        bias: synapses from the bias neuron, for every synapse layer (planes, n_{i+1}).
         backward: for every synapse layer i >= 1 (planes, n_{i+1}, n_i); empty where they always
             equal the forward ones.
         average: averages of `forward` over the steps, where the rule averages.
-        average_bias: those of `bias`.
+        average_bias: averages of `bias`.
     """
 
     forward: Layers

@@ -1,6 +1,6 @@
 """The CPU inner loop: compiled by Numba, in float32, with matrix products by BLAS.
 
-The equations are in `blur_es.inner.kernels`, of which `kernels.episode` is the entry. This module
+The equations are in `blur_es.inner.kernels`, with `kernels.episode` as the entry point. This module
 prepares the arrays that kernels work on, and turns them into what `InnerLoop` returns.
 """
 

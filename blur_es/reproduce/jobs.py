@@ -1,6 +1,6 @@
 """The jobs of a result: a training with its measurements, or a baseline.
 
-Every job has its own folder in that of the result. It stores its measurements there together
+Every job has its own folder inside the result's folder. It stores its measurements there together
 with a digest of everything that they depend on, which shows later whether the job is done.
 """
 
@@ -70,7 +70,7 @@ class TrainJob:
 
     @property
     def folder(self) -> str:
-        """The path of its folder inside that of the result."""
+        """The path of its folder inside the result's folder."""
         return f"{TRAININGS}/{self.training.slug}"
 
     def __str__(self) -> str:
@@ -167,7 +167,7 @@ class BaselineJob:
 
     @property
     def folder(self) -> str:
-        """The path of its folder inside that of the result."""
+        """The path of its folder inside the result's folder."""
         return f"{BASELINES}/{slug([self.optimizer, *self.point.labels.values()])}"
 
     def __str__(self) -> str:

@@ -331,7 +331,7 @@ class RemoteJob(NamedTuple):
 def run_remote_job(remote_job: RemoteJob) -> dict[str, bytes]:
     """Run a job in a Ray task, in its own folder if this node can reach it.
 
-    On another node than that of the folder, the job runs in a temporary folder. Returns the
+    On a node that does not have the folder, the job runs in a temporary folder. Returns the
     files to write to the job's folder, by relative path; none if they are there already.
     """
     import ray

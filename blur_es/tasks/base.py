@@ -30,7 +30,7 @@ class Task(Protocol):
         outputs: n_L, the number of outputs: `classes`, or 1 for two classes that the sign of a
             single output distinguishes.
         pooled_standardization: whether inputs are standardised with one mean and one standard
-            deviation for all of them (images), or with one of each per input.
+            deviation for all of them (images), or with separate ones for each input.
         test_size: number of rows of the test split; None where it is unlimited.
     """
 

@@ -20,7 +20,7 @@ TEST_SHARE = 5
 def load_digits_task(**options: Any) -> ImageTask:
     """scikit-learn's digits with a fixed random fifth as the test split.
 
-    They come with scikit-learn, so nothing has to be fetched. `options` are those of
+    They come with scikit-learn, so nothing needs to be fetched. `options` are those of
     `blur_es.tasks.images.ImageOptions`.
     """
     from sklearn.datasets import load_digits  # takes a second to import

@@ -24,7 +24,8 @@ def make_user_task(path: str, options: Mapping[str, Any]) -> Task:
     except (TypeError, ValueError):  # some callables written in C have none
         signature = None
     try:
-        # Not by calling it, since a TypeError may also come from inside the call.
+        # Check the arguments without a call, because a TypeError may also come from inside the
+        # call.
         if signature is not None:
             signature.bind(**options)
     except TypeError as error:
