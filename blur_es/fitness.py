@@ -57,8 +57,10 @@ class Measure:
 
 
 def accuracy(predictions: Any, labels: Any) -> Any:
-    """Fraction of rows whose largest output is that of the label; of one output, the sign
-    counts."""
+    """Fraction of rows that are predicted correctly.
+
+    The prediction is the class of the largest output, or the sign of a single output.
+    """
     xp = predictions.__array_namespace__()
     if labels.shape[-1] == 1:
         return xp.mean((predictions > 0) == (labels > 0))
