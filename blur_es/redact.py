@@ -44,8 +44,9 @@ _SECRET_WORDS = frozenset(
         "token",
     ]
 )
-# With one of these words, a name is that of an amount and not of a secret, as in `token_count`.
-_AMOUNTS = frozenset(["count", "length", "limit", "max", "min", "number", "size"])
+# With one of these words, a name is that of an amount or a choice and not of a secret, as in
+# `token_count` and `RAY_AUTH_MODE`.
+_NOT_SECRET = frozenset(["count", "length", "limit", "max", "min", "mode", "number", "size"])
 _SECRET_PAIRS = frozenset(
     f"{first} {second}"
     for first in ("access", "account", "api", "encryption", "private", "secret", "shared", "ssh")
@@ -74,7 +75,7 @@ _TOKEN = re.compile(
 def is_secret_name(name: str) -> bool:
     """Whether a name says that its value is a secret, such as `apiKey` or `X-Amz-Signature`."""
     words = [word.lower() for word in _WORDS.findall(name)]
-    if _AMOUNTS.intersection(words):
+    if _NOT_SECRET.intersection(words):
         return False
     if len(words) == 1:
         # Words that are written without a separator.

@@ -10,6 +10,7 @@ use_one_thread()
 import gc
 import os
 import platform
+import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -32,7 +33,14 @@ LEFT_BEHIND = r"raylet/raylet|blur_es\.cli|ray::(?!IDLE|DashboardAgent|RuntimeEn
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Let all tests, and the processes that they start, share what JAX has compiled."""
+    """Reset ignored signals, and let all tests and their processes share what JAX has compiled."""
+    # Under `nohup` or in the background of a shell, child processes would ignore these too.
+    for number, handler in (
+        (signal.SIGHUP, signal.SIG_DFL),
+        (signal.SIGINT, signal.default_int_handler),
+    ):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, handler)
     cache: pytest.Cache | None = getattr(config, "cache", None)
     if cache is not None:
         # What is compiled for one kind of processor may not run on another.

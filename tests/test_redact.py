@@ -75,7 +75,18 @@ def test_redaction_changes_nothing_the_second_time(text: str) -> None:
     [
         *((name, True) for name in ("password", "apiKey", "API-KEY", "X-Amz-Signature", "sig")),
         *((name, True) for name in ("hf_token", "SecretAccessKey", "authorization", "dbpassword")),
-        *((name, False) for name in ("name", "keyword", "token_count", "tokens", "author", "size")),
+        *(
+            (name, False)
+            for name in (
+                "name",
+                "keyword",
+                "token_count",
+                "RAY_AUTH_MODE",
+                "tokens",
+                "author",
+                "size",
+            )
+        ),
     ],
 )
 def test_names_of_secrets(name: str, secret: bool) -> None:
