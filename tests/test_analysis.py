@@ -301,7 +301,7 @@ def test_analyze_backprop(here: Path, capsys: pytest.CaptureFixture[str]) -> Non
     assert all(Path(path).exists() for path in printed["pictures"])
     BACKPROP.replace({"synapse.update": -0.2}).save(here / "backprop.npz")
     assert main(["analyze", "backprop.npz"]) == 2
-    assert "holds something else" in capsys.readouterr().err
+    assert "holds something other than" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("value", [1e12, 1e200, 1.7e308])
@@ -349,7 +349,7 @@ def test_analyze_a_learned_genome_file(here: Path, capsys: pytest.CaptureFixture
         (["nowhere.npz"], "nowhere.npz: no such genome file or run folder"),
         (["damaged.npz"], "damaged.npz: this genome file"),
         (["."], "not a run folder"),
-        (["backprop", "--output", "."], "holds something else"),
+        (["backprop", "--output", "."], "holds something other than"),
         (["backprop", "--steps", "2000000"], "--steps: found 2000000, expected 1000000 at most"),
         (["backprop", "--output", "damaged.npz"], "cannot write to this folder"),
         (["backprop", "--output", "/proc/analysis"], "/proc/analysis: cannot write"),
