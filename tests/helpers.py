@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Sequence
 from typing import Any
@@ -120,7 +121,8 @@ def random_rules() -> st.SearchStrategy[RuleSpec]:
     return drawn.map(_fitting).map(lambda options: RuleSpec(**options))
 
 
-def covering_rules(candidates: int = 600, seed: int = 0) -> list[RuleSpec]:
+@functools.cache
+def covering_rules(candidates: int = 2000, seed: int = 0) -> list[RuleSpec]:
     """A small set of rules that contains every possible pair of option values.
 
     Each rule is the one of the candidates with the most pairs that are still missing.
@@ -132,12 +134,16 @@ def covering_rules(candidates: int = 600, seed: int = 0) -> list[RuleSpec]:
 
     rules = [RuleSpec(**_fitting(draw())) for _ in range(candidates)]
     pairs = [rule_pairs(rule) for rule in rules]
-    missing = set().union(*pairs)
+    columns = {pair: column for column, pair in enumerate(set().union(*pairs))}
+    contains = np.zeros((candidates, len(columns)), dtype=np.float32)
+    for number, found in enumerate(pairs):
+        contains[number, [columns[pair] for pair in found]] = 1.0
+    missing = np.ones(len(columns), dtype=np.float32)
     chosen = []
-    while missing:
-        best = max(range(candidates), key=lambda number: len(pairs[number] & missing))
+    while missing.any():
+        best = int(np.argmax(contains @ missing))
         chosen.append(rules[best])
-        missing -= pairs[best]
+        missing *= 1.0 - contains[best]
     return chosen
 
 

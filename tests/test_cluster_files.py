@@ -121,13 +121,13 @@ def test_versions_are_those_of_the_project() -> None:
     ("name", "old", "new", "at", "message"),
     [
         ("local.yaml", "cluster_name", "cluster_nam", "cluster_nam", "'cluster_name'?)"),
-        ("local.yaml", "RAY_AUTH_MODE=token", "", "ray stop", "RAY_AUTH_MODE=token before"),
+        ("local.yaml", "RAY_AUTH_MODE=token", "", "ray stop", "RAY_AUTH_MODE is not set to token"),
         ("cpu.yaml", "host=127.0.0.1", "host=0.0.0.0", "ray stop", "opens the dashboard"),
         ("cpu.yaml", "host=127.0.0.1", "host=10.0.0.5", "ray stop", "opens the dashboard"),
-        ("cpu.yaml", "MODE=token", "MODE=tokens", "ray stop", "RAY_AUTH_MODE=token before"),
+        ("cpu.yaml", "MODE=token", "MODE=tokens", "ray stop", "RAY_AUTH_MODE is not set to token"),
         (
             *("local.yaml", "AUTH_MODE=token", "AUTH_MODE=token RAY_AUTH_MODE=disabled"),
-            *("ray stop", "RAY_AUTH_MODE=token before"),
+            *("ray stop", "RAY_AUTH_MODE is not set to token"),
         ),
         ("local.yaml", "192.168.1.10", "8.8.8.8", "head_ip", "8.8.8.8 is a public address"),
         ("local.yaml", "head_ip", "head", "provider", "expected head_ip too"),

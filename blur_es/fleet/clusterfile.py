@@ -259,7 +259,7 @@ def _check_launcher(config: dict[str, Any]) -> Wrong:
             if not modes or modes[-1].strip("'\";") != "token":
                 yield (
                     (key, index),
-                    "found no RAY_AUTH_MODE=token before `ray start`; without it, anyone who "
+                    "RAY_AUTH_MODE is not set to token before `ray start`; without it, anyone who "
                     "reaches the port can run commands on the cluster",
                 )
             yield from _check_dashboard((key, index), command)
