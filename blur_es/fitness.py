@@ -26,6 +26,9 @@ MeasureFunction = Callable[[Any, Any], Any]
 # genome does not dominate a strategy that uses raw values.
 WORST_LOSS = -20.0
 
+# Losses below this count as almost the same when values at several steps are combined.
+SMALL_LOSS = 1e-3
+
 
 @dataclasses.dataclass(frozen=True)
 class Measure:
@@ -36,12 +39,16 @@ class Measure:
         function: takes predictions and labels, both of shape (rows, n_L), and returns a number.
         worst: the lowest value.
         traceable: whether the function accepts JAX arrays and can be compiled.
+        best: the largest possible value; None if it is not known.
+        counts: whether values are fractions of the rows.
     """
 
     name: str
     function: MeasureFunction
     worst: float
     traceable: bool = False
+    best: float | None = None
+    counts: bool = False
 
     def __call__(self, predictions: FloatArray, labels: FloatArray) -> float:
         """The value, which is finite and not below `worst`.
@@ -51,6 +58,36 @@ class Measure:
         with run_user_code(f"fitness.measure: {self.name!r}"), np.errstate(all="ignore"):
             value = float(self.function(predictions, labels))
         return max(value, self.worst) if math.isfinite(value) else self.worst
+
+    def combine(self, values: FloatArray, rows: int) -> float:
+        """One value from those (H,) after several steps ("Fitness at several steps").
+
+        With a known `best`, it is `best` minus the geometric mean of the distances to `best`, so
+        that an improvement by the same factor counts the same at every step. A small number is
+        added to every distance and subtracted from the mean: half a row of `rows` where values
+        count rows, `SMALL_LOSS` otherwise. Without `best`, it is the arithmetic mean. The value
+        after a single step stays what it is.
+        """
+        if len(values) == 1:
+            return float(values[0])
+        return float(self.from_mean(self.to_mean(np.asarray(values), rows).mean(), rows))
+
+    def to_mean(self, value: Any, rows: int) -> Any:
+        """What `combine` takes the mean of, for NumPy or JAX arrays of values."""
+        if self.best is None:
+            return value
+        xp = value.__array_namespace__()
+        return xp.log(xp.maximum(self.best - value, 0.0) + self._added(rows))
+
+    def from_mean(self, mean: Any, rows: int) -> Any:
+        """The combined value from the mean of `to_mean` over the steps."""
+        if self.best is None:
+            return mean
+        xp = mean.__array_namespace__()
+        return self.best - xp.maximum(xp.exp(mean) - self._added(rows), 0.0)
+
+    def _added(self, rows: int) -> float:
+        return 0.5 / rows if self.counts else SMALL_LOSS
 
 
 # The built-in measures use the array API that NumPy and JAX have in common.
@@ -104,26 +141,29 @@ def make_measure(name: str, temperature: float = 1.0) -> Measure:
     Args:
         name: one of `BUILT_IN`, or `package.module:function`. The function takes predictions and
             labels, both of shape (rows, n_L), and returns a number that is larger for better
-            results. Its optional attribute `worst` is the lowest value (default `WORST_LOSS`).
+            results. Its optional attribute `worst` is the lowest value (default `WORST_LOSS`),
+            and `best` the largest (see `Measure.combine`).
         temperature: temperature of the softmax in `cross_entropy`.
 
     Raises `InputError` for an unknown name or a function that cannot be imported.
     """
     if name == "accuracy":
-        return Measure(name, accuracy, 0.0, traceable=True)
+        return Measure(name, accuracy, 0.0, traceable=True, best=1.0, counts=True)
     if name == "cross_entropy":
         function = functools.partial(cross_entropy, temperature=temperature)
-        return Measure(name, function, WORST_LOSS, traceable=True)
+        return Measure(name, function, WORST_LOSS, traceable=True, best=0.0)
     if name == "squared_error":
-        return Measure(name, squared_error, WORST_LOSS, traceable=True)
+        return Measure(name, squared_error, WORST_LOSS, traceable=True, best=0.0)
     if ":" in name:
         function = import_object(name, "fitness.measure")
         worst = getattr(function, "worst", WORST_LOSS)
-        if not isinstance(worst, int | float) or not math.isfinite(worst):
-            raise InputError(
-                f"fitness.measure: {name!r} has worst {worst!r}, expected a finite number"
-            )
-        return Measure(name, function, float(worst))
+        best = getattr(function, "best", None)
+        for limit, value in (("worst", worst), ("best", 0.0 if best is None else best)):
+            if not isinstance(value, int | float) or not math.isfinite(value):
+                raise InputError(
+                    f"fitness.measure: {name!r} has {limit} {value!r}, expected a finite number"
+                )
+        return Measure(name, function, float(worst), best=None if best is None else float(best))
     raise InputError(
         f"fitness.measure: unknown measure {name!r}{nearest(name, BUILT_IN)}; expected one of "
         f"{', '.join(BUILT_IN)} or an import path such as 'my_package.my_module:my_measure'"

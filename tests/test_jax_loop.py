@@ -190,7 +190,7 @@ def test_the_compiled_program_copies_no_data_for_each_genome() -> None:
     # The text of the compiled program is not public.
     run: Any = loop._function("evaluations", episode, tuple(MEASURES))
     data = loop._data([episode])
-    text = run.lower(jnp.asarray(vectors, jnp.float32), data).compile().as_text()
+    text = run.lower(jnp.asarray(vectors, jnp.float32), data, None).compile().as_text()
     shapes = [set(map(int, found.split(","))) for found in re.findall(r"f32\[([\d,]+)\]", text)]
     assert {genomes, inputs, hidden} <= set().union(*shapes)
     copies = [shape for shape in shapes if {genomes, inputs, rows} <= shape]

@@ -106,11 +106,15 @@ class ExperimentConfig(Options):
         Keys have their original names, and options that were added later are left out where they
         have their defaults.
         """
-        return with_original_names(self.to_dict() | {"rule": self.rule.to_dict()})
+        return with_original_names(self.to_dict() | self._without_later_options())
 
     def identity(self) -> dict[str, Any]:
         """The values that a resumed run must share with the run that it continues."""
-        return identity(self.to_dict() | {"rule": self.rule.to_dict()})
+        return identity(self.to_dict() | self._without_later_options())
+
+    def _without_later_options(self) -> dict[str, Any]:
+        """The sections whose later options digests leave out where they have their defaults."""
+        return {"rule": self.rule.to_dict(), "episode": self.episode.to_dict()}
 
     @property
     def identity_sha256(self) -> str:
@@ -120,7 +124,7 @@ class ExperimentConfig(Options):
     @property
     def earlier_identity_sha256(self) -> str:
         """The same digest as older versions computed it, which removed fewer secrets."""
-        values = self.model_dump(mode="json") | {"rule": self.rule.to_dict()}
+        values = self.model_dump(mode="json") | self._without_later_options()
         return _digest(identity(with_original_names(redact_as_before(values))))
 
     @property

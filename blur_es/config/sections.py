@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import Field
 
-from blur_es.episode import Length
+from blur_es.episode import Length, Lengths
 from blur_es.inner import Precision
 from blur_es.util.options import Options, Whole
 
@@ -52,11 +52,13 @@ class TaskEpisodeConfig(Options):
         unroll: See `EpisodeSpec`.
         batch_size: See `EpisodeSpec`.
         query_batches: See `EpisodeSpec`.
+        horizons: See `EpisodeSpec`.
     """
 
     unroll: Length | None = None
     batch_size: Length | None = None
     query_batches: Length | None = None
+    horizons: Lengths | None = None
 
 
 class TaskSections(Options):
@@ -76,7 +78,8 @@ class FitnessConfig(Options):
         measure: `accuracy`, `cross_entropy` or `squared_error` (the last two are negated, so that
             larger is better), or the import path of a function, `package.module:function`. The
             function takes predictions and labels, both of shape (rows, outputs), and returns a
-            number. Its optional attribute `worst` is the fitness of an episode that diverges.
+            number. Its optional attribute `worst` is the fitness of an episode that diverges,
+            and `best` the largest possible value, which `episode.horizons` uses.
         temperature: Temperature of the softmax in `cross_entropy`.
     """
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from blur_es.episode.episode import Episode, initial_noise
 from blur_es.episode.make import make_episode, signed_labels
-from blur_es.episode.spec import MAXIMUM_LENGTH, EpisodeSpec, Length
+from blur_es.episode.spec import MAXIMUM_LENGTH, EpisodeSpec, Length, Lengths
 
 __all__ = [
     "MAXIMUM_LENGTH",
     "Episode",
     "EpisodeSpec",
     "Length",
+    "Lengths",
     "initial_noise",
     "make_episode",
     "signed_labels",

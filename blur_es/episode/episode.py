@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from blur_es.episode.inputs import InputMap
+from blur_es.episode.spec import scored_steps
 from blur_es.errors import InputError
 from blur_es.util.arrays import Float32Array
 
@@ -30,6 +31,7 @@ class Episode:
         backward_noise: for every synapse layer i >= 1 (n_{i+1}, n_i, k), with standard deviation
             1/sqrt(n_{i+1}); None for i = 0, whose backward synapses would have no effect.
         input_map: the map that the standardised inputs have gone through for the rule.
+        horizons: steps after which the query batches score a network, besides the last step.
     """
 
     support_inputs: Float32Array
@@ -39,6 +41,7 @@ class Episode:
     forward_noise: tuple[Float32Array, ...]
     backward_noise: tuple[Float32Array | None, ...]
     input_map: InputMap = dataclasses.field(default_factory=InputMap)
+    horizons: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         # Compiled loops rely on these shapes and do not check them.
@@ -63,6 +66,11 @@ class Episode:
         for name, shape in expected.items():
             if found[name] != shape:
                 raise InputError(f"episode: {name} has shape {found[name]}, expected {shape}")
+
+    @property
+    def scored_steps(self) -> tuple[int, ...]:
+        """The steps after which the query batches score a network, ascending."""
+        return scored_steps(self.horizons, len(self.support_inputs))
 
     @property
     def sizes(self) -> tuple[int, ...]:

@@ -16,7 +16,7 @@ from blur_es.episode.episode import Episode, initial_noise
 from blur_es.episode.inputs import input_map, standardization
 from blur_es.episode.spec import EpisodeSpec
 from blur_es.errors import InputError
-from blur_es.keys import EpisodeKey, Stream, random_generator
+from blur_es.keys import EpisodeKey, Phase, Stream, random_generator
 from blur_es.util.arrays import Float32Array, IntArray
 from blur_es.util.user_code import run_user_code
 
@@ -65,6 +65,8 @@ def make_episode(
         forward_noise=tuple(forward for forward, _ in noise),
         backward_noise=tuple(backward for _, backward in noise),
         input_map=mapping,
+        # Accuracy on test episodes is that of the trained network.
+        horizons=spec.horizons if key.phase in (Phase.META_TRAINING, Phase.VALIDATION) else (),
     )
 
 

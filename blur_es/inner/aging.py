@@ -6,7 +6,14 @@ functions accept NumPy or JAX arrays; `xp` is the module `numpy` or `jax.numpy`.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
+
+import numpy as np
+
+from blur_es.genome import Genome
+from blur_es.inner.base import layer_field
+from blur_es.util.arrays import FloatArray
 
 # Bounds within which every rate stays finite in float32 up to an age of 10^6 steps.
 LARGEST_EXPONENT = 2.0
@@ -42,6 +49,24 @@ def averaging_weight(xp: Any, averaging: Any, age: Any) -> Any:
     """
     window = 1.0 + xp.exp(xp.minimum(averaging, LARGEST_AVERAGING))
     return 1.0 / (1.0 + age / window)
+
+
+def averaged(
+    genome: Genome,
+    average: Sequence[FloatArray] | None,
+    forward: Sequence[FloatArray],
+    age: int,
+) -> tuple[FloatArray, ...]:
+    """The averages of the forward synapses after a step ("Averaged synapses").
+
+    `average` are those before the step, None before the first step.
+    """
+    result = []
+    for i, weights in enumerate(forward):
+        before = np.zeros_like(weights) if average is None else average[i]
+        weight = averaging_weight(np, layer_field(genome, "synapse.averaging", i), age)
+        result.append(before + weight * (weights - before))
+    return tuple(result)
 
 
 def _log_power(xp: Any, exponent: Any, log_time: Any, age: Any) -> Any:

@@ -132,6 +132,22 @@ class InnerLoop(Protocol):
         """Run one episode, and return the last layer on its query batches: (Q, B, n_L, k)."""
         ...
 
+    def query_at(self, genome: Genome, episode: Episode, steps: Sequence[int]) -> FloatArray:
+        """Run one episode, and return the last layer on its query batches after some steps.
+
+        Args:
+            genome: the genome to learn with.
+            episode: the episode, of N steps.
+            steps: S numbers of steps, ascending, from 1 to N.
+
+        Returns (S, Q, B, n_L, k). Query statistics and calibration come from the last support
+        batches before each of these steps. After the network has diverged, values may be infinite
+        or NaN.
+
+        Raises `InputError` for other steps.
+        """
+        ...
+
 
 @runtime_checkable
 class ContinuingInnerLoop(InnerLoop, Protocol):
@@ -306,10 +322,31 @@ def layer_field(genome: Genome, name: str, layer: int) -> FloatArray:
     return array[layer] if genome.rule.per_layer else array
 
 
+def check_steps(episode: Episode, steps: Sequence[int]) -> None:
+    """Raise `InputError` unless `steps` are ascending numbers of steps of an episode."""
+    unroll = len(episode.support_inputs)
+    if not steps or list(steps) != sorted(set(steps)) or steps[0] < 1 or steps[-1] > unroll:
+        raise InputError(f"steps: found {[*steps]}, expected ascending numbers from 1 to {unroll}")
+
+
 def score(
-    measures: Sequence[Measure], predictions: FloatArray, labels: FloatArray, diverged: bool
+    measures: Sequence[Measure],
+    predictions: Sequence[FloatArray],
+    labels: FloatArray,
+    diverged: bool,
 ) -> list[float]:
-    """The measures of predictions (rows, n_L); a diverged episode gets their worst values."""
+    """The values of the measures.
+
+    Args:
+        measures: M measures.
+        predictions: (rows, n_L) after each scored step.
+        labels: (rows, n_L).
+        diverged: whether the episode diverged; it then gets the worst values.
+    """
     if diverged:
         return [measure.worst for measure in measures]
-    return [measure(predictions, labels) for measure in measures]
+    values = [[measure(rows, labels) for rows in predictions] for measure in measures]
+    return [
+        measure.combine(np.array(found), len(labels))
+        for measure, found in zip(measures, values, strict=True)
+    ]

@@ -6,6 +6,7 @@ and is pure: `blur_es.inner.jax_loop` compiles them.
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from collections.abc import Callable
@@ -77,6 +78,23 @@ def answer(
     return equations.query(equations.fields(vector, len(neurons)), synapses, neurons, data)
 
 
+class Query(NamedTuple):
+    """What to do with the query batches of steps before the last one.
+
+    Attributes:
+        use: takes a result, the last layer on the query batches (Q, k, B, n_L) and the place of
+            the step among those asked for; returns the next result.
+        start: the first result.
+        places: (N,) the place of every step among those asked for; -1 for other steps. They are
+            the same for all episodes and genomes of a batch, so that only these steps compute
+            query batches, and data, so that other steps need no compilation.
+    """
+
+    use: Callable[[Any, jax.Array, jax.Array], Any]
+    start: Any
+    places: jax.Array
+
+
 def run_episode(
     equations: Equations, vector: jax.Array, data: Data, remember: bool = True
 ) -> tuple[jax.Array, jax.Array]:
@@ -84,6 +102,38 @@ def run_episode(
 
     With `remember` false, its gradient takes less memory: it stores the synapses between about
     √N segments of the unroll and recomputes everything else.
+    """
+    last, finite, _ = _run(equations, vector, data, remember)
+    assert last is not None
+    return last, finite
+
+
+def query_steps(
+    equations: Equations,
+    vector: jax.Array,
+    data: Data,
+    query: Query,
+    remember: bool = True,
+) -> tuple[Any, jax.Array]:
+    """A whole episode that queries the network at several steps.
+
+    Returns the last result of `Query.use`, and whether all values were finite. `remember` is that
+    of `run_episode`.
+    """
+    _, finite, result = _run(equations, vector, data, remember, query)
+    return result, finite
+
+
+def _run(
+    equations: Equations,
+    vector: jax.Array,
+    data: Data,
+    remember: bool,
+    query: Query | None = None,
+) -> tuple[jax.Array | None, jax.Array, Any]:
+    """An episode: the last layer, whether all was finite, and the result of a `Query`.
+
+    With a `Query`, the last layer is None.
     """
     synapses, resting = begin(equations, vector, data)
     fields = equations.fields(vector, len(resting))
@@ -95,27 +145,52 @@ def run_episode(
         finite = carry.finite & _all_finite(prediction, *jax.tree.leaves(synapses))
         return _Carry(synapses, after if keeps else (), finite), None
 
+    def step_and_query(
+        carry: tuple[_Carry, Any], batch: tuple[Any, ...]
+    ) -> tuple[tuple[_Carry, Any], None]:
+        assert query is not None
+        *learned, place = batch
+        now, _ = step(carry[0], tuple(learned))
+        neurons, age = now.neurons if keeps else resting, learned[-1]
+
+        def use() -> tuple[Any, jax.Array]:
+            last = equations.query(fields, now.synapses, neurons, data, age + 1)
+            return query.use(carry[1], last, place), now.finite & _all_finite(last)
+
+        result, finite = jax.lax.cond(place >= 0, use, lambda: (carry[1], now.finite))
+        return (now._replace(finite=finite), result), None
+
     steps = len(data.support_inputs)
     batches = (data.support_inputs, data.support_labels, jnp.arange(steps))
     carry = _Carry(synapses, resting if keeps else (), jnp.bool_(True))
-    if remember:
-        carry, _ = jax.lax.scan(step, carry, batches)
-    else:
-        carry = _scan_in_segments(step, carry, batches, steps)
+    scan = functools.partial(_scan, remember)
+    if query is not None:
+        carry, result = scan(step_and_query, (carry, query.start), (*batches, query.places))
+        return None, carry.finite, result
+    carry = scan(step, carry, batches)
     last = equations.query(fields, carry.synapses, carry.neurons if keeps else resting, data)
-    return last, carry.finite & _all_finite(last)
+    return last, carry.finite & _all_finite(last), None
+
+
+def _scan(
+    remember: bool, step: Callable[..., Any], carry: Any, batches: tuple[jax.Array, ...]
+) -> Any:
+    """The carry after all steps; `remember` is that of `run_episode`."""
+    if not remember:
+        return _scan_in_segments(step, carry, batches, len(batches[0]))
+    return jax.lax.scan(step, carry, batches)[0]
 
 
 def _scan_in_segments(
-    step: Callable[..., Any], carry: _Carry, batches: tuple[jax.Array, ...], steps: int
-) -> _Carry:
+    step: Callable[..., Any], carry: Any, batches: tuple[jax.Array, ...], steps: int
+) -> Any:
     """A scan whose gradient stores the carry between segments and within one segment."""
     length = math.isqrt(steps)
     whole = steps // length * length
     again = jax.checkpoint(step)
 
     @jax.checkpoint
-    def segment(carry: _Carry, part: tuple[jax.Array, ...]) -> tuple[_Carry, None]:
+    def segment(carry: Any, part: tuple[jax.Array, ...]) -> tuple[Any, None]:
         return jax.lax.scan(again, carry, part)
 
     parts = [array[:whole].reshape(whole // length, length, *array.shape[1:]) for array in batches]
@@ -128,47 +203,103 @@ def _scan_in_segments(
 def score_episode(
     equations: Equations,
     measures: tuple[Measure, ...],
+    count: int,
     vector: jax.Array,
     data: Data,
+    places: jax.Array | None,
     remember: bool = True,
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Values of the measures (M,), whether all was finite, predictions (Q, B, n_L)."""
-    last, finite = run_episode(equations, vector, data, remember)
-    predictions = last[:, 0]
+    """Values of the measures (M,), whether all was finite, predictions (S, Q, B, n_L).
+
+    Without measures there are predictions only. `count` is the number S of scored steps, and
+    `places` are those of `Query`, or None for the last step alone.
+    """
     if not measures:
-        return jnp.zeros(0), finite, predictions
-    rows = predictions.reshape(-1, predictions.shape[-1])
-    labels = data.query_labels.reshape(rows.shape)
-    values = []
-    for measure in measures:
-        value = measure.function(rows, labels)
-        sound = finite & jnp.isfinite(value)
-        values.append(jnp.where(sound, jnp.maximum(value, measure.worst), measure.worst))
+        answers, finite = answers_at(equations, count, vector, data, places)
+        return jnp.zeros(0), finite, answers[:, :, 0]
+    labels = data.query_labels.reshape(-1, data.query_labels.shape[-1])
+
+    def values_of(last: jax.Array, finite: jax.Array | bool) -> list[jax.Array]:
+        values = []
+        for measure in measures:
+            value = measure.function(last[:, 0].reshape(labels.shape), labels)
+            sound = finite & jnp.isfinite(value)
+            values.append(jnp.where(sound, jnp.maximum(value, measure.worst), measure.worst))
+        return values
+
     # The predictions of a whole population would be large, and no caller needs them here.
+    if places is None:
+        last, finite = run_episode(equations, vector, data, remember)
+        return jnp.stack(values_of(last, finite)), finite, jnp.zeros(0)
+    rows = len(labels)
+
+    def add(sums: jax.Array, last: jax.Array, place: jax.Array) -> jax.Array:
+        values = zip(measures, values_of(last, True), strict=True)
+        return sums + jnp.stack([measure.to_mean(value, rows) for measure, value in values])
+
+    query = Query(add, jnp.zeros(len(measures), vector.dtype), places)
+    sums, finite = query_steps(equations, vector, data, query, remember)
+    values = [
+        jnp.where(finite, measure.from_mean(total / count, rows), measure.worst)
+        for measure, total in zip(measures, sums, strict=True)
+    ]
     return jnp.stack(values), finite, jnp.zeros(0)
 
 
+def answers_at(
+    equations: Equations, count: int, vector: jax.Array, data: Data, places: jax.Array | None
+) -> tuple[jax.Array, jax.Array]:
+    """The last layer on the query batches at several steps, and whether all was finite.
+
+    Returns (S, Q, k, B, n_L) for S = `count` steps. `places` are those of `Query`, or None for
+    the last step alone.
+    """
+    if places is None:
+        last, finite = run_episode(equations, vector, data)
+        return last[None], finite
+    queries, rows, outputs = data.query_labels.shape
+    empty = jnp.zeros((count, queries, equations.rule.states, rows, outputs), vector.dtype)
+
+    def store(answers: jax.Array, last: jax.Array, place: jax.Array) -> jax.Array:
+        return answers.at[place].set(last)
+
+    return query_steps(equations, vector, data, Query(store, empty, places))
+
+
 def over_genomes_and_episodes(scored: Callable[..., Any]) -> Callable[..., Any]:
-    """Vectorise over genomes (G, D) and episodes (E, ..): values (M, G, E), finite (G, E)."""
-    over_episodes = jax.vmap(scored, in_axes=(None, 0), out_axes=(1, 0, 0))
-    return jax.vmap(over_episodes, in_axes=(0, None), out_axes=(1, 0, 0))
+    """Vectorise over genomes (G, D) and episodes (E, ..): values (M, G, E), finite (G, E).
+
+    All share the third argument, the places of the scored steps.
+    """
+    over_episodes = jax.vmap(scored, in_axes=(None, 0, None), out_axes=(1, 0, 0))
+    return jax.vmap(over_episodes, in_axes=(0, None, None), out_axes=(1, 0, 0))
 
 
-def value_and_gradient(equations: Equations, measures: tuple[Measure, ...]) -> Callable[..., Any]:
+def value_and_gradient(
+    equations: Equations, measures: tuple[Measure, ...], count: int
+) -> Callable[..., Any]:
     """Values (M, E), finite (E,) and gradients (E, D) of one genome on episodes (E, ..).
 
-    The gradients are those of the first measure with respect to the genome's vector.
+    The gradients are those of the first measure with respect to the genome's vector. The third
+    argument are the places of the scored steps, as `score_episode` takes them.
     """
 
-    def first(vector: jax.Array, data: Data) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-        values, finite, _ = score_episode(equations, measures, vector, data, remember=False)
+    def first(
+        vector: jax.Array, data: Data, places: jax.Array | None
+    ) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+        values, finite, _ = score_episode(
+            equations, measures, count, vector, data, places, remember=False
+        )
         return values[0], (values, finite)
 
-    def one(vector: jax.Array, data: Data) -> tuple[jax.Array, jax.Array, jax.Array]:
-        (_, (values, finite)), gradient = jax.value_and_grad(first, has_aux=True)(vector, data)
+    def one(
+        vector: jax.Array, data: Data, places: jax.Array | None
+    ) -> tuple[jax.Array, jax.Array, jax.Array]:
+        differentiated = jax.value_and_grad(first, has_aux=True)
+        (_, (values, finite)), gradient = differentiated(vector, data, places)
         return values, finite, gradient
 
-    return jax.vmap(one, in_axes=(None, 0), out_axes=(1, 0, 0))
+    return jax.vmap(one, in_axes=(None, 0, None), out_axes=(1, 0, 0))
 
 
 def _all_finite(*arrays: jax.Array) -> jax.Array:

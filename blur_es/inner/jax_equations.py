@@ -175,8 +175,18 @@ class Equations:
         )
         return synapses._replace(average=averages, average_bias=averages_of_bias)
 
-    def query(self, fields: Fields, synapses: Synapses, neurons: Layers, data: Data) -> jax.Array:
-        """The last layer on the query batches (Q, k, B, n_L) ("Query batches")."""
+    def query(
+        self,
+        fields: Fields,
+        synapses: Synapses,
+        neurons: Layers,
+        data: Data,
+        end: jax.Array | None = None,
+    ) -> jax.Array:
+        """The last layer on the query batches (Q, k, B, n_L) ("Query batches").
+
+        `end` is the number of support batches that the network has seen; None for all.
+        """
         rule = self.rule
         if rule.averaging == "synapses":
             synapses = Synapses(synapses.average, synapses.average_bias, ())
@@ -188,13 +198,20 @@ class Equations:
         statistics: Statistics | None = None
         offsets: jax.Array | None = None
         if pools_support(rule):
-            pooled = data.support_inputs[-STATISTICS_BATCHES:]
-            held = tuple(jnp.concatenate([layer] * len(pooled), axis=1) for layer in neurons)
-            rows = pooled.reshape(-1, pooled.shape[-1])
-            known, statistics = self.forward_pass(fields, seen, held, rows)
-            if rule.calibration_temperature:
-                labels = data.support_labels[-STATISTICS_BATCHES:].reshape(len(rows), -1)
-                offsets = class_offsets(rule, known[-1][0], labels)
+            support = (data.support_inputs, data.support_labels)
+            most = min(STATISTICS_BATCHES, len(data.support_inputs))
+
+            def of_last(count: int, end: jax.Array) -> tuple[Statistics, jax.Array | None]:
+                last = (jax.lax.dynamic_slice_in_dim(x, end - count, count) for x in support)
+                return self.pooled_support(fields, seen, neurons, *last)
+
+            if end is None:
+                last = (array[-STATISTICS_BATCHES:] for array in support)
+                statistics, offsets = self.pooled_support(fields, seen, neurons, *last)
+            else:
+                counts = [functools.partial(of_last, count) for count in range(1, most + 1)]
+                place = jnp.minimum(end, most) - 1
+                statistics, offsets = jax.lax.switch(place, counts, end)
 
         # One batch at a time, also in the gradient: this needs the memory of only one.
         @jax.checkpoint
@@ -203,6 +220,23 @@ class Equations:
 
         last = jax.lax.map(one_batch, data.query_inputs)
         return last if offsets is None else last.at[:, 0].add(offsets)
+
+    def pooled_support(
+        self,
+        fields: Fields,
+        synapses: Synapses,
+        neurons: Layers,
+        inputs: jax.Array,
+        labels: jax.Array,
+    ) -> tuple[Statistics, jax.Array | None]:
+        """Statistics of support batches (P, B, n) and the offsets that calibrate the outputs."""
+        held = tuple(jnp.concatenate([layer] * len(inputs), axis=1) for layer in neurons)
+        rows = inputs.reshape(-1, inputs.shape[-1])
+        known, statistics = self.forward_pass(fields, synapses, held, rows)
+        if not self.rule.calibration_temperature:
+            return statistics, None
+        labels = labels.reshape(len(rows), -1)
+        return statistics, class_offsets(self.rule, known[-1][0], labels)
 
     def forward_pass(
         self,

@@ -33,15 +33,16 @@ from blur_es.inner.base import (
     NetworkState,
     Precision,
     check_fit,
+    check_steps,
     score,
 )
 from blur_es.inner.jax_arrays import Data, Layers, Synapses
 from blur_es.inner.jax_episode import (
     answer,
+    answers_at,
     begin,
     episode_bytes,
     over_genomes_and_episodes,
-    run_episode,
     score_episode,
     step_once,
     value_and_gradient,
@@ -104,6 +105,7 @@ class JaxInnerLoop:
         for places in _alike(episodes):
             first = episodes[places[0]]
             run = self._function("evaluations", first, tuple(measures) if traceable else ())
+            scored = _places(first, first.scored_steps)
             together = min(len(places), self._device_batch(first))
             count = max(1, self._device_batch(first) // together)
             for columns in _device_batches(places, together):
@@ -111,7 +113,7 @@ class JaxInnerLoop:
                 self._check(genomes.shape[1], episodes[columns[0]])
                 for rows in _device_batches(range(len(genomes)), count):
                     vectors = self._vectors(genomes[rows])
-                    values, finite, predictions = self._on_device(run, vectors, data)
+                    values, finite, predictions = self._on_device(run, vectors, data, scored)
                     # Padding repeats the last genome or episode, whose result is written twice.
                     where = np.ix_(rows, columns)
                     diverged[where] = ~finite
@@ -121,10 +123,11 @@ class JaxInnerLoop:
                     for a, row in enumerate(rows):
                         for b, column in enumerate(columns):
                             labels = episodes[column].query_labels
+                            labels = labels.reshape(-1, labels.shape[-1])
                             fitness[:, row, column] = score(
                                 measures,
-                                predictions[a, b].reshape(-1, labels.shape[-1]),
-                                labels.reshape(-1, labels.shape[-1]),
+                                list(predictions[a, b].reshape(-1, *labels.shape)),
+                                labels,
                                 bool(diverged[row, column]),
                             )
         return Evaluation(fitness, diverged)
@@ -151,12 +154,14 @@ class JaxInnerLoop:
                 )
         vector = self._vectors(genome)
         for places in _alike(episodes):
-            run = self._function("gradients", episodes[places[0]], tuple(measures))
+            first = episodes[places[0]]
+            run = self._function("gradients", first, tuple(measures))
+            scored = _places(first, first.scored_steps)
             # Always whole device batches: results must not depend on how callers group episodes.
-            for columns in _device_batches(places, self._device_batch(episodes[places[0]])):
+            for columns in _device_batches(places, self._device_batch(first)):
                 data = self._data([episodes[place] for place in columns])
                 self._check(len(genome), episodes[columns[0]])
-                values, finite, gradient = self._on_device(run, vector, data)
+                values, finite, gradient = self._on_device(run, vector, data, scored)
                 fitness[:, columns] = values
                 gradients[columns] = gradient
                 diverged[columns] = ~finite
@@ -203,10 +208,16 @@ class JaxInnerLoop:
 
     def query(self, genome: Genome, episode: Episode) -> FloatArray:
         """See `InnerLoop.query`."""
+        return self.query_at(genome, episode, (len(episode.support_inputs),))[0]
+
+    def query_at(self, genome: Genome, episode: Episode, steps: Sequence[int]) -> FloatArray:
+        """See `InnerLoop.query_at`."""
         check_fit(self.rule, genome, episode)
-        vector = self._vectors(genome.vector)
-        last, _ = self._function("episode", episode)(vector, self._one(episode))
-        return np.asarray(last).transpose(0, 2, 3, 1).copy()
+        check_steps(episode, steps)
+        vector, places = self._vectors(genome.vector), _places(episode, steps)
+        run = self._function("answers", episode, count=len(steps))
+        answers, _ = run(vector, self._one(episode), places)
+        return np.asarray(answers).transpose(0, 1, 3, 4, 2).copy()
 
     def suggest_device_batch(self, episodes: Sequence[Episode], gradients: bool) -> int:
         """See `BatchedInnerLoop.suggest_device_batch`; always a power of two."""
@@ -268,14 +279,21 @@ class JaxInnerLoop:
         return data
 
     def _function(
-        self, name: str, episode: Episode, measures: tuple[Measure, ...] = ()
+        self,
+        name: str,
+        episode: Episode,
+        measures: tuple[Measure, ...] = (),
+        count: int | None = None,
     ) -> Callable[..., Any]:
         """A compiled function of `jax_episode` for episodes of one shape.
+
+        `count` is the number of steps to query, None for the scored steps of the episode.
 
         When memory mappings run short, the least recently used functions are evicted; they are
         loaded again from the compilation cache on disk.
         """
-        key = (name, _shape(episode), *measures)
+        count = len(episode.scored_steps) if count is None else count
+        key = (name, _shape(episode), count, *measures)
         if key in self._compiled:
             self._compiled[key] = self._compiled.pop(key)
         else:
@@ -285,12 +303,12 @@ class JaxInnerLoop:
             equations = self._equations
             functions: dict[str, Callable[..., Any]] = {
                 "evaluations": over_genomes_and_episodes(
-                    functools.partial(score_episode, equations, measures)
+                    functools.partial(score_episode, equations, measures, count)
                 ),
-                "gradients": value_and_gradient(equations, measures),
+                "gradients": value_and_gradient(equations, measures, count),
                 "begin": functools.partial(begin, equations),
                 "step": functools.partial(step_once, equations),
-                "episode": functools.partial(run_episode, equations),
+                "answers": functools.partial(answers_at, equations, count),
                 "ask": functools.partial(answer, equations),
             }
             self._compiled[key] = jax.jit(functions[name])
@@ -359,11 +377,24 @@ def _shape(episode: Episode) -> tuple[tuple[int, ...], ...]:
     return episode.sizes, episode.support_labels.shape, episode.query_labels.shape
 
 
+def _places(episode: Episode, steps: Sequence[int]) -> jax.Array | None:
+    """The `places` of a `Query` of these steps; None for the last step alone."""
+    unroll = len(episode.support_inputs)
+    if tuple(steps) == (unroll,):
+        return None
+    places = np.full(unroll, -1, np.int32)
+    places[np.array(steps) - 1] = np.arange(len(steps))
+    return jnp.asarray(places)
+
+
 def _alike(episodes: Sequence[Episode]) -> list[list[int]]:
-    """The indices of the episodes, grouped by shape: one compiled function serves one shape."""
+    """The indices of the episodes, grouped by shape and scored steps.
+
+    One compiled function serves one shape, and all its episodes are scored after the same steps.
+    """
     groups: dict[tuple[Any, ...], list[int]] = {}
     for place, episode in enumerate(episodes):
-        groups.setdefault(_shape(episode), []).append(place)
+        groups.setdefault((_shape(episode), episode.scored_steps), []).append(place)
     return list(groups.values())
 
 

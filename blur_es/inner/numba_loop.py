@@ -20,6 +20,7 @@ from blur_es.inner.base import (
     NetworkState,
     arranged_noise,
     check_fit,
+    check_steps,
     pools_support,
     score,
     written_labels,
@@ -62,14 +63,15 @@ class NumbaInnerLoop:
         fitness = np.empty((len(measures), len(genomes), len(episodes)))
         diverged = np.zeros((len(genomes), len(episodes)), dtype=bool)
         for r, episode in enumerate(episodes):
-            network = self._network(episode)
+            network = self._network(episode, episode.scored_steps)
             layers, ages = len(episode.sizes) - 1, np.arange(len(episode.support_inputs))
             stacked = stack_parameters(self.rule, np.asarray(genomes), layers, ages)
             labels = episode.query_labels.reshape(-1, episode.sizes[-1])
             for g in range(len(genomes)):
                 finite = network.run(genome_parameters(stacked, g))
                 diverged[g, r] = not finite
-                fitness[:, g, r] = score(measures, network.predictions[0], labels, not finite)
+                predictions = network.predictions[:, 0]
+                fitness[:, g, r] = score(measures, list(predictions), labels, not finite)
         return Evaluation(fitness, diverged)
 
     def unroll(self, genome: Genome, episode: Episode) -> Iterator[NetworkState]:
@@ -93,25 +95,30 @@ class NumbaInnerLoop:
         memory, parameters = self._prepare(genome, episode)
         memory.load(network)
         memory.ask(parameters)
-        return memory.states()
+        return memory.states()[0]
 
     def query(self, genome: Genome, episode: Episode) -> FloatArray:
         """See `InnerLoop.query`."""
-        network, parameters = self._prepare(genome, episode)
+        return self.query_at(genome, episode, (len(episode.support_inputs),))[0]
+
+    def query_at(self, genome: Genome, episode: Episode, steps: Sequence[int]) -> FloatArray:
+        """See `InnerLoop.query_at`."""
+        check_steps(episode, steps)
+        network, parameters = self._prepare(genome, episode, steps=steps)
         network.run(parameters)
         return network.states()
 
-    def _network(self, episode: Episode) -> _Network:
+    def _network(self, episode: Episode, steps: Sequence[int]) -> _Network:
         _compile()
-        return _Network(self.rule, episode)
+        return _Network(self.rule, episode, steps)
 
     def _prepare(
-        self, genome: Genome, episode: Episode, age: int = 0
+        self, genome: Genome, episode: Episode, age: int = 0, steps: Sequence[int] = ()
     ) -> tuple[_Network, Parameters]:
         check_fit(self.rule, genome, episode)
         layers, ages = len(episode.sizes) - 1, age + np.arange(len(episode.support_inputs))
         stacked = stack_parameters(self.rule, genome.vector[None], layers, ages)
-        return self._network(episode), genome_parameters(stacked, 0)
+        return self._network(episode, steps), genome_parameters(stacked, 0)
 
 
 @functools.cache
@@ -122,21 +129,28 @@ def _compile() -> None:
     episode = Episode(one, one, one, one, (np.zeros((2, 1, 1), np.float32),), (None,))
     stacked = stack_parameters(rule, neutral_genome(rule).vector[None], 1, np.zeros(1, np.int64))
     with compile_lock(run_episode.stats.cache_path), lighter_optimization():
-        _Network(rule, episode).run(genome_parameters(stacked, 0))
+        _Network(rule, episode, (1,)).run(genome_parameters(stacked, 0))
 
 
 class _Network:
     """Memory and data of one episode, ready to be run with one genome after another.
 
+    Args:
+        rule: the rule.
+        episode: the episode.
+        steps: the steps after which query batches are predicted; empty for the last step.
+
     Attributes:
-        predictions: (k, rows of all query batches, n_L), the predictions of the last run.
+        predictions: (S, k, rows of all query batches, n_L), the predictions of the last run
+            after each of the S steps.
     """
 
-    def __init__(self, rule: RuleSpec, episode: Episode) -> None:
+    def __init__(self, rule: RuleSpec, episode: Episode, steps: Sequence[int]) -> None:
         check_fit(rule, None, episode)
         self.rule = rule
         self.episode = episode
         self.unroll, self.rows, _ = episode.support_inputs.shape
+        self.queried = tuple(steps) or (self.unroll,)
         queries, batch_rows, outputs = episode.query_labels.shape
         pooled = min(STATISTICS_BATCHES, self.unroll) if pools_support(rule) else 0
         self.options = rule_options(rule, pooled)
@@ -145,17 +159,37 @@ class _Network:
         self.query_rows = rows_per_query(episode.sizes, self.options, batch_rows, rows)
         self.buffers = make_buffers(self.options, self.shape, self.rows, self.query_rows)
         self.data = self._data()
-        self.predictions = np.zeros((rule.states, rows, outputs), np.float32)
+        shape = (len(self.queried), rule.states, rows, outputs)
+        self.predictions = np.zeros(shape, np.float32)
 
     def run(self, parameters: Parameters) -> bool:
-        """Run the whole episode. Returns whether it stayed finite."""
-        predictions = self.predictions.reshape(-1)
-        finite = self._run_kernel(parameters, predictions, 0, self.unroll)
+        """Run the steps, and predict after those asked for. Returns whether all stayed finite."""
+        finite, begin = True, 0
+        for predictions, end in zip(self.predictions, self.queried, strict=True):
+            finite = finite and self._run_until(parameters, predictions, begin, end)
+            if not finite:
+                predictions[:] = np.nan
+            begin = end
+        return finite
+
+    def _run_until(
+        self, parameters: Parameters, predictions: Float32Array, step: int, end: int
+    ) -> bool:
+        """Run steps, then predict (k, rows, n_L). Returns whether all values stayed finite."""
+        last, answers = end == self.unroll, predictions.reshape(-1)
+        if last:
+            finite = self._run_kernel(parameters, answers, step, end)
+        else:
+            finite = self._run_kernel(parameters, np.zeros(0, np.float32), step, end)
+            # Queries may normalise the stored synapses, or replace them by their average.
+            synapses = (self.buffers.forward, self.buffers.backward)
+            kept = [array.copy() for array in synapses]
+            finite = finite and self._run_kernel(parameters, answers, end, end, 1)
+            for array, values in zip(synapses, kept, strict=True):
+                array[:] = values
         if finite and self.rule.calibration_temperature:
-            self._calibrate()
-            finite = bool(np.isfinite(self.predictions[0]).all())
-        if not finite:
-            predictions[:] = np.nan
+            self._calibrate(predictions, end)
+            finite = bool(np.isfinite(predictions[0]).all())
         return finite
 
     def learn(self, parameters: Parameters, age: int) -> NetworkState:
@@ -167,7 +201,7 @@ class _Network:
         """Predict without training the network."""
         self._run_kernel(parameters, self.predictions.reshape(-1), self.unroll, self.unroll, 1)
         if self.rule.calibration_temperature:
-            self._calibrate()
+            self._calibrate(self.predictions[0], self.unroll)
 
     def steps(self, parameters: Parameters) -> Iterator[NetworkState]:
         """Run the episode step by step."""
@@ -176,10 +210,9 @@ class _Network:
             yield self._state(self.episode.support_inputs[step])
 
     def states(self) -> FloatArray:
-        """All states of the last predictions: (Q, B, n_L, k)."""
-        queries, rows, outputs = self.episode.query_labels.shape
-        shape = (self.rule.states, queries, rows, outputs)
-        return self.predictions.reshape(shape).transpose(1, 2, 3, 0).copy()
+        """All states of the last predictions: (S, Q, B, n_L, k)."""
+        shape = (*self.predictions.shape[:2], *self.episode.query_labels.shape)
+        return self.predictions.reshape(shape).transpose(0, 2, 3, 4, 1).copy()
 
     def load(self, network: NetworkState) -> None:
         """Write a network into the buffers; the inverse of `_state`."""
@@ -193,17 +226,22 @@ class _Network:
     def _run_kernel(
         self, parameters: Parameters, predictions: Float32Array, step: int, end: int, age: int = 0
     ) -> bool:
-        memory = (self.options, self.shape, parameters, self.buffers, self.data)
+        # The pooled batches are the last ones before the end.
+        pooled = min(self.options.pooled_batches, end)
+        options = self.options._replace(pooled_batches=pooled)
+        seen = self.data.support_inputs[: end * self.rows * self.episode.sizes[0]]
+        data = self.data._replace(support_inputs=seen)
+        memory = (options, self.shape, parameters, self.buffers, data)
         finite = run_episode(*memory, self.rows, self.query_rows, predictions, step, end, age)
         return bool(finite)
 
-    def _calibrate(self) -> None:
-        """Add the class offsets of the pooled support batches to the predictions."""
-        labels = self.episode.support_labels[-STATISTICS_BATCHES:]
-        outputs = self.buffers.pooled_outputs.reshape(-1, labels.shape[-1])
+    def _calibrate(self, predictions: Float32Array, end: int) -> None:
+        """Add the class offsets of the support batches before `end` to predictions (k, rows, n)."""
+        labels = self.episode.support_labels[max(0, end - STATISTICS_BATCHES) : end]
+        outputs = self.buffers.pooled_outputs[: labels.size].reshape(-1, labels.shape[-1])
         with np.errstate(all="ignore"):
             offsets = class_offsets(self.rule, outputs, labels.reshape(outputs.shape))
-            self.predictions[0] += offsets
+            predictions[0] += offsets
 
     def _data(self) -> Data:
         episode, planes = self.episode, self.options.planes

@@ -16,7 +16,7 @@ from scipy.special import expit
 from blur_es.episode import Episode
 from blur_es.fitness import Measure
 from blur_es.genome import Genome
-from blur_es.inner.aging import aged_keep, aged_update, averaging_weight
+from blur_es.inner.aging import aged_keep, aged_update, averaged
 from blur_es.inner.base import (
     ACTIVATION_EPSILON,
     STATISTICS_BATCHES,
@@ -24,6 +24,7 @@ from blur_es.inner.base import (
     Evaluation,
     NetworkState,
     check_fit,
+    check_steps,
     initial_synapses,
     layer_field,
     pools_support,
@@ -74,11 +75,10 @@ class NumpyInnerLoop:
                 run = _Run(self.rule, Genome.from_vector(self.rule, vector, layers), episode)
                 # Values of a diverging genome overflow: this is a result, not an error.
                 with np.errstate(all="ignore"):
-                    finite = all(state.is_finite() for state in run.steps())
-                    last = run.query()
-                diverged[g, r] = not (finite and bool(np.all(np.isfinite(last))))
-                predictions = last[..., 0].reshape(-1, episode.sizes[-1])
+                    answers = np.stack(run.query_at(episode.scored_steps))
+                diverged[g, r] = not (run.finite and bool(np.all(np.isfinite(answers))))
                 labels = episode.query_labels.reshape(-1, episode.sizes[-1])
+                predictions = [answer[..., 0].reshape(labels.shape) for answer in answers]
                 fitness[:, g, r] = score(measures, predictions, labels, diverged[g, r])
         return Evaluation(fitness, diverged)
 
@@ -100,11 +100,13 @@ class NumpyInnerLoop:
 
     def query(self, genome: Genome, episode: Episode) -> FloatArray:
         """See `InnerLoop.query`."""
-        run = _Run(self.rule, genome, episode)
+        return self.query_at(genome, episode, (len(episode.support_inputs),))[0]
+
+    def query_at(self, genome: Genome, episode: Episode, steps: Sequence[int]) -> FloatArray:
+        """See `InnerLoop.query_at`."""
+        check_steps(episode, steps)
         with np.errstate(all="ignore"):
-            for _ in run.steps():
-                pass
-            return run.query()
+            return np.stack(_Run(self.rule, genome, episode).query_at(steps))
 
 
 def _silently(steps: Iterator[NetworkState]) -> Iterator[NetworkState]:
@@ -135,6 +137,8 @@ class _Run:
         self.rule = rule
         self.episode = episode
         self.age = age
+        self.done = len(episode.support_inputs)
+        self.finite = True
         if network is not None:
             check_fit(rule, genome, episode, network)
             self.forward, self.backward = list(network.forward), list(network.backward)
@@ -145,6 +149,18 @@ class _Run:
         rows = episode.support_inputs.shape[1]
         self.neurons = [np.zeros((rows, size, self.rule.states)) for size in episode.sizes]
         self.average = None
+
+    def query_at(self, steps: Sequence[int]) -> list[FloatArray]:
+        """Run the steps; the last layer on the query batches after each of `steps`."""
+        answers = []
+        for done, state in enumerate(self.steps(), start=1):
+            self.done = done
+            self.finite = self.finite and state.is_finite()
+            if done in steps:
+                answers.append(self.query())
+            if done == steps[-1]:
+                break
+        return answers
 
     def steps(self) -> Iterator[NetworkState]:
         """Run the steps one after the other ("One step")."""
@@ -181,12 +197,13 @@ class _Run:
         statistics: Statistics | None = None
         offsets = np.zeros(episode.sizes[-1])
         if pools_support(rule):
-            pooled = episode.support_inputs[-STATISTICS_BATCHES:].reshape(-1, episode.sizes[0])
+            last_batches = slice(max(0, self.done - STATISTICS_BATCHES), self.done)
+            pooled = episode.support_inputs[last_batches].reshape(-1, episode.sizes[0])
             statistics = []
             start = self._start(len(pooled))
             *_, known = forward_pass(genome, forward, start, pooled, record=statistics)
             if rule.calibration_temperature:
-                labels = episode.support_labels[-STATISTICS_BATCHES:].reshape(len(pooled), -1)
+                labels = episode.support_labels[last_batches].reshape(len(pooled), -1)
                 offsets = class_offsets(rule, np.asarray(known[..., 0]), labels)
         last = np.stack(
             [
@@ -442,24 +459,6 @@ def rates(genome: Genome, part: str, layer: int, age: int) -> tuple[FloatArray, 
         aged_keep(np, keep, exponents[0], times[0], age),
         aged_update(np, update, exponents[1], times[1], age),
     )
-
-
-def averaged(
-    genome: Genome,
-    average: Sequence[FloatArray] | None,
-    forward: Sequence[FloatArray],
-    age: int,
-) -> tuple[FloatArray, ...]:
-    """The averages of the forward synapses after a step ("Averaged synapses").
-
-    `average` are those before the step, None before the first step.
-    """
-    result = []
-    for i, weights in enumerate(forward):
-        before = np.zeros_like(weights) if average is None else average[i]
-        weight = averaging_weight(np, layer_field(genome, "synapse.averaging", i), age)
-        result.append(before + weight * (weights - before))
-    return tuple(result)
 
 
 def normalize_activations(
