@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -36,12 +36,6 @@ RULES = [
     RuleSpec(states=3, normalize="forward", query_statistics="batch", reset_neurons=False),
     RuleSpec(symmetric=True, single_state=True, calibration_temperature=0.5),
 ]
-
-
-@pytest.fixture
-def without_compilation() -> Iterator[None]:
-    with jax.disable_jit():
-        yield
 
 
 def episode_of(rule: RuleSpec, horizons: tuple[int, ...] = (), seed: int = 0) -> Episode:
@@ -97,9 +91,12 @@ def test_a_users_measure_may_say_its_best_value(
         make_measure("best_measures:unbounded")
 
 
-@pytest.mark.parametrize("loop", LOOPS)
-@pytest.mark.parametrize("number", range(len(RULES)))
-@pytest.mark.usefixtures("without_compilation")
+@pytest.mark.parametrize(
+    ("loop", "number"),
+    # Compiling takes long with JAX: these rules have all that queries depend on.
+    [(loop, number) for loop in LOOPS[:2] for number in range(len(RULES))]
+    + [(JaxInnerLoop, 0), (JaxInnerLoop, 2)],
+)
 def test_an_episode_is_queried_as_if_it_ended_there(
     loop: Callable[[RuleSpec], InnerLoop], number: int
 ) -> None:
@@ -109,9 +106,6 @@ def test_an_episode_is_queried_as_if_it_ended_there(
     expected = [reference.query(genome, shortened(episode, steps)) for steps in STEPS]
     np.testing.assert_allclose(
         loop(rule).query_at(genome, episode, STEPS), np.stack(expected), atol=1e-5
-    )
-    np.testing.assert_allclose(
-        loop(rule).query_at(genome, episode, (2, 6)), np.stack(expected)[[1, 3]], atol=1e-5
     )
     scored = dataclasses.replace(episode, horizons=(6, 1, 3, 2, 3, 50))
     found = loop(rule).evaluate(genome.vector[None], [scored], MEASURES)
@@ -154,7 +148,7 @@ def test_the_compiled_program_scores_episodes_of_different_horizons() -> None:
     np.testing.assert_allclose(expected[0], expected[1])
 
 
-@pytest.mark.parametrize("number", range(len(RULES) - 1))
+@pytest.mark.parametrize("number", [0, 2])
 def test_gradients_are_those_of_finite_differences(number: int) -> None:
     rule = RULES[number]
     with jax.enable_x64(True):
@@ -177,7 +171,6 @@ def test_gradients_are_those_of_finite_differences(number: int) -> None:
 
 
 @pytest.mark.parametrize("loop", LOOPS)
-@pytest.mark.usefixtures("without_compilation")
 def test_an_episode_that_diverges_after_a_good_horizon_gets_the_worst_fitness(
     loop: Callable[[RuleSpec], InnerLoop],
 ) -> None:
@@ -198,7 +191,9 @@ def test_an_episode_that_diverges_after_a_good_horizon_gets_the_worst_fitness(
 @pytest.mark.parametrize("steps", [(), (0, 3), (3, 3), (5, 2), (10,)])
 def test_wrong_steps(loop: Callable[[RuleSpec], InnerLoop], steps: tuple[int, ...]) -> None:
     rule = RuleSpec()
-    with pytest.raises(InputError, match="steps: found .*, expected ascending numbers from 1 to 9"):
+    with pytest.raises(
+        InputError, match=r"steps: found .*, expected ascending numbers from 1 to 9"
+    ):
         loop(rule).query_at(moderate_genome(rule, 2), episode_of(rule), steps)
 
 

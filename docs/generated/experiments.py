@@ -5,7 +5,6 @@ Meanings come from docstrings; values and defaults come from the schema that the
 
 from __future__ import annotations
 
-import dataclasses
 import inspect
 import re
 import sys
@@ -15,7 +14,7 @@ from typing import Any
 import pydantic
 
 from blur_es.config import ExperimentConfig
-from blur_es.episode import MAXIMUM_LENGTH, EpisodeSpec
+from blur_es.episode import EpisodeSpec
 from blur_es.tasks import describe_tasks
 from blur_es.tasks.registry import task_options
 from blur_es.util.markdown import markdown_table
@@ -127,14 +126,12 @@ HEAD = ["key", "default", "values", "meaning"]
 
 def _episode() -> list[str]:
     meaning_of = meanings(EpisodeSpec)
-    values_of_lengths = f"whole number, 1 to {MAXIMUM_LENGTH:,}"
-    return markdown_table(
-        HEAD,
-        [
-            [f"`episode.{field.name}`", "needed", values_of_lengths, meaning_of[field.name]]
-            for field in dataclasses.fields(EpisodeSpec)
-        ],
-    )
+    schema = pydantic.TypeAdapter(EpisodeSpec).json_schema()
+    rows = []
+    for name, option in schema["properties"].items():
+        shown = "needed" if name in schema["required"] else default(option["default"])
+        rows.append([f"`episode.{name}`", shown, values(option), meaning_of[name]])
+    return markdown_table(HEAD, rows)
 
 
 def _section(name: str) -> Callable[[], list[str]]:
