@@ -243,7 +243,7 @@ def test_wrong_horizons(tmp_path: Path, old: str, new: str, message: str) -> Non
 
 
 def test_a_search_with_horizons(tmp_path: Path) -> None:
-    """Numba and JAX agree on the fitness of a generation."""
+    """NumPy and Numba agree on the fitness of an experiment."""
     config: Any = small(tmp_path, "episode.horizons=[1, 2]")
     genomes = np.stack([moderate_genome(config.rule, 2, seed).vector for seed in range(2)])
     episodes = EpisodeRange(Phase.VALIDATION, 1, 2)
@@ -253,4 +253,4 @@ def test_a_search_with_horizons(tmp_path: Path) -> None:
         .fitness
         for backend in ("numpy", "numba")
     ]
-    np.testing.assert_allclose(*found, atol=1e-5)
+    np.testing.assert_allclose(found[0], found[1], atol=1e-5)
