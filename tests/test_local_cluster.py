@@ -138,8 +138,6 @@ def test_a_readable_token_is_made_private(tmp_path: Path, monkeypatch: pytest.Mo
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGHUP])
 def test_nothing_is_left_when_the_driver_dies(driver: Driver, number: signal.Signals) -> None:
     """A stopped worker would not notice by itself."""
-    if signal.getsignal(number) is signal.SIG_IGN:
-        pytest.skip("these tests, and so all processes that they start, ignore the signal (nohup)")
     os.kill(min(driver.ray("ray::EvaluationWorker|ray::blur_es")), signal.SIGSTOP)
     driver.process.send_signal(number)
     driver.process.wait(timeout=HANG_SECONDS)
