@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 from blur_es.config import ExperimentConfig
-from blur_es.episode import Episode, EpisodeSpec, initial_noise, make_episode
+from blur_es.episode import Episode, EpisodeSpec, drawn_unroll, initial_noise, make_episode
 from blur_es.errors import InputError, RunError
 from blur_es.fitness import make_measure
 from blur_es.genome import Genome, random_genome
@@ -166,10 +166,19 @@ class Problem:
     def unrolls(self, episodes: EpisodeRange) -> list[int]:
         """The unroll of every episode of a range, ordered by task, then by replica."""
         return [
-            episodes.unroll or self.specs[task].unroll
-            for task in chosen_tasks(episodes, len(self.tasks))
-            for _ in range(episodes.replicas)
+            self.unroll(key, episodes.unroll) for key in episode_keys(episodes, len(self.tasks))
         ]
+
+    def unroll(self, key: EpisodeKey, wanted: int | None) -> int:
+        """The unroll of an episode: `wanted`, or if it is None, that of the task's spec."""
+        return wanted or drawn_unroll(self.specs[key.task], self.seed, key)
+
+    @property
+    def longest_unroll(self) -> int | None:
+        """The longest unroll of meta-training episodes; None if no task draws lengths."""
+        if not any(spec.lengths for spec in self.specs):
+            return None
+        return max(max(spec.lengths or (spec.unroll,)) for spec in self.specs)
 
 
 def problem_of(config: ExperimentConfig, training: bool = True) -> Problem:
@@ -201,6 +210,15 @@ def problem_of(config: ExperimentConfig, training: bool = True) -> Problem:
 def chosen_tasks(episodes: EpisodeRange, count: int) -> Sequence[int]:
     """The indices of a range's tasks, among `count` tasks."""
     return range(count) if episodes.tasks is None else episodes.tasks
+
+
+def episode_keys(episodes: EpisodeRange, count: int) -> list[EpisodeKey]:
+    """The keys of a range, ordered by task, then by replica, among `count` tasks."""
+    return [
+        EpisodeKey(episodes.phase, episodes.generation, episodes.first + replica, task)
+        for task in chosen_tasks(episodes, count)
+        for replica in range(episodes.replicas)
+    ]
 
 
 class DeviceBatches:
@@ -312,7 +330,8 @@ class LocalEvaluator:
     def device_batch(self) -> int | None:
         """See `Evaluator.device_batch`."""
         if self._device_batch is None and isinstance(self._loop, BatchedInnerLoop):
-            one_each = self.episodes(EpisodeRange(Phase.META_TRAINING, 1, 1))
+            longest = self.problem.longest_unroll
+            one_each = self.episodes(EpisodeRange(Phase.META_TRAINING, 1, 1, unroll=longest))
             fitting = self._loop.suggest_device_batch(one_each, self.problem.gradients)
             self._device_batch = min(fitting, largest_device_batch(self.problem.evaluations))
         return self._device_batch
@@ -346,16 +365,13 @@ class LocalEvaluator:
         if self._remembered != wanted:
             self._episodes.clear()
             self._remembered = wanted
-        keys = [
-            EpisodeKey(wanted.phase, wanted.generation, wanted.first + replica, task)
-            for task in chosen_tasks(wanted, len(self.tasks))
-            for replica in range(wanted.replicas)
-        ]
+        keys = episode_keys(wanted, len(self.tasks))
         return [self._episode(key, wanted.unroll) for key in keys[chosen]]
 
-    def _episode(self, key: EpisodeKey, unroll: int | None) -> Episode:
+    def _episode(self, key: EpisodeKey, wanted: int | None) -> Episode:
         if key not in self._episodes:
             task, problem = self.tasks[key.task], self.problem
+            unroll = problem.unroll(key, wanted)
             self._episodes[key] = make_episode(
                 task,
                 problem.hidden[key.task],

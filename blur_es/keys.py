@@ -27,6 +27,8 @@ class Stream(enum.IntEnum):
     GENOME = 2
     CHAOS = 3
     TASKS = 4
+    LENGTHS = 5
+    AUGMENTATION = 6
 
 
 def random_generator(seed: int, *key: int) -> np.random.Generator:

@@ -44,12 +44,17 @@ def _check_curriculum(config: ExperimentConfig) -> None:
             f"meta.curriculum.{key}: the longest unroll ({config.longest_unroll}) is shorter than "
             f"the first one ({curriculum.start}); expected a stop of {curriculum.start} or more"
         )
-    for index, task in enumerate(config.tasks):
-        if "unroll" in task.get("episode", {}):
-            raise InputError(
-                f"tasks.{index}.episode.unroll: meta.curriculum already sets the unroll of all "
-                "tasks; remove one of the two"
-            )
+    sections = {
+        f"tasks.{i}.episode": task.get("episode", {}) for i, task in enumerate(config.tasks)
+    }
+    keys = [f"{section}.unroll" for section, values in sections.items() if "unroll" in values]
+    sections["episode"] = {"lengths": config.episode.lengths}
+    keys += [f"{section}.lengths" for section, values in sections.items() if values.get("lengths")]
+    if keys:
+        raise InputError(
+            f"{keys[0]}: meta.curriculum already sets the unroll of all tasks; remove one of the "
+            "two"
+        )
 
 
 def _check_gradient(config: ExperimentConfig) -> None:

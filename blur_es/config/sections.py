@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import Field
 
-from blur_es.episode import Length, Lengths
+from blur_es.episode import Length, Lengths, Rows, Scale, Share
 from blur_es.inner import Precision
 from blur_es.util.options import Options, Whole
 
@@ -46,19 +46,29 @@ class NetworkConfig(Options):
 
 
 class TaskEpisodeConfig(Options):
-    """Lengths of the episodes of one task; None stands for the experiment's value.
+    """Options of the episodes of one task; None stands for the experiment's value.
 
     Attributes:
         unroll: See `EpisodeSpec`.
         batch_size: See `EpisodeSpec`.
         query_batches: See `EpisodeSpec`.
         horizons: See `EpisodeSpec`.
+        lengths: See `EpisodeSpec`.
+        rows: See `EpisodeSpec`.
+        label_noise: See `EpisodeSpec`.
+        input_scale: See `EpisodeSpec`.
+        synapse_scale: See `EpisodeSpec`.
     """
 
     unroll: Length | None = None
     batch_size: Length | None = None
     query_batches: Length | None = None
     horizons: Lengths | None = None
+    lengths: Lengths | None = None
+    rows: Rows | None = None
+    label_noise: Share | None = None
+    input_scale: Scale | None = None
+    synapse_scale: Scale | None = None
 
 
 class TaskSections(Options):

@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from blur_es.episode.episode import Episode, initial_noise
 from blur_es.episode.make import make_episode, signed_labels
-from blur_es.episode.spec import MAXIMUM_LENGTH, EpisodeSpec, Length, Lengths
+from blur_es.episode.spec import (
+    MAXIMUM_LENGTH,
+    EpisodeSpec,
+    Length,
+    Lengths,
+    Rows,
+    Scale,
+    Share,
+    drawn_unroll,
+)
 
 __all__ = [
     "MAXIMUM_LENGTH",
@@ -12,6 +21,10 @@ __all__ = [
     "EpisodeSpec",
     "Length",
     "Lengths",
+    "Rows",
+    "Scale",
+    "Share",
+    "drawn_unroll",
     "initial_noise",
     "make_episode",
     "signed_labels",

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from blur_es.episode.augmentation import Augmentation
 from blur_es.episode.episode import Episode, initial_noise
 from blur_es.episode.inputs import input_map, standardization
 from blur_es.episode.spec import EpisodeSpec
@@ -46,6 +47,15 @@ def make_episode(
     sizes = (task.inputs, *hidden, task.outputs)
     support = _inputs(samples.support_inputs, task, spec.unroll * spec.batch_size)
     query = _inputs(samples.query_inputs, task, spec.query_batches * spec.batch_size)
+    labels = signed_labels(samples.support_classes, task, len(support))
+    query_labels = signed_labels(samples.query_classes, task, len(query))
+    changes = Augmentation(spec, seed, key)
+    wrong, classes = changes.wrong_classes(len(labels), task.classes)
+    if len(wrong):
+        labels[wrong] = signed_labels(classes, task, len(classes))
+    order = changes.row_order(len(support))
+    if order is not None:
+        support, labels = support[order], labels[order]
     mean, standard_deviation = standardization(support, task.pooled_standardization)
     support, query = ((inputs - mean) / standard_deviation for inputs in (support, query))
     mapping = input_map(rule.inputs, support)
@@ -57,13 +67,22 @@ def make_episode(
         )
         for layer in range(len(sizes) - 1)
     ]
+    forward, backward = zip(*noise, strict=True)
+    support = mapping.apply(support.reshape(batches))
+    query = mapping.apply(query.reshape(queries))
+    if changes.input_factor != 1.0:
+        support, query = (np.float32(changes.input_factor) * inputs for inputs in (support, query))
+    if changes.synapse_factor != 1.0:
+        factor = np.float32(changes.synapse_factor)
+        forward = tuple(factor * each for each in forward)
+        backward = tuple(None if each is None else factor * each for each in backward)
     return Episode(
-        support_inputs=mapping.apply(support.reshape(batches)),
-        support_labels=signed_labels(samples.support_classes, task, len(support)).reshape(batches),
-        query_inputs=mapping.apply(query.reshape(queries)),
-        query_labels=signed_labels(samples.query_classes, task, len(query)).reshape(queries),
-        forward_noise=tuple(forward for forward, _ in noise),
-        backward_noise=tuple(backward for _, backward in noise),
+        support_inputs=support,
+        support_labels=labels.reshape(batches),
+        query_inputs=query,
+        query_labels=query_labels.reshape(queries),
+        forward_noise=forward,
+        backward_noise=backward,
         input_map=mapping,
         # Accuracy on test episodes is that of the trained network.
         horizons=spec.horizons if key.phase in (Phase.META_TRAINING, Phase.VALIDATION) else (),

@@ -6,9 +6,10 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
-from blur_es.util.options import Whole, options_dataclass
+from blur_es.keys import EpisodeKey, Phase, Stream, random_generator
+from blur_es.util.options import Number, Whole, options_dataclass
 
 # An episode with more steps or rows would not fit into memory.
 MAXIMUM_LENGTH = 1_000_000
@@ -16,6 +17,25 @@ MAXIMUM_LENGTH = 1_000_000
 Length = Annotated[Whole, Field(ge=1, le=MAXIMUM_LENGTH)]
 # Lists come from YAML, also in sections that otherwise convert nothing.
 Lengths = Annotated[tuple[Length, ...], Field(strict=False)]
+
+
+def _as_list(rows: Any) -> Any:
+    return [rows] if type(rows) is int else rows
+
+
+def _check_rows(rows: tuple[int, ...]) -> tuple[int, ...]:
+    if len(rows) > 2 or list(rows) != sorted(rows):
+        raise ValueError(
+            f"found {[*rows]}, expected one number of rows, or the least and the most, as in "
+            "[100, 2000]"
+        )
+    return rows
+
+
+Rows = Annotated[Lengths, BeforeValidator(_as_list), AfterValidator(_check_rows)]
+Share = Annotated[Number, Field(ge=0, le=1)]
+# Far larger factors would leave the range in which float32 is precise.
+Scale = Annotated[Number, Field(ge=1, le=1000)]
 
 # The options that every digest of an experiment names. Options that came later are named only
 # where they differ from their defaults. Never extend this list: a new option needs no entry.
@@ -34,12 +54,28 @@ class EpisodeSpec:
             step. `docs/equations.md` says how the scores are combined ("Fitness at several
             steps"). Steps beyond the end of an episode are ignored. Test episodes are scored
             after the last step only.
+        lengths: numbers of steps, of which every meta-training episode draws one in place of
+            `unroll`, the same for all genomes. Validation and test episodes have `unroll` steps.
+        rows: number of different support rows of a meta-training episode, or `[least, most]` to
+            draw the number on a logarithmic scale for every episode. All steps together pass
+            through these rows in random order, again and again. `[]` repeats no rows.
+        label_noise: every meta-training episode draws a rate from 0 to this number, and that
+            share of its support rows gets a random class.
+        input_scale: every meta-training episode multiplies its inputs, after `rule.inputs`, by a
+            factor between the inverse of this number and this number, drawn on a logarithmic
+            scale. 1 changes nothing.
+        synapse_scale: the same for the initial synapses.
     """
 
     unroll: Length
     batch_size: Length
     query_batches: Length
     horizons: Lengths = ()
+    lengths: Lengths = ()
+    rows: Rows = ()
+    label_noise: Share = 0.0
+    input_scale: Scale = 1.0
+    synapse_scale: Scale = 1.0
 
     @property
     def scored_steps(self) -> tuple[int, ...]:
@@ -54,6 +90,13 @@ class EpisodeSpec:
             for option in dataclasses.fields(self)
             if option.name in FIRST_OPTIONS or values[option.name] != option.default
         }
+
+
+def drawn_unroll(spec: EpisodeSpec, seed: int, key: EpisodeKey) -> int:
+    """The number of steps of the episode of a key."""
+    if key.phase is not Phase.META_TRAINING or not spec.lengths:
+        return spec.unroll
+    return int(random_generator(seed, Stream.LENGTHS, *key).choice(spec.lengths))
 
 
 def scored_steps(horizons: Sequence[int], unroll: int) -> tuple[int, ...]:

@@ -42,6 +42,7 @@ class Work(abc.ABC):
 
     def __init__(self, problem: Problem, episodes: EpisodeRange, device_batch: int | None) -> None:
         self._problem = problem
+        self._unrolls = problem.unrolls(episodes)
         self._episodes = episodes
         self._device_batch = device_batch
 
@@ -55,7 +56,7 @@ class Work(abc.ABC):
     @property
     def compilation(self) -> object:
         """A key that is equal for work that runs the same compiled code."""
-        return self.method, self._episodes._replace(generation=0, first=0)
+        return self.method, self._episodes._replace(generation=0, first=0), frozenset(self._unrolls)
 
     def describe(self, chunk: Chunk) -> str:
         """A chunk, for messages: `genomes 0-15 of generation 3`."""
@@ -98,10 +99,9 @@ class EvaluationWork(Work):
     ) -> None:
         super().__init__(problem, episodes, device_batch)
         self._genomes = genomes
-        unrolls = problem.unrolls(episodes)
         self.count = len(genomes)
-        self.cost = sum(unrolls)
-        self.evaluations = len(unrolls)
+        self.cost = sum(self._unrolls)
+        self.evaluations = len(self._unrolls)
 
     def arguments(self, chunk: Chunk) -> tuple[Any, ...]:
         """See `Work.arguments`."""
@@ -147,9 +147,8 @@ class GradientWork(Work):
     ) -> None:
         super().__init__(problem, episodes, device_batch)
         self._genome = genome
-        unrolls = problem.unrolls(episodes)
-        self.count = len(unrolls)
-        self.cost = sum(unrolls) / len(unrolls)
+        self.count = len(self._unrolls)
+        self.cost = sum(self._unrolls) / len(self._unrolls)
 
     def arguments(self, chunk: Chunk) -> tuple[Any, ...]:
         """See `Work.arguments`."""
