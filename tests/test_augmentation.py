@@ -127,7 +127,8 @@ def test_noisy_labels_are_random_classes() -> None:
 def test_factors_are_drawn_on_a_logarithmic_scale(option: str, part: str) -> None:
     factors = []
     for generation in range(60):
-        scaled, plain = episode_of(generation, **{option: 4.0}), episode_of(generation)
+        chosen: dict[str, Any] = {option: 4.0}
+        scaled, plain = episode_of(generation, **chosen), episode_of(generation)
         ratio = np.abs(contents(scaled)[part]).sum() / np.abs(contents(plain)[part]).sum()
         np.testing.assert_allclose(
             contents(scaled)[part], ratio * contents(plain)[part], rtol=1e-4, atol=1e-6
