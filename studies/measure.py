@@ -65,6 +65,7 @@ class Measurement:
     def command(self) -> str:
         """The command line that gives the same numbers."""
         words = ["evaluate" if self.vary else "compare", self.genome]
+        words += [] if self.vary else ["--schedules constant", "--classifiers none"]
         words += [f"--experiment {self.experiment}"] if self.experiment is not None else []
         words += [f"--set '{override}'" for override in self.overrides]
         words += [f"--episodes {self.episodes}"]

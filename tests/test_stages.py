@@ -49,8 +49,10 @@ def test_stages_are_those_that_the_genome_records(genome: str) -> None:
     assert experiments
     for path, experiment in zip(reversed(stages(genome)), experiments, strict=False):
         config = load_config(path).to_dict()
-        for section in ("seed", "tasks", "network", "episode", "fitness"):
+        for section in ("seed", "tasks", "network", "fitness"):
             assert config[section] == experiment[section], f"{section} of {path.name}"
+        for option, value in experiment["episode"].items():
+            assert config["episode"][option] == value, f"episode.{option} of {path.name}"
         meta = experiment["meta"]
         keys = {"method", "replicas", "curriculum"}
         keys |= {"gradient"} if meta["method"] == "gradient" else {"population", "sigma"}

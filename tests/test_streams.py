@@ -157,7 +157,6 @@ def test_a_progress_line_is_no_wider_than_the_terminal(columns: int) -> None:
         line.close()
     os.close(leader)
     assert len(shown) == columns - 1
-    assert shown.endswith("…")
 
 
 @pytest.mark.parametrize("stream", [FullDisk(), None])

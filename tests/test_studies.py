@@ -21,6 +21,7 @@ from blur_es.tasks import ImageTask, LabelledImages, Samples, Task, make_task
 from studies import tasks
 from studies.measure import Measurement, Resources, comparison_rows, sweep_rows
 from studies.unseen import rows_of
+from tests.clusters import ray_warnings
 
 STUDIES = Path(tasks.__file__).parent
 CONFIG = load_config(STUDIES / "unseen.yaml")
@@ -124,7 +125,12 @@ def run_command(measurement: Measurement, capsys: pytest.CaptureFixture[str]) ->
     return json.loads(capsys.readouterr().out)
 
 
-def test_a_study_evaluates_as_its_command_does(capsys: pytest.CaptureFixture[str]) -> None:
+@ray_warnings
+def test_a_study_evaluates_as_its_command_does(
+    ray_address: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # Starting a cluster forks, which the threads of JAX in this process do not survive.
+    monkeypatch.setenv("RAY_ADDRESS", ray_address)
     measurement = Measurement("mnist-2state-es", 2, TINY, vary=("unroll=1,2",))
     rows = sweep_rows(measurement.evaluate(Resources(None, None)))
     cells = run_command(measurement, capsys)["cells"]

@@ -74,7 +74,7 @@ def test_the_registry_describes_itself() -> None:
             r"2 to 2\^499, as many as 1000 inputs",
         ),
         ({"name": "tables", "separation": 0}, r"tables\.separation: found 0, expected a number"),
-        ({"name": "tables", "separation": float("nan")}, "expected a number above 0"),
+        ({"name": "tables", "separation": float("nan")}, "expected a finite number above 0"),
         ({"name": "tables", "separation": 1e308}, "above 0 and up to 1000000"),
         ({"name": "tables", "separation": "far"}, "found 'far', expected a number"),
         ({"name": "tables", "correlation": -1}, r"tables\.correlation: found -1, .* 0 to 4"),
