@@ -20,7 +20,7 @@ import jax
 import numpy as np
 
 from blur_es.analysis.bench import machine
-from blur_es.config import ExperimentConfig, load_config
+from blur_es.config import Experiment, load_config
 from blur_es.episode import Episode
 from blur_es.evaluator import EpisodeRange, LocalEvaluator, problem_of
 from blur_es.fitness import make_measure
@@ -38,7 +38,7 @@ UNROLLS = (15, 30, 60, 120, 240, 480)
 MEASURES = [make_measure("cross_entropy", 0.3), make_measure("accuracy")]
 
 
-def population(config: ExperimentConfig) -> FloatArray:
+def population(config: Experiment) -> FloatArray:
     """Genome vectors (P, D) like those of a strategy's first generation."""
     start = random_genome(config.rule, random_generator(0, Stream.GENOME))
     space = SearchSpace.create(start)
@@ -59,7 +59,7 @@ def differences(loop: InnerLoop, other: InnerLoop, vectors: FloatArray, episode:
     }
 
 
-def agreement(config: ExperimentConfig) -> list[dict[str, Any]]:
+def agreement(config: Experiment) -> list[dict[str, Any]]:
     """Compare pairs of backends and precisions on one episode of the digits task."""
     vectors = population(config)
     episode = LocalEvaluator(problem_of(config)).episodes(EpisodeRange(Phase.META_TRAINING, 1, 1))[
@@ -77,7 +77,7 @@ def agreement(config: ExperimentConfig) -> list[dict[str, Any]]:
     return [{"pair": name, **differences(a, b, vectors, episode)} for name, a, b in loops]
 
 
-def gradient_memory(config: ExperimentConfig) -> list[dict[str, Any]]:
+def gradient_memory(config: Experiment) -> list[dict[str, Any]]:
     """Memory that XLA allocates for one gradient, by unroll, with and without checkpointing."""
     genome: Genome = random_genome(config.rule, random_generator(0, Stream.GENOME))
     found = []

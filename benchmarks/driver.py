@@ -25,7 +25,7 @@ import numpy as np
 
 from benchmarks.linux import resident_bytes
 from blur_es.analysis.bench import machine
-from blur_es.config import ExperimentConfig, FleetConfig, build_config
+from blur_es.config import Experiment, FleetConfig, build_config
 from blur_es.evaluator import EpisodeRange, LocalEvaluator, problem_of
 from blur_es.fleet.fleet import RayFleet
 from blur_es.inner import Evaluation
@@ -39,7 +39,7 @@ from docs.record import read_results, write_results
 WORKERS = 2
 
 
-def _config(population: int, generations: int, **sections: Any) -> ExperimentConfig:
+def _config(population: int, generations: int, **sections: Any) -> Experiment:
     common: dict[str, Any] = {
         "name": "driver",
         "seed": 0,
@@ -56,7 +56,7 @@ def _config(population: int, generations: int, **sections: Any) -> ExperimentCon
     return build_config(common | sections)
 
 
-def _toy(population: int, generations: int, **more: Any) -> ExperimentConfig:
+def _toy(population: int, generations: int, **more: Any) -> Experiment:
     return _config(
         population,
         generations,
@@ -80,7 +80,7 @@ class Watched(RayFleet):
         return found
 
 
-def _train(config: ExperimentConfig, callback: Callable[[int], None], fleet: Watched) -> list[Any]:
+def _train(config: Experiment, callback: Callable[[int], None], fleet: Watched) -> list[Any]:
     fleet.callback = callback
     with tempfile.TemporaryDirectory() as folder:
         run = RunFolder(Path(folder) / "run")

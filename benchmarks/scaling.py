@@ -34,7 +34,7 @@ from benchmarks.linux import loopback_bytes, processor_seconds, resident_bytes
 from benchmarks.simulated_ray import Costs, simulated_fleet
 from benchmarks.stubs import SLEEP_SECONDS
 from blur_es.analysis.bench import machine
-from blur_es.config import ExperimentConfig, build_config
+from blur_es.config import Experiment, build_config
 from blur_es.evaluator import EpisodeRange, LocalEvaluator, problem_of
 from blur_es.fleet.connection import connect
 from blur_es.fleet.fleet import RayFleet
@@ -64,7 +64,7 @@ SIMULATED_EACH = (1, 32)
 GENERATION_SECONDS = (1.0, 3.0, 10.0, 30.0)
 
 
-def _config(generations: int = 1) -> ExperimentConfig:
+def _config(generations: int = 1) -> Experiment:
     return build_config(
         {
             "name": "scaling",

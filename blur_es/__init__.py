@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     __version__: str
     from blur_es.classifier import BlurClassifier
-    from blur_es.config import ExperimentConfig, load_config
+    from blur_es.config import Experiment, load_config
     from blur_es.episode import Episode, EpisodeSpec
     from blur_es.errors import BlurError, InputError, RunError
     from blur_es.genome import Genome
@@ -26,7 +26,7 @@ _HOMES = {
     "BlurError": "blur_es.errors",
     "Episode": "blur_es.episode",
     "EpisodeSpec": "blur_es.episode",
-    "ExperimentConfig": "blur_es.config",
+    "Experiment": "blur_es.config",
     "Genome": "blur_es.genome",
     "InputError": "blur_es.errors",
     "RuleSpec": "blur_es.rule",
@@ -42,7 +42,7 @@ __all__ = [
     "BlurError",
     "Episode",
     "EpisodeSpec",
-    "ExperimentConfig",
+    "Experiment",
     "Genome",
     "InputError",
     "RuleSpec",

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from blur_es.config import ExperimentConfig
+from blur_es.config import Experiment
 from blur_es.episode import Episode, EpisodeSpec, drawn_unroll, initial_noise, make_episode
 from blur_es.errors import InputError, RunError
 from blur_es.fitness import make_measure
@@ -181,7 +181,7 @@ class Problem:
         return max(max(spec.lengths or (spec.unroll,)) for spec in self.specs)
 
 
-def problem_of(config: ExperimentConfig, training: bool = True) -> Problem:
+def problem_of(config: Experiment, training: bool = True) -> Problem:
     """The part of an experiment that evaluations depend on.
 
     With `training`, an experiment that follows meta-gradients uses the JAX backend. Without, its

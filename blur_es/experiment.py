@@ -10,7 +10,7 @@ from pathlib import Path
 from blur_es.analysis.axes import task_labels
 from blur_es.analysis.compare import Comparison
 from blur_es.analysis.comparisons import compare_on_tasks
-from blur_es.config import ExperimentConfig
+from blur_es.config import Experiment
 from blur_es.errors import InputError
 from blur_es.evaluator import Evaluator, LocalEvaluator, problem_of
 from blur_es.genome import Genome
@@ -22,8 +22,8 @@ from blur_es.report.html import write_report
 from blur_es.run.folder import RunFolder, choose_folder
 from blur_es.run.interrupt import Interrupted, InterruptGuard
 from blur_es.run.loggers import check_loggers, open_loggers
-from blur_es.run.names import COMPARISON
 from blur_es.run.retry import RetryPolicy, write_or_stop
+from blur_es.storage.names import COMPARISON
 from blur_es.util.callbacks import MessageCallback, ignore_message
 
 
@@ -76,7 +76,7 @@ class ExperimentResult:
 
 
 def run_experiment(
-    config: ExperimentConfig, options: TrainOptions, on_message: MessageCallback = ignore_message
+    config: Experiment, options: TrainOptions, on_message: MessageCallback = ignore_message
 ) -> ExperimentResult:
     """Train in a run folder, then compare with tuned optimisers and write the report.
 
@@ -121,7 +121,7 @@ def run_experiment(
 
 
 def _train(
-    config: ExperimentConfig,
+    config: Experiment,
     options: TrainOptions,
     run: RunFolder,
     local: LocalEvaluator,
@@ -163,7 +163,7 @@ def _train(
 
 @contextlib.contextmanager
 def _evaluator(
-    config: ExperimentConfig,
+    config: Experiment,
     options: TrainOptions,
     local: LocalEvaluator,
     guard: InterruptGuard,
@@ -212,7 +212,7 @@ def _evaluator(
 
 
 def _compare(
-    config: ExperimentConfig, genome: Genome, local: LocalEvaluator, on_message: MessageCallback
+    config: Experiment, genome: Genome, local: LocalEvaluator, on_message: MessageCallback
 ) -> list[Comparison]:
     if not config.meta.compare:
         return []

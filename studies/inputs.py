@@ -27,7 +27,7 @@ from blur_es.analysis.axes import task_labels
 from blur_es.analysis.baselines import LEARNING_RATES, Baseline
 from blur_es.analysis.bench import machine
 from blur_es.analysis.tuning import tune
-from blur_es.config import ExperimentConfig, load_config, override_config
+from blur_es.config import Experiment, load_config, override_config
 from blur_es.episode import Episode
 from blur_es.evaluator import EpisodeRange, LocalEvaluator, problem_of
 from blur_es.fitness import make_measure
@@ -45,7 +45,7 @@ HERE = Path(__file__).parent
 SIZES = "tasks=[{name: mnist, size: 10}, {name: mnist, size: 14}, {name: mnist, size: 28}]"
 
 
-def scan(config: ExperimentConfig, name: str, data_dir: str | None) -> list[dict[str, Any]]:
+def scan(config: Experiment, name: str, data_dir: str | None) -> list[dict[str, Any]]:
     """Mean accuracy over the episodes with each factor and each map, for every task."""
     genome = load_genome(name)
     problem = dataclasses.replace(problem_of(config), backend="numba")

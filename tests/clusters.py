@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from blur_es.config import ExperimentConfig
+from blur_es.config import Experiment
 from blur_es.evaluator import EpisodeRange
 from blur_es.genome import random_genome
 from blur_es.keys import Phase
@@ -28,7 +28,7 @@ TRAINING = EpisodeRange(Phase.META_TRAINING, 1, 2)
 
 
 def random_population(
-    config: ExperimentConfig, count: int
+    config: Experiment, count: int
 ) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
     """Random genomes of an experiment's rule, shape (count, genome size)."""
     return np.stack(

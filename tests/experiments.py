@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from blur_es.config import ExperimentConfig, load_config
+from blur_es.config import Experiment, load_config
 from blur_es.errors import InputError
 from blur_es.evaluator import EpisodeRange, Evaluator, LocalEvaluator, problem_of
 from blur_es.inner import Evaluation
@@ -36,7 +36,7 @@ def write_small(folder: Path, text: str = SMALL) -> Path:
     return path
 
 
-def small(folder: Path, *overrides: str) -> ExperimentConfig:
+def small(folder: Path, *overrides: str) -> Experiment:
     """The small experiment with overrides, as for `--set`."""
     return load_config(write_small(folder), overrides)
 
@@ -44,7 +44,7 @@ def small(folder: Path, *overrides: str) -> ExperimentConfig:
 class InterruptedEvaluator(LocalEvaluator):
     """Interrupts the run, as a signal would, in a given generation."""
 
-    def __init__(self, config: ExperimentConfig, generation: int) -> None:
+    def __init__(self, config: Experiment, generation: int) -> None:
         super().__init__(problem_of(config))
         self.at = generation
 
@@ -54,7 +54,7 @@ class InterruptedEvaluator(LocalEvaluator):
         return super().evaluate(genomes, episodes)
 
 
-def train(config: ExperimentConfig, run_dir: str | Path, **options: Any) -> TrainingResult:
+def train(config: Experiment, run_dir: str | Path, **options: Any) -> TrainingResult:
     """Begin or resume a run, in this process unless an evaluator is given."""
     guard = options.setdefault("guard", InterruptGuard())
     policy = RetryPolicy(guard, options.get("on_message", lambda message: None))

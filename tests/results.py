@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from blur_es.config import ExperimentConfig, build_config
+from blur_es.config import Experiment, build_config
 from blur_es.reproduce.results import (
     results_document,
 )
@@ -101,7 +101,7 @@ def make_baseline(
     return entry | {"accuracy": accuracy, "curve": list(curve)}
 
 
-def config() -> ExperimentConfig:
+def config() -> Experiment:
     return build_config(
         {
             "name": "known",

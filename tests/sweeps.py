@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from blur_es.analysis.axes import Point, grid, parse_axis
-from blur_es.config import ExperimentConfig, build_config
+from blur_es.config import Experiment, build_config
 from blur_es.genome import Genome, random_genome
 from blur_es.rule import RuleSpec
 
@@ -27,9 +27,9 @@ def make_genome() -> Genome:
     return Genome(RULE, genome.fields, {"experiment": EXPERIMENT})
 
 
-def config() -> ExperimentConfig:
+def config() -> Experiment:
     return build_config(EXPERIMENT)
 
 
-def points(*texts: str, base: ExperimentConfig | None = None) -> list[Point]:
+def points(*texts: str, base: Experiment | None = None) -> list[Point]:
     return grid(base or config(), [parse_axis(text) for text in texts])

@@ -10,8 +10,8 @@ import pytest
 
 from blur_es.errors import InputError
 from blur_es.run.checkpoint import Checkpoint, CheckpointStore
-from blur_es.run.names import CHECKPOINT_FOLDER, POINTER
 from blur_es.storage import LocalStorage
+from blur_es.storage.names import CHECKPOINT_FOLDER, POINTER
 
 
 def make_checkpoint(generation: int) -> Checkpoint:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from blur_es.config import ExperimentConfig, load_config, override_config, vary_config
+from blur_es.config import Experiment, load_config, override_config, vary_config
 from blur_es.episode import EpisodeSpec
 from blur_es.errors import InputError
 from blur_es.evaluator import EpisodeRange, LocalEvaluator, problem_of
@@ -18,7 +18,7 @@ from tests.experiments import SMALL
 EXPERIMENTS = sorted((Path(__file__).parents[1] / "experiments").glob("*.yaml"))
 
 
-def load(folder: Path, text: str, *overrides: str) -> ExperimentConfig:
+def load(folder: Path, text: str, *overrides: str) -> Experiment:
     path = folder / "e.yaml"
     path.write_text(text)
     return load_config(path, overrides)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from blur_es.config import ExperimentConfig
+from blur_es.config import Experiment
 from blur_es.errors import InputError
 from blur_es.genomes import load_genome
 from blur_es.reproduce.schema import find_results, load_result
@@ -93,7 +93,7 @@ def test_results_are_written_with_their_command_and_read_without(
 
 def test_the_page_of_experiments_has_every_key() -> None:
     text = (TOP / "docs" / "experiments.md").read_text(encoding="utf-8")
-    for name in ExperimentConfig.model_fields:
+    for name in Experiment.model_fields:
         assert f"`{name}`" in text
     # This includes the keys of sections that are absent by default.
     for key in ("meta.curriculum.every", "fleet.autoscale.most", "run.keep"):

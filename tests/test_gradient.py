@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from blur_es.config import OPTIMIZERS, ExperimentConfig, FleetConfig
+from blur_es.config import OPTIMIZERS, Experiment, FleetConfig
 from blur_es.errors import InputError
 from blur_es.evaluator import EpisodeRange, LocalEvaluator, largest_device_batch, problem_of
 from blur_es.fleet.fleet import RayFleet
@@ -112,7 +112,7 @@ def test_the_curriculum_is_followed(undisturbed: Path) -> None:
 class InterruptedEvaluator(LocalEvaluator):
     """Raises `Interrupted` in the second search run of a generation, as a signal would."""
 
-    def __init__(self, config: ExperimentConfig, generation: int) -> None:
+    def __init__(self, config: Experiment, generation: int) -> None:
         super().__init__(problem_of(config))
         self.at = generation
 

@@ -17,16 +17,16 @@ from pathlib import Path
 import pytest
 
 import blur_es.run.lease as lease
-from blur_es.config import ExperimentConfig
+from blur_es.config import Experiment
 from blur_es.errors import InputError, RunError
 from blur_es.evaluator import EpisodeRange, LocalEvaluator, problem_of
 from blur_es.inner import Evaluation
 from blur_es.run.folder import RunFolder
 from blur_es.run.interrupt import Interrupted, InterruptGuard
 from blur_es.run.lease import Holder, Lease
-from blur_es.run.names import LEASE
 from blur_es.run.retry import RetryPolicy
 from blur_es.storage import Storage, open_storage
+from blur_es.storage.names import LEASE
 from blur_es.util.arrays import FloatArray
 from tests.experiments import genome_hash, small, train
 from tests.processes import wait_until
@@ -219,7 +219,7 @@ def test_taking_over_stops_the_holder(leases: list[Lease], storage: Storage) -> 
 class TakenOver(LocalEvaluator):
     """Another driver takes the run folder over while a generation is evaluated."""
 
-    def __init__(self, config: ExperimentConfig, location: str) -> None:
+    def __init__(self, config: Experiment, location: str) -> None:
         super().__init__(problem_of(config))
         self.location = location
         self.files: dict[str, bytes] = {}

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from blur_es.config import ExperimentConfig
+from blur_es.config import Experiment
 from blur_es.errors import RunError
 from blur_es.evaluator import EpisodeRange, LocalEvaluator, problem_of
 from blur_es.fleet.chaos import Chaos, ChaosCalls
@@ -44,13 +44,13 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv(name, value)
 
 
-def check(fleet: RayFleet, config: ExperimentConfig) -> None:
+def check(fleet: RayFleet, config: Experiment) -> None:
     population = random_population(config, 12)
     expected = LocalEvaluator(problem_of(config)).evaluate(population, TRAINING)
     np.testing.assert_array_equal(fleet.evaluate(population, TRAINING).fitness, expected.fitness)
 
 
-def work_until(fleet: RayFleet, config: ExperimentConfig, workers: int) -> None:
+def work_until(fleet: RayFleet, config: Experiment, workers: int) -> None:
     """Evaluate until the fleet has this many workers."""
 
     def reached() -> bool:
@@ -76,8 +76,8 @@ def test_the_fleet_follows_its_cluster(tmp_path: Path) -> None:
             cluster.kill(second)
             work_until(fleet, config, 1)
             found = fleet.report(0.0)
-            # Ray may announce the end of the node that leaves regularly before the node is gone, and
-            # then its two workers are not lost but released.
+            # Ray may announce the end of the node that leaves regularly before the node is gone.
+            # Then its two workers are not lost but released.
             assert 1 <= found["lost_workers"] <= 3
             assert set(found["failures"]) <= {"node_lost", "worker_unreachable", "worker_killed"}
         finally:

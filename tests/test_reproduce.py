@@ -35,7 +35,7 @@ from blur_es.reproduce.results import read_results, summaries, table_cells
 from blur_es.reproduce.runner import MissingDataError, ReproduceOptions, make_result
 from blur_es.reproduce.schema import Result, find_results, load_result
 from blur_es.run.interrupt import Interrupted
-from blur_es.run.names import GENOME, RESULT
+from blur_es.storage.names import GENOME, RESULT
 from tests.clusters import ray_warnings
 from tests.processes import COMMAND
 from tests.tiny_result import TINY, tiny

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from blur_es.config import ExperimentConfig
+from blur_es.config import Experiment
 from blur_es.errors import InputError
 from tests.experiments import small
 
 
-def with_curriculum(folder: Path, curriculum: str) -> ExperimentConfig:
+def with_curriculum(folder: Path, curriculum: str) -> Experiment:
     return small(folder, f"meta.curriculum={curriculum}", "episode.unroll=10")
 
 

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from blur_es.analysis.subject import load_subject
-from blur_es.config import ExperimentConfig, load_config
+from blur_es.config import Experiment, load_config
 from blur_es.errors import InputError, RunError
 from blur_es.evaluator import EpisodeRange, LocalEvaluator, problem_of
 from blur_es.genome import Genome, backprop_genome, widen_genome
@@ -99,7 +99,7 @@ def test_a_genome_of_huge_values_is_reported(tmp_path: Path) -> None:
 class MovingEvaluator(LocalEvaluator):
     """Renames or deletes the run folder in the third generation."""
 
-    def __init__(self, config: ExperimentConfig, run: Path, target: Path | None) -> None:
+    def __init__(self, config: Experiment, run: Path, target: Path | None) -> None:
         super().__init__(problem_of(config))
         self.run, self.target = run, target
 
@@ -146,7 +146,7 @@ def test_another_seed_gives_another_genome(tmp_path: Path, undisturbed: Path) ->
 class NotingEvaluator(LocalEvaluator):
     """Records the tasks of the generations."""
 
-    def __init__(self, config: ExperimentConfig) -> None:
+    def __init__(self, config: Experiment) -> None:
         super().__init__(problem_of(config))
         self.drawn: list[tuple[int, ...] | None] = []
 

@@ -27,7 +27,7 @@ from blur_es.genome import Genome, neutral_genome
 from blur_es.genomes import load_genome
 from blur_es.meta.initial import initial_genome
 from blur_es.rule import RuleSpec
-from blur_es.run.names import CONFIG, GENOME
+from blur_es.storage.names import CONFIG, GENOME
 from tests.experiments import SMALL
 
 HOSTILE = "hostile_module:run"

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from blur_es.config import ExperimentConfig, vary_config
+from blur_es.config import Experiment, vary_config
 from blur_es.config.source import assignment
 from blur_es.errors import InputError, nearest
 
@@ -30,7 +30,7 @@ SHORT_NAMES = {
 SECTIONS = ("tasks", "network", "episode", "backend", "jax")
 
 # A point of a sweep: the settings that vary, by axis, and the resulting experiment.
-Point = tuple[Mapping[str, Any], ExperimentConfig]
+Point = tuple[Mapping[str, Any], Experiment]
 
 
 class Axis(NamedTuple):
@@ -136,7 +136,7 @@ def keys_clash(one: str, other: str) -> bool:
     return len(shorter) == len(longer) or not chooses_task(".".join(shorter))
 
 
-def grid(config: ExperimentConfig, axes: Sequence[Axis]) -> list[Point]:
+def grid(config: Experiment, axes: Sequence[Axis]) -> list[Point]:
     """Return every combination of the axes' values; the last axis varies fastest.
 
     Raises `InputError` for a key that is varied twice and for an invalid experiment.
@@ -166,7 +166,7 @@ def _other_backends(points: Sequence[Point]) -> str:
     return " or ".join(sorted({config.backend for _, config in points} - {"jax"}))
 
 
-def _apply(config: ExperimentConfig, settings: Mapping[str, Any]) -> ExperimentConfig:
+def _apply(config: Experiment, settings: Mapping[str, Any]) -> Experiment:
     """Apply settings to an experiment; `tasks.*` applies to the tasks that it then has."""
     plain = {key: value for name, value in settings.items() if "*" not in (key := key_of(name))}
     [(_, varied)] = vary_config(config, {key: [value] for key, value in plain.items()})

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from blur_es.config import (
-    ExperimentConfig,
+    Experiment,
     load_config,
     override_config,
     stored_config,
@@ -17,14 +17,14 @@ from blur_es.config import (
 from blur_es.errors import InputError, nearest
 from blur_es.genome import Genome
 from blur_es.genomes import find_genome, genome_names, ships
-from blur_es.run.names import CONFIG
 from blur_es.storage import open_storage
+from blur_es.storage.names import CONFIG
 
 # A genome, the name of one that ships, or the path or URL of a genome file or a run folder.
 GenomeSource = Genome | str | os.PathLike[str]
 
 # An experiment, its file (path or URL), or its content as keys and values.
-ExperimentSource = ExperimentConfig | Mapping[str, Any] | str | os.PathLike[str]
+ExperimentSource = Experiment | Mapping[str, Any] | str | os.PathLike[str]
 
 # The name of a task, its options including `name`, or several of either.
 TaskSource = str | Mapping[str, Any] | Sequence[str | Mapping[str, Any]]
@@ -33,9 +33,7 @@ TaskSource = str | Mapping[str, Any] | Sequence[str | Mapping[str, Any]]
 _NOT_TRAINING = ("meta.method=es", "fleet.split=null")
 
 
-def load_subject(
-    location: str | Path, *, trust: bool = False
-) -> tuple[Genome, ExperimentConfig | None]:
+def load_subject(location: str | Path, *, trust: bool = False) -> tuple[Genome, Experiment | None]:
     """Return a genome and the experiment that it was trained in, None if it does not say.
 
     Args:
@@ -62,7 +60,7 @@ def resolve_subject(
     settings: Sequence[str] = (),
     seed: int | None = None,
     trust: bool = False,
-) -> tuple[Genome, ExperimentConfig]:
+) -> tuple[Genome, Experiment]:
     """Return a genome and the experiment to measure it in, with the genome's own rule.
 
     Args:
@@ -87,7 +85,7 @@ def resolve_subject(
         location = os.fspath(genome)
         found, own = _find(location)
     chosen = [*_NOT_TRAINING, *settings]
-    if isinstance(experiment, ExperimentConfig):
+    if isinstance(experiment, Experiment):
         config = override_config(experiment, settings) if settings else experiment
     elif isinstance(experiment, Mapping):
         config = override_config(dict(experiment), chosen)
@@ -124,11 +122,11 @@ def _default_experiment(genome: Genome) -> dict[str, Any]:
 
 
 def _with_task(
-    config: ExperimentConfig,
+    config: Experiment,
     task: TaskSource | None,
     hidden: int | Sequence[int] | None,
     steps: int | None,
-) -> ExperimentConfig:
+) -> Experiment:
     """Return the experiment with another task, network and number of steps, where given."""
     changes: dict[str, list[Any]] = {}
     if task is not None:

@@ -25,7 +25,7 @@ from blur_es.analysis.axes import (
 )
 from blur_es.analysis.evaluate import EpisodeScores, ScoringJob, score_job
 from blur_es.analysis.subject import ExperimentSource, GenomeSource, TaskSource, resolve_subject
-from blur_es.config import ExperimentConfig
+from blur_es.config import Experiment
 from blur_es.errors import InputError
 from blur_es.evaluator import episode_cost, phase_spec, problem_of
 from blur_es.fleet.jobs import Place, job_tasks, run_jobs
@@ -293,7 +293,7 @@ def sweep_genome(
     return Sweep(genome.sha256, measure, tuple(seeds), episodes, tuple(cells))
 
 
-def _cost(genome: Genome, config: ExperimentConfig, episodes: int, data_dir: str | None) -> int:
+def _cost(genome: Genome, config: Experiment, episodes: int, data_dir: str | None) -> int:
     """Estimate the work of a point with one seed, in products of a row and a synapse.
 
     Raises `InputError` if the genome cannot be evaluated at the point.

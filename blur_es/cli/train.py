@@ -81,7 +81,7 @@ def run_train(options: argparse.Namespace) -> int:
     from blur_es.experiment import TrainOptions, run_experiment
     from blur_es.meta.stop import StopReason
     from blur_es.run.interrupt import Interrupted
-    from blur_es.run.names import RESULT
+    from blur_es.storage.names import RESULT
 
     config = load_config(options.file, options.set)
     train_options = TrainOptions(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from blur_es.config.experiment import ExperimentConfig
+from blur_es.config.experiment import Experiment
 from blur_es.config.load import (
     build_config,
     load_config,
@@ -22,7 +22,7 @@ from blur_es.config.sections import (
 __all__ = [
     "OPTIMIZERS",
     "AutoscaleConfig",
-    "ExperimentConfig",
+    "Experiment",
     "FleetConfig",
     "MetaConfig",
     "build_config",

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 
-from blur_es.config.experiment import ExperimentConfig
+from blur_es.config.experiment import Experiment
 from blur_es.config.sections import TASK_SECTIONS
 from blur_es.errors import InputError
 from blur_es.fitness import DIFFERENTIABLE, make_measure
@@ -15,7 +15,7 @@ from blur_es.genome import SearchSpace, neutral_genome
 from blur_es.tasks import check_task_options
 
 
-def check_experiment(config: ExperimentConfig) -> None:
+def check_experiment(config: Experiment) -> None:
     """Raise `InputError` for values that do not fit together; the message names a key."""
     _check_tasks(config)
     make_measure(config.fitness.measure)
@@ -26,7 +26,7 @@ def check_experiment(config: ExperimentConfig) -> None:
     _check_genome(config)
 
 
-def _check_tasks(config: ExperimentConfig) -> None:
+def _check_tasks(config: Experiment) -> None:
     for index, options in enumerate(config.task_options):
         try:
             check_task_options(options, TASK_SECTIONS)
@@ -34,7 +34,7 @@ def _check_tasks(config: ExperimentConfig) -> None:
             raise InputError(f"tasks.{index}: {error}") from error
 
 
-def _check_curriculum(config: ExperimentConfig) -> None:
+def _check_curriculum(config: Experiment) -> None:
     curriculum = config.meta.curriculum
     if curriculum is None:
         return
@@ -57,7 +57,7 @@ def _check_curriculum(config: ExperimentConfig) -> None:
         )
 
 
-def _check_gradient(config: ExperimentConfig) -> None:
+def _check_gradient(config: Experiment) -> None:
     if config.backend not in ("auto", "jax"):
         raise InputError(
             f"backend: {config.backend} has no gradients; meta.method: gradient needs jax"
@@ -71,7 +71,7 @@ def _check_gradient(config: ExperimentConfig) -> None:
         raise InputError("fleet.split: meta.method: gradient uses JAX workers only")
 
 
-def _check_fleet(config: ExperimentConfig) -> None:
+def _check_fleet(config: Experiment) -> None:
     fleet = config.fleet
     shares = fleet.shares()
     if isinstance(shares, dict):
@@ -107,7 +107,7 @@ def _check_fleet(config: ExperimentConfig) -> None:
             )
 
 
-def _check_genome(config: ExperimentConfig) -> None:
+def _check_genome(config: Experiment) -> None:
     depths = sorted({len(hidden) for hidden in config.hidden})
     if config.rule.per_layer and len(depths) > 1:
         raise InputError(

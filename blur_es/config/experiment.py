@@ -1,4 +1,4 @@
-"""`ExperimentConfig`: everything that fixes a run."""
+"""`Experiment`: everything that fixes a run."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def _check_task_sections(task: dict[str, Any]) -> dict[str, Any]:
     return task | {key: checked[key] for key in given}
 
 
-class ExperimentConfig(Options):
+class Experiment(Options):
     """Everything that fixes a run; `experiments/` has examples.
 
     An entry of `tasks` may have a `network` and an `episode` section in addition to the options of

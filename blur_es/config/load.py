@@ -15,7 +15,7 @@ import pydantic
 
 from blur_es.config import source
 from blur_es.config.checks import check_experiment
-from blur_es.config.experiment import ExperimentConfig
+from blur_es.config.experiment import Experiment
 from blur_es.config.identity import with_current_names
 from blur_es.config.problems import describe_problems
 from blur_es.config.sections import TASK_SECTIONS
@@ -27,7 +27,7 @@ from blur_es.errors import InputError
 STORED_NODES = 2 * source.MAXIMUM_NODES
 
 
-def load_config(path: str | Path, overrides: Sequence[str] = ()) -> ExperimentConfig:
+def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Experiment:
     """Read an experiment and apply overrides such as `meta.population=80`.
 
     Args:
@@ -42,15 +42,15 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> ExperimentCo
     return build_config(tree, positions)
 
 
-def parse_stored(content: bytes) -> ExperimentConfig:
+def parse_stored(content: bytes) -> Experiment:
     """The experiment in the `config.yaml` of a run folder.
 
     Only single values are checked, so nothing is imported. Raises `InputError` for anything that
-    `ExperimentConfig.to_yaml` cannot have written.
+    `Experiment.to_yaml` cannot have written.
     """
     try:
         tree, _ = source.parse(content.decode("utf-8"), "config.yaml", STORED_NODES)
-        return ExperimentConfig.model_validate(with_current_names(tree))
+        return Experiment.model_validate(with_current_names(tree))
     except UnicodeDecodeError as error:
         raise InputError(f"not a UTF-8 text file: {error.reason}") from error
     except pydantic.ValidationError as error:
@@ -64,7 +64,7 @@ def stored_config(
     *,
     replaced: Mapping[str, Any] | None = None,
     trust: bool = False,
-) -> ExperimentConfig:
+) -> Experiment:
     """The experiment that came with a genome file or a run folder, with overrides.
 
     Args:
@@ -93,9 +93,7 @@ def stored_config(
     return build_config(tree, positions)
 
 
-def override_config(
-    config: ExperimentConfig | Mapping[str, Any], overrides: Sequence[str]
-) -> ExperimentConfig:
+def override_config(config: Experiment | Mapping[str, Any], overrides: Sequence[str]) -> Experiment:
     """A copy of an experiment with overrides such as `episode.unroll=50`.
 
     Args:
@@ -103,7 +101,7 @@ def override_config(
         overrides: as `load_config` takes them. An override of `network` or `episode` also
             replaces what a task's own section says.
     """
-    tree = _plain(config) if isinstance(config, ExperimentConfig) else copy.deepcopy(dict(config))
+    tree = _plain(config) if isinstance(config, Experiment) else copy.deepcopy(dict(config))
     _drop_task_sections(tree, [text.partition("=")[0].strip() for text in overrides])
     positions: Positions = {(): f"experiment {tree.get('name')!r}"}
     for text in overrides:
@@ -112,8 +110,8 @@ def override_config(
 
 
 def vary_config(
-    config: ExperimentConfig, axes: Mapping[str, Sequence[Any]]
-) -> list[tuple[dict[str, Any], ExperimentConfig]]:
+    config: Experiment, axes: Mapping[str, Sequence[Any]]
+) -> list[tuple[dict[str, Any], Experiment]]:
     """The experiments of a grid.
 
     Args:
@@ -140,7 +138,7 @@ def vary_config(
     return points
 
 
-def _plain(config: ExperimentConfig) -> dict[str, Any]:
+def _plain(config: Experiment) -> dict[str, Any]:
     """All values of an experiment, with the secrets that `to_dict` leaves out."""
     return config.model_dump(mode="json")
 
@@ -164,11 +162,11 @@ def _drop_task_sections(tree: dict[str, Any], keys: Iterable[str]) -> None:
 
 def build_config(
     tree: Mapping[str, Any], positions: Mapping[tuple[str, ...], str] | None = None
-) -> ExperimentConfig:
+) -> Experiment:
     """Check a tree of values; `positions` says where each path of keys was found."""
     positions = dict(positions or {})
     try:
-        config = ExperimentConfig.model_validate(tree)
+        config = Experiment.model_validate(tree)
         config._positions.update(positions)
         check_experiment(config)
     except pydantic.ValidationError as error:

@@ -9,7 +9,7 @@ from typing import Any
 import pydantic
 
 from blur_es.config import source
-from blur_es.config.experiment import ExperimentConfig
+from blur_es.config.experiment import Experiment
 from blur_es.config.identity import RENAMED_KEYS
 from blur_es.config.sections import TaskSections
 from blur_es.redact import HIDDEN, is_secret_name
@@ -20,7 +20,7 @@ def describe_problems(
     error: pydantic.ValidationError,
     tree: Mapping[str, Any],
     positions: Mapping[tuple[str, ...], str],
-    schema: type[pydantic.BaseModel] = ExperimentConfig,
+    schema: type[pydantic.BaseModel] = Experiment,
 ) -> list[str]:
     """One line, with file and line number, for each problem of a tree of values.
 

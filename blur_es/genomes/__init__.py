@@ -9,8 +9,8 @@ from blur_es.errors import InputError, nearest
 from blur_es.genome import Genome, backprop_genome
 from blur_es.rule import RuleSpec
 from blur_es.run.folder import RunFolder, open_run
-from blur_es.run.names import GENOME
 from blur_es.storage import open_file, open_storage
+from blur_es.storage.names import GENOME
 
 # Gradient descent as a genome, to compare others with. It is computed, not stored in a file.
 BACKPROP = "backprop"

@@ -6,16 +6,16 @@ import dataclasses
 
 import numpy as np
 
-from blur_es.config import ExperimentConfig
+from blur_es.config import Experiment
 from blur_es.errors import InputError, nearest
 from blur_es.genome import PRESETS, Genome, SearchSpace, adapt_genome
 from blur_es.genomes import find_genome, genome_names
 from blur_es.keys import Stream, random_generator
 from blur_es.run.folder import RunFolder
-from blur_es.run.names import INITIAL
+from blur_es.storage.names import INITIAL
 
 
-def initial_genome(config: ExperimentConfig, run: RunFolder | None = None) -> Genome:
+def initial_genome(config: Experiment, run: RunFolder | None = None) -> Genome:
     """The genome that an experiment starts from: a preset, a genome file, or one that ships.
 
     A loaded genome may belong to a slightly different rule: `adapt_genome` says how different.
@@ -56,7 +56,7 @@ def _load(init: str, run: RunFolder | None) -> Genome:
     return genome
 
 
-def search_space(config: ExperimentConfig, initial: Genome) -> SearchSpace:
+def search_space(config: Experiment, initial: Genome) -> SearchSpace:
     """The learned fields of an experiment's genome, around their initial values."""
     space = SearchSpace.create(
         initial.replace(config.genome.values), config.genome.learn, config.genome.scales

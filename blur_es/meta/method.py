@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from blur_es.config import ExperimentConfig
+from blur_es.config import Experiment
 from blur_es.evaluator import EpisodeRange, Evaluator
 from blur_es.genome import SearchSpace
 from blur_es.meta.gradient import GradientDescent
@@ -64,7 +64,7 @@ class Method(Protocol):
         ...
 
 
-def make_method(config: ExperimentConfig, space: SearchSpace, search_run: int) -> Method:
+def make_method(config: Experiment, space: SearchSpace, search_run: int) -> Method:
     """The method of an experiment; search runs differ only in their random numbers."""
     meta = config.meta
     if meta.method == "gradient":

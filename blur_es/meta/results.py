@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from blur_es.config import ExperimentConfig
+from blur_es.config import Experiment
 from blur_es.errors import RunError
 from blur_es.fleet.failures import FatalGenomeError
 from blur_es.genome import PRESETS, Genome
@@ -14,9 +14,9 @@ from blur_es.meta.selection import Selection
 from blur_es.meta.state import TrainingState
 from blur_es.meta.stop import Progress, StopReason
 from blur_es.run.folder import RunFolder
-from blur_es.run.names import FATAL_GENOME
 from blur_es.run.retry import write_or_stop
 from blur_es.run.versions import versions
+from blur_es.storage.names import FATAL_GENOME
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -37,7 +37,7 @@ class TrainingResult:
 
 
 def result_json(
-    config: ExperimentConfig,
+    config: Experiment,
     state: TrainingState,
     reason: StopReason,
     genome: Genome,
@@ -67,7 +67,7 @@ def result_json(
 
 
 def provenance(
-    config: ExperimentConfig, state: TrainingState, initial: Genome, selection: Selection
+    config: Experiment, state: TrainingState, initial: Genome, selection: Selection
 ) -> dict[str, Any]:
     """How a genome was found. It is the same on all machines of one kind."""
     before = {}
@@ -85,9 +85,7 @@ def provenance(
     }
 
 
-def keep_fatal_genome(
-    config: ExperimentConfig, run: RunFolder, error: FatalGenomeError
-) -> RunError:
+def keep_fatal_genome(config: Experiment, run: RunFolder, error: FatalGenomeError) -> RunError:
     """Write the genome that kills workers; returns an error that says what to do about it."""
     genome = Genome.from_vector(config.rule, error.vector, config.layers)
     write_or_stop(run.storage.write, FATAL_GENOME, genome.to_bytes())
@@ -107,7 +105,7 @@ class ProgressText:
         config: the experiment.
     """
 
-    def __init__(self, config: ExperimentConfig) -> None:
+    def __init__(self, config: Experiment) -> None:
         self._config = config
         self._lost_workers = 0
         self._repeated_chunks = 0

@@ -9,8 +9,8 @@ from blur_es.meta.driver import strategy_digest
 from blur_es.meta.state import TrainingState
 from blur_es.run.checkpoint import Checkpoint
 from blur_es.run.folder import RunFolder
-from blur_es.run.names import INITIAL, POINTER
 from blur_es.run.retry import write_or_stop
+from blur_es.storage.names import INITIAL, POINTER
 from blur_es.util.callbacks import MessageCallback
 
 

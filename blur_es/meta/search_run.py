@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from blur_es.config import ExperimentConfig
+from blur_es.config import Experiment
 from blur_es.errors import InputError
 from blur_es.evaluator import EpisodeRange, Evaluator
 from blur_es.genome import SearchSpace
@@ -33,12 +33,12 @@ class SearchRun:
     archive: Archive
 
     @classmethod
-    def create(cls, config: ExperimentConfig, space: SearchSpace, number: int) -> SearchRun:
+    def create(cls, config: Experiment, space: SearchSpace, number: int) -> SearchRun:
         """A search run at its start."""
         return cls(number, make_method(config, space, number), Archive.empty(space.dimensions))
 
     def advance(
-        self, config: ExperimentConfig, space: SearchSpace, evaluator: Evaluator, generation: int
+        self, config: Experiment, space: SearchSpace, evaluator: Evaluator, generation: int
     ) -> Outcome:
         """Run one generation, on episodes that no other search run uses."""
         replicas = config.meta.replicas
@@ -54,7 +54,7 @@ class SearchRun:
         self.archive.add(outcome.points, outcome.fitness)
         return outcome
 
-    def _drawn_tasks(self, config: ExperimentConfig, generation: int) -> tuple[int, ...] | None:
+    def _drawn_tasks(self, config: Experiment, generation: int) -> tuple[int, ...] | None:
         """The indices of the tasks of a generation; None for all tasks."""
         drawn = config.tasks_drawn
         if drawn is None:
@@ -102,14 +102,14 @@ class SearchRun:
         return f"search_run{self.number}."
 
 
-def curriculum_unroll(config: ExperimentConfig, generation: int) -> int | None:
+def curriculum_unroll(config: Experiment, generation: int) -> int | None:
     """The unroll that the curriculum sets; None without one, when each task has its own."""
     return None if config.meta.curriculum is None else config.unroll(generation)
 
 
 def begin_stage(
     search_runs: Sequence[SearchRun],
-    config: ExperimentConfig,
+    config: Experiment,
     space: SearchSpace,
     evaluator: Evaluator,
     generation: int,

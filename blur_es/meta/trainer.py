@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from blur_es.config import ExperimentConfig
+from blur_es.config import Experiment
 from blur_es.errors import RunError
 from blur_es.evaluator import DeviceBatches, Evaluator
 from blur_es.fleet.failures import FatalGenomeError
@@ -33,9 +33,9 @@ from blur_es.meta.stop import Progress, StopReason, stop_reason
 from blur_es.run.folder import RunFolder
 from blur_es.run.interrupt import Interrupted, InterruptGuard
 from blur_es.run.metrics import fitness_summary
-from blur_es.run.names import GENOME, RESULT
 from blur_es.run.progress import ProgressLine
 from blur_es.run.retry import RefusedError, write_or_stop
+from blur_es.storage.names import GENOME, RESULT
 from blur_es.util.callbacks import MessageCallback, ignore_message
 
 Result = TypeVar("Result")
@@ -63,7 +63,7 @@ class Trainer:
 
     def __init__(
         self,
-        config: ExperimentConfig,
+        config: Experiment,
         run: RunFolder,
         evaluator: Evaluator,
         *,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from blur_es.analysis.comparisons import ComparisonResult
-from blur_es.config import ExperimentConfig
+from blur_es.config import Experiment
 from blur_es.report.curves import curves_figure
 from blur_es.report.style import write_figure
 from blur_es.run.versions import versions
@@ -13,9 +13,7 @@ from blur_es.util.strict_json import strict_json
 NUMBERS, TABLE = "comparison.json", "table.txt"
 
 
-def write_comparisons(
-    result: ComparisonResult, config: ExperimentConfig, folder: Storage
-) -> list[str]:
+def write_comparisons(result: ComparisonResult, config: Experiment, folder: Storage) -> list[str]:
     """Write numbers, tables, and curves as PNG and SVG; return where the PNGs are.
 
     Args:

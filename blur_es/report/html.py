@@ -26,8 +26,8 @@ from blur_es.report.figures import METRICS_DRAWN, fitness_figure, genome_figure
 from blur_es.report.style import write_figure
 from blur_es.report.words import rule_in_words
 from blur_es.run.folder import RunFolder, flatten
-from blur_es.run.names import COMPARISON, CONFIG, METRICS, METRICS_FOLDER, REPORT, RESULT
 from blur_es.storage import Storage
+from blur_es.storage.names import COMPARISON, CONFIG, METRICS, METRICS_FOLDER, REPORT, RESULT
 from blur_es.util.text import count
 
 FIGURES = "figures"

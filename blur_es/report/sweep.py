@@ -16,7 +16,7 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
 from blur_es.analysis.sweep import Cell, Sweep
-from blur_es.config import ExperimentConfig
+from blur_es.config import Experiment
 from blur_es.report.style import ACCURACY_COLORS, INK, LINE_STYLES, new_axes, write_figure
 from blur_es.run.versions import versions
 from blur_es.storage import Storage
@@ -35,7 +35,7 @@ LOGARITHMIC_RATIO = 8.0
 
 
 def write_sweep(
-    sweep: Sweep, config: ExperimentConfig, axes: Mapping[str, Any], folder: Storage
+    sweep: Sweep, config: Experiment, axes: Mapping[str, Any], folder: Storage
 ) -> list[str]:
     """Write scores, table and pictures as PNG and SVG; return where the PNGs are.
 

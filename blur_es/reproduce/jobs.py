@@ -17,7 +17,7 @@ from collections.abc import Callable
 from typing import Any
 
 from blur_es.analysis.bench import machine
-from blur_es.config import ExperimentConfig
+from blur_es.config import Experiment
 from blur_es.errors import InputError
 from blur_es.experiment import TrainOptions, run_experiment
 from blur_es.genome import Genome
@@ -26,10 +26,10 @@ from blur_es.reproduce.results import current_keys
 from blur_es.reproduce.schema import Point, Training, slug
 from blur_es.run.folder import RunFolder
 from blur_es.run.interrupt import Interrupted
-from blur_es.run.names import RESULT
 from blur_es.run.retry import write_or_stop
 from blur_es.run.versions import versions
 from blur_es.storage import Storage
+from blur_es.storage.names import RESULT
 
 # A context manager for measurements: in the process of the command, a signal may interrupt them.
 Measuring = Callable[[], contextlib.AbstractContextManager[None]]
@@ -160,7 +160,7 @@ class BaselineJob:
     optimizer: str
     rates: tuple[float, ...]
     point: Point
-    config: ExperimentConfig
+    config: Experiment
     episodes: int
     steps: tuple[int, ...]
     data_dir: str | None

@@ -11,7 +11,7 @@ import numpy as np
 from blur_es.analysis.compare import learned_curves, truncate
 from blur_es.analysis.evaluate import evaluate_genome
 from blur_es.analysis.growth import measure_growth
-from blur_es.config import ExperimentConfig
+from blur_es.config import Experiment
 from blur_es.episode import Episode
 from blur_es.evaluator import EpisodeRange, LocalEvaluator, problem_of
 from blur_es.genome import Genome
@@ -27,7 +27,7 @@ MAP_SAMPLES = 60
 
 def measure_genome(
     genome: Genome,
-    config: ExperimentConfig,
+    config: Experiment,
     episodes: int,
     steps: Sequence[int] | None,
     kind: str,
@@ -80,7 +80,7 @@ def measure_genome(
 def measure_baseline(
     optimizer: str,
     rates: Sequence[float],
-    config: ExperimentConfig,
+    config: Experiment,
     episodes: int,
     steps: Sequence[int],
     data_dir: str | None,
@@ -117,7 +117,7 @@ def measure_baseline(
     ]
 
 
-def prediction_map(genome: Genome, config: ExperimentConfig, episode: Episode) -> dict[str, Any]:
+def prediction_map(genome: Genome, config: Experiment, episode: Episode) -> dict[str, Any]:
     """Map the predictions of a trained network over the plane of its standardised inputs.
 
     Returns `reach` (both coordinates run from -reach to reach), `classes` (their number), `cells`

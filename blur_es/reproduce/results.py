@@ -15,7 +15,7 @@ import numpy as np
 
 from blur_es.errors import InputError
 from blur_es.reproduce.schema import Result, Training
-from blur_es.run.names import GENOME
+from blur_es.storage.names import GENOME
 from blur_es.util.markdown import markdown_table
 from blur_es.util.strict_json import strict_json
 from blur_es.util.text import aligned

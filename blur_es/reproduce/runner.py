@@ -19,7 +19,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from blur_es.config import ExperimentConfig
+from blur_es.config import Experiment
 from blur_es.errors import InputError, RunError
 from blur_es.fleet.connection import connected
 from blur_es.fleet.jobs import run_on_ray
@@ -36,9 +36,9 @@ from blur_es.reproduce.results import (
 from blur_es.reproduce.schema import Result
 from blur_es.run.folder import RunFolder
 from blur_es.run.interrupt import InterruptGuard
-from blur_es.run.names import CONFIG, LEASE, POINTER, RESULT
 from blur_es.run.retry import write_or_stop
 from blur_es.storage import LocalStorage, Storage, open_storage
+from blur_es.storage.names import CONFIG, LEASE, POINTER, RESULT
 from blur_es.tasks import check_task_data
 from blur_es.util.callbacks import MessageCallback, ignore_message
 
@@ -171,7 +171,7 @@ def _jobs(result: Result, options: ReproduceOptions) -> tuple[list[Job], list[st
             "them:\n" + "\n".join(f"  {text}" for text in lacking.values())
         )
 
-    def possible(config: ExperimentConfig) -> bool:
+    def possible(config: Experiment) -> bool:
         return all(_data_set(task) not in lacking for task in config.tasks)
 
     evaluate = result.config.evaluate

@@ -27,7 +27,7 @@ from pydantic import Field
 
 from blur_es.analysis.axes import keys_clash
 from blur_es.config import (
-    ExperimentConfig,
+    Experiment,
     build_config,
     describe_problems,
     source,
@@ -136,7 +136,7 @@ class Training:
 
     labels: Labels
     seed: int
-    config: ExperimentConfig
+    config: Experiment
 
     @property
     def slug(self) -> str:
@@ -161,7 +161,7 @@ class Point:
     settings: dict[str, Any]
     where: str
 
-    def experiment(self, config: ExperimentConfig) -> ExperimentConfig:
+    def experiment(self, config: Experiment) -> Experiment:
         """Return the experiment in which the genome of a training is measured here.
 
         Its seed is always 0, so that all genomes have the same test episodes, which no phase of
@@ -312,7 +312,7 @@ def combinations(axes: Mapping[str, Axis]) -> list[tuple[Labels, dict[str, Any]]
     return combined
 
 
-def _base(config: ResultConfig, positions: Positions) -> ExperimentConfig:
+def _base(config: ResultConfig, positions: Positions) -> Experiment:
     """Return the experiment that is varied."""
     for key in ("name", "seed"):
         if key in config.train:
@@ -324,7 +324,7 @@ def _base(config: ResultConfig, positions: Positions) -> ExperimentConfig:
     return build_config({"name": config.name, "seed": 0, **config.train}, inner)
 
 
-def _apply(config: ExperimentConfig, settings: Mapping[str, Any], where: str) -> ExperimentConfig:
+def _apply(config: Experiment, settings: Mapping[str, Any], where: str) -> Experiment:
     try:
         [(_, varied)] = vary_config(config, {key: [value] for key, value in settings.items()})
     except InputError as error:
@@ -482,7 +482,7 @@ def _check_baselines(
             )
 
 
-def _seen_by_baselines(config: ExperimentConfig) -> tuple[Any, ...]:
+def _seen_by_baselines(config: Experiment) -> tuple[Any, ...]:
     """Return what baselines depend on; initial synapses are drawn for all states of a rule."""
     rule = config.rule
     return config.tasks, config.network, config.episode, rule.forward_activation, rule.states

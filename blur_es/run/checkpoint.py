@@ -18,9 +18,9 @@ import numpy as np
 import numpy.typing as npt
 
 from blur_es.errors import InputError
-from blur_es.run.names import CHECKPOINT_FOLDER, POINTER
 from blur_es.storage import Storage
 from blur_es.storage.files import sha256
+from blur_es.storage.names import CHECKPOINT_FOLDER, POINTER
 from blur_es.storage.npz import npz_bytes, parse_npz
 from blur_es.util.json_text import parse_json
 

@@ -8,16 +8,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from blur_es.config import ExperimentConfig, parse_stored
+from blur_es.config import Experiment, parse_stored
 from blur_es.config.identity import CHANGEABLE
 from blur_es.errors import InputError
 from blur_es.run.checkpoint import CheckpointStore
 from blur_es.run.locking import hold_folder
 from blur_es.run.metrics import Metrics
-from blur_es.run.names import CONFIG, GENOME, LEASE, POINTER, REPORT, VERSIONS
 from blur_es.run.retry import RetryingStorage, RetryPolicy
 from blur_es.run.versions import versions
 from blur_es.storage import open_storage
+from blur_es.storage.names import CONFIG, GENOME, LEASE, POINTER, REPORT, VERSIONS
 from blur_es.util.json_text import parse_json
 
 
@@ -66,7 +66,7 @@ class RunFolder:
                 f"{self.location}: cannot read it: {error.strerror or error}"
             ) from error
 
-    def check(self, experiment: ExperimentConfig, resume: bool) -> None:
+    def check(self, experiment: Experiment, resume: bool) -> None:
         """Check whether an experiment may begin or, with `resume`, continue in this folder.
 
         Raises `InputError` if the folder holds a run and `resume` is not set, if the run is of
@@ -91,7 +91,7 @@ class RunFolder:
                 "new one with --run-dir"
             )
 
-    def begin(self, experiment: ExperimentConfig) -> None:
+    def begin(self, experiment: Experiment) -> None:
         """Write the experiment and the versions of packages.
 
         Raises `InputError` if the folder cannot be written to.
@@ -106,7 +106,7 @@ class RunFolder:
                 "make room or choose another with --run-dir"
             ) from error
 
-    def _check_same(self, experiment: ExperimentConfig) -> None:
+    def _check_same(self, experiment: Experiment) -> None:
         path = self.storage.locate(CONFIG)
         try:
             stored = flatten(parse_stored(self.storage.read(CONFIG)).identity())

@@ -24,8 +24,8 @@ from pathlib import Path
 from typing import Any
 
 from blur_es.errors import InputError, RunError
-from blur_es.run.names import LEASE
 from blur_es.storage import Storage
+from blur_es.storage.names import LEASE
 from blur_es.util.callbacks import MessageCallback
 from blur_es.util.json_text import parse_json
 

@@ -140,7 +140,7 @@ def open_loggers(
 
     Args:
         run: the run folder.
-        experiment: the values of `ExperimentConfig.to_dict`.
+        experiment: the values of `Experiment.to_dict`.
         guard: a signal ends the wait for a server that does not answer.
         on_message: receives a line about a logger that fails.
         resume: continue the log of the run.

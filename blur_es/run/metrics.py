@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from blur_es.errors import InputError
-from blur_es.run.names import METRICS, METRICS_FOLDER
 from blur_es.storage import Storage
+from blur_es.storage.names import METRICS, METRICS_FOLDER
 from blur_es.util.arrays import FloatArray
 from blur_es.util.json_text import parse_json
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import pydantic
 
-from blur_es.config import ExperimentConfig
+from blur_es.config import Experiment
 from blur_es.episode import EpisodeSpec
 from blur_es.tasks import describe_tasks
 from blur_es.tasks.registry import task_options
@@ -106,9 +106,9 @@ def inner_section(annotation: Any) -> type[pydantic.BaseModel] | None:
 
 
 def _top() -> list[str]:
-    meaning_of = meanings(ExperimentConfig)
+    meaning_of = meanings(Experiment)
     rows = []
-    for name, field in ExperimentConfig.model_fields.items():
+    for name, field in Experiment.model_fields.items():
         usual = "needed" if field.is_required() else field.get_default()
         shown = "needed" if field.is_required() else default(usual)
         meaning = meaning_of[name]
@@ -136,7 +136,7 @@ def _episode() -> list[str]:
 
 def _section(name: str) -> Callable[[], list[str]]:
     def make() -> list[str]:
-        section = type(ExperimentConfig.model_fields[name].get_default())
+        section = type(Experiment.model_fields[name].get_default())
         return markdown_table(HEAD, [list(row) for row in keys(section, f"{name}.")])
 
     return make
@@ -185,7 +185,7 @@ PARTS: dict[str, Callable[[], list[str]]] = {
     "task_options": _task_options,
     **{
         name: _section(name)
-        for name, field in ExperimentConfig.model_fields.items()
+        for name, field in Experiment.model_fields.items()
         if not field.is_required() and isinstance(field.get_default(), pydantic.BaseModel)
     },
 }
