@@ -4,63 +4,101 @@ The public surface, loaded on first use so that importing the package costs noth
 neither Ray nor JAX is imported before it is needed.
 """
 
-from __future__ import annotations
+from __future__ import annotations as _annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING as _TYPE_CHECKING
+from typing import Any as _Any
 
-if TYPE_CHECKING:
+if _TYPE_CHECKING:
     __version__: str
+    from blur_es.analysis.comparisons import ComparisonResult, compare
+    from blur_es.analysis.evaluate import Evaluation, evaluate
+    from blur_es.analysis.sweep import Sweep, sweep
     from blur_es.classifier import BlurClassifier
     from blur_es.config import Experiment, load_config
     from blur_es.episode import Episode, EpisodeSpec
     from blur_es.errors import BlurError, InputError, RunError
+    from blur_es.experiment import (
+        Generations,
+        Run,
+        TrainingInterrupted,
+        generations,
+        open_run,
+        train,
+    )
     from blur_es.genome import Genome
     from blur_es.genomes import load_genome
     from blur_es.inner import make_inner_loop
     from blur_es.rule import RuleSpec
     from blur_es.tasks import make_task
 
+# Where each public name is defined.
 _HOMES = {
     "BlurClassifier": "blur_es.classifier",
     "BlurError": "blur_es.errors",
+    "ComparisonResult": "blur_es.analysis.comparisons",
     "Episode": "blur_es.episode",
     "EpisodeSpec": "blur_es.episode",
+    "Evaluation": "blur_es.analysis.evaluate",
     "Experiment": "blur_es.config",
+    "Generations": "blur_es.experiment",
     "Genome": "blur_es.genome",
     "InputError": "blur_es.errors",
     "RuleSpec": "blur_es.rule",
+    "Run": "blur_es.experiment",
     "RunError": "blur_es.errors",
+    "Sweep": "blur_es.analysis.sweep",
+    "TrainingInterrupted": "blur_es.experiment",
+    "compare": "blur_es.analysis.comparisons",
+    "evaluate": "blur_es.analysis.evaluate",
+    "generations": "blur_es.experiment",
     "load_config": "blur_es.config",
     "load_genome": "blur_es.genomes",
     "make_inner_loop": "blur_es.inner",
     "make_task": "blur_es.tasks",
+    "open_run": "blur_es.experiment",
+    "sweep": "blur_es.analysis.sweep",
+    "train": "blur_es.experiment",
 }
 
 __all__ = [
     "BlurClassifier",
     "BlurError",
+    "ComparisonResult",
     "Episode",
     "EpisodeSpec",
+    "Evaluation",
     "Experiment",
+    "Generations",
     "Genome",
     "InputError",
     "RuleSpec",
+    "Run",
     "RunError",
+    "Sweep",
+    "TrainingInterrupted",
+    "compare",
+    "evaluate",
+    "generations",
     "load_config",
     "load_genome",
     "make_inner_loop",
     "make_task",
+    "open_run",
+    "sweep",
+    "train",
 ]
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> _Any:
+    from importlib import import_module
+
     if name == "__version__":
-        return importlib.import_module("importlib.metadata").version("blur_es")
+        return import_module("importlib.metadata").version("blur_es")
     if name not in _HOMES:
         raise AttributeError(f"module 'blur_es' has no attribute {name!r}")
-    return getattr(importlib.import_module(_HOMES[name]), name)
+    return getattr(import_module(_HOMES[name]), name)
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *__all__])
+    return ["__version__", *__all__]

@@ -23,7 +23,7 @@ from typing import Any
 
 from blur_es.analysis.bench import machine
 from blur_es.config import load_config
-from blur_es.experiment import TrainOptions, run_experiment
+from blur_es.experiment import train
 from blur_es.report.analysis import analyze_and_write
 from docs.record import RESULTS, write_results
 
@@ -50,7 +50,7 @@ def main() -> None:
         for name, more in TRAININGS.items():
             run_dir = f"{folder}/{name}"
             config = load_config(EXPERIMENT, [*SETTINGS, *more])
-            run_experiment(config, TrainOptions(run_dir=run_dir, local=True, quiet=True))
+            train(config, run_dir, local=True, quiet=True)
             subjects[name] = (run_dir, None)
         for name, (location, steps) in subjects.items():
             print(f"analysing {name}", file=sys.stderr, flush=True)

@@ -26,11 +26,11 @@ from blur_es.analysis.baselines import (
 )
 from blur_es.analysis.compare import Comparison, Entry, baseline_entries, best_first
 from blur_es.analysis.subject import (
-    ExperimentSource,
     GenomeSource,
     TaskSource,
     resolve_subject,
 )
+from blur_es.config import ExperimentSource
 from blur_es.episode import Episode
 from blur_es.errors import InputError
 from blur_es.evaluator import (

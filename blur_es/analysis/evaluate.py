@@ -11,7 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from blur_es.analysis.axes import task_labels
-from blur_es.analysis.subject import ExperimentSource, GenomeSource, TaskSource, resolve_subject
+from blur_es.analysis.subject import GenomeSource, TaskSource, resolve_subject
+from blur_es.config import ExperimentSource
 from blur_es.evaluator import EpisodeRange, LocalEvaluator, Problem, problem_of
 from blur_es.fleet.jobs import Place, job_tasks, run_jobs
 from blur_es.genome import Genome

@@ -9,7 +9,8 @@ from typing import Any
 
 from blur_es.config import (
     Experiment,
-    load_config,
+    ExperimentSource,
+    as_experiment,
     override_config,
     stored_config,
     vary_config,
@@ -22,9 +23,6 @@ from blur_es.storage.names import CONFIG
 
 # A genome, the name of one that ships, or the path or URL of a genome file or a run folder.
 GenomeSource = Genome | str | os.PathLike[str]
-
-# An experiment, its file (path or URL), or its content as keys and values.
-ExperimentSource = Experiment | Mapping[str, Any] | str | os.PathLike[str]
 
 # The name of a task, its options including `name`, or several of either.
 TaskSource = str | Mapping[str, Any] | Sequence[str | Mapping[str, Any]]
@@ -86,11 +84,9 @@ def resolve_subject(
         found, own = _find(location)
     chosen = [*_NOT_TRAINING, *settings]
     if isinstance(experiment, Experiment):
-        config = override_config(experiment, settings) if settings else experiment
-    elif isinstance(experiment, Mapping):
-        config = override_config(dict(experiment), chosen)
+        config = as_experiment(experiment, settings)
     elif experiment is not None:
-        config = load_config(os.fspath(experiment), chosen)
+        config = as_experiment(experiment, chosen)
     elif own is not None:
         # Settings may replace what is missing here, such as a measure of the user's own.
         replaced = None if task is None else {"tasks": _default_experiment(found)["tasks"]}

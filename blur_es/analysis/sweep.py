@@ -24,8 +24,8 @@ from blur_es.analysis.axes import (
     task_labels,
 )
 from blur_es.analysis.evaluate import EpisodeScores, ScoringJob, score_job
-from blur_es.analysis.subject import ExperimentSource, GenomeSource, TaskSource, resolve_subject
-from blur_es.config import Experiment
+from blur_es.analysis.subject import GenomeSource, TaskSource, resolve_subject
+from blur_es.config import Experiment, ExperimentSource
 from blur_es.errors import InputError
 from blur_es.evaluator import episode_cost, phase_spec, problem_of
 from blur_es.fleet.jobs import Place, job_tasks, run_jobs

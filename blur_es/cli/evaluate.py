@@ -14,7 +14,8 @@ from blur_es.cli.arguments import (
     positive,
     steps,
 )
-from blur_es.cli.output import print_json, print_message, print_results, show_progress
+from blur_es.cli.output import print_json, print_results, show_progress
+from blur_es.util.callbacks import print_message
 
 # Seconds of work during which no progress is shown.
 _DELAY = 3.0

@@ -23,11 +23,6 @@ def fail(message: str, code: int) -> int:
     return code
 
 
-def print_message(message: str) -> None:
-    """Print a message of a running command: a `MessageCallback`."""
-    print(redact(message), file=sys.stderr, flush=True)
-
-
 # Where JSON goes while everything else that is printed goes to stderr.
 _json_stream: TextIO | None = None
 

@@ -6,7 +6,8 @@ import argparse
 import contextlib
 
 from blur_es.cli.arguments import Commands, add_data_dir, add_json, add_place
-from blur_es.cli.output import INTERRUPTED, fail, print_json, print_message
+from blur_es.cli.output import INTERRUPTED, fail, print_json
+from blur_es.util.callbacks import print_message
 
 
 def add_commands(commands: Commands) -> None:

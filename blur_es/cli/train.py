@@ -11,8 +11,8 @@ from blur_es.cli.arguments import (
     add_place,
     add_settings,
 )
-from blur_es.cli.output import INTERRUPTED, fail, print_json, print_message
-from blur_es.util.callbacks import MessageCallback, ignore_message
+from blur_es.cli.output import INTERRUPTED, fail, print_json
+from blur_es.util.callbacks import print_message
 from blur_es.util.streams import discard_stdout
 
 
@@ -77,49 +77,43 @@ def add_train(commands: Commands) -> None:
 
 def run_train(options: argparse.Namespace) -> int:
     """Train, compare and report; print the result."""
-    from blur_es.config import load_config
-    from blur_es.experiment import TrainOptions, run_experiment
-    from blur_es.meta.stop import StopReason
-    from blur_es.run.interrupt import Interrupted
-    from blur_es.storage.names import RESULT
+    from blur_es.experiment import TrainingInterrupted, train
 
-    config = load_config(options.file, options.set)
-    train_options = TrainOptions(
-        run_dir=options.run_dir,
-        resume=options.resume,
-        take_over=options.take_over,
-        local=options.local,
-        address=options.address,
-        workers=options.workers,
-        data_dir=options.data_dir,
-        mixed_hardware=options.mixed_hardware,
-        chaos=options.chaos,
-        tensorboard=options.tensorboard,
-        mlflow=options.mlflow,
-        quiet=options.quiet,
-    )
-    on_message: MessageCallback = ignore_message if options.quiet else print_message
     try:
-        result = run_experiment(config, train_options, on_message)
-    except Interrupted:
-        return fail("interrupted before the run began", INTERRUPTED)
-    training, run = result.training, result.run
-    if training.reason is StopReason.INTERRUPTED or training.genome is None:
-        print_message(StopReason.INTERRUPTED.value)
-        print_message(f"  blur-es train {options.file} --resume --run-dir {run.location}")
+        run = train(
+            options.file,
+            options.run_dir,
+            workers=options.workers,
+            local=options.local,
+            address=options.address,
+            resume=options.resume,
+            settings=options.set,
+            take_over=options.take_over,
+            data_dir=options.data_dir,
+            mixed_hardware=options.mixed_hardware,
+            chaos=options.chaos,
+            tensorboard=options.tensorboard,
+            mlflow=options.mlflow,
+            quiet=options.quiet,
+        )
+    except TrainingInterrupted as error:
+        if error.run is None:
+            return fail(str(error), INTERRUPTED)
+        print_message("Interrupted; the last checkpoint is whole and --resume continues.")
+        print_message(f"  blur-es train {options.file} --resume --run-dir {error.run.location}")
         return INTERRUPTED
     try:
         if options.json:
-            print_json(run.read_json(RESULT) | {"run_dir": run.location})
+            print_json({**run.result, "run_dir": run.location})
             return 0
-        print(training.reason.value)
-        for comparison in result.comparisons:
+        print(run.result["stopped"])
+        for comparison in run.comparisons:
             print()
             print(comparison.table(brief=True))
         print()
-        print(f"genome  {run.genome}")
+        print(f"genome  {run.genome_file}")
         print(f"report  {run.report}")
-        print(f"SHA-256 {training.genome.sha256}", flush=True)
+        print(f"SHA-256 {run.genome.sha256}", flush=True)
     except OSError as error:
         # Everything is in the run folder, so a closed terminal is not a failure.
         discard_stdout()

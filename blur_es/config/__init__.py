@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from blur_es.config.experiment import Experiment
 from blur_es.config.load import (
+    ExperimentSource,
+    as_experiment,
     build_config,
     load_config,
     override_config,
@@ -23,8 +25,10 @@ __all__ = [
     "OPTIMIZERS",
     "AutoscaleConfig",
     "Experiment",
+    "ExperimentSource",
     "FleetConfig",
     "MetaConfig",
+    "as_experiment",
     "build_config",
     "describe_problems",
     "load_config",

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import itertools
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,9 @@ from blur_es.config.sections import TASK_SECTIONS
 from blur_es.config.source import Positions
 from blur_es.config.trust import check_untrusted
 from blur_es.errors import InputError
+
+# An experiment, its file (path or URL), or its content as keys and values.
+ExperimentSource = Experiment | Mapping[str, Any] | str | os.PathLike[str]
 
 # A stored experiment has every key, so it is larger than the file that it came from.
 STORED_NODES = 2 * source.MAXIMUM_NODES
@@ -40,6 +44,18 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Experiment:
     for text in overrides:
         source.override(tree, positions, text)
     return build_config(tree, positions)
+
+
+def as_experiment(source: ExperimentSource, overrides: Sequence[str] = ()) -> Experiment:
+    """The experiment that an argument of a public function names, with overrides.
+
+    Raises `InputError` for anything that is wrong.
+    """
+    if isinstance(source, Experiment) and not overrides:
+        return source
+    if isinstance(source, Experiment | Mapping):
+        return override_config(source, overrides)
+    return load_config(os.fspath(source), overrides)
 
 
 def parse_stored(content: bytes) -> Experiment:
@@ -101,7 +117,7 @@ def override_config(config: Experiment | Mapping[str, Any], overrides: Sequence[
         overrides: as `load_config` takes them. An override of `network` or `episode` also
             replaces what a task's own section says.
     """
-    tree = _plain(config) if isinstance(config, Experiment) else copy.deepcopy(dict(config))
+    tree = _plain(config) if isinstance(config, Experiment) else _copied(config)
     _drop_task_sections(tree, [text.partition("=")[0].strip() for text in overrides])
     positions: Positions = {(): f"experiment {tree.get('name')!r}"}
     for text in overrides:
@@ -136,6 +152,13 @@ def vary_config(
             source.assign(tree, positions, dotted, copy.deepcopy(value), where)
         points.append((settings, build_config(tree, positions)))
     return points
+
+
+def _copied(tree: Any) -> Any:
+    """A copy of nested mappings and lists; what else is in them is shared."""
+    if isinstance(tree, Mapping):
+        return {key: _copied(value) for key, value in tree.items()}
+    return [_copied(value) for value in tree] if isinstance(tree, list) else tree
 
 
 def _plain(config: Experiment) -> dict[str, Any]:

@@ -16,6 +16,7 @@ class StopReason(enum.Enum):
     STAGNATION = "The median fitness has not improved for as many generations as allowed."
     EVALUATIONS = "The number of evaluations allowed is reached."
     HOURS = "The hours of training allowed are over."
+    CALLBACK = "A callback returned False, or the loop over generations was left."
     INTERRUPTED = "Interrupted; the last checkpoint is whole and --resume continues."
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
@@ -40,6 +40,9 @@ from blur_es.util.callbacks import MessageCallback, ignore_message
 
 Result = TypeVar("Result")
 
+GenerationCallback = Callable[[Mapping[str, Any]], object]
+"""Called with the metrics of a generation; the training stops if it returns False."""
+
 
 class Trainer:
     """Runs an experiment in a run folder, from the beginning or from its last checkpoint.
@@ -55,6 +58,9 @@ class Trainer:
         on_message: receives warnings and news.
         quiet: show no progress line.
         on_metrics: called with the metrics of every generation.
+        callbacks: called with the metrics of every generation once its checkpoint is written, if
+            one is due. If one of them returns False, the training ends as after its last
+            generation.
         mixed_hardware: resume even if this processor rounds differently from the one that the run
             began on; the result is then marked as not reproducible.
 
@@ -71,6 +77,7 @@ class Trainer:
         on_message: MessageCallback = ignore_message,
         quiet: bool = True,
         on_metrics: Callable[[Mapping[str, Any]], None] = lambda metrics: None,
+        callbacks: Sequence[GenerationCallback] = (),
         mixed_hardware: bool = False,
     ) -> None:
         self.config = config
@@ -94,34 +101,62 @@ class Trainer:
         self._on_message = on_message
         self._quiet = quiet
         self._on_metrics = on_metrics
+        self._callbacks = callbacks
+        self._stopped = False
         self._mixed_hardware = mixed_hardware
         self._warned: set[str] = set()
 
     def train(self) -> TrainingResult:
         """Train until the end or an interruption, and choose the genome.
 
-        Raises `InputError` if the checkpoint is of another run or of other hardware, and
-        `RunError` if the work cannot continue. The last checkpoint is complete in each case.
+        Raises what `generations` and `finish` raise, except for interruptions.
+        """
+        try:
+            for _ in self.generations():
+                pass
+            return self.finish()
+        except Interrupted:
+            return TrainingResult(StopReason.INTERRUPTED, self.state.progress)
+
+    def generations(self) -> Iterator[dict[str, Any]]:
+        """Begin or resume the training; yields the metrics of each generation until the last one.
+
+        Raises `InputError` if the checkpoint is of another run or of other hardware, `RunError` if
+        the work cannot continue, and `Interrupted` after a signal. The last checkpoint is complete
+        in each case.
         """
         loaded = None if self.config.genome.init in PRESETS else self._initial
-        try:
+        with self._saved():
             self._saver.begin_or_resume(loaded, self._mixed_hardware)
-            reason = self._generations()
+        meta, text = self.config.meta, ProgressText(self.config)
+        with contextlib.closing(ProgressLine(meta.generations, self._quiet)) as line:
+            while self._reason() is None:
+                with self._saved():
+                    metrics = self._repeat_if_too_large(self._generation)
+                    # No signal interrupts these steps. A generation's metrics are written before
+                    # its checkpoint.
+                    write_or_stop(self.run.metrics.append, metrics)
+                    self._saver.record()
+                    self._on_metrics(metrics)
+                    generation = self.state.progress.generation
+                    due = generation % self.config.run.checkpoint_every == 0
+                    if due or self._reason() is not None:
+                        self._saver.write()
+                    line.update(generation, text.line(metrics))
+                    self._call_back(metrics)
+                yield metrics
+
+    def stop(self) -> None:
+        """End the training after the current generation, as if it were the last one."""
+        self._stopped = True
+
+    def finish(self) -> TrainingResult:
+        """Choose the genome and write it, at the end of `generations`; raises what that raises."""
+        reason = self._reason()
+        assert reason is not None
+        with self._saved():
+            self._saver.write()
             selection = self._repeat_if_too_large(self._select)
-        except Interrupted:
-            self._saver.write()
-            return TrainingResult(StopReason.INTERRUPTED, self.state.progress)
-        except FatalGenomeError as error:
-            self._saver.write()
-            raise keep_fatal_genome(self.config, self.run, error) from error
-        except RefusedError:
-            # Writing has failed several times already.
-            raise
-        except Exception:
-            # Whatever the error is, the generations so far should not be lost.
-            with contextlib.suppress(RunError):
-                self._saver.write()
-            raise
         self._note_reproducibility()
         genome = dataclasses.replace(
             self.space.genome(selection.point),
@@ -133,22 +168,38 @@ class Trainer:
         write_or_stop(self.run.write_json, RESULT, result)
         return TrainingResult(reason, self.state.progress, genome, selection)
 
-    def _generations(self) -> StopReason:
-        meta, text = self.config.meta, ProgressText(self.config)
-        with contextlib.closing(ProgressLine(meta.generations, self._quiet)) as line:
-            while (reason := stop_reason(self.state.progress, meta)) is None:
-                metrics = self._repeat_if_too_large(self._generation)
-                # No signal interrupts these steps. A generation's metrics are written before its
-                # checkpoint.
-                write_or_stop(self.run.metrics.append, metrics)
-                self._saver.record()
-                self._on_metrics(metrics)
-                generation = self.state.progress.generation
-                due = generation % self.config.run.checkpoint_every == 0
-                if due or stop_reason(self.state.progress, meta) is not None:
-                    self._saver.write()
-                line.update(generation, text.line(metrics))
-        return reason
+    @contextlib.contextmanager
+    def _saved(self) -> Iterator[None]:
+        """Write a checkpoint of the last complete generation if the block ends with an error."""
+        try:
+            yield
+        except (Interrupted, KeyboardInterrupt):
+            self._saver.write()
+            raise
+        except FatalGenomeError as error:
+            self._saver.write()
+            raise keep_fatal_genome(self.config, self.run, error) from error
+        except RefusedError:
+            # Writing has failed several times already.
+            raise
+        except Exception:
+            # Whatever the error is, the generations so far should not be lost.
+            with contextlib.suppress(RunError):
+                self._saver.write()
+            raise
+
+    def _reason(self) -> StopReason | None:
+        """Why the training ends now; None if it goes on."""
+        reason = stop_reason(self.state.progress, self.config.meta)
+        return StopReason.CALLBACK if reason is None and self._stopped else reason
+
+    def _call_back(self, metrics: Mapping[str, Any]) -> None:
+        for callback in self._callbacks:
+            with self._guard.interruptible():
+                answer = callback({**metrics})
+            # The answer may be of NumPy's type.
+            if isinstance(answer, bool | np.bool_) and not answer:
+                self.stop()
 
     def _repeat_if_too_large(self, action: Callable[[], Result]) -> Result:
         """Call a function that a signal may interrupt; again if the device batch was too large."""

@@ -12,7 +12,6 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
-from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator
 
 from blur_es.analysis.field import FieldTest, Group
@@ -23,7 +22,15 @@ from blur_es.evaluator import problem_of
 from blur_es.report.figures import LARGEST_DRAWN, genome_figure
 from blur_es.report.folder import check_folder as check_result_folder
 from blur_es.report.folder import genome_of
-from blur_es.report.style import INK, LINE_STYLES, SIGNED_COLORS, LineStyle, new_axes, write_figure
+from blur_es.report.style import (
+    INK,
+    LINE_STYLES,
+    SIGNED_COLORS,
+    LineStyle,
+    Picture,
+    new_axes,
+    write_figure,
+)
 from blur_es.storage import Storage, open_storage
 from blur_es.util.arrays import Float64Array
 from blur_es.util.callbacks import ProgressCallback, ignore_progress
@@ -111,14 +118,14 @@ def write_analysis(analysis: GenomeAnalysis, folder: Storage) -> list[str]:
     return [folder.locate(f"{name}.png") for name in sorted(figures)]
 
 
-def jacobian_figure(field: tuple[FieldTest, ...]) -> Figure:
+def jacobian_figure(field: tuple[FieldTest, ...]) -> Picture:
     """Draw the Jacobian in the first episode, and its antisymmetric part (paper, figure 2).
 
     There is one row for each number of steps at which it is finite. Both pictures of a row share
     one colour scale, which covers 99 % of the values.
     """
     shown = [test for test in field if test.jacobians]
-    figure = Figure(figsize=(9.6, 4.5 * len(shown)), layout="constrained")
+    figure = Picture(figsize=(9.6, 4.5 * len(shown)), layout="constrained")
     for row, test in enumerate(shown):
         jacobian = test.jacobians[0]
         matrix = jacobian.matrix
@@ -162,13 +169,13 @@ def _name_groups(axes: Axes, groups: tuple[Group, ...]) -> None:
         axes.axvline(group.part.start - 0.5, color=INK, lw=0.8)
 
 
-def growth_figure(analysis: GenomeAnalysis) -> Figure:
+def growth_figure(analysis: GenomeAnalysis) -> Picture:
     """Draw norms of synapses in long episodes, with and without Oja term (paper, figure 15).
 
     The upper row shows ratios to the norms at the start, on a logarithmic scale, as mean and
     range over the episodes; the lower row shows accuracy. The left column is the rule as it is.
     """
-    figure = Figure(figsize=(9.6, 6.4), layout="constrained")
+    figure = Picture(figsize=(9.6, 6.4), layout="constrained")
     figure.suptitle(f"long episodes on {analysis.task}", fontsize=11, parse_math=False)
     names = dict.fromkeys([*analysis.growth.groups, *analysis.toggled.groups])
     lines = dict(zip(names, itertools.cycle(LINE_STYLES), strict=False))

@@ -8,11 +8,10 @@ from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullLocator
 
 from blur_es.analysis.compare import Comparison, Entry
-from blur_es.report.style import LINE_STYLES, LineStyle, new_axes
+from blur_es.report.style import LINE_STYLES, LineStyle, Picture, new_axes
 
 _LEARNED, *_BASELINES = LINE_STYLES
 
@@ -23,7 +22,7 @@ MOST_BASELINES = 4
 _CLASSIFIERS = "classifiers on the same rows"
 
 
-def curves_figure(comparison: Comparison) -> Figure:
+def curves_figure(comparison: Comparison) -> Picture:
     """Draw the learned rule and its baselines by step, with standard deviations.
 
     Baselines with plain networks are on the left and those with normalised networks on the right,
@@ -58,7 +57,7 @@ def curves_figure(comparison: Comparison) -> Figure:
     columns = max(1, len(sides))
     rows = math.ceil(len(panels) / columns)
     learned = [entry for entry in comparison.entries if entry.is_learned]
-    figure = Figure(figsize=(1.2 + 4.4 * columns, 4.9 * rows), layout="constrained")
+    figure = Picture(figsize=(1.2 + 4.4 * columns, 4.9 * rows), layout="constrained")
     figure.suptitle(f"test accuracy on {comparison.task}", fontsize=11, parse_math=False)
     limits = _accuracy_limits(comparison.entries)
     every = 1 if comparison.at else max(1, round(comparison.steps / 8))

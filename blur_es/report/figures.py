@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from blur_es.genome import Genome
-from blur_es.report.style import INK, SIGNED_COLORS, new_axes
+from blur_es.report.style import INK, SIGNED_COLORS, Picture, new_axes
 from blur_es.util.arrays import FloatArray
 
 # Values beyond this are not drawn.
@@ -29,7 +29,7 @@ LARGEST_DRAWN = 1e100
 METRICS_DRAWN = ("best", "mean", "q10", "q25", "median", "q75", "q90")
 
 
-def fitness_figure(metrics: Sequence[Mapping[str, Any]]) -> Figure:
+def fitness_figure(metrics: Sequence[Mapping[str, Any]]) -> Picture:
     """Draw the population's fitness in every generation: best, mean, median and quantiles.
 
     For a population of one there are no quantiles; its fitness is drawn with a moving average.
@@ -52,7 +52,7 @@ def fitness_figure(metrics: Sequence[Mapping[str, Any]]) -> Figure:
         generations = generations + np.array([-0.3, 0.3])
         values = {name: np.repeat(array, 2) for name, array in values.items()}
 
-    figure = Figure(figsize=(7.2, 4.4), layout="constrained")
+    figure = Picture(figsize=(7.2, 4.4), layout="constrained")
     axes = new_axes(figure, "generation", "fitness")
     if np.array_equal(values["q10"], values["best"], equal_nan=True):
         _draw_one(axes, generations, values["best"])
@@ -172,7 +172,7 @@ _STATES = {
 }
 
 
-def genome_figure(genome: Genome) -> Figure:
+def genome_figure(genome: Genome) -> Picture:
     """The genome: its matrices as heat maps with their numbers, the rest as tables.
 
     Rows of a matrix are source states and columns target states. A genome per layer has one
@@ -205,7 +205,7 @@ def genome_figure(genome: Genome) -> Figure:
     )
     height = len(blocks) * block_height + sum((len(table) + 1) * _ROW for table in tables) + 0.15
 
-    figure = Figure(figsize=(width, height))
+    figure = Picture(figsize=(width, height))
     limit = max(float(np.abs(array).max()) for array in matrices.values()) or 1.0
     top = height
     for block in blocks:

@@ -21,13 +21,12 @@ from blur_es.errors import InputError
 from blur_es.genome import Genome, genome_fields
 from blur_es.genomes import run_genome
 from blur_es.report.analysis import ANALYSIS, SUMMARY, analysed_genome
-from blur_es.report.curves import curves_figure
-from blur_es.report.figures import METRICS_DRAWN, fitness_figure, genome_figure
+from blur_es.report.contents import curves_name, drawings, read_comparisons, read_metrics
 from blur_es.report.style import write_figure
 from blur_es.report.words import rule_in_words
 from blur_es.run.folder import RunFolder, flatten
 from blur_es.storage import Storage
-from blur_es.storage.names import COMPARISON, CONFIG, METRICS, METRICS_FOLDER, REPORT, RESULT
+from blur_es.storage.names import COMPARISON, CONFIG, METRICS, REPORT, RESULT
 from blur_es.util.text import count
 
 FIGURES = "figures"
@@ -64,23 +63,15 @@ def write_report(folder: RunFolder) -> str:
         OSError: the folder cannot be written.
     """
     run = _read_run(folder)
-    figures = {"genome": genome_figure(run.genome)}
-    if run.metrics:
-        figures["fitness"] = fitness_figure(run.metrics)
-    for number, comparison in enumerate(run.comparisons or [], start=1):
-        figures[_curves_name(number)] = curves_figure(comparison)
     place = folder.storage.folder(FIGURES)
     # Earlier pictures may be of more tasks.
     for name in place.names():
-        if name.startswith(_curves_name("")):
+        if name.startswith(curves_name("")):
             place.delete(name)
-    pictures = {name: write_figure(figure, place, name) for name, figure in figures.items()}
+    figures = drawings(run.genome, run.metrics, run.comparisons)
+    pictures = {name: write_figure(draw(), place, name) for name, draw in figures.items()}
     folder.storage.write(REPORT, _page(run, pictures).encode())
     return folder.report
-
-
-def _curves_name(number: int | str) -> str:
-    return f"curves-{number}"
 
 
 # Reading
@@ -103,40 +94,12 @@ def _read_run(folder: RunFolder) -> _Run:
     return _Run(
         name=values["name"],
         config=config,
-        metrics=_read_metrics(folder),
+        metrics=read_metrics(folder),
         genome=genome,
-        comparisons=_read_comparisons(folder),
+        comparisons=read_comparisons(folder),
         result=folder.read_json(RESULT) if folder.storage.exists(RESULT) else None,
         analysis=analysis if analysed_genome(analysis) == genome.sha256 else None,
     )
-
-
-def _read_metrics(folder: RunFolder) -> list[dict[str, Any]]:
-    path = folder.storage.locate(METRICS)
-    if not (folder.storage.exists(METRICS) or folder.storage.names(METRICS_FOLDER)):
-        raise InputError(f"{path}: cannot read it: there is no such file")
-    lines = folder.metrics.read()
-    for line in lines:
-        for name in METRICS_DRAWN:
-            if isinstance(line.get(name), bool) or not isinstance(line.get(name), int | float):
-                raise InputError(
-                    f"{path}: generation {line['generation']} has {line.get(name)!r} as its "
-                    f"{name!r}, expected a number"
-                )
-    return lines
-
-
-def _read_comparisons(folder: RunFolder) -> list[Comparison] | None:
-    path = folder.storage.locate(COMPARISON)
-    if not folder.storage.exists(COMPARISON):
-        return None
-    entries = folder.read_json(COMPARISON).get("comparisons")
-    if not isinstance(entries, list):
-        raise InputError(f"{path}: no list of 'comparisons', expected one")
-    try:
-        return [Comparison.from_json(entry) for entry in entries]
-    except InputError as error:
-        raise InputError(f"{path}: {error}") from error
 
 
 # The page
@@ -268,7 +231,7 @@ def _comparisons(run: _Run, pictures: Mapping[str, bytes]) -> str:
             f"<h3>{_text(comparison.task)}</h3>",
             f"<p>{_text(_verdict(comparison))}</p>",
             _comparison_table(comparison),
-            _picture(pictures[_curves_name(number)], caption),
+            _picture(pictures[curves_name(number)], caption),
         ]
     return "\n".join(parts)
 

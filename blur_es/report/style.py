@@ -43,6 +43,13 @@ LINE_STYLES = (
 )
 
 
+class Picture(Figure):
+    """A figure that notebooks show."""
+
+    def _repr_png_(self) -> bytes:
+        return render(self, "png")
+
+
 def new_axes(
     figure: Figure, xlabel: str, ylabel: str, position: tuple[int, int, int] = (1, 1, 1)
 ) -> Axes:

@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 
 from blur_es.analysis.sweep import Cell, Sweep
 from blur_es.config import Experiment
-from blur_es.report.style import ACCURACY_COLORS, INK, LINE_STYLES, new_axes, write_figure
+from blur_es.report.style import ACCURACY_COLORS, INK, LINE_STYLES, Picture, new_axes, write_figure
 from blur_es.run.versions import versions
 from blur_es.storage import Storage
 from blur_es.util.strict_json import strict_json
@@ -106,7 +106,7 @@ def _number(value: Any) -> float | None:
     return float(value)
 
 
-def sweep_figures(sweep: Sweep) -> dict[str, Figure]:
+def sweep_figures(sweep: Sweep) -> dict[str, Picture]:
     """Return pictures by name: `curves`, and `heat-map` if two or more coordinates vary.
 
     A sweep with too many cells to be legible has none.
@@ -116,7 +116,7 @@ def sweep_figures(sweep: Sweep) -> dict[str, Figure]:
     x, *others = found
     series, *rest = others or [Dimension("", ("",), None)]
     panels = list(itertools.product(*(dimension.values for dimension in rest)))
-    figures: dict[str, Figure] = {}
+    figures: dict[str, Picture] = {}
     if len(panels) > MOST_PANELS or len(x.values) > MOST_CELLS:
         return figures
     grid = _Grid(sweep, cells, found, x, series, rest, panels)
@@ -177,11 +177,11 @@ def _title(figure: Figure, sweep: Sweep) -> None:
     figure.suptitle("\n".join([*lines, sweep.setting]), fontsize=10, parse_math=False)
 
 
-def _curves(grid: _Grid) -> Figure:
+def _curves(grid: _Grid) -> Picture:
     """Draw test accuracy over one axis, with a line for each value of another."""
     rows, columns = grid.layout
     width = max(6.4 if columns == 1 else 4.2, 0.45 * len(grid.x.values) + 1.5)
-    figure = Figure(figsize=(columns * width, rows * 3.4 + 1.0), layout="constrained")
+    figure = Picture(figsize=(columns * width, rows * 3.4 + 1.0), layout="constrained")
     _title(figure, grid.sweep)
     means = np.array([cell.mean for cell in grid.sweep.cells])
     stds = np.array([cell.std for cell in grid.sweep.cells])
@@ -257,14 +257,14 @@ def _places(x: Dimension) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
     return numbers
 
 
-def _heat_map(grid: _Grid) -> Figure:
+def _heat_map(grid: _Grid) -> Picture:
     """Draw test accuracy ± standard deviation over two axes, with panels for the other axes."""
     rows, columns = grid.layout
     names = max(map(len, grid.series.values))
     width = 0.72 * len(grid.x.values) + 0.085 * names + 0.8
     height = 0.52 * len(grid.series.values) + 1.0
     size = (max(columns * width + 1.2, 6.0), rows * height + 0.8)
-    figure = Figure(figsize=size, layout="constrained")
+    figure = Picture(figsize=size, layout="constrained")
     _title(figure, grid.sweep)
     means = [cell.mean for cell in grid.sweep.cells]
     lowest, highest = min(means), max(means)

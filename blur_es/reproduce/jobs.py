@@ -19,7 +19,7 @@ from typing import Any
 from blur_es.analysis.bench import machine
 from blur_es.config import Experiment
 from blur_es.errors import InputError
-from blur_es.experiment import TrainOptions, run_experiment
+from blur_es.experiment import TrainingInterrupted, train
 from blur_es.genome import Genome
 from blur_es.reproduce.measure import measure_baseline, measure_genome
 from blur_es.reproduce.results import current_keys
@@ -100,15 +100,17 @@ class TrainJob:
         """Train, or resume, and measure. Raises as these do; `Interrupted` after an interrupt."""
         config, run = self.training.config, RunFolder(top.locate(self.folder))
         if not self._trained(run):
-            options = TrainOptions(
-                run_dir=run.location,
-                resume=run.holds_run,
-                local=True,
-                data_dir=self.data_dir,
-                quiet=True,
-            )
-            if run_experiment(config, options).training.genome is None:
-                raise Interrupted
+            try:
+                train(
+                    config,
+                    run.location,
+                    resume=run.holds_run,
+                    local=True,
+                    data_dir=self.data_dir,
+                    quiet=True,
+                )
+            except TrainingInterrupted as error:
+                raise Interrupted from error
         began = time.monotonic()
         genome = Genome.load(run.genome)
         with measuring():

@@ -106,10 +106,14 @@ class RunFolder:
                 "make room or choose another with --run-dir"
             ) from error
 
-    def _check_same(self, experiment: Experiment) -> None:
+    def experiment(self) -> Experiment:
+        """The experiment of the run, of which nothing is imported.
+
+        Raises `InputError` if `config.yaml` is missing or damaged.
+        """
         path = self.storage.locate(CONFIG)
         try:
-            stored = flatten(parse_stored(self.storage.read(CONFIG)).identity())
+            return parse_stored(self.storage.read(CONFIG))
         except OSError as error:
             raise InputError(f"{path}: cannot read it: {error.strerror or error}") from error
         except InputError as error:
@@ -117,6 +121,9 @@ class RunFolder:
                 f"{path}: this file is damaged ({error}); expected the experiment of the run in "
                 "this folder"
             ) from error
+
+    def _check_same(self, experiment: Experiment) -> None:
+        stored = flatten(self.experiment().identity())
         given = flatten(experiment.identity())
         missing = "(nothing)"
         different = [

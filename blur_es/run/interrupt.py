@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Iterator
 from types import FrameType
+from typing import Any
 
 # Signals that a user, a service manager or a closing terminal sends to end a process.
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -34,6 +35,8 @@ class InterruptGuard:
     def __init__(self) -> None:
         self.requested = False
         self._allowed = False
+        # The handlers that `installed` replaced; empty where it has not.
+        self._previous: dict[signal.Signals, Any] = {}
 
     @contextlib.contextmanager
     def installed(self) -> Iterator[InterruptGuard]:
@@ -41,22 +44,42 @@ class InterruptGuard:
 
         A signal that arrived is passed on to a guard whose block surrounds this one.
         """
-        if threading.current_thread() is not threading.main_thread():
+        if not _in_main_thread():
             yield self
             return
-        previous = {
+        self._replace_handlers()
+        try:
+            yield self
+        finally:
+            self._restore_handlers()
+
+    @contextlib.contextmanager
+    def suspended(self) -> Iterator[None]:
+        """Inside `installed()`: use the previous handlers while the block runs."""
+        replaced = bool(self._previous)
+        self._restore_handlers()
+        try:
+            yield
+        finally:
+            if replaced and _in_main_thread():
+                self._replace_handlers()
+
+    def _replace_handlers(self) -> None:
+        self._previous = {
             number: signal.signal(number, self._handle)
             for number in STOP_SIGNALS
             if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN
         }
-        try:
-            yield self
-        finally:
-            for number, handler in previous.items():
-                signal.signal(number, handler)
-                outer = getattr(handler, "__self__", None)
-                if self.requested and isinstance(outer, InterruptGuard):
-                    outer.requested = True
+
+    def _restore_handlers(self) -> None:
+        if not _in_main_thread():
+            return
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+            outer = getattr(handler, "__self__", None)
+            if self.requested and isinstance(outer, InterruptGuard):
+                outer.requested = True
+        self._previous = {}
 
     @contextlib.contextmanager
     def interruptible(self) -> Iterator[None]:
@@ -91,3 +114,7 @@ class InterruptGuard:
         if self._allowed:
             self._allowed = False
             raise Interrupted
+
+
+def _in_main_thread() -> bool:
+    return threading.current_thread() is threading.main_thread()

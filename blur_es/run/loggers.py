@@ -61,14 +61,9 @@ def numeric_values(metrics: Mapping[str, Any]) -> dict[str, float]:
 
 
 class Loggers:
-    """Any number of loggers, none at first, which receive every line of metrics.
-
-    Attributes:
-        interrupted: set to True if the run was interrupted and may continue later.
-    """
+    """Any number of loggers, none at first, which receive every line of metrics."""
 
     def __init__(self) -> None:
-        self.interrupted = False
         self._loggers: list[_BackgroundLogger] = []
 
     def __call__(self, metrics: Mapping[str, Any]) -> None:
@@ -99,7 +94,7 @@ class Loggers:
     def close(self, status: str) -> None:
         """Close all loggers, together within `CLOSE_SECONDS`."""
         for each in self._loggers:
-            each.end("KILLED" if self.interrupted else status)
+            each.end(status)
         deadline = time.monotonic() + CLOSE_SECONDS
         for each in self._loggers:
             each.join(deadline)

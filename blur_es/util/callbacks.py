@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
+
+from blur_es.redact import redact
 
 MessageCallback = Callable[[str], None]
 """Called with one line of news or a warning, without a newline at its end."""
@@ -13,6 +16,11 @@ ProgressCallback = Callable[[str, int, int | None], None]
 Amounts are in a unit that the activity chooses, such as bytes or episodes; the total is None
 where it is unknown.
 """
+
+
+def print_message(message: str) -> None:
+    """A message callback that prints to standard error."""
+    print(redact(message), file=sys.stderr, flush=True)
 
 
 def ignore_message(message: str) -> None:
