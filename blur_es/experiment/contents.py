@@ -1,4 +1,4 @@
-"""The contents of a run folder, as plain data: nothing in the folder is imported or run."""
+"""The contents of a run folder as data: nothing that the folder names is imported or run."""
 
 from __future__ import annotations
 
