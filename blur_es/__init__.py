@@ -30,10 +30,11 @@ if _TYPE_CHECKING:
     from blur_es.genomes import load_genome
     from blur_es.inner import make_inner_loop
     from blur_es.rule import RuleSpec
-    from blur_es.tasks import make_task
+    from blur_es.tasks import ArrayTask, from_dataframe, make_task
 
 # Where each public name is defined.
 _HOMES = {
+    "ArrayTask": "blur_es.tasks",
     "BlurClassifier": "blur_es.classifier",
     "BlurError": "blur_es.errors",
     "ComparisonResult": "blur_es.analysis.comparisons",
@@ -51,6 +52,7 @@ _HOMES = {
     "TrainingInterrupted": "blur_es.experiment",
     "compare": "blur_es.analysis.comparisons",
     "evaluate": "blur_es.analysis.evaluate",
+    "from_dataframe": "blur_es.tasks",
     "generations": "blur_es.experiment",
     "load_config": "blur_es.config",
     "load_genome": "blur_es.genomes",
@@ -62,6 +64,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "ArrayTask",
     "BlurClassifier",
     "BlurError",
     "ComparisonResult",
@@ -79,6 +82,7 @@ __all__ = [
     "TrainingInterrupted",
     "compare",
     "evaluate",
+    "from_dataframe",
     "generations",
     "load_config",
     "load_genome",

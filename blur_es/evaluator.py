@@ -16,9 +16,16 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 from blur_es.config import Experiment
-from blur_es.episode import Episode, EpisodeSpec, drawn_unroll, initial_noise, make_episode
+from blur_es.episode import (
+    Episode,
+    EpisodeSpec,
+    check_regression,
+    drawn_unroll,
+    initial_noise,
+    make_episode,
+)
 from blur_es.errors import InputError, RunError
-from blur_es.fitness import make_measure
+from blur_es.fitness import CLASS_MEASURES, make_measure, score_measure
 from blur_es.genome import Genome, random_genome
 from blur_es.inner import (
     BatchedInnerLoop,
@@ -31,6 +38,7 @@ from blur_es.inner import (
 from blur_es.keys import EpisodeKey, Phase, random_generator
 from blur_es.rule import RuleSpec
 from blur_es.tasks import Task, make_task
+from blur_es.tasks.objects import pack_objects, receive_objects
 from blur_es.util.arrays import Float32Array, FloatArray
 
 # A generation makes about this many device batches, so that several devices have work.
@@ -132,7 +140,8 @@ class Evaluator(Protocol):
 class Problem:
     """The part of an experiment that an evaluation depends on, apart from the genome.
 
-    It is plain data, which a worker receives once.
+    It is plain data, which a worker receives once. Tasks that are Python objects are named in it,
+    and a pickled copy of it contains the objects.
 
     Attributes:
         rule: the family of rules that genomes parameterise.
@@ -162,6 +171,13 @@ class Problem:
     device_batch: int | None = None
     gradients: bool = False
     evaluations: int = 1
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "objects": pack_objects(self.tasks)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        receive_objects(state.pop("objects"))
+        vars(self).update(state)
 
     def unrolls(self, episodes: EpisodeRange) -> list[int]:
         """The unroll of every episode of a range, ordered by task, then by replica."""
@@ -276,21 +292,22 @@ class LocalEvaluator:
         tasks: the problem's tasks, if they have been made already.
 
     Raises:
-        InputError: data are missing or malformed.
+        InputError: data are missing or malformed, or the tasks do not fit each other or the rest.
     """
 
     def __init__(
         self, problem: Problem, data_dir: str | None = None, tasks: Sequence[Task] | None = None
     ) -> None:
         self.problem = problem
-        # The search maximises the first measure; accuracy is reported to the user.
-        self.measures = [
-            make_measure(problem.measure, problem.temperature),
-            make_measure("accuracy"),
-        ]
         if tasks is None:
             tasks = [make_task(options, data_dir) for options in problem.tasks]
         self.tasks = list(tasks)
+        check_kind(self.tasks, problem.rule, problem.measure)
+        # The search maximises the first measure; the second one is reported to the user.
+        self.measures = [
+            make_measure(problem.measure, problem.temperature),
+            score_measure(self.tasks[0].classes),
+        ]
         self._device_batch = problem.device_batch
         # All chunks of a generation share their episodes, so those of one range are kept.
         self._episodes: dict[EpisodeKey, Episode] = {}
@@ -389,6 +406,30 @@ class LocalEvaluator:
     def close(self) -> None:
         """Release the episodes that are kept."""
         self._episodes.clear()
+
+
+def check_kind(tasks: Sequence[Task], rule: RuleSpec, measure: str) -> None:
+    """Check that tasks are all for classification or all for regression, which suits the rest.
+
+    Raises `InputError` if they are of both kinds, or for regression with a rule or a measure that
+    is made for classes.
+    """
+    numeric = [task for task in tasks if not task.classes]
+    if not numeric:
+        return
+    if len(numeric) < len(tasks):
+        [other, *_] = [task for task in tasks if task.classes]
+        raise InputError(
+            f"tasks: {numeric[0].name!r} has numbers as targets and {other.name!r} classes; "
+            "expected tasks of one kind"
+        )
+    if measure in CLASS_MEASURES:
+        raise InputError(
+            f"fitness.measure: found {measure}, but the task {numeric[0].name!r} has numbers as "
+            "targets; expected squared_error or a measure of your own"
+        )
+    for task in numeric:
+        check_regression(rule, task)
 
 
 def largest_device_batch(evaluations: int) -> int:

@@ -26,6 +26,9 @@ MeasureFunction = Callable[[Any, Any], Any]
 # genome does not dominate a strategy that uses raw values.
 WORST_LOSS = -20.0
 
+# Targets that vary less count as constant.
+SMALL_VARIANCE = 1e-12
+
 # Losses below this count as almost the same when values at several steps are combined.
 SMALL_LOSS = 1e-3
 
@@ -125,12 +128,31 @@ def squared_error(predictions: Any, labels: Any) -> Any:
     return -xp.mean((_exact(predictions) - labels) ** 2)
 
 
+def determination(predictions: Any, labels: Any) -> Any:
+    """Coefficient of determination R² of targets: 1 is exact, 0 no better than their mean.
+
+    It is computed for every target and averaged.
+    """
+    xp = predictions.__array_namespace__()
+    error = xp.mean((_exact(predictions) - labels) ** 2, axis=0)
+    return xp.mean(1.0 - error / xp.maximum(xp.var(labels, axis=0), SMALL_VARIANCE))
+
+
+def score_measure(classes: int) -> Measure:
+    """The measure that is reported to people: accuracy or, without classes, R² (at least 0)."""
+    if classes:
+        return make_measure("accuracy")
+    return Measure("r2", determination, 0.0, traceable=True, best=1.0)
+
+
 def _exact(values: Any) -> Any:
     """NumPy arrays in float64; JAX arrays keep their type."""
     return values.astype(np.float64) if isinstance(values, np.ndarray) else values
 
 
 BUILT_IN = ("accuracy", "cross_entropy", "squared_error")
+# Measures that make no sense for numbers as targets.
+CLASS_MEASURES = ("accuracy", "cross_entropy")
 # Measures whose gradient with respect to the predictions is useful.
 DIFFERENTIABLE = ("cross_entropy", "squared_error")
 

@@ -182,10 +182,10 @@ class _Table:
         self, phase: Phase, support: int, query: int, generator: np.random.Generator
     ) -> Samples:
         """See `blur_es.tasks.Task`."""
-        (rows, classes), (query_rows, query_classes) = self._supports, self._queries
+        (rows, classes), (query_rows, query_labels) = self._supports, self._queries
         chosen = self._chosen(len(rows), support, generator)
         queries = self._chosen(len(query_rows), query, generator)
-        return Samples(rows[chosen], classes[chosen], query_rows[queries], query_classes[queries])
+        return Samples(rows[chosen], classes[chosen], query_rows[queries], query_labels[queries])
 
     def _chosen(self, rows: int, count: int, generator: np.random.Generator) -> IntArray:
         return generator.integers(0, rows, count)

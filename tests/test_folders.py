@@ -62,8 +62,8 @@ def greys(samples: Samples) -> dict[int, set[int]]:
     """The greys of each class, from the pixels of the last row."""
     found: dict[int, set[int]] = {}
     for inputs, classes in (
-        (samples.support_inputs, samples.support_classes),
-        (samples.query_inputs, samples.query_classes),
+        (samples.support_inputs, samples.support_labels),
+        (samples.query_inputs, samples.query_labels),
     ):
         for row, label in zip(inputs, classes, strict=True):
             found.setdefault(int(label), set()).add(255 - round(255 * float(row[-1])))
@@ -99,8 +99,8 @@ def test_queries_are_other_images_than_the_support(omniglot: Path) -> None:
         query = {row.tobytes() for row in samples.query_inputs}
         assert (len(support), len(query)) == (5 * 6, 5 * 2)
         assert not support & query
-        assert len(samples.support_classes) == 60
-        counts = np.bincount(samples.support_classes)
+        assert len(samples.support_labels) == 60
+        counts = np.bincount(samples.support_labels)
         assert counts.max() - counts.min() <= 2
 
 

@@ -57,8 +57,8 @@ def test_an_image_task_has_the_attributes_of_a_task() -> None:
     assert samples.support_inputs.shape == (7, 4)
     assert samples.query_inputs.shape == (3, 4)
     assert samples.query_inputs.max() <= 1
-    np.testing.assert_array_equal(samples.support_classes, numbers_of(samples.support_inputs) % 10)
-    np.testing.assert_array_equal(samples.query_classes, numbers_of(samples.query_inputs) % 10)
+    np.testing.assert_array_equal(samples.support_labels, numbers_of(samples.support_inputs) % 10)
+    np.testing.assert_array_equal(samples.query_labels, numbers_of(samples.query_inputs) % 10)
 
 
 def pools(task: ImageTask) -> dict[Phase, tuple[set[int], set[int]]]:
@@ -175,7 +175,7 @@ def test_turned_images_are_separate_classes() -> None:
     task = ImageTask("corners", split, split, 2, rotations=4)
     assert (task.classes, task.outputs, task.test_size) == (8, 8, 48)
     samples = draw(task, 40, 48, phase=Phase.TEST)
-    assert sorted(samples.query_classes) == sorted(list(range(8)) * 6)
+    assert sorted(samples.query_labels) == sorted(list(range(8)) * 6)
     for inputs, classes in (samples[:2], samples[2:]):
         lit = inputs.reshape(-1, 3, 3)
         corners = [lit[:, 0, 2], lit[:, 0, 0], lit[:, 2, 0], lit[:, 2, 2]]
@@ -203,7 +203,7 @@ def test_noise_has_the_given_standard_deviation_and_differs_between_images() -> 
         assert inputs.std() == pytest.approx(0.25, rel=0.05)
         assert len(np.unique(inputs, axis=0)) == 200
     # The same rows are drawn as without noise.
-    np.testing.assert_array_equal(samples.support_classes, draw(clean, 200, 200).support_classes)
+    np.testing.assert_array_equal(samples.support_labels, draw(clean, 200, 200).support_labels)
 
 
 def test_uneven_lighting_leaves_an_image_its_order() -> None:

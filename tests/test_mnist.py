@@ -106,7 +106,7 @@ def test_emnist_is_upright_and_counts_from_0(
     assert (task.name, task.classes) == (f"emnist-{split}", label_count)
     samples = draw(task, 1, 62)
     assert samples.query_inputs[0].tolist() == [0, 0, 1, 0]  # stored at the upper right
-    assert set(samples.query_classes) == set(range(label_count))
+    assert set(samples.query_labels) == set(range(label_count))
     assert EMNIST[split].first_label == first
 
 

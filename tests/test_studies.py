@@ -56,7 +56,7 @@ def draw(task: Task) -> Samples:
 def test_a_guise_changes_images_or_labels(digits: ImageTask, guise: str) -> None:
     plain, changed = draw(digits), draw(tasks.DisguisedDigits(guise))
     same_images = np.array_equal(plain.query_inputs, changed.query_inputs)
-    same_labels = np.array_equal(plain.query_classes, changed.query_classes)
+    same_labels = np.array_equal(plain.query_labels, changed.query_labels)
     labels_differ = guise in ("odd", "relabelled")
     assert (same_images, same_labels) == (labels_differ, not labels_differ)
 
@@ -81,7 +81,7 @@ def test_tables_of_keel_are_read_where_their_package_is(
     # Every row occurs once, with its class.
     drawn = np.concatenate([samples.support_inputs, samples.query_inputs])
     assert sorted(drawn[:, 0]) == list(np.arange(0.0, 90.0, 3.0))
-    labels = np.concatenate([samples.support_classes, samples.query_classes])
+    labels = np.concatenate([samples.support_labels, samples.query_labels])
     np.testing.assert_array_equal(labels, drawn[:, 0] // 30)
 
 

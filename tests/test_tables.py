@@ -29,11 +29,11 @@ def test_tables_are_shared_by_support_and_query_but_not_by_episodes() -> None:
     samples = draw(task, 4000, 1000)
     assert samples.support_inputs.shape == (4000, 12)
     assert samples.query_inputs.shape == (1000, 12)
-    assert np.bincount(samples.support_classes) == pytest.approx([4000 / 3] * 3, rel=0.05)
+    assert np.bincount(samples.support_labels) == pytest.approx([4000 / 3] * 3, rel=0.05)
 
     def nearest_neighbour(support: Samples, query: Samples) -> float:
-        model = KNeighborsClassifier(1).fit(support.support_inputs, support.support_classes)
-        return float(model.score(query.query_inputs, query.query_classes))
+        model = KNeighborsClassifier(1).fit(support.support_inputs, support.support_labels)
+        return float(model.score(query.query_inputs, query.query_labels))
 
     assert nearest_neighbour(samples, samples) > 0.85
     assert nearest_neighbour(samples, draw(task, 10, 1000, key=1)) < 0.6
@@ -43,7 +43,7 @@ def test_tables_are_shared_by_support_and_query_but_not_by_episodes() -> None:
 
 def test_a_table_of_fewer_rows_than_clusters_is_refused() -> None:
     task = make_task({"name": "tables", "classes": 8})
-    assert set(draw(task, 15, 1).support_classes) <= set(range(8))
+    assert set(draw(task, 15, 1).support_labels) <= set(range(8))
     with pytest.raises(InputError, match="found 15 rows in an episode, expected 16 or more"):
         draw(task, 14, 1)
 
@@ -54,7 +54,7 @@ def test_rows_of_a_small_table_are_repeated_but_queries_are_not() -> None:
     rows, places = np.unique(samples.support_inputs, axis=0, return_inverse=True)
     assert len(rows) == 50
     # A row has one class, however often it occurs.
-    assert len(set(zip(places.ravel(), samples.support_classes, strict=True))) == 50
+    assert len(set(zip(places.ravel(), samples.support_labels, strict=True))) == 50
     both = np.concatenate([rows, samples.query_inputs])
     assert len(np.unique(both, axis=0)) == len(both) == 250
     # By default no row occurs twice.
@@ -72,8 +72,8 @@ def test_a_small_table_of_fewer_rows_than_clusters_is_refused() -> None:
 def test_the_separation_of_a_tables_classes_follows_the_option() -> None:
     def score(separation: float) -> float:
         samples = draw(make_task({"name": "tables", "separation": separation}), 2000, 1000)
-        model = KNeighborsClassifier(5).fit(samples.support_inputs, samples.support_classes)
-        return float(model.score(samples.query_inputs, samples.query_classes))
+        model = KNeighborsClassifier(5).fit(samples.support_inputs, samples.support_labels)
+        return float(model.score(samples.query_inputs, samples.query_labels))
 
     assert score(0.5) < score(1.0) < score(2.0)
 
@@ -98,8 +98,8 @@ def test_mixing_the_columns_of_a_table_keeps_its_classes_separable() -> None:
         task = make_task({"name": "tables", "classes": 2, **options})
         samples = draw(task, 4000, 1000)
         model = LinearDiscriminantAnalysis()
-        model.fit(samples.support_inputs, samples.support_classes)
-        return float(model.score(samples.query_inputs, samples.query_classes))
+        model.fit(samples.support_inputs, samples.support_labels)
+        return float(model.score(samples.query_inputs, samples.query_labels))
 
     assert score(correlation=2.5) == pytest.approx(score(), abs=1e-9)
 
@@ -124,12 +124,12 @@ def test_classes_of_mixed_columns_remain_separable() -> None:
     task = make_task({"name": "tables", "classes": 2, "columns": "mixed"})
     samples = draw(task, 2000, 1000)
     model = RandomForestClassifier(20, random_state=0)
-    model.fit(samples.support_inputs, samples.support_classes)
-    assert model.score(samples.query_inputs, samples.query_classes) > 0.8
+    model.fit(samples.support_inputs, samples.support_labels)
+    assert model.score(samples.query_inputs, samples.query_labels) > 0.8
 
 
 def test_class_frequencies_of_a_table_follow_the_option() -> None:
     task = make_task({"name": "tables", "classes": 3, "weights": [1, 3, 6.0]})
     samples = draw(task, 4000, 2000)
-    for classes in samples.support_classes, samples.query_classes:
+    for classes in samples.support_labels, samples.query_labels:
         assert np.bincount(classes) / len(classes) == pytest.approx([0.1, 0.3, 0.6], abs=0.02)

@@ -49,8 +49,8 @@ def test_toy_tasks_have_the_attributes_of_a_task(name: str) -> None:
     assert samples.support_inputs.shape == (300, 2)
     assert samples.support_inputs.dtype == np.float32
     assert samples.query_inputs.shape == (200, 2)
-    assert samples.query_classes.shape == (200,)
-    assert set(samples.support_classes) == set(range(task.classes))
+    assert samples.query_labels.shape == (200,)
+    assert set(samples.support_labels) == set(range(task.classes))
 
 
 @pytest.mark.parametrize(
@@ -61,7 +61,7 @@ def test_truth_tables(name: str, truth: str) -> None:
     samples = draw(make_task({"name": name}), 500, 1)
     quadrant = 2 * (samples.support_inputs[:, 0] > 0) + (samples.support_inputs[:, 1] > 0)
     for index, expected in enumerate(truth):
-        assert set(samples.support_classes[quadrant == index]) == {int(expected)}
+        assert set(samples.support_labels[quadrant == index]) == {int(expected)}
 
 
 # Points that are clearly inside and outside, and the share of the square that is inside.
@@ -94,31 +94,31 @@ def test_geometry(name: str) -> None:
     for points, expected in ((inside, 1), (outside, 0)):
         samples = task.sample(Phase.TEST, len(points), 0, Points(points))
         np.testing.assert_allclose(samples.support_inputs, points, atol=1e-6)
-        assert samples.support_classes.tolist() == [expected] * len(points)
+        assert samples.support_labels.tolist() == [expected] * len(points)
     samples = draw(task, 20_000, 1)
     assert np.abs(samples.support_inputs).max() <= 1
     assert samples.support_inputs.mean(axis=0) == pytest.approx([0, 0], abs=0.02)
     assert samples.support_inputs.std(axis=0) == pytest.approx([3**-0.5] * 2, abs=0.01)
-    assert samples.support_classes.mean() == pytest.approx(share, abs=0.015)
+    assert samples.support_labels.mean() == pytest.approx(share, abs=0.015)
 
 
 def test_moons_without_noise_are_half_circles() -> None:
     samples = draw(make_task({"name": "two_moons", "noise": 0}), 2000, 1)
     points = samples.support_inputs * [1.5, 0.75] + [0.5, 0.25]
-    upper = points[samples.support_classes == 0]
-    lower = points[samples.support_classes == 1]
+    upper = points[samples.support_labels == 0]
+    lower = points[samples.support_labels == 1]
     np.testing.assert_allclose(np.hypot(*upper.T), 1, atol=1e-6)
     np.testing.assert_allclose(np.hypot(*(lower - [1, 0.5]).T), 1, atol=1e-6)
     assert upper[:, 1].min() >= -1e-6
     assert lower[:, 1].max() <= 0.5 + 1e-6
     assert np.abs(samples.support_inputs).max() == pytest.approx(1, abs=1e-3)
-    assert samples.support_classes.mean() == pytest.approx(0.5, abs=0.05)
+    assert samples.support_labels.mean() == pytest.approx(0.5, abs=0.05)
 
 
 def test_moons_have_noise_of_a_tenth_of_the_radius() -> None:
     noisy = draw(make_task({"name": "two_moons"}), 5000, 1)
     points = noisy.support_inputs * [1.5, 0.75] + [0.5, 0.25]
-    radii = np.hypot(*points[noisy.support_classes == 0].T)
+    radii = np.hypot(*points[noisy.support_labels == 0].T)
     assert radii.std() == pytest.approx(0.1, abs=0.01)
 
 
@@ -129,15 +129,15 @@ def test_blobs_are_shared_by_support_and_query_but_not_by_episodes() -> None:
         return np.stack([inputs[classes == label].mean(axis=0) for label in range(5)])
 
     samples = draw(task, 5000, 5000)
-    support = centres(samples.support_inputs, samples.support_classes)
+    support = centres(samples.support_inputs, samples.support_labels)
     np.testing.assert_allclose(
-        support, centres(samples.query_inputs, samples.query_classes), atol=0.02
+        support, centres(samples.query_inputs, samples.query_labels), atol=0.02
     )
     assert np.abs(support).max() <= 1.02
-    noise = samples.support_inputs - support[samples.support_classes]
+    noise = samples.support_inputs - support[samples.support_labels]
     assert noise.std(axis=0) == pytest.approx([0.1, 0.1], abs=0.005)
     other = draw(task, 5000, 5, key=1)
-    assert np.abs(support - centres(other.support_inputs, other.support_classes)).max() > 0.1
+    assert np.abs(support - centres(other.support_inputs, other.support_labels)).max() > 0.1
 
 
 @pytest.mark.parametrize("noise", [-0.1, float("nan"), float("inf"), True, "0.1", [0.1]])

@@ -96,14 +96,14 @@ def _accuracy(classifier: Any, episode: Episode, step: int) -> float:
     inputs = episode.support_inputs[:step].reshape(-1, episode.sizes[0]).astype(np.float64)
     classes = _classes(episode.support_labels[:step])
     query_inputs = episode.query_inputs.reshape(-1, episode.sizes[0]).astype(np.float64)
-    query_classes = _classes(episode.query_labels)
+    query_labels = _classes(episode.query_labels)
     if len(np.unique(classes)) < 2:
-        return float(np.mean(query_classes == classes[0]))
+        return float(np.mean(query_labels == classes[0]))
     with warnings.catch_warnings():
         # Few rows, rows of one class and unfinished descents are normal here.
         warnings.simplefilter("ignore")
         predicted = classifier.fit(inputs, classes).predict(query_inputs)
-    return float(np.mean(predicted == query_classes))
+    return float(np.mean(predicted == query_labels))
 
 
 def _classes(labels: Any) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +20,15 @@ from blur_es.genome import Genome
 from blur_es.genomes import find_genome, genome_names, ships
 from blur_es.storage import open_storage
 from blur_es.storage.names import CONFIG
+from blur_es.tasks import Task
+from blur_es.tasks.objects import with_object_name
 
 # A genome, the name of one that ships, or the path or URL of a genome file or a run folder.
 GenomeSource = Genome | str | os.PathLike[str]
 
-# The name of a task, its options including `name`, or several of either.
-TaskSource = str | Mapping[str, Any] | Sequence[str | Mapping[str, Any]]
+# The name of a task, its options including `name`, a task object or its class, or several of these.
+OneTask = str | Mapping[str, Any] | Task | Callable[..., Task]
+TaskSource = OneTask | Sequence[OneTask]
 
 # Settings of meta-training that have no effect on measurements but may be impossible here.
 _NOT_TRAINING = ("meta.method=es", "fleet.split=null")
@@ -126,9 +129,12 @@ def _with_task(
     """Return the experiment with another task, network and number of steps, where given."""
     changes: dict[str, list[Any]] = {}
     if task is not None:
-        tasks = [task] if isinstance(task, str | Mapping) else list(task)
+        several = isinstance(task, Sequence) and not isinstance(task, str)
         changes["tasks"] = [
-            [{"name": each} if isinstance(each, str) else dict(each) for each in tasks]
+            [
+                {"name": each} if isinstance(each, str) else dict(with_object_name(each))
+                for each in (task if several else [task])
+            ]
         ]
     if hidden is not None:
         changes["network.hidden"] = [[hidden] if isinstance(hidden, int) else list(hidden)]

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 import pydantic
 import yaml
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from blur_es.config import source
 from blur_es.config.identity import identity, redact_as_before, with_original_names
@@ -31,6 +31,7 @@ from blur_es.errors import InputError
 from blur_es.redact import redact_tree
 from blur_es.rule import RuleSpec
 from blur_es.storage.files import sha256
+from blur_es.tasks.objects import with_object_name
 from blur_es.util.options import Options, Whole
 
 
@@ -43,6 +44,11 @@ def _check_task_sections(task: dict[str, Any]) -> dict[str, Any]:
     given = {key: task[key] for key in TASK_SECTIONS if key in task}
     checked = TaskSections.model_validate(given).model_dump(exclude_none=True)
     return task | {key: checked[key] for key in given}
+
+
+TaskEntry = Annotated[
+    dict[str, Any], BeforeValidator(with_object_name), AfterValidator(_check_task_sections)
+]
 
 
 class Experiment(Options):
@@ -60,7 +66,8 @@ class Experiment(Options):
         genome: The initial genome and the fields that are learned.
         network: The network of every task without a `network` section.
         tasks: The tasks that networks learn: for each its name (or an import path) and its
-            options.
+            options. From Python, a task object or its class may stand in place of the name or of
+            the whole entry.
         episode: Lengths of the episodes, for every length that a task's `episode` section does
             not give.
         fitness: What the search maximises.
@@ -77,9 +84,7 @@ class Experiment(Options):
     rule: RuleSpec = RuleSpec()
     genome: GenomeConfig = GenomeConfig()
     network: NetworkConfig = NetworkConfig()
-    tasks: list[Annotated[dict[str, Any], AfterValidator(_check_task_sections)]] = Field(
-        min_length=1
-    )
+    tasks: list[TaskEntry] = Field(min_length=1)
     episode: EpisodeSpec
     fitness: FitnessConfig = FitnessConfig()
     meta: MetaConfig = MetaConfig()

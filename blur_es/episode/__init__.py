@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from blur_es.episode.episode import Episode, initial_noise
-from blur_es.episode.make import make_episode, signed_labels
+from blur_es.episode.make import check_regression, make_episode, signed_labels
 from blur_es.episode.spec import (
     MAXIMUM_LENGTH,
     EpisodeSpec,
@@ -24,6 +24,7 @@ __all__ = [
     "Rows",
     "Scale",
     "Share",
+    "check_regression",
     "drawn_unroll",
     "initial_noise",
     "make_episode",

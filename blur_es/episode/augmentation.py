@@ -56,7 +56,10 @@ class Augmentation:
         return np.concatenate(passes)[:total]
 
     def wrong_classes(self, total: int, classes: int) -> tuple[IntArray, IntArray]:
-        """The support rows whose class is replaced, and their new random classes."""
+        """The support rows whose class is replaced, and their new random classes.
+
+        For a regression task, `classes` is the number of rows, and a row gets another's target.
+        """
         if not self._active or self.spec.label_noise == 0.0:
             return np.zeros(0, np.int64), np.zeros(0, np.int64)
         generator = self._generator(_Kind.LABELS)

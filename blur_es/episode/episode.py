@@ -22,7 +22,7 @@ class Episode:
 
     Attributes:
         support_inputs: (N, B, n_0) standardised inputs of the steps, after `input_map`.
-        support_labels: (N, B, n_L) labels, +1 and -1.
+        support_labels: (N, B, n_L) labels, +1 and -1, or standardised targets.
         query_inputs: (Q, B, n_0).
         query_labels: (Q, B, n_L).
         forward_noise: for every synapse layer i (n_i + 1, n_{i+1}, k) normal numbers with

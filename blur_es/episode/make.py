@@ -38,21 +38,30 @@ def make_episode(
 
     Inputs are standardised with the mean and the standard deviation of the episode's own support
     data, pooled over all inputs for images and separate for each input otherwise. They are then
-    mapped as `rule.inputs` says (`blur_es.episode.inputs`).
+    mapped as `rule.inputs` says (`blur_es.episode.inputs`). The targets of a regression task are
+    standardised as well, each with the mean and the standard deviation of the support data.
 
     Raises `RunError` if the task fails, and `InputError` if it returns wrong shapes, types or
-    values.
+    values, or if a regression task does not fit the rule.
     """
     samples = _sample(task, spec, seed, key)
     sizes = (task.inputs, *hidden, task.outputs)
     support = _inputs(samples.support_inputs, task, spec.unroll * spec.batch_size)
     query = _inputs(samples.query_inputs, task, spec.query_batches * spec.batch_size)
-    labels = signed_labels(samples.support_classes, task, len(support))
-    query_labels = signed_labels(samples.query_classes, task, len(query))
+    if task.classes:
+        labels = signed_labels(samples.support_labels, task, len(support))
+        query_labels = signed_labels(samples.query_labels, task, len(query))
+    else:
+        check_regression(rule, task)
+        labels, query_labels = _targets(samples, task, len(support), len(query))
     changes = Augmentation(spec, seed, key)
-    wrong, classes = changes.wrong_classes(len(labels), task.classes)
-    if len(wrong):
-        labels[wrong] = signed_labels(classes, task, len(classes))
+    if task.classes:
+        wrong, classes = changes.wrong_classes(len(labels), task.classes)
+        if len(wrong):
+            labels[wrong] = signed_labels(classes, task, len(classes))
+    else:
+        wrong, rows = changes.wrong_classes(len(labels), len(labels))
+        labels[wrong] = labels[rows]
     order = changes.row_order(len(support))
     if order is not None:
         support, labels = support[order], labels[order]
@@ -120,6 +129,45 @@ def _inputs(inputs: npt.ArrayLike, task: Task, rows: int) -> Float32Array:
     if not np.all(np.isfinite(array)):
         raise InputError(f"task {task.name!r}: found inputs that are not finite float32 numbers")
     return array
+
+
+def check_regression(rule: RuleSpec, task: Task) -> None:
+    """Raise `InputError` if a rule changes its labels in a way that only suits classes."""
+    if rule.calibration_temperature:
+        raise InputError(
+            f"rule.calibration_temperature: it calibrates the frequencies of classes, but the task "
+            f"{task.name!r} has numbers as targets; expected 0"
+        )
+    if rule.feedback == "standardized_label" and task.outputs > 1:
+        raise InputError(
+            f"rule.feedback: standardized_label standardises the labels of classes, but the task "
+            f"{task.name!r} has {task.outputs} targets; expected label"
+        )
+
+
+def _targets(
+    samples: Samples, task: Task, support: int, query: int
+) -> tuple[Float32Array, Float32Array]:
+    """Standardised targets of the support and the query rows, (rows, n_L) each.
+
+    Raises `InputError` for anything but finite numbers of these shapes.
+    """
+    found = []
+    for values, rows in ((samples.support_labels, support), (samples.query_labels, query)):
+        array = _array(values, task, "targets")
+        if array.shape != (rows, task.outputs) or array.dtype.kind not in "biuf":
+            raise InputError(
+                f"task {task.name!r}: found targets of shape {array.shape} and type "
+                f"{array.dtype}, expected real numbers of shape {(rows, task.outputs)}"
+            )
+        if not np.all(np.isfinite(array)):
+            raise InputError(f"task {task.name!r}: found targets that are not finite")
+        found.append(array.astype(np.float64))
+    mean, deviation = found[0].mean(axis=0), found[0].std(axis=0)
+    # A target that is constant becomes 0, apart from queries that differ.
+    deviation[deviation == 0.0] = 1.0
+    labels, query_labels = (((each - mean) / deviation).astype(np.float32) for each in found)
+    return labels, query_labels
 
 
 def signed_labels(classes: IntArray, task: Task, rows: int) -> Float32Array:

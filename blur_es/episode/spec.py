@@ -60,7 +60,7 @@ class EpisodeSpec:
             draw the number on a logarithmic scale for every episode. All steps together pass
             through these rows in random order, again and again. `[]` repeats no rows.
         label_noise: every meta-training episode draws a rate from 0 to this number, and that
-            share of its support rows gets a random class.
+            share of its support rows gets a random class, or the target of a random row.
         input_scale: every meta-training episode multiplies its inputs, after `rule.inputs`, by a
             factor between the inverse of this number and this number, drawn on a logarithmic
             scale. 1 changes nothing.

@@ -27,7 +27,7 @@ def adapt_genome(genome: Genome, rule: RuleSpec) -> Genome:
     A rule may differ from the genome's own rule in these ways:
 
     - more states, if the genome has at least two: see `widen_genome`;
-    - `feedback: standardized_label` instead of `label`;
+    - `feedback: standardized_label` instead of `label`, or the reverse;
     - other `inputs` and another `calibration_temperature`;
     - another Oja term, as long as neither rule learns its multiplier;
     - `aging`, `averaging` and `per_state_rates`, which may be switched on: new fields get neutral
@@ -40,7 +40,7 @@ def adapt_genome(genome: Genome, rule: RuleSpec) -> Genome:
         with contextlib.suppress(InputError):
             genome = widen_genome(genome, rule.states)
     free = set(SURROUNDINGS)
-    if genome.rule.feedback == "label" and rule.feedback == "standardized_label":
+    if {genome.rule.feedback, rule.feedback} == {"label", "standardized_label"}:
         free.add("feedback")
     if not (genome.rule.oja_multiplier or rule.oja_multiplier):
         free |= {"oja", "oja_extra"}

@@ -11,12 +11,15 @@ from blur_es.util.arrays import FloatArray, IntArray
 
 
 class Samples(NamedTuple):
-    """Rows of one episode, before batching: inputs (rows, inputs), classes (rows,) from 0."""
+    """Rows of one episode, before batching: inputs (rows, inputs) and labels.
+
+    Labels are classes (rows,) from 0 or, for a regression task, targets (rows, outputs).
+    """
 
     support_inputs: FloatArray
-    support_classes: IntArray
+    support_labels: FloatArray | IntArray
     query_inputs: FloatArray
-    query_classes: IntArray
+    query_labels: FloatArray | IntArray
 
 
 @runtime_checkable
@@ -26,9 +29,10 @@ class Task(Protocol):
     Attributes:
         name: for tables and messages.
         inputs: n_0, the number of inputs.
-        classes: number of classes; labels run from 0.
+        classes: number of classes; labels run from 0. A regression task, whose labels are
+            numbers, has 0.
         outputs: n_L, the number of outputs: `classes`, or 1 for two classes that the sign of a
-            single output distinguishes.
+            single output distinguishes. For a regression task, the number of targets.
         pooled_standardization: whether inputs are standardised with one mean and one standard
             deviation for all of them (images), or with separate ones for each input.
         test_size: number of rows of the test split; None where it is unlimited.

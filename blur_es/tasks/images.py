@@ -17,12 +17,9 @@ from blur_es.errors import InputError
 from blur_es.keys import Phase
 from blur_es.tasks.base import Samples
 from blur_es.tasks.resize import area_average
-from blur_es.tasks.splits import VALIDATION_ROWS, VALIDATION_SHARE, choose_rows, draw_rows
+from blur_es.tasks.splits import VALIDATION_ROWS, VALIDATION_SHARE, Pools, choose_rows
 from blur_es.util.arrays import Float32Array, Int64Array, IntArray
 from blur_es.util.options import Options, Whole
-
-# At most one training row in this many is set apart for the queries of an episode.
-QUERY_SHARE = 5
 
 # More noise than this buries every image, so it must be a mistake.
 LARGEST_NOISE = 100.0
@@ -165,12 +162,16 @@ class ImageTask:
             # Where each pixel of a turned image comes from.
             pixels = np.arange(self.inputs).reshape(side, side)
             self._turned = np.stack([np.rot90(pixels, k).reshape(-1) for k in range(rotations)])
-        self._training_pool = self._all_turns(np.flatnonzero(~in_validation))
-        self._validation_pool = self._all_turns(np.flatnonzero(in_validation))
-        if len(self._training_pool) < 2 or not len(self._validation_pool):
+        # Test rows are those of the test split.
+        self._pools = pools = Pools(
+            self._all_turns(np.flatnonzero(~in_validation)),
+            self._all_turns(np.flatnonzero(in_validation)),
+            self._all_turns(np.arange(len(test_rows))),
+        )
+        if len(pools.training) < 2 or not len(pools.validation):
             raise InputError(
                 f"{train.origin}: the {len(train_rows)} rows of the wanted classes give "
-                f"{len(self._training_pool)} for training and {len(self._validation_pool)} for "
+                f"{len(pools.training)} for training and {len(pools.validation)} for "
                 "validation, expected at least 2 and 1"
             )
 
@@ -178,23 +179,15 @@ class ImageTask:
         self, phase: Phase, support: int, query: int, generator: np.random.Generator
     ) -> Samples:
         """Draw rows of each pool without replacement, until all of the pool's rows are drawn."""
-        pool = self._training_pool
-        query_split = self._train_inputs, self._train_classes
-        if phase == Phase.META_TRAINING:
-            order = generator.permutation(pool)
-            reserved = max(1, min(query, len(order) // QUERY_SHARE))
-            pool, query_pool = order[reserved:], order[:reserved]
-        elif phase == Phase.TEST:
-            query_split = self._test_inputs, self._test_classes
-            query_pool = self._all_turns(np.arange(len(self._test_classes)))
-        else:
-            query_pool = self._validation_pool
-        rows = draw_rows(pool, support, generator)
-        query_rows = draw_rows(query_pool, query, generator)
-        inputs, classes = self._look_up(rows, self._train_inputs, self._train_classes)
-        query_inputs, query_classes = self._look_up(query_rows, *query_split)
+        rows, query_rows = self._pools.draw(phase, support, query, generator)
+        train = self._train_inputs, self._train_classes
+        test = self._test_inputs, self._test_classes
+        inputs, classes = self._look_up(rows, *train)
+        query_inputs, query_labels = self._look_up(
+            query_rows, *(test if phase == Phase.TEST else train)
+        )
         inputs, query_inputs = (self._disturb(each, generator) for each in (inputs, query_inputs))
-        return Samples(inputs, classes, query_inputs, query_classes)
+        return Samples(inputs, classes, query_inputs, query_labels)
 
     def _disturb(self, images: Float32Array, generator: np.random.Generator) -> Float32Array:
         """Vary the lighting of images (rows, pixels) and add noise, as the options say."""

@@ -24,7 +24,20 @@ from blur_es.tasks.mnist import (
     load_emnist_task,
     load_idx_task,
 )
+from blur_es.tasks.objects import (
+    check_object,
+    is_object_name,
+    make_object_task,
+    with_object_name,
+)
 from blur_es.tasks.omniglot import OmniglotOptions, find_omniglot, load_omniglot_task
+from blur_es.tasks.regression import (
+    DiabetesOptions,
+    RegressionOptions,
+    RegressionTask,
+    load_diabetes_task,
+)
+from blur_es.tasks.table_files import TableFileOptions, load_table_file
 from blur_es.tasks.tables import TableOptions, TableTask
 from blur_es.tasks.toy import TOY_FUNCTIONS, make_toy_task
 from blur_es.tasks.user_tasks import make_user_task
@@ -105,10 +118,25 @@ _REGISTRY: dict[str, _Entry] = {
         FolderOptions,
         lambda _, **options: load_folder_task(**options),
     ),
+    "table": _Entry(
+        "your own table, in a CSV, Parquet or ARFF file, for classification or regression",
+        TableFileOptions,
+        lambda _, **options: load_table_file(**options),
+    ),
     "tables": _Entry(
         "random tables whose classes are clusters, a new table in every episode",
         TableOptions,
         lambda _, **options: TableTask(**options),
+    ),
+    "diabetes": _Entry(
+        "scikit-learn's diabetes table, for regression; nothing to fetch",
+        DiabetesOptions,
+        lambda _, **options: load_diabetes_task(**options),
+    ),
+    "regression": _Entry(
+        "random tables for regression, a new table in every episode",
+        RegressionOptions,
+        lambda _, **options: RegressionTask(**options),
     ),
     **{name: _toy(name) for name in TOY_FUNCTIONS},
 }
@@ -139,7 +167,9 @@ def check_task_options(options: Mapping[str, Any], beside: Sequence[str] = ()) -
     in the message. Raises `InputError` that says what was found and what was expected.
     """
     name = _task_name(options)
-    if ":" in name:
+    if is_object_name(name):
+        check_object(name, _without_name(options))
+    elif ":" in name:
         check_import_path(name, "tasks")
     else:
         _checked(name, _without_name(options), beside)
@@ -177,22 +207,28 @@ def check_task_data(options: Mapping[str, Any], data_dir: str | Path | None = No
     """
     check_task_options(options)
     name = _task_name(options)
-    if ":" not in name:
+    if name in _REGISTRY:
         checked = _checked(name, _without_name(options))
         _REGISTRY[name].find(data_directory(data_dir), checked)
 
 
-def make_task(options: Mapping[str, Any], data_dir: str | Path | None = None) -> Task:
+def make_task(
+    options: Mapping[str, Any] | Task | Callable[..., Task], data_dir: str | Path | None = None
+) -> Task:
     """Make the task that the options describe.
 
+    A task object is checked and returned; a class or function is called without options.
     `data_dir` is the folder of data sets, by default `data_directory()`.
 
     Raises `InputError` for wrong options, missing or damaged data, or an object that is not
     a task; `RunError` if a user's own task fails.
     """
+    options = with_object_name(options)
     check_task_options(options)
     name = _task_name(options)
     given = _without_name(options)
+    if is_object_name(name):
+        return make_object_task(name, given)
     if ":" in name:
         return make_user_task(name, given)
     return _REGISTRY[name].make(data_directory(data_dir), **given)

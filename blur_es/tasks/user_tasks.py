@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, cast
 
 from blur_es.errors import InputError
@@ -18,7 +18,14 @@ def make_user_task(path: str, options: Mapping[str, Any]) -> Task:
     Raises `InputError` for an import path or options that do not fit, or an object that is not a
     task; `RunError` if the user's code fails.
     """
-    factory = import_object(path, "tasks")
+    return make_from(import_object(path, "tasks"), path, options)
+
+
+def make_from(factory: Callable[..., Any], path: str, options: Mapping[str, Any]) -> Task:
+    """Call a class or function with the options and check that it returns a task.
+
+    `path` names it in messages. Raises as `make_user_task` does.
+    """
     try:
         signature = inspect.signature(factory)
     except (TypeError, ValueError):  # some callables written in C have none
@@ -34,10 +41,10 @@ def make_user_task(path: str, options: Mapping[str, Any]) -> Task:
         ) from error
     with run_user_code(f"tasks: making {path!r}"):
         # Attributes may be properties, which run the user's code as well.
-        return _checked_task(factory(**options), path)
+        return checked_task(factory(**options), path)
 
 
-def _checked_task(task: Any, path: str) -> Task:
+def checked_task(task: Any, path: str) -> Task:
     """Return the object if it has all attributes of a task, with valid values."""
     missing = [member for member in (*Task.__annotations__, "sample") if not hasattr(task, member)]
     if missing:
@@ -48,12 +55,18 @@ def _checked_task(task: Any, path: str) -> Task:
     for member, valid, expected in (
         ("name", isinstance(task.name, str) and bool(task.name), "text"),
         ("inputs", _is_whole(task.inputs, 1), "a whole number, 1 or more"),
-        ("classes", _is_whole(task.classes, 2), "a whole number, 2 or more"),
+        (
+            "classes",
+            _is_whole(task.classes, 2) or (_is_whole(task.classes, 0) and task.classes == 0),
+            "a whole number, 2 or more, or 0 for numbers as targets",
+        ),
         (
             "outputs",
             _is_whole(task.outputs, 1)
-            and (task.outputs == task.classes or (task.outputs == 1 and task.classes == 2)),
-            f"{task.classes}, the number of classes, or 1 for two classes",
+            and (task.outputs == task.classes or task.classes == 0 or _is_single(task)),
+            "the number of targets"
+            if task.classes == 0
+            else f"{task.classes}, the number of classes, or 1 for two classes",
         ),
         (
             "pooled_standardization",
@@ -72,6 +85,10 @@ def _checked_task(task: Any, path: str) -> Task:
                 f"tasks: {path!r}: {member} is {getattr(task, member)!r}, expected {expected}"
             )
     return cast(Task, task)
+
+
+def _is_single(task: Any) -> bool:
+    return bool(task.outputs == 1 and task.classes == 2)
 
 
 def _is_whole(value: Any, least: int) -> bool:
