@@ -306,9 +306,9 @@ def test_the_splits_of_digits_never_change() -> None:
     task = make_task({"name": "digits"})
     assert isinstance(task, ImageTask)
     assert task._test_classes[:12].tolist() == [1, 7, 1, 4, 5, 7, 9, 9, 9, 1, 7, 2]
-    assert task._validation_pool[:8].tolist() == [1, 2, 5, 6, 19, 29, 30, 36]
-    assert (task._test_classes.sum(), task._validation_pool.sum()) == (1564, 179009)
-    assert (len(task._training_pool), len(task._validation_pool)) == (1199, 239)
+    assert task._pools.validation[:8].tolist() == [1, 2, 5, 6, 19, 29, 30, 36]
+    assert (task._test_classes.sum(), task._pools.validation.sum()) == (1564, 179009)
+    assert (len(task._pools.training), len(task._pools.validation)) == (1199, 239)
 
 
 def test_digits_make_an_episode() -> None:

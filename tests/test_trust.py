@@ -204,3 +204,9 @@ def test_strange_provenance_is_used_or_refused_with_a_sentence(
         with contextlib.suppress(InputError):
             resolve_subject(genome, settings=chosen)
     assert not ran
+
+
+def test_an_untrusted_experiment_connects_to_nothing() -> None:
+    table = {"name": "table", "path": "http://127.0.0.1:9/t.csv", "target": "a"}
+    with pytest.raises(InputError, match=r"would read 'http://.*' \(tasks\.0\.path\); add --trust"):
+        resolve_subject(genome_with(experiment(tasks=[table])))

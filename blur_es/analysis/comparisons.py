@@ -252,6 +252,12 @@ def compare_on_tasks(
         InputError: data are missing, or a step is beyond an episode.
         RunError: the work could not be done.
     """
+    for task in evaluator.tasks:
+        if not task.classes:
+            raise InputError(
+                f"tasks: {task.name!r} has numbers as targets; expected classes, because the "
+                "baselines of a comparison are classifiers"
+            )
     place = place or Place(local=True)
     problem, folder = evaluator.problem, str(Path.cwd())
     specs = [

@@ -36,6 +36,7 @@ class TaskScore:
         test_fitness: mean of the measure that the experiment maximises.
         diverged: number of episodes that diverged.
         episodes: number of episodes.
+        score: `accuracy`, or for numbers as targets `r2`, which then stands in its place.
     """
 
     task: str
@@ -44,6 +45,7 @@ class TaskScore:
     test_fitness: float
     diverged: int
     episodes: int
+    score: str = "accuracy"
 
     def to_json(self) -> dict[str, Any]:
         """Return the score as a plain dictionary."""
@@ -84,7 +86,7 @@ class Evaluation:
         """Return a line of text for every task."""
         width = max(map(len, self.labels))
         return "\n".join(
-            f"{label:{width}}  test accuracy {score.test_accuracy:.4f} ± "
+            f"{label:{width}}  test {score.score} {score.test_accuracy:.4f} ± "
             f"{score.test_accuracy_std:.4f}  {self.fitness_measure} {score.test_fitness:.4f}  "
             f"({count(score.episodes, 'episode')}"
             + (f", {score.diverged} diverged)" if score.diverged else ")")
@@ -233,6 +235,7 @@ def _task_scores(evaluator: LocalEvaluator, scores: EpisodeScores) -> list[TaskS
             test_fitness=float(np.mean(scores.fitness[index])),
             diverged=int(np.sum(scores.diverged[index])),
             episodes=scores.accuracy.shape[1],
+            score=evaluator.measures[-1].name,
         )
         for index, task in enumerate(evaluator.tasks)
     ]

@@ -129,11 +129,11 @@ def _with_task(
     """Return the experiment with another task, network and number of steps, where given."""
     changes: dict[str, list[Any]] = {}
     if task is not None:
-        several = isinstance(task, Sequence) and not isinstance(task, str)
+        tasks = task if isinstance(task, Sequence) and not isinstance(task, str) else [task]
         changes["tasks"] = [
             [
                 {"name": each} if isinstance(each, str) else dict(with_object_name(each))
-                for each in (task if several else [task])
+                for each in tasks
             ]
         ]
     if hidden is not None:

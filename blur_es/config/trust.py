@@ -1,8 +1,8 @@
 """Limits for an experiment that came with a genome file or a run folder.
 
 Genome files and run folders are made to be shared, so the experiment inside one is data: it
-imports nothing and asks for a bounded amount of work, unless the user trusts it. SECURITY.md has
-the whole rule.
+imports nothing, connects to nothing and asks for a bounded amount of work, unless the user trusts
+it. SECURITY.md has the whole rule.
 """
 
 from __future__ import annotations
@@ -24,17 +24,18 @@ _ASSUMED_INPUTS = 1000
 
 
 def check_untrusted(tree: Mapping[str, Any], chosen: Collection[str], location: str) -> None:
-    """Raise `InputError` if an experiment imports something or asks for far too much.
+    """Raise `InputError` if an experiment imports something, reads a URL or asks for far too much.
 
     Args:
         tree: the values of the experiment, whose types need not be right.
         chosen: dotted keys whose values the user gave; they are not checked.
         location: the genome or run folder that it came from.
     """
-    for key, path in _import_paths(tree):
+    for key, path in _reached(tree):
         if not _is_chosen(key, chosen):
+            does = "import and run" if key.endswith(("name", "measure")) else "read"
             raise InputError(
-                f"{location}: its experiment would import and run {path!r} ({key}); add --trust "
+                f"{location}: its experiment would {does} {path!r} ({key}); add --trust "
                 f"(in Python trust=True) if you trust where it came from, or replace it with "
                 f"--set {key}=..."
             )
@@ -51,12 +52,15 @@ def _is_chosen(key: str, chosen: Collection[str]) -> bool:
     return any(key == each or key.startswith(f"{each}.") for each in chosen)
 
 
-def _import_paths(tree: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Dotted keys and values of everything in an experiment that may be an import path."""
+def _reached(tree: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Dotted keys and values of everything in an experiment that may be an import path or a URL."""
     for index, task in enumerate(_list(tree.get("tasks"))):
         name = _section(task).get("name")
         if isinstance(name, str) and ":" in name:
             yield f"tasks.{index}.name", name
+        path = _section(task).get("path")
+        if isinstance(path, str) and ":" in path:
+            yield f"tasks.{index}.path", path
     measure = _section(tree.get("fitness")).get("measure")
     if isinstance(measure, str) and ":" in measure:
         yield "fitness.measure", measure

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
+import numpy.typing as npt
 
 from blur_es.keys import Phase
-from blur_es.util.arrays import FloatArray, IntArray
+from blur_es.util.arrays import FloatArray
 
 
 class Samples(NamedTuple):
@@ -17,9 +18,9 @@ class Samples(NamedTuple):
     """
 
     support_inputs: FloatArray
-    support_labels: FloatArray | IntArray
+    support_labels: npt.NDArray[Any]
     query_inputs: FloatArray
-    query_labels: FloatArray | IntArray
+    query_labels: npt.NDArray[Any]
 
 
 @runtime_checkable

@@ -18,7 +18,7 @@ PACKAGES = "pandas and pyarrow (pip install pandas pyarrow)"
 # A column with more different words has one input for all of its rarer ones.
 MOST_CATEGORIES = 32
 
-# A column of words, of which more than this share are numbers, is taken for a column of numbers.
+# A column of texts of which more than this share are numbers is taken for a column of numbers.
 NUMBERS_SHARE = 0.5
 
 
@@ -158,9 +158,8 @@ def _holds_words(values: Any, name: str) -> bool:
     present = values.dropna()
     if not present.map(lambda value: isinstance(value, str | bytes | int | float)).all():
         return _refuse(present, name)
-    different = present.unique()
-    numbers = sum(_is_number(value) for value in different)
-    return numbers <= NUMBERS_SHARE * len(different)
+    numbers = sum(map(_is_number, present))
+    return numbers <= NUMBERS_SHARE * len(present)
 
 
 def _category_type() -> Any:
@@ -199,8 +198,10 @@ def _as_numbers(values: Any, name: str) -> FloatArray:
         wrong = pandas.Series(np.isinf(numbers), index=values.index)
     if wrong.any():
         row = _first(wrong)
+        found = values.iloc[row - 1]
+        shown = repr(found) if isinstance(found, str) else str(found)
         raise InputError(
-            f"{name}: row {row}, column {values.name!r}: found {values.iloc[row - 1]!r}, expected "
+            f"{name}: row {row}, column {values.name!r}: found {shown}, expected "
             "a finite number as in the other rows, or nothing; for words, name the column in "
             "categories"
         )

@@ -110,7 +110,7 @@ def pack_objects(tasks: Iterable[Mapping[str, Any]]) -> dict[str, bytes]:
             from ray import cloudpickle
 
             try:
-                _packed[name] = cloudpickle.dumps(_objects[name])
+                _packed[name] = cloudpickle.dumps(_objects[name])  # type: ignore[no-untyped-call]
             except Exception as error:
                 raise InputError(
                     f"tasks: {name} cannot be sent to workers: {error}; expected a task without "

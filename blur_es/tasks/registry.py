@@ -223,10 +223,10 @@ def make_task(
     Raises `InputError` for wrong options, missing or damaged data, or an object that is not
     a task; `RunError` if a user's own task fails.
     """
-    options = with_object_name(options)
-    check_task_options(options)
-    name = _task_name(options)
-    given = _without_name(options)
+    named: Mapping[str, Any] = with_object_name(options)
+    check_task_options(named)
+    name = _task_name(named)
+    given = _without_name(named)
     if is_object_name(name):
         return make_object_task(name, given)
     if ":" in name:
