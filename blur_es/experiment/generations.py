@@ -286,7 +286,8 @@ class Generations:
 
     def _compare(self, genome: Genome) -> list[Comparison]:
         config = self._experiment
-        if not config.meta.compare:
+        # The baselines are classifiers.
+        if not config.meta.compare or not all(task.classes for task in self._local.tasks):
             return []
         self._on_message("comparing with tuned optimisers on test episodes")
         # Single episodes of many lengths: compiling each of them for an accelerator takes too long.

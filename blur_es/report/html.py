@@ -218,7 +218,7 @@ def _comparisons(run: _Run, pictures: Mapping[str, bytes]) -> str:
     if run.comparisons is None:
         return f"<p>There is no {COMPARISON} in this folder: no comparison has been made.</p>"
     if not run.comparisons:
-        return "<p>The experiment does not ask for a comparison (meta.compare: false).</p>"
+        return "<p>No comparison was asked for (meta.compare: false), or targets are numbers.</p>"
     parts = []
     for number, comparison in enumerate(run.comparisons, start=1):
         tuned = "each of these steps" if comparison.at else f"the last step, {comparison.steps}"
