@@ -259,7 +259,7 @@ def test_empty_optional_contents(tmp_path: Path) -> None:
     write_json(folder, "result.json", {})
     write_lines(folder, [])
     text = Page(Path(write_report(RunFolder(folder))).read_text(encoding="utf-8")).text
-    assert "does not ask for a comparison" in text
+    assert "No comparison was asked for" in text
     assert "has no generation" in text
     assert "is not recorded" in text
 
