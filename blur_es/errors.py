@@ -9,6 +9,7 @@ code 1.
 from __future__ import annotations
 
 import difflib
+import re
 import traceback
 from collections.abc import Iterable
 from pathlib import Path
@@ -34,9 +35,18 @@ class RunError(BlurError):
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """Return `` (did you mean 'x'?)`` for the nearest of the known names, or nothing."""
-    matches = difflib.get_close_matches(str(name), [str(k) for k in known], n=1, cutoff=0.6)
-    return f" (did you mean {matches[0]!r}?)" if matches else ""
+    """Return `` (did you mean 'x'?)`` for the nearest of the known names, or nothing.
+
+    Capital letters and characters such as `-` and `_` make no difference: `CMA-ES` is `cma_es`.
+    """
+    plain = {_plain(each): str(each) for each in known}
+    matches = difflib.get_close_matches(_plain(str(name)), plain, n=1, cutoff=0.6)
+    return f" (did you mean {plain[matches[0]]!r}?)" if matches else ""
+
+
+def _plain(name: str) -> str:
+    """A name without what people write in different ways."""
+    return re.sub(r"[-_ .]", "", name).lower() or name
 
 
 def users_traceback(error: BaseException) -> str:

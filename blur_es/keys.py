@@ -29,6 +29,7 @@ class Stream(enum.IntEnum):
     TASKS = 4
     LENGTHS = 5
     AUGMENTATION = 6
+    RESTARTS = 7
 
 
 def random_generator(seed: int, *key: int) -> np.random.Generator:

@@ -149,7 +149,7 @@ BROKEN = [
     ("population: 8", "population: 0", ":8: meta.population: found 0"),
     ("population: 8", "population: '8'", "meta.population: found '8'"),
     ("population: 8", "stop: {fitnes: 1}", "did you mean 'fitness'"),
-    ("population: 8", "method: es, options: {std_init: x}", "meta.options.std_init"),
+    ("population: 8", "method: es, options: [x]", "meta.options: found"),
     ("generations: 6", "generations: 0", "meta.generations: found 0"),
     ("generations: 6", "tasks_per_generation: 0", "meta.tasks_per_generation: found 0"),
     ("compare: false", "compare: maybe", "meta.compare: found 'maybe'"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -73,18 +75,50 @@ def test_options_reach_the_strategy() -> None:
     assert np.std(narrow.ask(1)) == pytest.approx(0.01 * np.std(wide.ask(1)), rel=1e-3)
 
 
+def test_attributes_and_arguments_reach_the_strategy() -> None:
+    def mean(options: dict[str, Any]) -> FloatArray:
+        strategy = Strategy("open_es", 8, 3, seed=0, options=options)
+        points = strategy.ask(1)
+        strategy.tell(1, points, fitness_of(np.resize(points, (8, DIMENSIONS))))
+        return strategy.mean
+
+    slow = {"optimizer": {"name": "sgd", "learning_rate": 0.0}}
+    assert not mean(slow).any()
+    assert mean({}).any()
+    half, quarter = (
+        Strategy("sep_cma_es", 8, 3, seed=0, options=options).parameters.mu_eff
+        for options in ({}, {"elite_ratio": 0.25})
+    )
+    assert quarter < half
+
+
 @pytest.mark.parametrize(
     ("name", "population", "options", "message"),
     [
         ("cma_ess", 8, {}, "did you mean 'cma_es'"),
+        ("CMA_ES", 8, {}, "did you mean 'cma_es'"),
+        ("Sep-CMA-ES", 8, {}, "did you mean 'sep_cma_es'"),
         ("cma_es", 8, {"std_int": 1.0}, "did you mean 'std_init'"),
+        ("cma_es", 8, {"elite_rato": 0.2}, "meta.options.elite_rato: .* did you mean|elite_ratio"),
+        ("cma_es", 8, {"elite_ratio": 2}, "meta.options.elite_ratio: found 2.0, expected a num"),
+        ("cma_es", 8, {"use_negative_weights": 1}, "found 1, expected true or false"),
+        ("cma_es", 8, {"weights": [1, 2]}, "expected 8 finite numbers"),
+        ("cma_es", 8, {"std_init": "wide"}, "std_init: found 'wide', expected a finite number"),
+        ("rm_es", 8, {"m": 1.5}, "meta.options.m: found 1.5, expected a whole number"),
+        ("learned_es", 8, {"params_path": "x"}, "evosax would unpickle that file"),
+        ("open_es", 8, {"optimizer": "adamm"}, "meta.options.optimizer: .*did you mean 'adam'"),
+        ("open_es", 8, {"optimizer": "lbfgs"}, "cannot follow a gradient alone"),
+        ("snes", 8, {"optimizer": "adam"}, "optax.adam needs learning_rate"),
+        ("open_es", 8, {"learning_rate": {"name": "cosine"}}, "options.learning_rate: unknown sch"),
+        ("open_es", 8, {"optimizer": {"name": "adamw", "weightdecay": 1}}, "mean 'weight_decay'"),
+        ("open_es", 8, {"fitness_shaping_fn": "rank"}, "mean 'centered_rank'|expected one of"),
         ("cma_es", 8, {"learning_rate": 0.1}, "follows no optimiser"),
         ("open_es", 7, {}, "population of 7"),
         ("cma_es", 1, {}, "found 1, expected 2 or more"),
     ],
 )
 def test_wrong_input_is_named(
-    name: str, population: int, options: dict[str, float], message: str
+    name: str, population: int, options: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(InputError, match=message):
         Strategy(name, population, 4, seed=0, options=options)

@@ -14,15 +14,9 @@ from blur_es.config.load import (
     vary_config,
 )
 from blur_es.config.problems import describe_problems
-from blur_es.config.sections import (
-    OPTIMIZERS,
-    AutoscaleConfig,
-    FleetConfig,
-    MetaConfig,
-)
+from blur_es.config.sections import AutoscaleConfig, FleetConfig, MetaConfig
 
 __all__ = [
-    "OPTIMIZERS",
     "AutoscaleConfig",
     "Experiment",
     "ExperimentSource",

@@ -34,6 +34,9 @@ from blur_es.storage.files import sha256
 from blur_es.tasks.objects import with_object_name
 from blur_es.util.options import Options, Whole
 
+# Options that were added to a section after its first version, and their defaults.
+_LATER_OPTIONS: dict[str, dict[str, Any]] = {"meta": {"restart": None}}
+
 
 def _digest(values: dict[str, Any]) -> str:
     return sha256(json.dumps(values, sort_keys=True).encode())
@@ -119,7 +122,21 @@ class Experiment(Options):
 
     def _without_later_options(self) -> dict[str, Any]:
         """The sections whose later options digests leave out where they have their defaults."""
-        return {"rule": self.rule.to_dict(), "episode": self.episode.to_dict()}
+        values = self.to_dict()
+        later = {
+            section: {
+                key: value
+                for key, value in values[section].items()
+                if key not in options or value != options[key]
+            }
+            for section, options in _LATER_OPTIONS.items()
+        }
+        # At first all options of strategies were numbers, and 1 was read as 1.0.
+        later["meta"]["options"] = {
+            key: float(value) if type(value) is int else value
+            for key, value in values["meta"]["options"].items()
+        }
+        return {"rule": self.rule.to_dict(), "episode": self.episode.to_dict(), **later}
 
     @property
     def identity_sha256(self) -> str:

@@ -162,8 +162,10 @@ def _copied(tree: Any) -> Any:
 
 
 def _plain(config: Experiment) -> dict[str, Any]:
-    """All values of an experiment, with the secrets that `to_dict` leaves out."""
-    return config.model_dump(mode="json")
+    """All values of an experiment, with the secrets and objects that `to_dict` leaves out."""
+    tree = config.model_dump(mode="json")
+    tree["meta"]["strategy"] = config.meta.strategy
+    return tree
 
 
 def _drop_task_sections(tree: dict[str, Any], keys: Iterable[str]) -> None:

@@ -5,16 +5,23 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, PlainSerializer, PlainValidator, WithJsonSchema
 
 from blur_es.episode import Length, Lengths, Rows, Scale, Share
 from blur_es.inner import Precision
+from blur_es.util.objects import check_object, object_label
 from blur_es.util.options import Options, Whole
 
-Optimizer = Literal["adam", "adamw", "nadam", "rmsprop", "sgd"]
-OPTIMIZERS: tuple[Optimizer, ...] = get_args(Optimizer)
+# Text, or from Python an object with the methods of a strategy or something that makes one. A run
+# folder names an object by the import path of its class.
+StrategyChoice = Annotated[
+    Any,
+    PlainValidator(check_object("strategy", ("init", "ask", "tell"))),
+    PlainSerializer(object_label, return_type=str, when_used="json"),
+    WithJsonSchema({"type": "string"}),
+]
 
 
 class GenomeConfig(Options):
@@ -138,16 +145,39 @@ class GradientConfig(Options):
     """Meta-gradient descent (paper, section 3.3 and appendix).
 
     Attributes:
-        optimizer: An optimiser of optax.
-        learning_rate: Its learning rate, in units of the genome's values times their scales.
-            The paper uses 5e-4 and many more steps: in 3,000 steps on MNIST at 14x14 that rate
-            reaches a test accuracy of 0.842, and the default reaches 0.884.
+        optimizer: An optimiser of optax: its name, its name with arguments (`{name: adamw,
+            weight_decay: 1e-4}`), or a list of these, which are chained.
+        learning_rate: Its learning rate, unless its arguments have one, in units of the genome's
+            values times their scales: a number, or a schedule of optax with its arguments
+            (`{name: cosine_decay_schedule, init_value: 0.01, decay_steps: 3000}`). The paper uses
+            5e-4 and many more steps: in 3,000 steps on MNIST at 14x14 that rate reaches a test
+            accuracy of 0.842, and the default reaches 0.884.
         clip: Gradients with a larger norm are scaled down to this norm.
     """
 
-    optimizer: Optimizer = "adam"
-    learning_rate: float = Field(default=0.01, gt=0)
+    optimizer: str | dict[str, Any] | list[str | dict[str, Any]] = "adam"
+    learning_rate: Annotated[float, Field(gt=0)] | dict[str, Any] = 0.01
     clip: float = Field(default=10.0, gt=0)
+
+
+class RestartConfig(Options):
+    """Restarts of a strategy that no longer improves.
+
+    Every restart begins at the initial genome. The means before the last restarts are candidates
+    for the final genome.
+
+    Attributes:
+        scheme: `ipop` multiplies the population by `growth` at every restart. `bipop` does so at
+            some restarts, and gives others a small population and a small first step, so that both
+            kinds use as many evaluations.
+        stagnation: Number of generations without a new highest median fitness after which the
+            strategy restarts.
+        growth: Factor of the population.
+    """
+
+    scheme: Literal["ipop", "bipop"] = "ipop"
+    stagnation: Annotated[Whole, Field(ge=1)] = 50
+    growth: float = Field(default=2.0, gt=1, le=10)
 
 
 class MetaConfig(Options):
@@ -155,7 +185,8 @@ class MetaConfig(Options):
 
     Attributes:
         method: `es` for an evolution strategy, `gradient` for meta-gradient descent.
-        strategy: Name of the strategy; `blur-es strategies` lists them.
+        strategy: Name of the strategy; `blur-es strategies` lists them. Or the import path of a
+            strategy of your own (`my_package.my_module:MyStrategy`), or from Python an object.
         population: Number of genomes in a generation of a strategy.
         generations: Number of generations of a strategy, or of steps of gradient descent.
         tasks_per_generation: Number of tasks that each generation draws at random, the same for
@@ -167,8 +198,11 @@ class MetaConfig(Options):
         curriculum: An unroll that grows in stages; null keeps the unroll constant. Validation and
             test episodes always have `episode.unroll` steps.
         sigma: Initial step size of the strategy, in units of the genome's scales.
-        options: Values for parameters of the strategy, by the names that evosax uses. Strategies
-            that follow an estimated gradient also accept `learning_rate`.
+        options: Values for options of the strategy, by the names that evosax uses: arguments of
+            its constructor such as `optimizer`, attributes such as `elite_ratio`, and parameters
+            such as `std_init`. Optimisers and schedules are written as in `meta.gradient`.
+            Strategies that follow an estimated gradient also accept `learning_rate`.
+        restart: Restarts of the strategy; null for none.
         gradient: Settings of meta-gradient descent.
         stop: Conditions that end the run early.
         validation_episodes: Number of new episodes of each task on which the final genome is
@@ -178,7 +212,7 @@ class MetaConfig(Options):
     """
 
     method: Literal["es", "gradient"] = "es"
-    strategy: str = "cma_es"
+    strategy: StrategyChoice = "cma_es"
     population: Annotated[Whole, Field(ge=1, le=1_000_000)] = 40
     generations: Annotated[Whole, Field(ge=1, le=1_000_000_000)] = 60
     tasks_per_generation: Annotated[Whole, Field(ge=1)] | None = None
@@ -186,7 +220,8 @@ class MetaConfig(Options):
     runs: Annotated[Whole, Field(ge=1, le=1000)] = 1
     curriculum: CurriculumConfig | None = None
     sigma: float = Field(default=0.3, gt=0)
-    options: dict[str, float] = Field(default={})
+    options: dict[str, Any] = Field(default={})
+    restart: RestartConfig | None = None
     gradient: GradientConfig = GradientConfig()
     stop: StopConfig = StopConfig()
     validation_episodes: Annotated[Whole, Field(ge=1, le=10_000)] = 8

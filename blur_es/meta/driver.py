@@ -1,16 +1,14 @@
-"""JAX on the driver: it always uses the CPU, and checkpoints hold its states as named arrays."""
+"""JAX on the driver: it always uses the CPU."""
 
 from __future__ import annotations
 
 import functools
 import hashlib
-from collections.abc import Callable, Mapping
-from typing import Any, ParamSpec, TypeVar
+from collections.abc import Callable
+from typing import ParamSpec, TypeVar
 
 import numpy as np
-import numpy.typing as npt
 
-from blur_es.errors import InputError
 from blur_es.util.environment import jax_cpu_device
 
 P = ParamSpec("P")
@@ -31,33 +29,6 @@ def on_cpu(function: Callable[P, T]) -> Callable[P, T]:
             return function(*arguments, **named)
 
     return run
-
-
-def tree_arrays(tree: Any) -> dict[str, npt.NDArray[Any]]:
-    """The leaves of a JAX tree as arrays, by their path."""
-    import jax
-
-    leaves = jax.tree_util.tree_leaves_with_path(tree)
-    return {jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in leaves}
-
-
-def restored_tree(tree: Any, arrays: Mapping[str, npt.NDArray[Any]], owner: str) -> Any:
-    """A tree with the structure of `tree` and the leaves that `tree_arrays` returned.
-
-    Raises `InputError` if names, shapes or dtypes do not fit; `owner` says whose state it is.
-    """
-    import jax
-
-    expected = tree_arrays(tree)
-    for name, array in expected.items():
-        found = arrays.get(name)
-        if found is None or found.shape != array.shape or found.dtype != array.dtype:
-            description = "nothing" if found is None else f"{found.dtype} {found.shape}"
-            raise InputError(
-                f"checkpoint: {name} is {description}, {owner} expects {array.dtype} {array.shape}"
-            )
-    leaves = [jax.numpy.asarray(arrays[name], dtype=arrays[name].dtype) for name in expected]
-    return jax.tree_util.tree_unflatten(jax.tree_util.tree_structure(tree), leaves)
 
 
 def strategy_digest() -> str:

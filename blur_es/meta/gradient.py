@@ -14,7 +14,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from blur_es.meta.driver import on_cpu, restored_tree, tree_arrays
+from blur_es.meta.driver import on_cpu
+from blur_es.meta.optax_parts import make_optimizer
+from blur_es.meta.trees import restored_tree, tree_arrays
 from blur_es.util.arrays import FloatArray
 
 # The average of the points covers about this many steps: many compared with the noise of single
@@ -26,18 +28,22 @@ class GradientDescent:
     """A point (d,) that starts at the origin and follows gradients.
 
     Args:
-        optimizer: a name of `OPTIMIZERS`, used with optax's default settings.
-        learning_rate: the optimiser's learning rate.
+        optimizer: an optimiser of optax, as `make_optimizer` takes it.
+        learning_rate: the optimiser's learning rate, or a schedule.
         clip: a mean gradient with a larger norm is scaled down to this norm.
         dimensions: d.
+
+    Raises `InputError` for an optimiser that does not exist or needs more than gradients.
     """
 
     @on_cpu
-    def __init__(self, optimizer: str, learning_rate: float, clip: float, dimensions: int) -> None:
+    def __init__(self, optimizer: Any, learning_rate: Any, clip: float, dimensions: int) -> None:
         import jax
         import optax
 
-        transformation = getattr(optax, optimizer)(learning_rate)
+        transformation = make_optimizer(
+            optimizer, learning_rate, "meta.gradient.optimizer", dimensions
+        )
 
         def update(state: Any, gradient: Any) -> Any:
             point, average, steps, memory = state

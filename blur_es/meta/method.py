@@ -30,6 +30,7 @@ class Outcome:
         evaluations: number of evaluations.
         seconds: time that the evaluations took.
         gradient_norm: norm of the mean gradient; None for a strategy.
+        restarts: number of restarts before this generation; None without restarts.
     """
 
     points: FloatArray
@@ -39,6 +40,7 @@ class Outcome:
     evaluations: int
     seconds: float
     gradient_norm: float | None = None
+    restarts: int | None = None
 
 
 class Method(Protocol):
@@ -47,6 +49,15 @@ class Method(Protocol):
     @property
     def center(self) -> FloatArray:
         """The method's own estimate of the best point (d,)."""
+        ...
+
+    @property
+    def centers(self) -> FloatArray:
+        """The estimate (n, d), and those of earlier starts."""
+        ...
+
+    def begin_stage(self) -> None:
+        """Forget fitness so far, because later fitness is not comparable with it."""
         ...
 
     def advance(
@@ -84,6 +95,7 @@ def make_method(config: Experiment, space: SearchSpace, search_run: int) -> Meth
             config.seed,
             meta.options,
             search_run,
+            meta.restart,
         )
     )
 
@@ -93,6 +105,7 @@ class EvolutionMethod:
 
     def __init__(self, strategy: Strategy) -> None:
         self._strategy = strategy
+        self.begin_stage = strategy.begin_stage
         self.state_arrays = strategy.state_arrays
         self.restore = strategy.restore
 
@@ -101,10 +114,16 @@ class EvolutionMethod:
         """The strategy's mean."""
         return self._strategy.mean
 
+    @property
+    def centers(self) -> FloatArray:
+        """See `Method.centers`."""
+        return self._strategy.means
+
     def advance(
         self, generation: int, space: SearchSpace, evaluator: Evaluator, episodes: EpisodeRange
     ) -> Outcome:
         """See `Method.advance`."""
+        restarts = self._strategy.restarts
         points = self._strategy.ask(generation)
         vectors = space.vectors(points)
         began = time.perf_counter()
@@ -113,7 +132,8 @@ class EvolutionMethod:
         fitness, accuracy = evaluation.fitness.mean(axis=2)
         self._strategy.tell(generation, points, fitness)
         diverged = evaluation.diverged
-        return Outcome(points, fitness, accuracy, int(diverged.sum()), diverged.size, seconds)
+        count = int(diverged.sum())
+        return Outcome(points, fitness, accuracy, count, diverged.size, seconds, restarts=restarts)
 
 
 class GradientMethod:
@@ -128,6 +148,14 @@ class GradientMethod:
     def center(self) -> FloatArray:
         """The average of the last points."""
         return self._descent.average
+
+    @property
+    def centers(self) -> FloatArray:
+        """See `Method.centers`."""
+        return self.center[None]
+
+    def begin_stage(self) -> None:
+        """See `Method.begin_stage`; nothing here depends on fitness."""
 
     def advance(
         self, generation: int, space: SearchSpace, evaluator: Evaluator, episodes: EpisodeRange

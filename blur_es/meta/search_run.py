@@ -126,6 +126,7 @@ def begin_stage(
         return None
     for each in search_runs:
         each.archive = Archive.empty(space.dimensions)
+        each.method.begin_stage()
     if len(search_runs) == 1:
         return None
     centers = np.stack([each.method.center for each in search_runs])

@@ -238,6 +238,7 @@ class Trainer:
         state.progress = progress
         self._note_reproducibility()
         norms = [each.gradient_norm for each in outcomes if each.gradient_norm is not None]
+        restarts = [each.restarts for each in outcomes if each.restarts is not None]
         equal = _all_equal(outcomes)
         self._warn(generation, norms, equal, summary["best"])
         driver_seconds = ended - began - evaluated
@@ -249,6 +250,7 @@ class Trainer:
             "diverged": sum(outcome.diverged for outcome in outcomes),
             **({"equal_fitness": True} if equal else {}),
             **({"gradient_norm": float(np.mean(norms))} if norms else {}),
+            **({"restarts": sum(restarts), "genomes": len(fitness)} if restarts else {}),
             **({"synchronised_to": chosen} if chosen is not None else {}),
             "evaluations_per_second": evaluations / evaluated,
             "driver_seconds": driver_seconds,
@@ -293,11 +295,12 @@ class Trainer:
 
     def _select(self) -> Selection:
         episodes, search_runs = self.config.meta.validation_episodes, self.state.search_runs
-        candidates = sum(1 + len(each.archive.points) for each in search_runs)
+        centers = [center for each in search_runs for center in each.method.centers]
+        candidates = len(centers) + sum(len(each.archive.points) for each in search_runs)
         total = candidates * episodes * len(self.config.tasks)
         self._on_message(f"choosing among {candidates} genomes: {total} validation episodes")
         return select(
-            [each.method.center for each in search_runs],
+            centers,
             [each.archive for each in search_runs],
             self.space,
             self.evaluator,

@@ -18,11 +18,11 @@ def check_import_path(path: str, where: str) -> None:
         )
 
 
-def import_object(path: str, where: str) -> Any:
-    """Import the callable at an import path `package.module:name`.
+def import_object(path: str, where: str, *, called: bool = True) -> Any:
+    """Import the object at an import path `package.module:name`.
 
-    Raises `InputError`, beginning with `where`, if it cannot be found, and `RunError` if importing
-    its module fails.
+    Raises `InputError`, beginning with `where`, if it cannot be found or, with `called`, if it is
+    not a callable, and `RunError` if importing its module fails.
     """
     check_import_path(path, where)
     module_name, _, attribute = path.partition(":")
@@ -38,6 +38,6 @@ def import_object(path: str, where: str) -> Any:
         if not hasattr(found, part):
             raise InputError(f"{where}: {module_name!r} has no {attribute!r} (from {path!r})")
         found = getattr(found, part)
-    if not callable(found):
+    if called and not callable(found):
         raise InputError(f"{where}: {path!r} is {type(found).__name__}, expected a callable")
     return found
