@@ -34,7 +34,7 @@ class Pair(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Inner:
-    std: float
+    std: Any
     flags: tuple[Any, ...]
 
 
@@ -77,7 +77,7 @@ class UnusualStrategy:
 
 
 def test_a_tree_is_restored_bit_for_bit_with_its_types() -> None:
-    tree = {
+    tree: dict[str, Any] = {
         "key": jax.random.key(3, impl="rbg"),
         "numbers": Pair(10**30, (True, float("nan"), None, "ü")),
         "inner": Inner(np.float32(0.1), (np.asfortranarray(np.ones((2, 3))), jnp.asarray(1.5))),
