@@ -96,7 +96,7 @@ def test_a_tree_is_restored_bit_for_bit_with_its_types() -> None:
     assert found["inner"].flags[0].flags.f_contiguous
     assert found["inner"].flags[1].weak_type
     np.testing.assert_array_equal(
-        jax.random.normal(found["key"], 3), jax.random.normal(tree["key"], 3)
+        jax.random.normal(found["key"], (3,)), jax.random.normal(tree["key"], (3,))
     )
 
 
