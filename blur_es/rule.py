@@ -17,9 +17,13 @@ from pydantic import Field
 from blur_es.errors import InputError
 from blur_es.util.options import Boolean, Number, Whole, options_dataclass
 
-Activation = Literal["identity", "tanh", "relu", "relu_tanh", "sigmoid", "sigmoid_with_grad"]
+Activation = Literal[
+    "identity", "tanh", "relu", "relu_tanh", "sigmoid", "sigmoid_with_grad", "relu_with_gate"
+]
 BackwardUpdate = Literal["additive", "multiplicative", "multiplicative_second_state", "replace"]
-Feedback = Literal["label", "standardized_label", "squared_error_gradient", "replace"]
+Feedback = Literal[
+    "label", "standardized_label", "label_and_error", "squared_error_gradient", "replace"
+]
 Oja = Literal["none", "activations", "weights"]
 Saturation = Literal["none", "exp_update"]
 Passes = Literal["none", "forward", "backward", "both"]
@@ -79,7 +83,6 @@ CONFORMANCE_OPTIONS = (
     "reset_neurons",
     "supervised_every",
     "forward_synapse_update",
-    "forward_pre_states",
     "saturation",
     "saturation_epsilon",
     "rescale_synapses",
@@ -107,7 +110,8 @@ class RuleSpec:
         single_state: all states of a synapse get the update of its state 0.
         feedback: what is written into the last layer after the forward pass: the label in
             state 1 (`label`); the label in state 1, scaled so that it has mean 0 and standard
-            deviation 1 for any number of equally frequent classes (`standardized_label`); the
+            deviation 1 for any number of equally frequent classes (`standardized_label`); the label
+            in state 1 and the error of the prediction in state 2 (`label_and_error`); the
             gradient of the squared error in state 1 (`squared_error_gradient`, for 2 states); or
             the label in state 0 (`replace`, for 1 state).
         oja: the Oja term makes synapses decay in proportion to squared `activations` or squared
@@ -115,6 +119,7 @@ class RuleSpec:
         oja_extra: a fixed factor of the Oja term.
         oja_multiplier: the genome has a learned factor of the Oja term.
         normalize: the passes in which activations are normalised over the batch.
+        normalize_last: whether the forward pass also normalises the last layer.
         query_statistics: whether query batches are normalised with the mean and variance of the
             last support batches (`support`) or with their own (`batch`), in which case a
             prediction depends on the other rows of its batch.
@@ -134,13 +139,13 @@ class RuleSpec:
         per_state_rates: every state of a synapse has its own keep and update.
         averaging: with `synapses`, query batches are predicted with a running average of the
             synapses over the steps, whose window is a learned fraction of the age.
+        forward_pre_states: the synapse update uses the values that the lower layer had at the end
+            of the forward pass.
         synapse_activation: a function applied to the updated synapses.
         reset_neurons: neurons start every step at 0; otherwise they keep their values.
         supervised_every: n: only steps 0, n, 2n, ... see labels.
         forward_synapse_update: synapses are also updated after the forward pass, without labels,
             with genome fields of their own.
-        forward_pre_states: the synapse update uses the values that the lower layer had at the end
-            of the forward pass.
         saturation: `exp_update` damps the update of large synapses.
         saturation_epsilon: the part of the damping that is not learned.
         rescale_synapses: normalised synapses are multiplied by a learned factor.
@@ -177,6 +182,7 @@ class RuleSpec:
     aging: Aging = "none"
     per_state_rates: Boolean = False
     averaging: Averaging = "none"
+    normalize_last: Boolean = True
 
     def __post_init__(self) -> None:
         for reason in _contradictions(self):
@@ -260,6 +266,11 @@ def _contradictions(rule: RuleSpec) -> Iterator[str]:
             f"rule.feedback: '{rule.feedback}' writes the label into state 1 and so needs at "
             "least 2 states, found 1; with 1 state use feedback: replace"
         )
+    if rule.feedback == "label_and_error" and rule.states < 3:
+        yield (
+            "rule.feedback: 'label_and_error' writes the label into state 1 and the error into "
+            f"state 2 and so needs at least 3 states, found {rule.states}"
+        )
     if rule.feedback == "replace" and rule.states != 1:
         yield (
             f"rule.feedback: 'replace' is for 1 state, found {rule.states}: it overwrites the "
@@ -281,6 +292,12 @@ def _contradictions(rule: RuleSpec) -> Iterator[str]:
             "rule.backward_activation: 'sigmoid_with_grad' belongs to the forward pass: in the "
             "backward pass it would overwrite the error with a derivative"
         )
+    for option in ("backward_activation", "last_activation", "synapse_activation"):
+        if getattr(rule, option) == "relu_with_gate":
+            yield (
+                f"rule.{option}: 'relu_with_gate' makes gates for the backward pass and so is for "
+                "rule.forward_activation only"
+            )
     if rule.synapse_activation == "sigmoid_with_grad":
         yield (
             "rule.synapse_activation: 'sigmoid_with_grad' acts on pairs of neuron states, not "
@@ -302,6 +319,11 @@ def _contradictions(rule: RuleSpec) -> Iterator[str]:
         yield "rule.saturation_epsilon: nothing saturates; set rule.saturation: exp_update"
     if rule.normalize_synapses == "none" and rule.rescale_synapses:
         yield ("rule.rescale_synapses: no synapses are normalised; set rule.normalize_synapses")
+    if not (rule.normalize_last or rule.normalizes_forward):
+        yield (
+            "rule.normalize_last: the forward pass normalises no layer; set rule.normalize: "
+            "forward or both"
+        )
     if rule.query_statistics == "batch" and not rule.normalizes_forward:
         yield (
             "rule.query_statistics: 'batch' needs a normalised forward pass; set "

@@ -75,7 +75,7 @@ def moderate_genome(rule: RuleSpec, layers: int, seed: int = 0) -> Genome:
 SMOOTH = ("identity", "tanh", "sigmoid")
 OPTIONS: dict[str, tuple[Any, ...]] = {
     "states": (1, 2, 3, 4),
-    "forward_activation": (*SMOOTH, "relu_tanh", "relu", "sigmoid_with_grad"),
+    "forward_activation": (*SMOOTH, "relu_tanh", "relu", "sigmoid_with_grad", "relu_with_gate"),
     "backward_activation": (*SMOOTH, "relu_tanh", "relu"),
     "last_activation": (*SMOOTH, "relu_tanh", "sigmoid_with_grad"),
     "synapse_activation": ("identity", "tanh"),
@@ -84,7 +84,13 @@ OPTIONS: dict[str, tuple[Any, ...]] = {
     "single_state": (False, True),
     "reset_neurons": (True, False),
     "supervised_every": (1, 2),
-    "feedback": ("label", "standardized_label", "squared_error_gradient", "replace"),
+    "feedback": (
+        "label",
+        "standardized_label",
+        "label_and_error",
+        "squared_error_gradient",
+        "replace",
+    ),
     "forward_synapse_update": (False, True),
     "forward_pre_states": (False, True),
     "oja": ("none", "activations", "weights"),
@@ -102,6 +108,7 @@ OPTIONS: dict[str, tuple[Any, ...]] = {
     "aging": ("none", "rates"),
     "per_state_rates": (False, True),
     "averaging": ("none", "synapses"),
+    "normalize_last": (True, False),
 }
 
 
@@ -161,6 +168,8 @@ def _fitting(options: dict[str, Any]) -> dict[str, Any]:
         k != 2 and options["feedback"] == "squared_error_gradient"
     ):
         options["feedback"] = "label"
+    if k < 3 and options["feedback"] == "label_and_error":
+        options["feedback"] = "label"
     if k != 2:
         for name in ("forward_activation", "last_activation"):
             if options[name] == "sigmoid_with_grad":
@@ -174,7 +183,7 @@ def _fitting(options: dict[str, Any]) -> dict[str, Any]:
     if options["normalize_synapses"] == "none":
         options["rescale_synapses"] = False
     if options["normalize"] in ("none", "backward"):
-        options["query_statistics"] = "support"
+        options |= {"query_statistics": "support", "normalize_last": True}
     if options["supervised_every"] != 1 or options["query_statistics"] == "batch":
         options["calibration_temperature"] = 0.0
     return options

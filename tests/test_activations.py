@@ -69,7 +69,7 @@ def test_activations_agree_with_the_float64_function(activation: str, backend: s
         expected = ACTIVATIONS[activation](values)
     atol = 1e-12 if backend == "numpy" else 2e-6
     np.testing.assert_allclose(hidden_values(backend, activation), expected, rtol=1e-6, atol=atol)
-    if activation != "sigmoid_with_grad":  # refused for synapses
+    if not activation.startswith(("sigmoid_with", "relu_with")):  # refused for synapses
         np.testing.assert_allclose(
             synapse_values(backend, activation), expected, rtol=1e-6, atol=atol
         )
@@ -82,7 +82,10 @@ def test_the_float64_functions_are_right() -> None:
     found = ACTIVATIONS["sigmoid_with_grad"](np.stack([x, x], axis=-1))
     np.testing.assert_allclose(found[:, 0], expit(x))
     np.testing.assert_allclose(found[:, 1], expit(x) * expit(-x), atol=1e-15)
-    assert {*BY_HAND, "sigmoid_with_grad"} == set(get_args(Activation))
+    found = ACTIVATIONS["relu_with_gate"](np.stack([x, x, x], axis=-1))
+    np.testing.assert_allclose(found[:, 0], np.where(x > 0.0, x, 0.0))
+    np.testing.assert_allclose(found[:, 1:], expit(np.stack([x, x], axis=-1)))
+    assert {*BY_HAND, "sigmoid_with_grad", "relu_with_gate"} == set(get_args(Activation))
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

@@ -48,8 +48,8 @@ OPTIMIZERS: dict[str, Callable[[_Rate], optax.GradientTransformation]] = {
     SCHEDULE_FREE: lambda rate: optax.contrib.schedule_free_adamw(rate(0)),
 }
 
-# The rule's forward activations. With `sigmoid_with_grad` a rule has the derivative in a second
-# state; here JAX differentiates.
+# The rule's forward activations. With `sigmoid_with_grad` and `relu_with_gate` a rule has the
+# derivative or gates in other states; here JAX differentiates.
 ACTIVATIONS: dict[str, _Activation] = {
     "identity": lambda z: z,
     "tanh": jnp.tanh,
@@ -57,6 +57,7 @@ ACTIVATIONS: dict[str, _Activation] = {
     "relu_tanh": lambda z: jax.nn.relu(jnp.tanh(z)),
     "sigmoid": jax.nn.sigmoid,
     "sigmoid_with_grad": jax.nn.sigmoid,
+    "relu_with_gate": jax.nn.relu,
 }
 
 

@@ -53,6 +53,10 @@ def genome_fields(rule: RuleSpec) -> tuple[GenomeField, ...]:
         GenomeField("neuron.keep", (), np.ones(()), "f, factor of a neuron's old value"),
         GenomeField("neuron.update", (), np.ones(()), "η, factor of a neuron's new input"),
     ]
+    if rule.feedback == "label_and_error":
+        fields.append(
+            GenomeField("feedback.gain", (), np.ones(()), "θ, factor of outputs in the error")
+        )
     parts = ["synapse"] + (["forward_synapse"] if rule.forward_synapse_update else [])
     for part in parts:
         when = "" if part == "synapse" else ", in the update after the forward pass"

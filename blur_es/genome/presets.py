@@ -12,6 +12,9 @@ from blur_es.genome.fields import field_shapes, genome_fields
 from blur_es.genome.genome import Genome
 from blur_es.rule import RuleSpec
 
+# The steepness of gates that are nearly 0 or 1, for normalised activations.
+GATE_SCALE = 8.0
+
 
 def neutral_genome(rule: RuleSpec, layers: int | None = None) -> Genome:
     """Identity transforms, synapses that keep their values, and a learning rate η̃ of 0.
@@ -57,11 +60,13 @@ def backprop_genome(
 
     Under `RuleSpec.backprop()` the genome is exactly gradient descent. Under other rules with
     two or more states it is the paper's way to start a search near gradient descent (section
-    4.5); states after the second are not used. `generator` is ignored. Raises `InputError` for
-    a rule with one state.
+    4.5); states after the second are not used. With `feedback: label_and_error` it is
+    `cross_entropy_descent`. `generator` is ignored. Raises `InputError` for a rule with one state.
     """
     if rule.states < 2:
         raise InputError("genome preset 'backprop' needs at least 2 states, found 1")
+    if rule.feedback == "label_and_error":
+        return cross_entropy_descent(rule, layers)
     k = rule.states
     forward, post, identity = np.zeros((k, k)), np.eye(k), np.eye(k)
     forward[0, :2] = 1.0
@@ -75,6 +80,34 @@ def backprop_genome(
         "synapse.update": -0.1,
     }
     return genome.replace(values)
+
+
+def cross_entropy_descent(rule: RuleSpec, layers: int | None = None) -> Genome:
+    """Descent of the cross entropy with learning rate 1, for `feedback: label_and_error`.
+
+    State 0 predicts; state 2 carries the error back. With `forward_activation: relu_with_gate`,
+    `backward_update: multiplicative_second_state` and `normalize: both`, state 2 of a hidden neuron
+    is a steep gate: nearly the derivative of its ReLU. Normalisation replaces the size of the
+    propagated error by 1, as normalised gradient descent does. If the rule averages synapses, the
+    window is about a third of the age.
+    """
+    k = rule.states
+    forward, back, pre, post = np.zeros((4, k, k))
+    forward[0] = 1.0
+    back[1, 1] = back[2, 2] = 1.0
+    pre[0, 0] = 1.0
+    post[0, 2] = 1.0
+    genome = neutral_genome(rule, layers)
+    values: dict[str, Any] = {
+        "neuron.forward": forward,
+        "neuron.backward": back,
+        "synapse.pre": pre,
+        "synapse.post": post,
+        "synapse.update": 1.0,
+        "synapse.averaging": 1.0,
+        "normalization.forward_scale": [1.0] + [GATE_SCALE] * (k - 1),
+    }
+    return genome.replace({name: values[name] for name in values if name in genome.fields})
 
 
 # The names that `genome.init` of an experiment accepts in addition to names and paths of genomes.

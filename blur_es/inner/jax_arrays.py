@@ -58,6 +58,10 @@ def _sigmoid_with_gradient(z: jax.Array) -> jax.Array:
     return jnp.stack([jax.nn.sigmoid(z[0]), gradient * (1.0 - gradient)])
 
 
+def _relu_with_gate(z: jax.Array) -> jax.Array:
+    return jnp.concatenate([jnp.maximum(z[:1], 0.0), jax.nn.sigmoid(z[1:])])
+
+
 ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
     "identity": lambda z: z,
     "tanh": jnp.tanh,
@@ -65,6 +69,7 @@ ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
     "relu_tanh": lambda z: jnp.maximum(jnp.tanh(z), 0.0),
     "sigmoid": jax.nn.sigmoid,
     "sigmoid_with_grad": _sigmoid_with_gradient,
+    "relu_with_gate": _relu_with_gate,
 }
 
 

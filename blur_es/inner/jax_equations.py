@@ -139,7 +139,7 @@ class Equations:
 
         def learn(synapses: Synapses) -> tuple[Layers, Synapses]:
             seen = self.effective_synapses(fields, synapses)
-            labelled = (*ahead[:-1], self.feedback(prediction, labels))
+            labelled = (*ahead[:-1], self.feedback(fields, prediction, labels))
             after = self.backward_pass(fields, seen, labelled)
             lower = ahead if rule.forward_pre_states else after
             return after, self.updated_synapses(
@@ -273,15 +273,16 @@ class Equations:
             z = self._field(fields, "neuron.update", i) * u
             if not rule.reset_neurons:
                 z = self._field(fields, "neuron.keep", i) * neurons[i] + z
+            last = i == len(synapses.forward) - 1
             if rule.normalizes_forward:
                 mean, variance = statistics[i] if statistics else moments(z)
                 used.append((mean, variance))
-                z = self.normalized_activations(fields, "forward", i, z, mean, variance)
-            last = i == len(synapses.forward) - 1
+                if rule.normalize_last or not last:
+                    z = self.normalized_activations(fields, "forward", i, z, mean, variance)
             result.append(ACTIVATIONS[rule.last_activation if last else rule.forward_activation](z))
         return tuple(result), used
 
-    def feedback(self, prediction: jax.Array, labels: jax.Array) -> jax.Array:
+    def feedback(self, fields: Fields, prediction: jax.Array, labels: jax.Array) -> jax.Array:
         """The last layer with the labels (B, n_L) in it ("Feedback")."""
         labels = written_labels(self.rule, labels)
         if self.rule.feedback == "replace":
@@ -289,8 +290,14 @@ class Equations:
         second = labels
         if self.rule.feedback == "squared_error_gradient":
             second = (prediction[0] - labels) * prediction[1]
-        rest = jnp.zeros_like(prediction[2:])
-        return jnp.concatenate([prediction[:1], second[None], rest])
+        written = [prediction[0], second]
+        if self.rule.feedback == "label_and_error":
+            # The gain of a per-layer rule is that of the last synapse layer.
+            outputs = jnp.ravel(fields["feedback.gain"])[-1] * prediction[0]
+            expected = jax.nn.softmax(outputs) if labels.shape[-1] > 1 else jax.nn.sigmoid(outputs)
+            written.append((labels + 1.0) / 2.0 - expected)
+        rest = jnp.zeros_like(prediction[len(written) :])
+        return jnp.concatenate([jnp.stack(written), rest])
 
     def backward_pass(self, fields: Fields, synapses: Synapses, neurons: Layers) -> Layers:
         """Layers 1 .. L after the backward pass ("Backward pass")."""

@@ -8,10 +8,11 @@ batch, p a neuron of the lower layer, j a neuron of the upper layer, and c, d, e
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
-from scipy.special import expit
+from scipy.special import expit, softmax
 
 from blur_es.episode import Episode
 from blur_es.fitness import Measure
@@ -44,6 +45,10 @@ def _sigmoid_with_gradient(z: FloatArray) -> FloatArray:
     return np.stack([value[..., 0], value[..., 1] * (1.0 - value[..., 1])], axis=-1)
 
 
+def _relu_with_gate(z: FloatArray) -> FloatArray:
+    return np.concatenate([np.maximum(z[..., :1], 0.0), expit(z[..., 1:])], axis=-1)
+
+
 ACTIVATIONS: dict[str, Callable[[FloatArray], FloatArray]] = {
     "identity": lambda z: z,
     "tanh": np.tanh,
@@ -51,6 +56,7 @@ ACTIVATIONS: dict[str, Callable[[FloatArray], FloatArray]] = {
     "relu_tanh": lambda z: np.maximum(np.tanh(z), 0.0),
     "sigmoid": expit,
     "sigmoid_with_grad": _sigmoid_with_gradient,
+    "relu_with_gate": _relu_with_gate,
 }
 
 IMPLEMENTED = COMMON | activation_options(ACTIVATIONS)
@@ -256,7 +262,7 @@ def inner_step(
             genome, "forward_synapse", forward, backward, neurons, neurons, age
         )
     if supervised:
-        neurons = [*neurons[:-1], feedback(rule, prediction, labels)]
+        neurons = [*neurons[:-1], feedback(genome, prediction, labels)]
         neurons = backward_pass(genome, _effective(genome, forward, backward)[1], neurons)
         lower = after_forward if rule.forward_pre_states else neurons
         forward, backward = _update_synapses(
@@ -322,18 +328,20 @@ def forward_pass(
         keep = layer_field(genome, "neuron.keep", i)
         update = layer_field(genome, "neuron.update", i)
         z = keep * neurons[i + 1] + update * u
+        last = i == len(forward) - 1
         if rule.normalizes_forward:
             mean, variance = statistics[i] if statistics else (z.mean(axis=0), z.var(axis=0))
             if record is not None:
                 record.append((mean, variance))
-            z = normalize_activations(genome, "forward", i, z, mean, variance)
-        last = i == len(forward) - 1
+            if rule.normalize_last or not last:
+                z = normalize_activations(genome, "forward", i, z, mean, variance)
         result.append(ACTIVATIONS[rule.last_activation if last else rule.forward_activation](z))
     return result
 
 
-def feedback(rule: RuleSpec, prediction: FloatArray, labels: FloatArray) -> FloatArray:
+def feedback(genome: Genome, prediction: FloatArray, labels: FloatArray) -> FloatArray:
     """The last layer with the labels written into it ("Feedback")."""
+    rule = genome.rule
     result = np.zeros_like(prediction)
     labels = written_labels(rule, labels.astype(prediction.dtype))
     if rule.feedback == "replace":
@@ -344,6 +352,11 @@ def feedback(rule: RuleSpec, prediction: FloatArray, labels: FloatArray) -> Floa
         result[..., 1] = (prediction[..., 0] - labels) * prediction[..., 1]
     else:
         result[..., 1] = labels
+    if rule.feedback == "label_and_error":
+        # The gain of a per-layer rule is that of the last synapse layer.
+        gain = np.ravel(genome.fields["feedback.gain"])[-1]
+        expected = expit if labels.shape[-1] == 1 else functools.partial(softmax, axis=-1)
+        result[..., 2] = (labels + 1.0) / 2.0 - expected(gain * prediction[..., 0])
     return result
 
 

@@ -24,7 +24,13 @@ COMMON: dict[str, Collection[Any] | None] = {
     "single_state": SWITCH,
     "reset_neurons": SWITCH,
     "supervised_every": EVERY_VALUE,
-    "feedback": ("label", "standardized_label", "squared_error_gradient", "replace"),
+    "feedback": (
+        "label",
+        "standardized_label",
+        "label_and_error",
+        "squared_error_gradient",
+        "replace",
+    ),
     "forward_synapse_update": SWITCH,
     "forward_pre_states": SWITCH,
     "oja": ("none", "activations", "weights"),
@@ -42,6 +48,7 @@ COMMON: dict[str, Collection[Any] | None] = {
     "aging": ("none", "rates"),
     "per_state_rates": SWITCH,
     "averaging": ("none", "synapses"),
+    "normalize_last": SWITCH,
 }
 
 # Options that act outside the inner loop: on the inputs of an episode, before it starts.

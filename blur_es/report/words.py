@@ -13,6 +13,8 @@ _ACTIVATIONS = {
     "sigmoid": "goes through the logistic function",
     "sigmoid_with_grad": "goes through the logistic function in state 0 and through its "
     "derivative in state 1",
+    "relu_with_gate": "loses its negative part (ReLU) in state 0 and goes through the logistic "
+    "function, as a gate, in every other state",
 }
 
 _BACKWARD_UPDATES = {
@@ -31,6 +33,9 @@ _FEEDBACK = {
     "standardized_label": "The label, scaled to mean 0 and standard deviation 1 over equally "
     "frequent classes, is written into state 1 of the last layer, beside the prediction in "
     "state 0. No error and no derivative is computed.",
+    "label_and_error": "The label, +1 or -1, is written into state 1 of the last layer, and the "
+    "error of the prediction into state 2: the label as 0 or 1, less the softmax of the "
+    "predictions times a learned gain.",
     "squared_error_gradient": "The gradient of the squared error is written into state 1 of the "
     "last layer, beside the prediction in state 0.",
     "replace": "The label, +1 or -1, replaces the prediction in the last layer. No error and no "
@@ -106,6 +111,8 @@ def _forward(rule: RuleSpec) -> str:
             "; the result is normalised over the batch, per neuron and state, to a learned mean "
             "and standard deviation"
         )
+        if not rule.normalize_last:
+            taken += ", except in the last layer"
     result = f"{taken}; then it {_ACTIVATIONS[rule.forward_activation]}"
     if rule.last_activation != rule.forward_activation:
         result += f" (in the last layer, it {_ACTIVATIONS[rule.last_activation]})"

@@ -26,6 +26,7 @@ class Activation(enum.IntEnum):
     SIGMOID = 4
     SIGMOID_WITH_GRAD = 5  # state 0: sigmoid, other states: its gradient; see `state_activation`
     SIGMOID_GRADIENT = 6
+    RELU_WITH_GATE = 7  # state 0: relu, other states: sigmoid; see `state_activation`
 
 
 # The activation functions of `RuleSpec` that this backend implements.
@@ -36,14 +37,17 @@ ACTIVATIONS = {
     "relu_tanh": Activation.RELU_TANH,
     "sigmoid": Activation.SIGMOID,
     "sigmoid_with_grad": Activation.SIGMOID_WITH_GRAD,
+    "relu_with_gate": Activation.RELU_WITH_GATE,
 }
 
 
 @compiled
 def state_activation(activation, state):
-    """The activation of one state: all states have the same, except in `SIGMOID_WITH_GRAD`."""
+    """The activation of one state, which in functions `..._WITH_...` depends on the state."""
     if activation == Activation.SIGMOID_WITH_GRAD:
         return np.int64(Activation.SIGMOID if state == 0 else Activation.SIGMOID_GRADIENT)
+    if activation == Activation.RELU_WITH_GATE:
+        return np.int64(Activation.RELU if state == 0 else Activation.SIGMOID)
     return np.int64(activation)
 
 
@@ -53,7 +57,7 @@ def activate(values, activation):
 
     Args:
         values: any float32 values; NaN stays NaN.
-        activation: a member of `Activation`, except `SIGMOID_WITH_GRAD`. An unknown number sets
+        activation: a member of `Activation`, except those with `WITH`. An unknown number sets
             all values to NaN, so that it cannot pass for the identity.
     """
     if activation == Activation.IDENTITY:

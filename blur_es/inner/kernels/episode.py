@@ -122,7 +122,7 @@ def run_episode(
                     continue
                 batch = rows * outputs
                 labels = data.support_labels[step * batch : (step + 1) * batch]
-                give_feedback(options, labels, buffers.neurons[last:])
+                give_feedback(options, parameters.neuron, outputs, labels, buffers.neurons[last:])
                 if options.normalize_effective:
                     normalize_synapses(
                         options, shape, parameters.rescale, buffers, forward, backward

@@ -26,6 +26,7 @@ class Feedback(enum.IntEnum):
     LABEL = 0
     SQUARED_ERROR_GRADIENT = 1
     REPLACE = 2
+    LABEL_AND_ERROR = 3
 
 
 class Oja(enum.IntEnum):
@@ -45,6 +46,7 @@ BACKWARD_UPDATES = {
 FEEDBACKS = {
     "label": Feedback.LABEL,
     "standardized_label": Feedback.LABEL,  # the labels of `Data` are standardised already
+    "label_and_error": Feedback.LABEL_AND_ERROR,
     "squared_error_gradient": Feedback.SQUARED_ERROR_GRADIENT,
     "replace": Feedback.REPLACE,
 }
@@ -74,6 +76,7 @@ class Options(NamedTuple):
     oja_multiplier: bool
     saturation: bool
     normalize_forward: bool
+    normalize_last: bool  # the forward pass also normalises the last layer
     normalize_backward: bool
     normalize_stored: bool
     normalize_effective: bool
@@ -113,6 +116,7 @@ def rule_options(rule: RuleSpec, pooled_batches: int) -> Options:
         oja_multiplier=rule.oja_multiplier,
         saturation=rule.saturation != "none",
         normalize_forward=rule.normalizes_forward,
+        normalize_last=rule.normalizes_forward and rule.normalize_last,
         normalize_backward=rule.normalizes_backward,
         normalize_stored=rule.normalize_synapses in ("stored", "both"),
         normalize_effective=rule.normalize_synapses in ("effective", "both"),

@@ -25,6 +25,7 @@ class NeuronParameters(NamedTuple):
     forward_shift: Float32Array  # (L, k)
     backward_scale: Float32Array  # (L, k)
     backward_shift: Float32Array  # (L, k)
+    feedback_gain: Float32Array  # (L,), of outputs in the error
 
 
 class SynapseParameters(NamedTuple):
@@ -140,6 +141,7 @@ def stack_parameters(
                 forward_shift=field("normalization.forward_shift", k),
                 backward_scale=field("normalization.backward_scale", k),
                 backward_shift=field("normalization.backward_shift", k),
+                feedback_gain=field("feedback.gain"),
             ),
             synapse=synapse_update("synapse"),
             forward_synapse=synapse_update("forward_synapse"),

@@ -143,7 +143,8 @@ def forward_pass(
                     if state == 0:
                         matmul(plain, inputs, weights, product, rows, targets, sources, one, zero)
                     _add_scaled(product, factor, keep, z)
-            if not options.normalize_forward:
+            normalizes = options.normalize_last if last else options.normalize_forward
+            if not normalizes:
                 # The bias neuron is 1 in all states. Normalisation would subtract it again,
                 # because it is the same in all rows.
                 bias_state = np.float32(0.0)
@@ -155,7 +156,7 @@ def forward_pass(
                     columns.offset[n] = bias_state * bias[n]
             first = shape.neuron_starts[i] + state * targets
             normalization = Normalization(
-                options.normalize_forward,
+                normalizes,
                 own_statistics,
                 buffers.mean[first : first + targets],
                 buffers.variance[first : first + targets],
@@ -209,11 +210,13 @@ def _normalize_activate(z, rows, size, normalization, activation, columns):
 
 
 @compiled
-def give_feedback(options, labels, last):
+def give_feedback(options, parameters, outputs, labels, last):
     """Write the labels into the last layer ("Feedback").
 
     Args:
         options: see `Options`.
+        parameters: see `NeuronParameters`.
+        outputs: number n_L of neurons of the last layer.
         labels: (rows, n_L) float32, as `written_labels` gives them.
         last: (k, rows, n_L) as a flat float32 array, overwritten except for state 0, which only
             `Feedback.REPLACE` overwrites.
@@ -227,6 +230,44 @@ def give_feedback(options, labels, last):
     else:
         copy(labels, written)
     fill(last[2 * size :], np.float32(0.0))
+    if options.feedback == Feedback.LABEL_AND_ERROR:
+        gain = parameters.feedback_gain[len(parameters.feedback_gain) - 1]
+        _write_errors(gain, outputs, labels, last[:size], last[2 * size : 3 * size])
+
+
+@compiled
+def _write_errors(gain, outputs, labels, predictions, errors):
+    """Write the error of every prediction: the label as 0 or 1, less its expected value.
+
+    Args:
+        gain: factor of the predictions.
+        outputs: number of neurons of the last layer.
+        labels: (rows, outputs) as a flat float32 array, +1 and -1.
+        predictions: likewise.
+        errors: likewise, overwritten.
+    """
+    half, one = np.float32(0.5), np.float32(1.0)
+    # e^-80 is 0 beside 1, and the vectorised exponential is wrong far beyond.
+    least = np.float32(-80.0)
+    if outputs == 1:
+        for n in range(len(labels)):
+            expected = one / (one + np.exp(min(max(-gain * predictions[n], least), -least)))
+            errors[n] = half * (labels[n] + one) - expected
+        return
+    # Rounded here, so that no difference below is computed with more digits than another.
+    for n in range(len(labels)):
+        errors[n] = gain * predictions[n]
+    for first in range(0, len(labels), outputs):
+        end = first + outputs
+        largest = errors[first]
+        for n in range(first + 1, end):
+            largest = max(largest, errors[n])
+        total = np.float32(0.0)
+        for n in range(first, end):
+            errors[n] = np.exp(max(errors[n] - largest, least))
+            total += errors[n]
+        for n in range(first, end):
+            errors[n] = half * (labels[n] + one) - errors[n] / total
 
 
 @compiled
