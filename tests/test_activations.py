@@ -12,7 +12,7 @@ from scipy.special import expit
 from blur_es.errors import InputError
 from blur_es.genome import Genome, neutral_genome
 from blur_es.inner import BACKENDS, make_inner_loop
-from blur_es.inner.numpy_loop import ACTIVATIONS
+from blur_es.inner.numpy_activations import ACTIVATIONS
 from blur_es.rule import Activation, RuleSpec
 from blur_es.util.arrays import Float64Array
 from tests.helpers import make_random_episode

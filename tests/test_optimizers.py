@@ -26,7 +26,7 @@ from blur_es.analysis.optimizers import (
 )
 from blur_es.episode import Episode, initial_noise
 from blur_es.errors import InputError
-from blur_es.inner.numpy_loop import ACTIVATIONS as RULE_ACTIVATIONS
+from blur_es.inner.numpy_activations import ACTIVATIONS as RULE_ACTIVATIONS
 from blur_es.keys import random_generator
 from blur_es.util.arrays import Float32Array, FloatArray
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from scipy.special import expit, softmax
@@ -33,31 +33,13 @@ from blur_es.inner.base import (
     written_labels,
 )
 from blur_es.inner.calibration import class_offsets
+from blur_es.inner.numpy_activations import ACTIVATIONS
 from blur_es.inner.support import COMMON, activation_options, check_implemented
 from blur_es.rule import RuleSpec
 from blur_es.util.arrays import FloatArray
 
 Statistics = list[tuple[FloatArray, FloatArray]]
 
-
-def _sigmoid_with_gradient(z: FloatArray) -> FloatArray:
-    value = expit(z)
-    return np.stack([value[..., 0], value[..., 1] * (1.0 - value[..., 1])], axis=-1)
-
-
-def _relu_with_gate(z: FloatArray) -> FloatArray:
-    return np.concatenate([np.maximum(z[..., :1], 0.0), expit(z[..., 1:])], axis=-1)
-
-
-ACTIVATIONS: dict[str, Callable[[FloatArray], FloatArray]] = {
-    "identity": lambda z: z,
-    "tanh": np.tanh,
-    "relu": lambda z: np.maximum(z, 0.0),
-    "relu_tanh": lambda z: np.maximum(np.tanh(z), 0.0),
-    "sigmoid": expit,
-    "sigmoid_with_grad": _sigmoid_with_gradient,
-    "relu_with_gate": _relu_with_gate,
-}
 
 IMPLEMENTED = COMMON | activation_options(ACTIVATIONS)
 
