@@ -1,20 +1,21 @@
-"""TensorBoard and MLflow during a run: what they receive, and that they never stop it."""
+"""Loggers during a run: what they receive, and that they never stop it."""
 
 from __future__ import annotations
 
 import importlib.util
 import json
-import os
-import signal
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from blur_es.cli import main
-from blur_es.run import loggers
-from blur_es.run.loggers import numeric_values
+from blur_es.run import logger_kinds, loggers
+from blur_es.run.folder import RunFolder
+from blur_es.run.interrupt import Interrupted
+from blur_es.run.logger_kinds import numeric_values
 from tests.experiments import write_small
 
 
@@ -86,20 +87,81 @@ def test_mlflow_has_metrics_and_settings_and_continues_a_run(
     assert runs()[0].info.status == "FINISHED"
 
 
-def test_a_logger_that_fails_is_reported_once_and_stops_nothing(
+class Own:
+    """A logger of one's own, with what it has received."""
+
+    status = ""
+    received: list[Any] = []  # noqa: RUF012 (the loggers of a test share it)
+
+    def __init__(self, run_dir: str, experiment: dict[str, Any]) -> None:
+        self.received[:] = [Path(run_dir).name, experiment["name"]]
+
+    def log(self, metrics: dict[str, Any]) -> None:
+        self.received.append(metrics["generation"])
+        metrics.clear()  # it is a copy
+
+    def close(self) -> None:
+        self.received.append(self.status)
+
+
+def test_own_loggers_by_import_path_and_as_objects(current_folder: Path) -> None:
+    assert train(current_folder, "--logger", "tests.test_loggers:Own") == 0
+    assert Own.received == ["run", "small", 1, 2, 3, "FINISHED"]
+    assert [line["generation"] for line in lines(current_folder)] == [1, 2, 3]
+
+
+class Fails:
+    """Fails, or hangs, in one of its methods."""
+
+    def __init__(self, where: str, error: BaseException | None) -> None:
+        self.where, self.error = where, error
+
+    def made(self) -> Fails:
+        self._at("making")
+        return self
+
+    def log(self, metrics: Any) -> None:
+        self._at("log")
+
+    def close(self) -> None:
+        self._at("close")
+
+    def _at(self, where: str) -> None:
+        if where == self.where:
+            if self.error is None:
+                threading.Event().wait()
+            else:
+                raise self.error
+
+
+@pytest.mark.parametrize("where", ["making", "log", "close"])
+@pytest.mark.parametrize("error", [ConnectionError("nobody listens"), SystemExit(3), None])
+def test_a_logger_that_fails_or_hangs_is_reported_once_and_stops_nothing(
+    tmp_path: Path,
+    where: str,
+    error: BaseException | None,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(loggers, "CLOSE_SECONDS", 0.2)
+    told: list[str] = []
+    own = Fails(where, error).made
+    with loggers.open_loggers(RunFolder(tmp_path), {}, told.append, loggers=[own]) as opened:
+        for generation in (1, 2, 3):
+            opened({"generation": generation})
+    [warning] = told
+    if error is None:
+        assert "did not accept all metrics in time" in warning
+    else:
+        assert f"receives no more metrics: {type(error).__name__}: {error}; the run" in warning
+
+
+def test_a_run_survives_a_failing_logger(
     current_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    class Failing:
-        def __init__(self, *_: Any) -> None:
-            pass
+    def refuse(*_: Any) -> None:
+        raise ConnectionError("nobody listens")
 
-        def log(self, generation: int, values: Any) -> None:
-            raise ConnectionError("nobody listens")
-
-        def close(self, status: str) -> None:
-            raise AssertionError("it has failed before")
-
-    monkeypatch.setattr(loggers, "MlflowLogger", Failing)
+    monkeypatch.setattr(logger_kinds, "MlflowLogger", refuse)
     assert train(current_folder, "--mlflow", "http://127.0.0.1:9") == 0
     warnings = [line for line in capsys.readouterr().err.splitlines() if "MLflow" in line]
     assert len(warnings) == 1
@@ -107,57 +169,44 @@ def test_a_logger_that_fails_is_reported_once_and_stops_nothing(
     assert [line["generation"] for line in lines(current_folder)] == [1, 2, 3]
 
 
-def test_loggers_do_not_record_an_interrupted_run_as_finished(
+def test_loggers_do_not_record_an_interrupted_run_as_finished(tmp_path: Path) -> None:
+    def interrupted() -> None:
+        with loggers.open_loggers(RunFolder(tmp_path), {"name": "x"}, print, loggers=[Own]):
+            raise Interrupted
+
+    with pytest.raises(Interrupted):
+        interrupted()
+    assert Own.received[-1] == "KILLED"
+
+
+def test_wandb_has_the_metrics_offline(
     current_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    received: list[Any] = []
-
-    class Interrupting:
-        def __init__(self, *_: Any) -> None:
-            pass
-
-        def log(self, generation: int, values: Any) -> None:
-            received.append(generation)
-            if generation == 2:
-                os.kill(os.getpid(), signal.SIGINT)
-
-        def close(self, status: str) -> None:
-            received.append(status)
-
-    monkeypatch.setattr(loggers, "MlflowLogger", Interrupting)
-    assert train(current_folder, "--mlflow", "anywhere", generations=500) == 130
-    assert received[:2] == [1, 2]
-    assert received[-1] == "KILLED"
+    pytest.importorskip("wandb")
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("WANDB_DIR", str(current_folder))
+    monkeypatch.setattr(loggers, "CLOSE_SECONDS", 120.0)
+    assert train(current_folder, "--wandb", "rules") == 0
+    [file] = (current_folder / "wandb").glob("offline-run-*/run-*.wandb")
+    content = file.read_bytes()
+    for part in (b"rules", b"population", b"best_accuracy", str(lines(current_folder)[2]["best"])):
+        assert (part.encode() if isinstance(part, str) else part) in content
 
 
-def test_a_run_continues_without_a_logger_that_cannot_start(
+def test_missing_packages_and_wrong_loggers_are_wrong_input(
     current_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    class Refusing:
-        def __init__(self, *_: Any) -> None:
-            raise ConnectionError("nobody listens")
-
-    monkeypatch.setattr(loggers, "MlflowLogger", Refusing)
-    assert train(current_folder, "--mlflow", "http://127.0.0.1:9") == 2
-    assert "cannot log to MLflow there: nobody listens" in capsys.readouterr().err
-    assert train(current_folder) == 0
-    assert train(current_folder, "--resume", "--mlflow", "http://127.0.0.1:9") == 0
-    assert "nobody listens; the run continues without it" in capsys.readouterr().err
-
-
-def test_a_logger_that_cannot_start_is_wrong_input(
-    current_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    pytest.importorskip("tensorboardX")
-    (current_folder / "board").write_text("not a folder")
-    assert train(current_folder, "--tensorboard", "board") == 2
-    assert "board: cannot log to TensorBoard there" in capsys.readouterr().err
     with monkeypatch.context() as patch:
         # As if only the extra were installed, which has MLflow without its support for databases.
         patch.setattr(importlib.util, "find_spec", lambda name: name == "mlflow" or None)
         assert train(current_folder, "--mlflow", "sqlite:///here.db") == 2
     assert "expected the address of an `mlflow server`" in capsys.readouterr().err
-    monkeypatch.setitem(sys.modules, "tensorboardX", None)
-    assert train(current_folder, "--tensorboard", "other") == 2
-    assert "pip install -e '.[tensorboard]'" in capsys.readouterr().err
+    for option, package in (("tensorboard", "tensorboardX"), ("wandb", "wandb")):
+        monkeypatch.setitem(sys.modules, package, None)
+        assert train(current_folder, f"--{option}", "other") == 2
+        assert f"pip install -e '.[{option}]'" in capsys.readouterr().err
+    assert train(current_folder, "--logger", "tests.test_loggers:Owm") == 2
+    assert "has no 'Owm'" in capsys.readouterr().err
+    assert train(current_folder, "--logger", "sys:path") == 2
+    assert "expected an object with log and close" in capsys.readouterr().err
     assert not (current_folder / "run").exists()

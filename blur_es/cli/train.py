@@ -71,6 +71,19 @@ def add_train(commands: Commands) -> None:
         help="also log metrics and settings to this MLflow tracking server, as started by `mlflow "
         "server`, e.g. http://127.0.0.1:5000",
     )
+    parser.add_argument(
+        "--wandb",
+        metavar="PROJECT",
+        help="also log metrics and settings to this project of Weights & Biases; with "
+        "WANDB_MODE=offline, to the folder wandb only",
+    )
+    parser.add_argument(
+        "--logger",
+        action="append",
+        default=[],
+        metavar="PATH",
+        help="also log with an object of your own, e.g. my_package.my_module:MyLogger (repeatable)",
+    )
     parser.add_argument("--quiet", action="store_true", help="print no progress")
     add_json(parser, "the result")
 
@@ -94,6 +107,8 @@ def run_train(options: argparse.Namespace) -> int:
             chaos=options.chaos,
             tensorboard=options.tensorboard,
             mlflow=options.mlflow,
+            wandb=options.wandb,
+            loggers=options.logger,
             quiet=options.quiet,
         )
     except TrainingInterrupted as error:

@@ -15,7 +15,7 @@ from blur_es.errors import InputError, nearest
 from blur_es.genome import Genome
 from blur_es.genomes import run_genome
 from blur_es.run.folder import RunFolder
-from blur_es.run.loggers import numeric_values
+from blur_es.run.logger_kinds import numeric_values
 from blur_es.storage.names import RESULT
 from blur_es.util.html import description
 

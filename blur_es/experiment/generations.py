@@ -148,7 +148,7 @@ class Generations:
     ) -> None:
         if on_message is None:
             on_message = ignore_message if options.quiet else print_message
-        check_loggers(options.tensorboard, options.mlflow)
+        check_loggers(options.tensorboard, options.mlflow, options.wandb, options.loggers)
         self._experiment = experiment
         self._options = options
         self._callbacks = tuple(callbacks)
@@ -260,11 +260,12 @@ class Generations:
             open_loggers(
                 folder,
                 config.to_dict(),
-                guard,
                 on_message,
                 resume=options.resume,
                 tensorboard=options.tensorboard,
                 mlflow=options.mlflow,
+                wandb=options.wandb,
+                loggers=options.loggers,
             ) as loggers,
             config.located(),
         ):

@@ -6,6 +6,7 @@ import dataclasses
 from pathlib import Path
 
 from blur_es.errors import InputError
+from blur_es.run.loggers import LoggerSource
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,6 +25,8 @@ class TrainOptions:
         chaos: faults to inject, in the notation of `--chaos`.
         tensorboard: also log to this TensorBoard folder, a path or URL.
         mlflow: also log to this MLflow tracking server.
+        wandb: also log to this project of Weights & Biases.
+        loggers: loggers of the user's own; see `blur_es.run.loggers.Logger`.
         quiet: show no progress and no messages.
 
     Raises `InputError` for options that exclude each other.
@@ -40,6 +43,8 @@ class TrainOptions:
     chaos: str | None = None
     tensorboard: str | None = None
     mlflow: str | None = None
+    wandb: str | None = None
+    loggers: tuple[LoggerSource, ...] = ()
     quiet: bool = False
 
     def __post_init__(self) -> None:

@@ -10,6 +10,7 @@ from blur_es.experiment.generations import Generations, Run
 from blur_es.experiment.options import TrainOptions
 from blur_es.meta.trainer import GenerationCallback
 from blur_es.run.folder import open_run as open_folder
+from blur_es.run.loggers import LoggerSource
 from blur_es.util.callbacks import MessageCallback
 
 
@@ -29,6 +30,8 @@ def train(
     chaos: str | None = None,
     tensorboard: str | None = None,
     mlflow: str | None = None,
+    wandb: str | None = None,
+    loggers: Iterable[LoggerSource] = (),
     quiet: bool = False,
     on_message: MessageCallback | None = None,
 ) -> Run:
@@ -55,6 +58,9 @@ def train(
         chaos: faults to inject, in the notation of `blur-es train --chaos`.
         tensorboard: also log to this TensorBoard folder.
         mlflow: also log to this MLflow tracking server.
+        wandb: also log to this project of Weights & Biases.
+        loggers: also log with these objects, which have `log(metrics)` and `close()`, or which
+            make such an object; import paths are allowed (docs/loggers.md).
         quiet: print no progress and no messages.
         on_message: receives news and warnings; None prints them to standard error.
 
@@ -82,6 +88,8 @@ def train(
             chaos=chaos,
             tensorboard=tensorboard,
             mlflow=mlflow,
+            wandb=wandb,
+            loggers=tuple(loggers),
             quiet=quiet,
         ),
         tuple(callbacks),
