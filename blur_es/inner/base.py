@@ -7,12 +7,14 @@ share a call.
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import math
 from collections.abc import Iterator, Sequence
 from typing import Any, Literal, Protocol, TypeVar, cast, runtime_checkable
 
 import numpy as np
+import numpy.typing as npt
 
 from blur_es.episode import Episode
 from blur_es.errors import BlurError, InputError
@@ -320,6 +322,15 @@ def layer_field(genome: Genome, name: str, layer: int) -> FloatArray:
     """The values of a genome field for one synapse layer."""
     array = genome.fields[name]
     return array[layer] if genome.rule.per_layer else array
+
+
+def in_precision(genome: Genome, dtype: npt.DTypeLike) -> Genome:
+    """The genome with fields of a data type, so that products with them keep that type."""
+    result = copy.copy(genome)
+    # A `Genome` that is made in the usual way holds float64.
+    fields = {name: array.astype(dtype) for name, array in genome.fields.items()}
+    object.__setattr__(result, "fields", fields)
+    return result
 
 
 def check_steps(episode: Episode, steps: Sequence[int]) -> None:

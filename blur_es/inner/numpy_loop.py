@@ -1,18 +1,18 @@
-"""The reference backend: the equations of `docs/equations.md` in NumPy, float64.
+"""The reference backend: the equations of `docs/equations.md` in NumPy.
 
-It is meant to be read together with that page and is not optimised for speed. Docstrings cite the
-headings of the page in quotes. Arrays are those of `NetworkState`. Index letters: b is a row of the
-batch, p a neuron of the lower layer, j a neuron of the upper layer, and c, d, e, o are states.
+It is meant to be read together with that page. In float32 it suits small work, as it needs no
+compiling. Docstrings cite the headings of the page in quotes. Arrays are those of `NetworkState`.
+Index letters: b is a row of the batch, p a neuron of the lower layer, j a neuron of the upper
+layer, and c, d, e, o are states.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import functools
 from collections.abc import Iterator, Sequence
 
 import numpy as np
-from scipy.special import expit, softmax
+import numpy.typing as npt
 
 from blur_es.episode import Episode
 from blur_es.fitness import Measure
@@ -26,14 +26,23 @@ from blur_es.inner.base import (
     NetworkState,
     check_fit,
     check_steps,
+    in_precision,
     initial_synapses,
     layer_field,
     pools_support,
     score,
-    written_labels,
 )
 from blur_es.inner.calibration import class_offsets
 from blur_es.inner.numpy_activations import ACTIVATIONS
+from blur_es.inner.numpy_feedback import feedback
+from blur_es.inner.numpy_products import (
+    mixed,
+    states_first,
+    summed_over_rows,
+    through,
+    with_bias,
+    zeros,
+)
 from blur_es.inner.support import COMMON, activation_options, check_implemented
 from blur_es.rule import RuleSpec
 from blur_es.util.arrays import FloatArray
@@ -45,11 +54,19 @@ IMPLEMENTED = COMMON | activation_options(ACTIVATIONS)
 
 
 class NumpyInnerLoop:
-    """The reference backend; see `InnerLoop`. `InputError` for rules that it does not implement."""
+    """The reference backend; see `InnerLoop`.
 
-    def __init__(self, rule: RuleSpec) -> None:
+    Args:
+        rule: the rule of all genomes.
+        dtype: float64 as the reference, float32 for half the time.
+
+    Raises `InputError` for a rule that it does not implement.
+    """
+
+    def __init__(self, rule: RuleSpec, dtype: npt.DTypeLike = np.float64) -> None:
         check_implemented("numpy", IMPLEMENTED, rule)
         self.rule = rule
+        self.dtype = np.dtype(dtype)
 
     def evaluate(
         self, genomes: FloatArray, episodes: Sequence[Episode], measures: Sequence[Measure]
@@ -60,7 +77,8 @@ class NumpyInnerLoop:
         for g, vector in enumerate(genomes):
             for r, episode in enumerate(episodes):
                 layers = len(episode.sizes) - 1
-                run = _Run(self.rule, Genome.from_vector(self.rule, vector, layers), episode)
+                genome = Genome.from_vector(self.rule, vector, layers)
+                run = _Run(self.rule, genome, episode, self.dtype)
                 # Values of a diverging genome overflow: this is a result, not an error.
                 with np.errstate(all="ignore"):
                     answers = np.stack(run.query_at(episode.scored_steps))
@@ -72,19 +90,19 @@ class NumpyInnerLoop:
 
     def unroll(self, genome: Genome, episode: Episode) -> Iterator[NetworkState]:
         """See `InnerLoop.unroll`."""
-        yield from _silently(_Run(self.rule, genome, episode).steps())
+        yield from _silently(_Run(self.rule, genome, episode, self.dtype).steps())
 
     def learn(
         self, genome: Genome, episode: Episode, network: NetworkState | None = None, age: int = 0
     ) -> NetworkState:
         """See `ContinuingInnerLoop.learn`."""
-        *_, last = _silently(_Run(self.rule, genome, episode, network, age).steps())
+        *_, last = _silently(_Run(self.rule, genome, episode, self.dtype, network, age).steps())
         return last
 
     def ask(self, genome: Genome, episode: Episode, network: NetworkState) -> FloatArray:
         """See `ContinuingInnerLoop.ask`."""
         with np.errstate(all="ignore"):
-            return _Run(self.rule, genome, episode, network).query()
+            return _Run(self.rule, genome, episode, self.dtype, network).query()
 
     def query(self, genome: Genome, episode: Episode) -> FloatArray:
         """See `InnerLoop.query`."""
@@ -94,7 +112,7 @@ class NumpyInnerLoop:
         """See `InnerLoop.query_at`."""
         check_steps(episode, steps)
         with np.errstate(all="ignore"):
-            return np.stack(_Run(self.rule, genome, episode).query_at(steps))
+            return np.stack(_Run(self.rule, genome, episode, self.dtype).query_at(steps))
 
 
 def _silently(steps: Iterator[NetworkState]) -> Iterator[NetworkState]:
@@ -118,10 +136,11 @@ class _Run:
         rule: RuleSpec,
         genome: Genome,
         episode: Episode,
+        dtype: npt.DTypeLike = np.float64,
         network: NetworkState | None = None,
         age: int = 0,
     ) -> None:
-        self.genome = genome
+        self.genome = in_precision(genome, dtype)
         self.rule = rule
         self.episode = episode
         self.age = age
@@ -129,14 +148,18 @@ class _Run:
         self.finite = True
         if network is not None:
             check_fit(rule, genome, episode, network)
-            self.forward, self.backward = list(network.forward), list(network.backward)
-            self.neurons = list(network.neurons)
+            self.neurons = [states_first(values, dtype) for values in network.neurons]
             self.average = network.average
-            return
-        self.forward, self.backward = initial_synapses(rule, genome, episode)
-        rows = episode.support_inputs.shape[1]
-        self.neurons = [np.zeros((rows, size, self.rule.states)) for size in episode.sizes]
-        self.average = None
+            forward, backward = list(network.forward), list(network.backward)
+        else:
+            rows, states = episode.support_inputs.shape[1], rule.states
+            self.neurons = [zeros(rows, size, states, dtype) for size in episode.sizes]
+            self.average = None
+            forward, backward = initial_synapses(rule, genome, episode)
+        self.forward = [states_first(layer, dtype) for layer in forward]
+        self.backward = [
+            None if layer is None else states_first(layer, dtype) for layer in backward
+        ]
 
     def query_at(self, steps: Sequence[int]) -> list[FloatArray]:
         """Run the steps; the last layer on the query batches after each of `steps`."""
@@ -202,10 +225,10 @@ class _Run:
         last[..., 0] += offsets
         return last
 
-    def _start(self, rows: int) -> list[FloatArray]:
+    def _start(self, rows: int) -> list[FloatArray] | None:
         """The neurons before a forward pass of `rows` rows, which are whole batches."""
         if self.rule.reset_neurons:
-            return [np.zeros((rows, *neurons.shape[1:])) for neurons in self.neurons]
+            return None
         return [np.concatenate([neurons] * (rows // len(neurons))) for neurons in self.neurons]
 
 
@@ -232,11 +255,10 @@ def inner_step(
         age: number of steps that the network has learned before this one.
     """
     rule = genome.rule
-    if rule.reset_neurons:
-        neurons = [np.zeros_like(values) for values in neurons]
+    before = None if rule.reset_neurons else neurons
     if rule.normalize_synapses in ("stored", "both"):
         forward, backward = normalize_synapses(genome, forward, backward)
-    neurons = forward_pass(genome, _effective(genome, forward, backward)[0], neurons, inputs)
+    neurons = forward_pass(genome, _effective(genome, forward, backward)[0], before, inputs)
     prediction = neurons[-1]
     after_forward = neurons
     if rule.forward_synapse_update:
@@ -282,7 +304,7 @@ def _update_synapses(
 def forward_pass(
     genome: Genome,
     forward: Sequence[FloatArray],
-    neurons: Sequence[FloatArray],
+    neurons: Sequence[FloatArray] | None,
     inputs: FloatArray,
     statistics: Statistics | None = None,
     record: Statistics | None = None,
@@ -292,24 +314,23 @@ def forward_pass(
     Args:
         genome: the genome, with its rule.
         forward: the forward synapses that the pass uses.
-        neurons: values of the neurons before the pass.
+        neurons: values of the neurons before the pass; None for zeros.
         inputs: (B, n_0).
         statistics: mean and variance of every layer for normalisation; None for those of the
             batch itself.
         record: a list to which mean and variance of every layer are appended.
     """
     rule = genome.rule
-    first = np.zeros((*inputs.shape, rule.states))
+    rows, width = inputs.shape
+    first = zeros(rows, width, rule.states, forward[0].dtype)
     first[..., 0] = inputs
     result = [first]
     for i, synapses in enumerate(forward):
-        lower = _with_bias(result[i])
         # u = Σ_p Σ_c a_pc ν_cd w_pjd
-        mixed = np.einsum("bpc,cd->bpd", lower, layer_field(genome, "neuron.forward", i))
-        u = np.einsum("bpd,pjd->bjd", mixed, synapses, optimize=True)
+        u = through(mixed(with_bias(result[i]), layer_field(genome, "neuron.forward", i)), synapses)
         keep = layer_field(genome, "neuron.keep", i)
         update = layer_field(genome, "neuron.update", i)
-        z = keep * neurons[i + 1] + update * u
+        z: FloatArray = update * u if neurons is None else keep * neurons[i + 1] + update * u
         last = i == len(forward) - 1
         if rule.normalizes_forward:
             mean, variance = statistics[i] if statistics else (z.mean(axis=0), z.var(axis=0))
@@ -318,27 +339,6 @@ def forward_pass(
             if rule.normalize_last or not last:
                 z = normalize_activations(genome, "forward", i, z, mean, variance)
         result.append(ACTIVATIONS[rule.last_activation if last else rule.forward_activation](z))
-    return result
-
-
-def feedback(genome: Genome, prediction: FloatArray, labels: FloatArray) -> FloatArray:
-    """The last layer with the labels written into it ("Feedback")."""
-    rule = genome.rule
-    result = np.zeros_like(prediction)
-    labels = written_labels(rule, labels.astype(prediction.dtype))
-    if rule.feedback == "replace":
-        result[..., 0] = labels
-        return result
-    result[..., 0] = prediction[..., 0]
-    if rule.feedback == "squared_error_gradient":
-        result[..., 1] = (prediction[..., 0] - labels) * prediction[..., 1]
-    else:
-        result[..., 1] = labels
-    if rule.feedback == "label_and_error":
-        # The gain of a per-layer rule is that of the last synapse layer.
-        gain = np.ravel(genome.fields["feedback.gain"])[-1]
-        expected = expit if labels.shape[-1] == 1 else functools.partial(softmax, axis=-1)
-        result[..., 2] = (labels + 1.0) / 2.0 - expected(gain * prediction[..., 0])
     return result
 
 
@@ -352,9 +352,9 @@ def backward_pass(
         synapses = backward[i]
         assert synapses is not None
         # v = Σ_j Σ_c a_jc µ_cd w_jpd
-        mixed = np.einsum("bjc,cd->bjd", result[i + 1], layer_field(genome, "neuron.backward", i))
-        v = np.einsum("bjd,jpd->bpd", mixed, synapses, optimize=True)
+        v = through(mixed(result[i + 1], layer_field(genome, "neuron.backward", i)), synapses)
         keep = layer_field(genome, "neuron.keep", i)
+        z: FloatArray
         if rule.backward_update == "additive":
             z = keep * result[i] + layer_field(genome, "neuron.update", i) * v
         elif rule.backward_update == "multiplicative":
@@ -400,11 +400,9 @@ def synapse_update(
 
     def hebbian(source: FloatArray, target: FloatArray) -> FloatArray:
         # Σ_b Σ_e Σ_d a_pe ν̃_eo µ̃_od a_jd
-        a = np.einsum("bpe,eo->bpo", source, pre)
-        b = np.einsum("bjd,od->bjo", target, post)
-        return reduction * np.einsum("bpo,bjo->pjo", a, b, optimize=True)
+        return reduction * summed_over_rows(mixed(source, pre), mixed(target, post.T))
 
-    d_forward = hebbian(_with_bias(lower), upper)
+    d_forward = hebbian(with_bias(lower), upper)
     d_backward = None
     if backward is not None:
         d_backward = d_forward[:-1].transpose(1, 0, 2) if rule.symmetric else hebbian(upper, lower)
@@ -417,7 +415,7 @@ def synapse_update(
         keep, update = rates(genome, part, layer, age)
         if rule.oja != "none":
             if rule.oja == "activations":
-                r = reduction * np.sum(np.einsum("bqd,od->bqo", target, post) ** 2, axis=0)
+                r = reduction * np.sum(mixed(target, post.T) ** 2, axis=0)
             else:
                 r = np.sum(weights**2, axis=0)
             factor = rule.oja_extra * np.sign(update)
@@ -467,7 +465,7 @@ def normalize_activations(
     """Normalised values z (B, n, k) of a pass ("Activation normalization")."""
     scale = layer_field(genome, f"normalization.{passing}_scale", layer)
     shift = layer_field(genome, f"normalization.{passing}_shift", layer)
-    return (z - mean) / np.sqrt(variance + ACTIVATION_EPSILON) * scale + shift
+    return (z - mean) * (scale / np.sqrt(variance + ACTIVATION_EPSILON)) + shift
 
 
 def normalize_synapses(
@@ -485,9 +483,3 @@ def normalize_synapses(
         [normalized(weights, i) for i, weights in enumerate(forward)],
         [None if weights is None else normalized(weights, i) for i, weights in enumerate(backward)],
     )
-
-
-def _with_bias(neurons: FloatArray) -> FloatArray:
-    """The neurons of a layer and the bias neuron, which is 1 in all states."""
-    rows, _, states = neurons.shape
-    return np.concatenate([neurons, np.ones((rows, 1, states))], axis=1)
