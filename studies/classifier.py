@@ -34,7 +34,7 @@ from sklearn.preprocessing import StandardScaler
 
 from blur_es import BlurClassifier
 from blur_es.analysis.bench import machine
-from blur_es.classifier.estimator import FEWEST_STEPS
+from blur_es.classifier.training import FEWEST_STEPS
 from blur_es.genomes import load_genome
 from blur_es.util.arrays import Float64Array, Int64Array
 from docs.record import write_results

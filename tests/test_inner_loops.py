@@ -95,7 +95,7 @@ def test_standardised_labels_have_mean_0_and_standard_deviation_1(classes: int) 
 
 
 def assert_numba_follows_numpy(rule: RuleSpec, sizes: tuple[int, ...], seed: int) -> None:
-    """Numba and NumPy in float32 differ from the reference by no more than rounding of the inputs."""
+    """The difference is at most what the rounding of the inputs alone can cause."""
     episode = make_random_episode(sizes, rule.states, unroll=4, seed=seed)
     genome = moderate_genome(rule, len(sizes) - 1, seed)
     reference = trajectory(NumpyInnerLoop(rule), genome, episode)

@@ -13,13 +13,14 @@ from sklearn.datasets import load_digits, load_iris
 from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import train_test_split
 
-from blur_es.classifier.estimator import FEWEST_STEPS, BlurClassifier
+from blur_es.classifier.estimator import BlurClassifier
+from blur_es.classifier.training import FEWEST_STEPS
 from blur_es.genomes import load_genome
 
 
 def test_fit_in_one_call_and_its_parts() -> None:
     inputs, labels = load_digits(return_X_y=True)
-    model = BlurClassifier(random_state=3, epochs=4).fit(inputs, labels)
+    model = BlurClassifier(random_state=3, epochs=4, validation_fraction=0.0).fit(inputs, labels)
     assert model.n_steps_ == math.ceil(4 * len(inputs) / 128)
     assert model.classes_.tolist() == list(range(10))
     probabilities = model.predict_proba(inputs)
@@ -129,7 +130,7 @@ def test_partial_fit_continues() -> None:
     before = pickle.dumps(model)
     with pytest.MonkeyPatch.context() as patch:
         # The error occurs at the last moment.
-        patch.setattr("blur_es.classifier.estimator.minimize_scalar", interrupted)
+        patch.setattr("blur_es.classifier.temperature.minimize_scalar", interrupted)
         with pytest.raises(KeyboardInterrupt):
             model.partial_fit(train, train_labels)
     assert pickle.dumps(model) == before

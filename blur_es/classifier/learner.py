@@ -14,12 +14,16 @@ from blur_es.episode import Episode
 from blur_es.episode.inputs import InputMap
 from blur_es.genome import Genome
 from blur_es.inner.base import STATISTICS_BATCHES, NetworkState
-from blur_es.inner.numba_loop import NumbaInnerLoop
-from blur_es.util.arrays import Float32Array, FloatArray, IntArray
+from blur_es.inner.numpy_loop import NumpyInnerLoop
+from blur_es.util.arrays import Float32Array, Float64Array, FloatArray, IntArray
 from blur_es.util.threads import one_blas_thread
 
 # The batches of several steps are made at a time, in about this much memory.
 BYTES_AT_A_TIME = 2**25
+
+# Standardised inputs are computed from the mean and the standard deviation with this precision, so
+# that the same rows in another order, or copies in place of weights, give the same inputs.
+PRECISION = 2.0**-20
 
 # Standardised inputs are clipped at this value. Otherwise the few unusual values of an almost
 # constant input would dominate.
@@ -52,22 +56,24 @@ class Learner:
     steps: int = 0
 
     @property
-    def classes(self) -> int:
+    def outputs_count(self) -> int:
         """Number of outputs."""
         return self.noise[-1][0].shape[1]
 
     def after(
-        self, rows: Callable[[IntArray], FloatArray], numbers: IntArray, batches: IntArray
+        self,
+        rows: Callable[[IntArray], FloatArray],
+        labels: Callable[[IntArray], Float32Array],
+        batches: IntArray,
     ) -> Self:
         """The learner after one step on each of the `batches` (steps, B), which index rows.
 
-        `rows` returns the rows of some indices, (indices, n_0), and `numbers` (all rows,) are the
-        classes of all rows.
+        `rows` and `labels` return the rows of some indices, (indices, n_0), and their labels,
+        (indices, n_L).
 
         Raises `ValueError` if the rule diverges.
         """
-        signs = np.where(np.eye(self.classes, dtype=bool), 1.0, -1.0).astype(np.float32)
-        loop = NumbaInnerLoop(self.genome.rule)
+        loop = NumpyInnerLoop(self.genome.rule, np.float32)
         network, steps = self.network, self.steps
         last_inputs, last_labels = self.support_inputs, self.support_labels
         width = self.noise[0][0].shape[0] - 1
@@ -75,9 +81,10 @@ class Learner:
         with one_blas_thread():
             for start in range(0, len(batches), at_a_time):
                 part = batches[start : start + at_a_time]
-                inputs = self._seen(rows(part.reshape(-1)).reshape(*part.shape, -1))
-                labels = signs[numbers[part]]
-                episode = self._episode(inputs, labels, inputs[:1])
+                places = part.reshape(-1)
+                inputs = self._seen(rows(places).reshape(*part.shape, -1))
+                targets = labels(places).reshape(*part.shape, -1)
+                episode = self._episode(inputs, targets, inputs[:1])
                 network = loop.learn(self.genome, episode, network, steps)
                 steps += len(part)
                 if not _is_sound(network):
@@ -85,7 +92,7 @@ class Learner:
                         f"the rule diverged within {steps} steps on these data; try fewer steps, "
                         "another genome or larger batches"
                     )
-                last_inputs, last_labels = _last(last_inputs, inputs), _last(last_labels, labels)
+                last_inputs, last_labels = _last(last_inputs, inputs), _last(last_labels, targets)
         return dataclasses.replace(
             self,
             network=network,
@@ -99,7 +106,7 @@ class Learner:
         assert self.network is not None
         assert self.support_inputs is not None
         assert self.support_labels is not None
-        loop = NumbaInnerLoop(self.genome.rule)
+        loop = NumpyInnerLoop(self.genome.rule, np.float32)
         size = self.support_inputs.shape[1]
         found = []
         # Batches are always full, so that a row's outputs do not depend on the number of rows.
@@ -127,15 +134,23 @@ class Learner:
             support_inputs=inputs,
             support_labels=labels,
             query_inputs=queries,
-            query_labels=np.zeros((*queries.shape[:2], self.classes), np.float32),
+            query_labels=np.zeros((*queries.shape[:2], self.outputs_count), np.float32),
             forward_noise=tuple(forward for forward, _ in self.noise),
             backward_noise=tuple(backward for _, backward in self.noise),
         )
 
 
 def standardized(scaler: StandardScaler, rows: FloatArray) -> Float32Array:
-    """Standardise rows (rows, n_0) and clip outliers."""
-    return np.clip(scaler.transform(rows), -CLIP_AT, CLIP_AT).astype(np.float32)
+    """Standardise rows (rows, n_0) and clip outliers; a missing value becomes the mean."""
+    mean, scale = _rounded(scaler)
+    found = np.clip((rows - mean) / scale, -CLIP_AT, CLIP_AT).astype(np.float32)
+    return np.nan_to_num(found, copy=False)
+
+
+def _rounded(scaler: StandardScaler) -> tuple[Float64Array, Float64Array]:
+    """Mean and standard deviation (n_0,), without the last bits, which depend on the order."""
+    scale = scaler.scale_.astype(np.float32).astype(np.float64)
+    return np.round(scaler.mean_ / scale / PRECISION) * PRECISION * scale, scale
 
 
 def _last(before: Float32Array | None, batches: Float32Array) -> Float32Array:
