@@ -33,13 +33,13 @@ def model(**options: Any) -> BlurClassifier:
     return BlurClassifier(hidden_layers=8, steps=15, batch_size=32, random_state=0, **options)
 
 
-def columns(rows: int = ROWS) -> tuple[dict[str, list[Any]], np.ndarray[Any, Any]]:
+def columns(rows: int = ROWS) -> tuple[dict[str, list[Any]], Any]:
     """A table in which a colour and a number say the class, with gaps, and the classes."""
     generator = np.random.default_rng(0)
     colour = generator.choice(["red", "green", "blue"], rows)
     size, price = generator.standard_normal((2, rows))
     labels = (colour == "red").astype(int) + (size > 0)
-    table = {
+    table: dict[str, list[Any]] = {
         "colour": [str(c) if n % 9 else None for n, c in enumerate(colour)],
         "size": [float(s) if n % 7 else None for n, s in enumerate(size)],
         "price": list(map(float, price)),

@@ -251,9 +251,9 @@ class BlurClassifier(ClassifierMixin, BlurEstimator):  # type: ignore[misc]
 
         With several labels per row, the log-odds of each.
         """
-        if getattr(self, "_each", None) is not None:
-            X = self._checked_inputs(X, reset=False)
-            return self._each.log_odds(X)
+        each: LabelClassifiers | None = getattr(self, "_each", None)
+        if each is not None:
+            return each.log_odds(self._checked_inputs(X, reset=False))
         return self._outputs(X) / self._temperature + self._log_frequencies
 
     def _checked(
