@@ -266,17 +266,18 @@ def test_a_classifier_passes_the_age_of_its_network_on() -> None:
     genome = moderate_genome(rule, 2, seed=9)
     generator = np.random.default_rng(0)
     rows = generator.standard_normal((40, 4))
-    numbers = generator.integers(0, 3, 40)
+    signs = 2 * np.eye(3, dtype=np.float32)[generator.integers(0, 3, 40)] - 1
+    labels = signs.__getitem__
     batches = np.arange(40).reshape(5, 8)
     noise = [initial_noise(SIZES, layer, 2, generator) for layer in range(2)]
     learner = Learner(genome, noise, StandardScaler().fit(rows))
-    whole = learner.after(rows.__getitem__, numbers, batches)
-    parts = learner.after(rows.__getitem__, numbers, batches[:2])
-    parts = parts.after(rows.__getitem__, numbers, batches[2:])
+    whole = learner.after(rows.__getitem__, labels, batches)
+    parts = learner.after(rows.__getitem__, labels, batches[:2])
+    parts = parts.after(rows.__getitem__, labels, batches[2:])
     assert whole.steps == parts.steps == 5
     np.testing.assert_array_equal(whole.outputs(rows), parts.outputs(rows))
     # This would differ if the second call began at age 0.
     young = dataclasses.replace(
-        learner.after(rows.__getitem__, numbers, batches[:2]), steps=1
-    ).after(rows.__getitem__, numbers, batches[2:])
+        learner.after(rows.__getitem__, labels, batches[:2]), steps=1
+    ).after(rows.__getitem__, labels, batches[2:])
     assert np.abs(young.outputs(rows) - whole.outputs(rows)).max() > 1e-4
