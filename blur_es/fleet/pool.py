@@ -25,6 +25,7 @@ from blur_es.fleet.computing import Description
 from blur_es.fleet.failures import cause_of
 from blur_es.fleet.kinds import WorkerKind
 from blur_es.fleet.nodes import Nodes
+from blur_es.util.text import install_command
 
 logger = logging.getLogger(__name__)
 
@@ -340,8 +341,8 @@ class WorkerPool:
         self.nodes.count_start(worker.node)
         if worker.kind.on_gpu and found.device == "cpu":
             problem = (
-                "it has a GPU, but JAX finds none; install JAX with CUDA there (pip install "
-                "'blur_es[train,gpu]') and check the driver with `nvidia-smi`"
+                "it has a GPU, but JAX finds none; install JAX with CUDA there "
+                f"({install_command('train,gpu')}) and check the driver with `nvidia-smi`"
             )
             if worker.kind.only_for_gpu:
                 raise RefusedError(problem)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from blur_es.errors import InputError, nearest
 from blur_es.genome import Genome, backprop_genome
+from blur_es.genomes.download import check_digest, is_remote_file, remote_genome, split_digest
 from blur_es.rule import RuleSpec
 from blur_es.run.folder import RunFolder, open_run
 from blur_es.storage import open_file, open_storage
@@ -23,14 +24,22 @@ def genome_names() -> list[str]:
     return sorted([*(file.stem for file in files), BACKPROP])
 
 
-def load_genome(name: str | Path) -> Genome:
+def load_genome(name: str | Path, sha256: str | None = None) -> Genome:
     """A genome that ships, by its name, or one from a genome file or run folder, by path or URL.
 
-    Nothing that the file names is imported (SECURITY.md). Raises `InputError` if there is no such
-    genome, or if the file is damaged.
+    Nothing that the file names is imported (SECURITY.md).
+
+    Args:
+        name: a name, a path, or a URL: `https://`, `hf://OWNER/REPOSITORY/genome.npz`, or any
+            protocol that fsspec knows. It may end with `#sha256=` and the expected digest.
+        sha256: the expected digest, of the file or of the genome. A file at a URL is then
+            downloaded once and kept in the cache (`~/.cache/blur_es/genomes`).
+
+    Raises `InputError` if there is no such genome, if the file is damaged, or if it has another
+    digest.
     """
     try:
-        genome = find_genome(name)
+        genome = find_genome(name, sha256)
     except OSError as error:
         raise InputError(f"genome: {name}: cannot read it: {error.strerror or error}") from error
     if genome is None:
@@ -50,12 +59,23 @@ def ships(name: str | Path) -> bool:
     return isinstance(name, str) and name in genome_names()
 
 
-def find_genome(name: str | Path) -> Genome | None:
+def find_genome(name: str | Path, sha256: str | None = None) -> Genome | None:
     """The genome that `load_genome` would load, or None if there is none.
 
-    Raises `InputError` for a damaged file, a folder that is not a run folder, or a run that has
-    not ended, and `OSError` if it cannot be read.
+    Raises `InputError` for a damaged file, one with another digest, a folder that is not a run
+    folder, or a run that has not ended, and `OSError` if it cannot be read.
     """
+    name, expected = split_digest(name, sha256)
+    if is_remote_file(name):
+        return remote_genome(str(name), expected)
+    genome = _find(name)
+    if genome is not None and expected is not None:
+        path = Path(name)
+        check_digest(name, genome, path.read_bytes() if path.is_file() else b"", expected)
+    return genome
+
+
+def _find(name: str | Path) -> Genome | None:
     if name == BACKPROP:
         return backprop_genome(RuleSpec.backprop())
     if ships(name):
