@@ -29,6 +29,7 @@ if _TYPE_CHECKING:
     from blur_es.genome import Genome
     from blur_es.genomes import load_genome
     from blur_es.inner import make_inner_loop
+    from blur_es.report.runs import RunList, list_runs
     from blur_es.rule import RuleSpec
     from blur_es.tasks import ArrayTask, from_dataframe, make_task
 
@@ -48,12 +49,14 @@ _HOMES = {
     "RuleSpec": "blur_es.rule",
     "Run": "blur_es.experiment",
     "RunError": "blur_es.errors",
+    "RunList": "blur_es.report.runs",
     "Sweep": "blur_es.analysis.sweep",
     "TrainingInterrupted": "blur_es.experiment",
     "compare": "blur_es.analysis.comparisons",
     "evaluate": "blur_es.analysis.evaluate",
     "from_dataframe": "blur_es.tasks",
     "generations": "blur_es.experiment",
+    "list_runs": "blur_es.report.runs",
     "load_config": "blur_es.config",
     "load_genome": "blur_es.genomes",
     "make_inner_loop": "blur_es.inner",
@@ -78,12 +81,14 @@ __all__ = [
     "RuleSpec",
     "Run",
     "RunError",
+    "RunList",
     "Sweep",
     "TrainingInterrupted",
     "compare",
     "evaluate",
     "from_dataframe",
     "generations",
+    "list_runs",
     "load_config",
     "load_genome",
     "make_inner_loop",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from blur_es import __version__
-from blur_es.cli import analyze, bench, cluster, data, evaluate, reproduce, train
+from blur_es.cli import analyze, bench, cluster, data, evaluate, reproduce, runs, train
 from blur_es.cli.arguments import Commands
 
 
@@ -24,6 +24,7 @@ def make_parser() -> argparse.ArgumentParser:
     reproduce.add_commands(commands)
     analyze.add_commands(commands)
     train.add_report(commands)
+    runs.add_commands(commands)
     data.add_commands(commands)
     bench.add_conformance(commands)
     cluster.add_commands(commands)

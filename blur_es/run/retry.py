@@ -99,6 +99,10 @@ class RetryingStorage:
         """See `Storage.size`."""
         return self.retry(lambda: self.inner.size(name))
 
+    def modified(self, name: str) -> float:
+        """See `Storage.modified`."""
+        return self.retry(lambda: self.inner.modified(name))
+
     def read(self, name: str) -> bytes:
         """See `Storage.read`."""
         return self.retry(lambda: self.inner.read(name))

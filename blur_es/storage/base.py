@@ -47,6 +47,10 @@ class Storage(Protocol):
         """The size of a file in bytes."""
         ...
 
+    def modified(self, name: str) -> float:
+        """When a file was last written, in seconds since 1970."""
+        ...
+
     def read(self, name: str) -> bytes:
         """The content of a file."""
         ...

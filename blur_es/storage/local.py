@@ -47,6 +47,10 @@ class LocalStorage:
         """See `Storage.size`."""
         return (self.path / name).stat().st_size
 
+    def modified(self, name: str) -> float:
+        """See `Storage.modified`."""
+        return (self.path / name).stat().st_mtime
+
     def read(self, name: str) -> bytes:
         """See `Storage.read`."""
         return (self.path / name).read_bytes()

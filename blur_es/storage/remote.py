@@ -91,6 +91,10 @@ class RemoteStorage:
         """See `Storage.size`."""
         return int(self._fresh("info", name)["size"])
 
+    def modified(self, name: str) -> float:
+        """See `Storage.modified`."""
+        return float(self._fresh("modified", name).timestamp())
+
     def read(self, name: str) -> bytes:
         """See `Storage.read`."""
         return bytes(self._call("cat_file", name))
