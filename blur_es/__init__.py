@@ -13,7 +13,7 @@ if _TYPE_CHECKING:
     __version__: str
     from blur_es.analysis.comparisons import ComparisonResult, compare
     from blur_es.analysis.evaluate import Evaluation, evaluate
-    from blur_es.analysis.sweep import Sweep, sweep
+    from blur_es.analysis.sweep import Sweep
     from blur_es.classifier import BlurClassifier
     from blur_es.config import Experiment, load_config
     from blur_es.episode import Episode, EpisodeSpec
@@ -30,6 +30,7 @@ if _TYPE_CHECKING:
     from blur_es.genomes import load_genome
     from blur_es.inner import make_inner_loop
     from blur_es.report.runs import RunList, list_runs
+    from blur_es.reproduce.sweep import TrainingSweep, sweep
     from blur_es.rule import RuleSpec
     from blur_es.tasks import ArrayTask, from_dataframe, make_task
 
@@ -52,6 +53,7 @@ _HOMES = {
     "RunList": "blur_es.report.runs",
     "Sweep": "blur_es.analysis.sweep",
     "TrainingInterrupted": "blur_es.experiment",
+    "TrainingSweep": "blur_es.reproduce.sweep",
     "compare": "blur_es.analysis.comparisons",
     "evaluate": "blur_es.analysis.evaluate",
     "from_dataframe": "blur_es.tasks",
@@ -62,7 +64,7 @@ _HOMES = {
     "make_inner_loop": "blur_es.inner",
     "make_task": "blur_es.tasks",
     "open_run": "blur_es.experiment",
-    "sweep": "blur_es.analysis.sweep",
+    "sweep": "blur_es.reproduce.sweep",
     "train": "blur_es.experiment",
 }
 
@@ -84,6 +86,7 @@ __all__ = [
     "RunList",
     "Sweep",
     "TrainingInterrupted",
+    "TrainingSweep",
     "compare",
     "evaluate",
     "from_dataframe",

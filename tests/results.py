@@ -6,10 +6,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from blur_es.config import Experiment, build_config
+from blur_es.reproduce.definition import ResultConfig
 from blur_es.reproduce.results import (
     results_document,
 )
-from blur_es.reproduce.schema import Result, ResultConfig
+from blur_es.reproduce.schema import Result
 
 Labels = dict[str, str]
 Entry = dict[str, Any]

@@ -7,10 +7,13 @@ import contextlib
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, TextIO
 
+from blur_es.errors import InputError
 from blur_es.redact import redact
 from blur_es.run.progress import ProgressLine
+from blur_es.storage.files import write_atomically
 from blur_es.util.callbacks import ProgressCallback
 from blur_es.util.strict_json import strict_json
 
@@ -21,6 +24,14 @@ def fail(message: str, code: int) -> int:
     """Print an error message and return the exit code."""
     print(f"blur-es: {redact(message)}", file=sys.stderr)
     return code
+
+
+def write_file(path: str, text: str, option: str) -> None:
+    """Write a text file that an option names. Raises `InputError` if that fails."""
+    try:
+        write_atomically(Path(path), text.encode())
+    except OSError as error:
+        raise InputError(f"{option} {path}: cannot write it: {error.strerror or error}") from error
 
 
 # Where JSON goes while everything else that is printed goes to stderr.

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
 from blur_es.cli.arguments import Commands, add_json
-from blur_es.cli.output import print_json
-from blur_es.errors import InputError
+from blur_es.cli.output import print_json, write_file
 
 
 def add_commands(commands: Commands) -> None:
@@ -34,16 +32,10 @@ def add_commands(commands: Commands) -> None:
 def run_runs(options: argparse.Namespace) -> int:
     """Print the run folders."""
     from blur_es.report.runs import list_runs
-    from blur_es.storage.files import write_atomically
 
     found = list_runs(options.folder)
     if options.html:
-        try:
-            write_atomically(Path(options.html), found.page().encode())
-        except OSError as error:
-            raise InputError(
-                f"--html {options.html}: cannot write it: {error.strerror or error}"
-            ) from error
+        write_file(options.html, found.page(), "--html")
     if options.json:
         print_json(found.to_json())
     else:

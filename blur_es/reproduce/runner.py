@@ -120,18 +120,20 @@ def make_result(
 ) -> tuple[dict[str, Any], list[str]]:
     """Run the missing jobs of a result and write its files; return its content and their paths.
 
-    The files are `results.json`, `table.txt`, and the picture as PNG and SVG, in the result's
-    folder. Arguments and errors are those of `reproduce`.
+    The files are `results.json`, `table.txt`, and the picture, if it has one, as PNG and SVG, in
+    the result's folder. Arguments and errors are those of `reproduce`.
     """
-    from blur_es.report.style import write_figure
-    from blur_es.reproduce.pictures import draw
-
     document = reproduce(result, options, on_message, connection)
     folder = _folder(result, options)
     write_or_stop(folder.write, RESULTS, results_bytes(document))
     write_or_stop(folder.write, TABLE, (table_text(document) + "\n").encode())
-    write_or_stop(write_figure, draw(document), folder, PICTURE)
-    names = (RESULTS, TABLE, f"{PICTURE}.png", f"{PICTURE}.svg")
+    names = [RESULTS, TABLE]
+    if result.config.picture is not None:
+        from blur_es.report.style import write_figure
+        from blur_es.reproduce.pictures import draw
+
+        write_or_stop(write_figure, draw(document), folder, PICTURE)
+        names += [f"{PICTURE}.png", f"{PICTURE}.svg"]
     return document, [folder.locate(name) for name in names]
 
 
@@ -180,7 +182,9 @@ def _jobs(result: Result, options: ReproduceOptions) -> tuple[list[Job], list[st
     for training in result.trainings:
         points = tuple(p for p in result.points if possible(p.experiment(training.config)))
         if points and possible(training.config):
-            measure = Measure(points, evaluate.episodes, steps, result.config.picture.kind)
+            picture = result.config.picture
+            kind = "bars" if picture is None else picture.kind
+            measure = Measure(points, evaluate.episodes, steps, kind)
             jobs.append(TrainJob(training, measure, options.data_dir))
     # Baselines do not depend on the training, so the first training's experiment serves for all.
     first = result.trainings[0].config

@@ -15,16 +15,17 @@ variant of the same result: its settings replace those in the rest of the file.
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import itertools
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import pydantic
-from pydantic import Field
 
+from blur_es.analysis import axes as axis_values
 from blur_es.analysis.axes import keys_clash
 from blur_es.config import (
     Experiment,
@@ -35,99 +36,16 @@ from blur_es.config import (
 )
 from blur_es.config.source import Positions
 from blur_es.errors import InputError, nearest
-from blur_es.util.options import Options, Whole
+from blur_es.reproduce.definition import (
+    EVALUATED_SECTIONS,
+    PARTS,
+    Axis,
+    Labels,
+    ResultConfig,
+)
 
 # The folder of the paper's results in a checkout.
 FOLDER = Path("experiments") / "paper"
-
-# Values of an axis by label; each sets options of the experiment by dotted key.
-Axis = Annotated[dict[str, dict[str, Any]], Field(min_length=1)]
-Labels = dict[str, str]
-
-# Sections in which measurements may differ from the training.
-EVALUATED_SECTIONS = ("network", "tasks", "episode")
-
-
-# The parts that each kind of picture has.
-PARTS = {
-    "bars": ("x", "series", "panels"),
-    "heat_map": ("x", "series", "panels"),
-    "curves": ("series", "panels"),
-    "growth": ("series", "panels"),
-    "progress": ("series", "panels"),
-    "functions": ("panels",),
-}
-
-
-class EvaluateConfig(Options):
-    """How every learned genome is measured.
-
-    Attributes:
-        episodes: number of test episodes at every point.
-        steps: the steps after which test accuracy is measured, in rising order; None for the last.
-        vary: axes along which the trained experiment is changed; every point has one task.
-        baselines: optimisers to train in the same episodes, with their learning rates.
-    """
-
-    episodes: Annotated[Whole, Field(ge=1, le=10_000)] = 8
-    steps: list[Annotated[Whole, Field(ge=1)]] | None = None
-    vary: dict[str, Axis] = Field(default={})
-    baselines: dict[str, list[Annotated[float, Field(gt=0)]]] = Field(default={})
-
-
-class PictureConfig(Options):
-    """The picture; each of its parts shows one axis of the result.
-
-    Attributes:
-        kind: `bars` (accuracy after the last step), `heat_map` (the same over two axes),
-            `curves` (accuracy by step), `growth` (curves, and norms of synapses), `progress`
-            (accuracy over evaluations and time of a training) or `functions` (predictions over
-            the plane, and curves).
-        x: the axis of the bars, or of a heat map's columns.
-        series: the axis of the lines or groups of bars, or of a heat map's rows.
-        panels: the axis with a panel for each value.
-    """
-
-    kind: Literal["bars", "heat_map", "curves", "growth", "progress", "functions"]
-    x: str | None = None
-    series: str | None = None
-    panels: str | None = None
-
-
-class PaperNumber(Options):
-    """A test accuracy in the paper, its source, and the labels of the rows that it belongs to."""
-
-    where: Labels = Field(default={})
-    accuracy: float = Field(ge=0, le=1)
-    source: str
-
-
-class ResultConfig(Options):
-    """The content of a result file.
-
-    Attributes:
-        name: the name for `blur-es reproduce`.
-        figure: figure of the paper; None for a result that is not in the paper.
-        title: what the result shows, in a line.
-        question: the question that it answers, for the page of results.
-        seeds: number of trainings of each combination, with seeds 0, 1, ...
-        train: the experiment, without name and seed.
-        vary: axes along which it is trained.
-        evaluate: how the genomes are measured.
-        picture: the picture.
-        paper: numbers in the paper.
-    """
-
-    name: str = Field(pattern=r"^[a-z0-9][a-z0-9_]{0,60}$")
-    figure: str | None = None
-    title: str
-    question: str
-    seeds: Annotated[Whole, Field(ge=1, le=1000)] = 8
-    train: dict[str, Any]
-    vary: dict[str, Axis] = Field(default={})
-    evaluate: EvaluateConfig = EvaluateConfig()
-    picture: PictureConfig
-    paper: list[PaperNumber] = Field(default=[])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -180,12 +98,14 @@ class Result:
         quick: whether this is the quick variant.
         trainings: every combination of the axes of `vary`, with every seed.
         points: every combination of the axes of `evaluate.vary`.
+        path: the path or URL of its file; empty for one from Python.
     """
 
     config: ResultConfig
     quick: bool
     trainings: tuple[Training, ...]
     points: tuple[Point, ...]
+    path: str = ""
 
     @property
     def name(self) -> str:
@@ -195,7 +115,10 @@ class Result:
     @property
     def command(self) -> str:
         """The command that runs it."""
-        return f"blur-es reproduce {self.config.name}{' --quick' * self.quick}"
+        quick = " --quick" * self.quick
+        if self.config.picture is not None or not self.path:
+            return f"blur-es reproduce {self.config.name}{quick}"
+        return f"blur-es sweep {self.path}{quick}"
 
 
 def find_results(name: str) -> list[Path]:
@@ -232,7 +155,28 @@ def load_result(path: Path, quick: bool = False) -> Result:
     Raises `InputError` with file, line, what was found and what was expected.
     """
     tree, positions = source.read(path)
+    return _build(tree, positions, str(path), quick)
+
+
+def load_sweep(given: Any, quick: bool = False) -> Result:
+    """Read and check a sweep: a result file, at a path or URL or as keys and values.
+
+    Raises `InputError` as `load_result`.
+    """
+    if isinstance(given, Mapping):
+        return _build(copy.deepcopy(dict(given)), {(): "sweep"}, "", quick)
+    if not str(given).endswith((".yaml", ".yml")):
+        raise InputError(
+            f"sweep: found {str(given)!r}, expected the path or URL of a sweep file (.yaml), keys "
+            "and values with `train`, or a genome together with `vary`"
+        )
+    tree, positions = source.read(given)
+    return _build(tree, positions, str(given), quick)
+
+
+def _build(tree: dict[str, Any], positions: Positions, path: str, quick: bool) -> Result:
     _refuse_renamed(positions)
+    _name_values(tree)
     changes = tree.pop("quick", None)
     if quick:
         if not isinstance(changes, dict):
@@ -273,7 +217,17 @@ def load_result(path: Path, quick: bool = False) -> Result:
             )
     if config.evaluate.baselines:
         _check_baselines(config, trainings, points, positions)
-    return Result(config, quick, trainings, points)
+    return Result(config, quick, trainings, points, path)
+
+
+def _name_values(tree: Mapping[str, Any]) -> None:
+    """Replace a list of values of a dotted key, `seed: [1, 2]`, by labelled settings."""
+    evaluate = tree.get("evaluate")
+    for section in (tree, evaluate if isinstance(evaluate, dict) else {}):
+        axes = section.get("vary")
+        for axis, values in axes.items() if isinstance(axes, dict) else ():
+            if isinstance(values, list):
+                axes[axis] = {axis_values.label(value): {axis: value} for value in values}
 
 
 def _refuse_renamed(positions: Positions) -> None:
@@ -381,6 +335,10 @@ def _check(config: ResultConfig) -> None:
 
 def _check_picture(config: ResultConfig) -> None:
     picture = config.picture
+    if picture is None:
+        if config.evaluate.baselines:
+            raise InputError("evaluate.baselines: needs a picture of kind curves")
+        return
     axes = dict(config.vary)
     if picture.kind != "progress":
         axes |= config.evaluate.vary
