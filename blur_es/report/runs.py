@@ -12,6 +12,7 @@ import dataclasses
 import math
 import time
 from collections.abc import Iterator, Mapping
+from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -114,7 +115,7 @@ class RunList:
 
     def page(self) -> str:
         """Return a self-contained HTML page."""
-        title = html.escape(f"Runs in {self.location}")
+        title = escape(f"Runs in {self.location}")
         made = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime())
         table = html.table(f"{count(len(self.rows), 'run')}, {made}", self._cells())
         return (

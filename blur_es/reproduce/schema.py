@@ -225,7 +225,9 @@ def _name_values(tree: Mapping[str, Any]) -> None:
     evaluate = tree.get("evaluate")
     for section in (tree, evaluate if isinstance(evaluate, dict) else {}):
         axes = section.get("vary")
-        for axis, values in axes.items() if isinstance(axes, dict) else ():
+        if not isinstance(axes, dict):
+            continue
+        for axis, values in axes.items():
             if isinstance(values, list):
                 axes[axis] = {axis_values.label(value): {axis: value} for value in values}
 
