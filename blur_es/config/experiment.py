@@ -35,7 +35,10 @@ from blur_es.tasks.objects import with_object_name
 from blur_es.util.options import Options, Whole
 
 # Options that were added to a section after its first version, and their defaults.
-_LATER_OPTIONS: dict[str, dict[str, Any]] = {"meta": {"restart": None}}
+_LATER_OPTIONS: dict[str, dict[str, Any]] = {
+    "fitness": {"sparsity": 0.0},
+    "meta": {"restart": None},
+}
 
 
 def _digest(values: dict[str, Any]) -> str:

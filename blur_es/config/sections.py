@@ -98,10 +98,15 @@ class FitnessConfig(Options):
             number. Its optional attribute `worst` is the fitness of an episode that diverges,
             and `best` the largest possible value, which `episode.horizons` uses.
         temperature: Temperature of the softmax in `cross_entropy`.
+        sparsity: Price of a learned number that is neither 0 nor 1, so that the search finds rules
+            with few: the search maximises the measure minus `sparsity` times the sum of the
+            distances of all learned numbers to 0 or 1, whichever is nearer. Accuracies do not
+            contain it; fitness in metrics and results does.
     """
 
     measure: str = "cross_entropy"
     temperature: float = Field(default=1.0, gt=0)
+    sparsity: float = Field(default=0.0, ge=0)
 
 
 class StopConfig(Options):

@@ -67,7 +67,9 @@ def search_space(config: Experiment, initial: Genome) -> SearchSpace:
             np.full(initial.fields[name].size, config.genome.scales.get(name, 1.0))
             for name in space.learned
         ]
-        return dataclasses.replace(space, scale=np.concatenate(given))
+        return dataclasses.replace(
+            space, scale=np.concatenate(given), sparsity=config.fitness.sparsity
+        )
     # The first steps of a strategy have a size of about 1.
     with np.errstate(over="ignore"):
         scale = config.meta.sigma * space.scale
@@ -76,4 +78,4 @@ def search_space(config: Experiment, initial: Genome) -> SearchSpace:
             f"meta.sigma: found {config.meta.sigma}, which times genome.scales overflows; expected "
             "a smaller number"
         )
-    return dataclasses.replace(space, scale=scale)
+    return dataclasses.replace(space, scale=scale, sparsity=config.fitness.sparsity)

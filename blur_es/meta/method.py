@@ -130,6 +130,7 @@ class EvolutionMethod:
         evaluation = evaluator.evaluate(vectors, episodes)
         seconds = time.perf_counter() - began
         fitness, accuracy = evaluation.fitness.mean(axis=2)
+        fitness = space.priced(fitness, vectors)
         self._strategy.tell(generation, points, fitness)
         diverged = evaluation.diverged
         count = int(diverged.sum())
@@ -163,13 +164,17 @@ class GradientMethod:
         """See `Method.advance`."""
         point = self._descent.point
         began = time.perf_counter()
-        found = evaluator.gradients(space.vectors(point[None])[0], episodes)
+        vectors = space.vectors(point[None])
+        found = evaluator.gradients(vectors[0], episodes)
         seconds = time.perf_counter() - began
-        norm = self._descent.ascend(found.gradients[:, space.index] * space.scale)
+        gradients = found.gradients[:, space.index] * space.scale
+        if space.sparsity:
+            gradients = gradients - space.price_gradient(vectors[0])
+        norm = self._descent.ascend(gradients)
         fitness, accuracy = found.fitness.mean(axis=1)
         return Outcome(
             point[None],
-            np.array([fitness]),
+            space.priced(np.array([fitness]), vectors),
             np.array([accuracy]),
             int(found.diverged.sum()),
             found.diverged.size,

@@ -136,8 +136,9 @@ def begin_stage(
         config.meta.validation_episodes,
         unroll=curriculum_unroll(config, generation),
     )
-    evaluation = evaluator.evaluate(space.vectors(centers), episodes)
-    best = int(np.argmax(evaluation.fitness[0].mean(axis=1)))
+    vectors = space.vectors(centers)
+    evaluation = evaluator.evaluate(vectors, episodes)
+    best = int(np.argmax(space.priced(evaluation.fitness[0].mean(axis=1), vectors)))
     state = search_runs[best].method.state_arrays()
     for each in search_runs:
         if each.number != best:
