@@ -6,16 +6,32 @@ neither Ray nor JAX is imported before it is needed.
 
 from __future__ import annotations as _annotations
 
-from typing import TYPE_CHECKING as _TYPE_CHECKING
-from typing import Any as _Any
+# Type checkers take this for True. Importing `typing` would take longer than all the rest.
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
-if _TYPE_CHECKING:
     __version__: str
     from blur_es.analysis.comparisons import ComparisonResult, compare
     from blur_es.analysis.evaluate import Evaluation, evaluate
     from blur_es.analysis.sweep import Sweep
     from blur_es.classifier import BlurClassifier
-    from blur_es.config import Experiment, load_config
+    from blur_es.config import (
+        AutoscaleConfig,
+        CurriculumConfig,
+        Experiment,
+        FitnessConfig,
+        FleetConfig,
+        GenomeConfig,
+        GradientConfig,
+        JaxConfig,
+        MetaConfig,
+        NetworkConfig,
+        RunConfig,
+        SplitConfig,
+        StopConfig,
+        load_config,
+    )
     from blur_es.episode import Episode, EpisodeSpec
     from blur_es.errors import BlurError, InputError, RunError
     from blur_es.experiment import (
@@ -37,20 +53,32 @@ if _TYPE_CHECKING:
 # Where each public name is defined.
 _HOMES = {
     "ArrayTask": "blur_es.tasks",
+    "AutoscaleConfig": "blur_es.config",
     "BlurClassifier": "blur_es.classifier",
     "BlurError": "blur_es.errors",
     "ComparisonResult": "blur_es.analysis.comparisons",
+    "CurriculumConfig": "blur_es.config",
     "Episode": "blur_es.episode",
     "EpisodeSpec": "blur_es.episode",
     "Evaluation": "blur_es.analysis.evaluate",
     "Experiment": "blur_es.config",
+    "FitnessConfig": "blur_es.config",
+    "FleetConfig": "blur_es.config",
     "Generations": "blur_es.experiment",
     "Genome": "blur_es.genome",
+    "GenomeConfig": "blur_es.config",
+    "GradientConfig": "blur_es.config",
     "InputError": "blur_es.errors",
+    "JaxConfig": "blur_es.config",
+    "MetaConfig": "blur_es.config",
+    "NetworkConfig": "blur_es.config",
     "RuleSpec": "blur_es.rule",
     "Run": "blur_es.experiment",
+    "RunConfig": "blur_es.config",
     "RunError": "blur_es.errors",
     "RunList": "blur_es.report.runs",
+    "SplitConfig": "blur_es.config",
+    "StopConfig": "blur_es.config",
     "Sweep": "blur_es.analysis.sweep",
     "TrainingInterrupted": "blur_es.experiment",
     "TrainingSweep": "blur_es.reproduce.sweep",
@@ -70,20 +98,32 @@ _HOMES = {
 
 __all__ = [
     "ArrayTask",
+    "AutoscaleConfig",
     "BlurClassifier",
     "BlurError",
     "ComparisonResult",
+    "CurriculumConfig",
     "Episode",
     "EpisodeSpec",
     "Evaluation",
     "Experiment",
+    "FitnessConfig",
+    "FleetConfig",
     "Generations",
     "Genome",
+    "GenomeConfig",
+    "GradientConfig",
     "InputError",
+    "JaxConfig",
+    "MetaConfig",
+    "NetworkConfig",
     "RuleSpec",
     "Run",
+    "RunConfig",
     "RunError",
     "RunList",
+    "SplitConfig",
+    "StopConfig",
     "Sweep",
     "TrainingInterrupted",
     "TrainingSweep",
@@ -102,7 +142,7 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> _Any:
+def __getattr__(name: str) -> Any:
     from importlib import import_module
 
     if name == "__version__":

@@ -20,6 +20,7 @@ from blur_es.genome import Genome
 from blur_es.inner import InnerLoop
 from blur_es.util.arrays import Float64Array
 from blur_es.util.callbacks import ProgressCallback, ignore_progress
+from blur_es.util.html import table
 from blur_es.util.text import aligned, count
 
 LEARNED_RULE = "learned rule"
@@ -188,14 +189,20 @@ class Comparison:
 
         A brief one has the accuracy after the last step only.
         """
-        rows = [
+        title = f"{self.task}: {self.setting}"
+        return "\n".join([title, *aligned(self._rows(brief)), *self.notes])
+
+    def _repr_html_(self) -> str:
+        return table(f"{self.task}: {self.setting}", self._rows(), self.notes)
+
+    def _rows(self, brief: bool = False) -> list[tuple[str, ...]]:
+        return [
             ("", *self.heads(brief)),
             *(
                 (">" if entry.is_learned else "", *self.cells(entry, brief))
                 for entry in self.entries
             ),
         ]
-        return "\n".join([f"{self.task}: {self.setting}", *aligned(rows), *self.notes])
 
     def heads(self, brief: bool = False) -> list[str]:
         """Return the heads of the table's columns."""

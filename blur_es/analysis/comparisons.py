@@ -26,7 +26,6 @@ from blur_es.analysis.baselines import (
 )
 from blur_es.analysis.compare import Comparison, Entry, baseline_entries, best_first
 from blur_es.analysis.subject import (
-    GenomeSource,
     TaskSource,
     resolve_subject,
 )
@@ -42,7 +41,7 @@ from blur_es.evaluator import (
     problem_of,
 )
 from blur_es.fleet.jobs import Place, job_tasks, run_jobs
-from blur_es.genome import Genome
+from blur_es.genome import Genome, GenomeSource
 from blur_es.inner import make_inner_loop
 from blur_es.keys import Phase
 from blur_es.util.callbacks import ProgressCallback, ignore_progress
@@ -146,6 +145,9 @@ class ComparisonResult:
     def table(self) -> str:
         """Return a text table for every task."""
         return "\n\n".join(comparison.table() for comparison in self.comparisons)
+
+    def _repr_html_(self) -> str:
+        return "".join(comparison._repr_html_() for comparison in self.comparisons)
 
 
 def compare(

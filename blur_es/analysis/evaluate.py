@@ -11,13 +11,14 @@ import numpy as np
 import numpy.typing as npt
 
 from blur_es.analysis.axes import task_labels
-from blur_es.analysis.subject import GenomeSource, TaskSource, resolve_subject
+from blur_es.analysis.subject import TaskSource, resolve_subject
 from blur_es.config import ExperimentSource
 from blur_es.evaluator import EpisodeRange, LocalEvaluator, Problem, problem_of
 from blur_es.fleet.jobs import Place, job_tasks, run_jobs
-from blur_es.genome import Genome
+from blur_es.genome import Genome, GenomeSource
 from blur_es.keys import Phase
 from blur_es.util.arrays import Float64Array, FloatArray
+from blur_es.util.html import table
 from blur_es.util.text import count
 from blur_es.util.threads import one_blas_thread
 
@@ -93,6 +94,20 @@ class Evaluation:
             for label, score in zip(self.labels, self.scores, strict=True)
         )
 
+    def _repr_html_(self) -> str:
+        rows = [["task", "test accuracy", self.fitness_measure, "episodes", "diverged"]]
+        rows += [
+            [
+                label,
+                f"{score.test_accuracy:.4f} ± {score.test_accuracy_std:.4f}",
+                f"{score.test_fitness:.4f}",
+                str(score.episodes),
+                str(score.diverged),
+            ]
+            for label, score in zip(self.labels, self.scores, strict=True)
+        ]
+        return table("accuracy on test data, mean ± standard deviation over episodes", rows)
+
 
 class EpisodeScores(NamedTuple):
     """Test results of a genome in every episode: each (T, R), for T tasks and R episodes.
@@ -145,8 +160,8 @@ def evaluate(
     """Measure a genome on fresh episodes of the test split.
 
     Args:
-        genome: the genome, the name of one that ships, or the path or URL of a genome file or a
-            run folder.
+        genome: the genome, the name of one that ships, the path or URL of a genome file or a run
+            folder, or a `Run`.
         task: the task or tasks: a name, options with `name` among them, or a list of these. None
             for those of the experiment.
         hidden: sizes of the hidden layers; None for the experiment's.

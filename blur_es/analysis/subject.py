@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 from blur_es.config import (
     Experiment,
@@ -16,15 +16,12 @@ from blur_es.config import (
     vary_config,
 )
 from blur_es.errors import InputError, nearest
-from blur_es.genome import Genome
+from blur_es.genome import Genome, GenomeSource, HasGenome
 from blur_es.genomes import find_genome, genome_names, ships
 from blur_es.storage import open_storage
 from blur_es.storage.names import CONFIG
 from blur_es.tasks import Task
 from blur_es.tasks.objects import with_object_name
-
-# A genome, the name of one that ships, or the path or URL of a genome file or a run folder.
-GenomeSource = Genome | str | os.PathLike[str]
 
 # The name of a task, its options including `name`, a task object or its class, or several of these.
 OneTask = str | Mapping[str, Any] | Task | Callable[..., Task]
@@ -32,6 +29,27 @@ TaskSource = OneTask | Sequence[OneTask]
 
 # Settings of meta-training that have no effect on measurements but may be impossible here.
 _NOT_TRAINING = ("meta.method=es", "fleet.split=null")
+
+
+@runtime_checkable
+class TrainedRun(HasGenome, Protocol):
+    """A run, as a source of its genome and of its experiment.
+
+    Attributes:
+        place: the path or URL of its folder.
+        given_experiment: the experiment that the caller passed to its training, and so trusts;
+            None if only the stored one is known.
+    """
+
+    @property
+    def place(self) -> str | os.PathLike[str]:
+        """The path or URL of its folder."""
+        ...
+
+    @property
+    def given_experiment(self) -> Experiment | None:
+        """The experiment that the caller passed to its training."""
+        ...
 
 
 def load_subject(location: str | Path, *, trust: bool = False) -> tuple[Genome, Experiment | None]:
@@ -80,14 +98,18 @@ def resolve_subject(
             is wrong or changes the rule.
     """
     own: str | dict[str, Any] | None
-    if isinstance(genome, Genome):
-        found, own, location = genome, _own_experiment(genome), f"genome {genome.sha256[:12]}"
-    else:
+    if isinstance(genome, TrainedRun):
+        experiment = genome.given_experiment if experiment is None else experiment
+        genome = genome.place
+    if isinstance(genome, str | os.PathLike):
         location = os.fspath(genome)
-        found, own = _find(location)
+        found, own = _find(genome if isinstance(genome, str) else Path(genome))
+    else:
+        found = Genome.load(genome)
+        own, location = _own_experiment(found), f"genome {found.sha256[:12]}"
     chosen = [*_NOT_TRAINING, *settings]
     if isinstance(experiment, Experiment):
-        config = as_experiment(experiment, settings)
+        config = as_experiment(experiment, chosen if settings else ())
     elif experiment is not None:
         config = as_experiment(experiment, chosen)
     elif own is not None:

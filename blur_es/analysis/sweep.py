@@ -24,15 +24,16 @@ from blur_es.analysis.axes import (
     task_labels,
 )
 from blur_es.analysis.evaluate import EpisodeScores, ScoringJob, score_job
-from blur_es.analysis.subject import GenomeSource, TaskSource, resolve_subject
+from blur_es.analysis.subject import TaskSource, resolve_subject
 from blur_es.config import Experiment, ExperimentSource
 from blur_es.errors import InputError
 from blur_es.evaluator import episode_cost, phase_spec, problem_of
 from blur_es.fleet.jobs import Place, job_tasks, run_jobs
-from blur_es.genome import Genome
+from blur_es.genome import Genome, GenomeSource
 from blur_es.keys import MAXIMUM_SEED, Phase
 from blur_es.util.arrays import BoolArray, Float64Array
 from blur_es.util.callbacks import ProgressCallback, ignore_progress
+from blur_es.util.html import table
 from blur_es.util.text import aligned, count
 
 
@@ -146,6 +147,12 @@ class Sweep:
 
     def table(self) -> str:
         """Return a text table with a row for every cell."""
+        return "\n".join([self.setting, *aligned(self._table_rows())])
+
+    def _repr_html_(self) -> str:
+        return table(self.setting, self._table_rows())
+
+    def _table_rows(self) -> list[list[str]]:
         several = len(self.seeds) > 1
         diverged = any(cell.diverged.any() for cell in self.cells)
         head = [*self.cells[0].labels, "test accuracy", "median"]
@@ -160,7 +167,7 @@ class Sweep:
             if diverged:
                 row.append(str(int(cell.diverged.sum())))
             rows.append(row)
-        return "\n".join([self.setting, *aligned(rows)])
+        return rows
 
 
 def sweep(

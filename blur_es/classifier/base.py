@@ -8,7 +8,6 @@ import math
 import warnings
 from abc import abstractmethod
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, Literal
 
 import joblib
@@ -29,7 +28,7 @@ from blur_es.classifier.saving import read_saved, saved_with
 from blur_es.classifier.training import FEWEST_STEPS, plan, train
 from blur_es.episode import initial_noise
 from blur_es.episode.inputs import COUNTED_ROWS, MAP_ROWS, input_map
-from blur_es.genome import Genome
+from blur_es.genome import Genome, GenomeSource
 from blur_es.inner.base import STATISTICS_BATCHES, NetworkState
 from blur_es.util.arrays import Float32Array, Float64Array, FloatArray, IntArray
 
@@ -58,7 +57,7 @@ class BlurEstimator(BaseEstimator):  # type: ignore[misc]
     validation_scores_: list[float] | None
     n_steps_: int
 
-    genome: str | Path | Genome
+    genome: GenomeSource
     hidden_layers: Sequence[int] | int
     steps: int | None
     epochs: int

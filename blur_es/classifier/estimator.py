@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -21,7 +20,7 @@ from blur_es.classifier.columns import as_numpy
 from blur_es.classifier.multilabel import LabelClassifiers
 from blur_es.classifier.sample import Sample
 from blur_es.classifier.temperature import likeliest_temperature
-from blur_es.genome import Genome
+from blur_es.genome import GenomeSource
 from blur_es.util.arrays import Float32Array, Float64Array, FloatArray, IntArray
 
 
@@ -40,7 +39,7 @@ class BlurClassifier(ClassifierMixin, BlurEstimator):  # type: ignore[misc]
 
     Args:
         genome: the name of a shipped genome (`blur_es.genomes.genome_names`), the path or URL of a
-            genome file or run folder, or a `Genome`.
+            genome file or run folder, a `Run`, or a `Genome`.
         hidden_layers: sizes of the hidden layers, or the size of a single one. A genome learns
             at the depths that it was meta-trained with: one to three hidden layers for
             `mnist-4state-deep`, one for the other shipped genomes. `fit` warns of other depths.
@@ -89,7 +88,7 @@ class BlurClassifier(ClassifierMixin, BlurEstimator):  # type: ignore[misc]
 
     def __init__(
         self,
-        genome: str | Path | Genome = "mnist-4state",
+        genome: GenomeSource = "mnist-4state",
         hidden_layers: Sequence[int] | int = (128,),
         steps: int | None = None,
         epochs: int = 10,

@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 import warnings
-from pathlib import Path
 from typing import Any
 
 from blur_es.errors import InputError
-from blur_es.genome import Genome
+from blur_es.genome import Genome, GenomeSource
 from blur_es.genomes import load_genome
 
 
-def usable_genome(given: str | Path | Genome) -> Genome:
+def usable_genome(given: GenomeSource) -> Genome:
     """The genome, changed to take the statistics of normalisation from support batches.
 
     With the statistics of the predicted rows, a prediction would depend on the other rows.
     """
-    if not isinstance(given, (str, Path, Genome)):
-        raise InputError(f"genome: found {given!r}, expected a name, a path or a Genome")
-    genome = given if isinstance(given, Genome) else load_genome(given)
+    genome = load_genome(given)
     if not genome.rule.reset_neurons:
         raise InputError(
             "genome: its neurons are not reset between batches, so that a prediction would "

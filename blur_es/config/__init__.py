@@ -14,14 +14,36 @@ from blur_es.config.load import (
     vary_config,
 )
 from blur_es.config.problems import describe_problems
-from blur_es.config.sections import AutoscaleConfig, FleetConfig, MetaConfig
+from blur_es.config.sections import (
+    AutoscaleConfig,
+    CurriculumConfig,
+    FitnessConfig,
+    FleetConfig,
+    GenomeConfig,
+    GradientConfig,
+    JaxConfig,
+    MetaConfig,
+    NetworkConfig,
+    RunConfig,
+    SplitConfig,
+    StopConfig,
+)
 
 __all__ = [
     "AutoscaleConfig",
+    "CurriculumConfig",
     "Experiment",
     "ExperimentSource",
+    "FitnessConfig",
     "FleetConfig",
+    "GenomeConfig",
+    "GradientConfig",
+    "JaxConfig",
     "MetaConfig",
+    "NetworkConfig",
+    "RunConfig",
+    "SplitConfig",
+    "StopConfig",
     "as_experiment",
     "build_config",
     "describe_problems",

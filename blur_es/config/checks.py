@@ -6,13 +6,16 @@ They read no data and create no strategy.
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
-from blur_es.config.experiment import Experiment
 from blur_es.config.sections import TASK_SECTIONS
 from blur_es.errors import InputError
 from blur_es.fitness import DIFFERENTIABLE, make_measure
 from blur_es.genome import SearchSpace, neutral_genome
 from blur_es.tasks import check_task_options
+
+if TYPE_CHECKING:
+    from blur_es.config.experiment import Experiment
 
 
 def check_experiment(config: Experiment) -> None:

@@ -5,14 +5,15 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
-from collections.abc import Iterator
-from typing import Annotated, Any, Literal
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any, ClassVar, Literal
 
 import pydantic
 import yaml
 from pydantic import AfterValidator, BeforeValidator, Field
 
 from blur_es.config import source
+from blur_es.config.checks import check_experiment
 from blur_es.config.identity import identity, redact_as_before, with_original_names
 from blur_es.config.sections import (
     TASK_SECTIONS,
@@ -32,7 +33,8 @@ from blur_es.redact import redact_tree
 from blur_es.rule import RuleSpec
 from blur_es.storage.files import sha256
 from blur_es.tasks.objects import with_object_name
-from blur_es.util.options import Options, Whole
+from blur_es.util.html import description
+from blur_es.util.options import KeyPath, Options, Whole
 
 # Options that were added to a section after its first version, and their defaults.
 _LATER_OPTIONS: dict[str, dict[str, Any]] = {
@@ -59,6 +61,8 @@ TaskEntry = Annotated[
 
 class Experiment(Options):
     """Everything that fixes a run; `experiments/` has examples.
+
+    `load_config` reads one from a file. A call checks all values and raises `InputError`.
 
     An entry of `tasks` may have a `network` and an `episode` section in addition to the options of
     its task. A genome that learns in networks of several depths, or in episodes of several lengths,
@@ -99,7 +103,13 @@ class Experiment(Options):
     fleet: FleetConfig = FleetConfig()
     run: RunConfig = RunConfig()
 
+    nested: ClassVar[Mapping[KeyPath, type[Any]]] = {("tasks", "*"): TaskSections}
+
     _positions: Positions = pydantic.PrivateAttr(default_factory=dict)
+
+    def check(self) -> None:
+        """Raise `InputError` for values that do not fit together; the message names a key."""
+        check_experiment(self)
 
     def to_dict(self) -> dict[str, Any]:
         """Every value, including defaults, for JSON and YAML; secrets are replaced by `***`."""
@@ -216,3 +226,6 @@ class Experiment(Options):
             yield
         except InputError as error:
             raise InputError(source.locate(str(error), self._positions)) from error
+
+    def _repr_html_(self) -> str:
+        return description(f"experiment {self.name}", source.flow(self.to_dict()))

@@ -15,7 +15,6 @@ from typing import Any
 import pydantic
 
 from blur_es.config import source
-from blur_es.config.checks import check_experiment
 from blur_es.config.experiment import Experiment
 from blur_es.config.identity import with_current_names
 from blur_es.config.problems import describe_problems
@@ -193,7 +192,7 @@ def build_config(
     try:
         config = Experiment.model_validate(tree)
         config._positions.update(positions)
-        check_experiment(config)
+        config.check()
     except pydantic.ValidationError as error:
         raise InputError("\n".join(describe_problems(error, tree, positions))) from error
     except InputError as error:

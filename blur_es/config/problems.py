@@ -11,7 +11,6 @@ import pydantic
 from blur_es.config import source
 from blur_es.config.experiment import Experiment
 from blur_es.config.identity import RENAMED_KEYS
-from blur_es.config.sections import TaskSections
 from blur_es.redact import HIDDEN, is_secret_name
 from blur_es.util import options
 
@@ -30,7 +29,7 @@ def describe_problems(
         positions: where each path of keys was found.
         schema: the model that the tree was checked against.
     """
-    problems = options.describe_problems(error, tree, schema, {("tasks", "*"): TaskSections})
+    problems = options.describe_problems(error, tree, schema)
     lines = []
     for path, text in problems.items():
         dotted = ".".join(path)

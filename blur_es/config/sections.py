@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, PlainSerializer, PlainValidator, WithJsonSchema
+from pydantic import BeforeValidator, Field, PlainSerializer, PlainValidator, WithJsonSchema
 
 from blur_es.episode import Length, Lengths, Rows, Scale, Share
 from blur_es.inner import Precision
@@ -42,14 +42,24 @@ class GenomeConfig(Options):
     scales: dict[str, float] = Field(default={})
 
 
+def _as_list(sizes: Any) -> Any:
+    """A single size, or a tuple of sizes from Python, as a list."""
+    if type(sizes) is int:
+        return [sizes]
+    return list(sizes) if isinstance(sizes, tuple) else sizes
+
+
 class NetworkConfig(Options):
     """The network. The task fixes the sizes of its input and output layers.
 
     Attributes:
-        hidden: Sizes of the hidden layers. An empty list means no hidden layer.
+        hidden: Sizes of the hidden layers, or the size of a single one. An empty list means no
+            hidden layer.
     """
 
-    hidden: list[Annotated[Whole, Field(ge=1, le=1_000_000)]] = Field(default=[64])
+    hidden: Annotated[
+        list[Annotated[Whole, Field(ge=1, le=1_000_000)]], BeforeValidator(_as_list)
+    ] = Field(default=[64])
 
 
 class TaskEpisodeConfig(Options):

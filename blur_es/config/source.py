@@ -109,6 +109,16 @@ def dump(tree: Mapping[str, Any]) -> str:
     return text
 
 
+def flow(tree: Mapping[str, Any]) -> dict[str, str]:
+    """Every section of a tree as one line of YAML."""
+    return {
+        key: yaml.dump(value, Dumper=_Dumper, sort_keys=False, default_flow_style=True, width=10**9)
+        .removesuffix("\n...\n")
+        .strip()
+        for key, value in tree.items()
+    }
+
+
 def _scalar(node: yaml.ScalarNode) -> Any:
     """The value of a scalar. Raises `ValueError` for a value that does not fit its tag."""
     text, tag = str(node.value), node.tag.removeprefix(_TAG)

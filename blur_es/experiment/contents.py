@@ -93,10 +93,13 @@ class RunContents:
     Args:
         location: path or URL of the folder.
         experiment: the experiment that was passed to the training; None for the stored one.
+
+    Attributes:
+        place: the path or URL of the folder, as it was given.
     """
 
     def __init__(self, location: str | Path, experiment: Experiment | None = None) -> None:
-        self._place = location
+        self.place = location
         self._folder = RunFolder(location)
         self._given = experiment
 

@@ -98,7 +98,7 @@ class Run(RunContents):
             local = before.local and not (workers or address)
         options = dataclasses.replace(
             before,
-            run_dir=self._place,
+            run_dir=self.place,
             resume=True,
             take_over=False,
             local=local,

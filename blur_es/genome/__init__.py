@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from blur_es.genome.adapt import adapt_genome, widen_genome
 from blur_es.genome.fields import GenomeField, field_shapes, field_slices, genome_fields
-from blur_es.genome.genome import Genome
+from blur_es.genome.genome import Genome, GenomeSource, HasGenome
 from blur_es.genome.presets import PRESETS, backprop_genome, neutral_genome, random_genome
 from blur_es.genome.search import DEFAULT_SCALES, SearchSpace, default_scale
 
@@ -18,6 +18,8 @@ __all__ = [
     "PRESETS",
     "Genome",
     "GenomeField",
+    "GenomeSource",
+    "HasGenome",
     "SearchSpace",
     "adapt_genome",
     "backprop_genome",

@@ -5,9 +5,11 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import os
 from collections.abc import Mapping
+from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +20,7 @@ from blur_es.rule import RuleSpec
 from blur_es.storage import Storage, open_file, read_npz
 from blur_es.storage.npz import npz_bytes
 from blur_es.util.arrays import FloatArray
+from blur_es.util.html import description
 from blur_es.util.options import from_options
 
 FORMAT_VERSION = 1
@@ -28,7 +31,7 @@ MAXIMUM_DEPTH = 50
 _PREFIX = "genome."
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Genome:
     """The learned parameters of a rule.
 
@@ -120,6 +123,25 @@ class Genome:
             digest.update(np.ascontiguousarray(array, dtype="<f8").tobytes())
         return digest.hexdigest()
 
+    def __repr__(self) -> str:
+        states = f"{self.rule.states} state{'s' * (self.rule.states != 1)}"
+        return f"<genome {self.sha256[:12]}: {len(self.vector)} numbers, {states}>"
+
+    def _repr_html_(self) -> str:
+        facts: dict[str, Any] = {"SHA-256": self.sha256}
+        defaults = RuleSpec().to_dict()
+        options = {
+            name: value
+            for name, value in self.rule.to_dict().items()
+            if value != defaults.get(name)
+        }
+        facts["rule"] = ", ".join(f"{name}: {value}" for name, value in options.items())
+        facts |= {
+            name: np.array2string(array, precision=4, suppress_small=True, threshold=64)
+            for name, array in self.fields.items()
+        }
+        return description(f"genome of {len(self.vector)} numbers", facts)
+
     def replace(self, values: Mapping[str, Any]) -> Genome:
         """A copy of the genome in which some fields have other values.
 
@@ -174,16 +196,21 @@ class Genome:
         storage.write(name, self.to_bytes())
 
     @classmethod
-    def load(cls, path: str | Path) -> Genome:
-        """Read a genome file at a path or URL.
+    def load(cls, source: GenomeSource, sha256: str | None = None) -> Genome:
+        """Load a genome: the same as `blur_es.load_genome`, which describes the arguments.
 
-        Raises `InputError` if there is no such file or if it is not a valid genome file.
+        Raises `InputError` as that does.
         """
-        return cls.read(*open_file(path))
+        # Imported by name because that module, which finds and downloads genomes, needs this class.
+        genome: Genome = import_module("blur_es.genomes").load_genome(source, sha256)
+        return genome
 
     @classmethod
     def read(cls, storage: Storage, name: str) -> Genome:
-        """Read the genome file `name` in a folder; otherwise like `load`."""
+        """Read the genome file `name` in a folder.
+
+        Raises `InputError` if there is no such file or if it is not a valid genome file.
+        """
         path = storage.locate(name)
         arrays = read_npz(storage, name, "genome file")
         header = _header(path, arrays)
@@ -212,6 +239,21 @@ class Genome:
                 f"{genome.sha256}, its header says {header['sha256']}"
             )
         return genome
+
+
+@runtime_checkable
+class HasGenome(Protocol):
+    """A run, as a source of its genome."""
+
+    @property
+    def genome(self) -> Genome:
+        """The learned genome. Raises `InputError` if there is none yet."""
+        ...
+
+
+# Whatever a public function takes as a genome: a genome, a run, the name of a genome that ships, or
+# the path or URL of a genome file or a run folder.
+GenomeSource = Genome | HasGenome | str | os.PathLike[str]
 
 
 def _numbers(value: Any) -> FloatArray | None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from importlib import resources
 from pathlib import Path
 
 from blur_es.errors import InputError, nearest
-from blur_es.genome import Genome, backprop_genome
+from blur_es.genome import Genome, GenomeSource, HasGenome, backprop_genome
 from blur_es.genomes.download import check_digest, is_remote_file, remote_genome, split_digest
 from blur_es.rule import RuleSpec
 from blur_es.run.folder import RunFolder, open_run
@@ -24,20 +25,32 @@ def genome_names() -> list[str]:
     return sorted([*(file.stem for file in files), BACKPROP])
 
 
-def load_genome(name: str | Path, sha256: str | None = None) -> Genome:
+def load_genome(source: GenomeSource, sha256: str | None = None) -> Genome:
     """A genome that ships, by its name, or one from a genome file or run folder, by path or URL.
 
     Nothing that the file names is imported (SECURITY.md).
 
     Args:
-        name: a name, a path, or a URL: `https://`, `hf://OWNER/REPOSITORY/genome.npz`, or any
-            protocol that fsspec knows. It may end with `#sha256=` and the expected digest.
+        source: a name, a path, or a URL: `https://`, `hf://OWNER/REPOSITORY/genome.npz`, or any
+            protocol that fsspec knows. It may end with `#sha256=` and the expected digest. Also a
+            `Run`, or a `Genome`, which is returned as it is.
         sha256: the expected digest, of the file or of the genome. A file at a URL is then
             downloaded once and kept in the cache (`~/.cache/blur_es/genomes`).
 
     Raises `InputError` if there is no such genome, if the file is damaged, or if it has another
     digest.
     """
+    if isinstance(source, HasGenome):
+        return load_genome(source.genome, sha256)
+    if isinstance(source, Genome):
+        if sha256 is not None:
+            check_digest("the argument", source, source.to_bytes(), sha256)
+        return source
+    if not isinstance(source, str | os.PathLike):
+        raise InputError(
+            f"genome: found {source!r:.200}, expected a name, a path, a URL, a run or a Genome"
+        )
+    name = source if isinstance(source, str) else Path(source)
     try:
         genome = find_genome(name, sha256)
     except OSError as error:
@@ -80,7 +93,7 @@ def _find(name: str | Path) -> Genome | None:
         return backprop_genome(RuleSpec.backprop())
     if ships(name):
         with resources.as_file(resources.files(__name__) / f"{name}.npz") as path:
-            return Genome.load(path)
+            return Genome.read(*open_file(path))
     if not str(name):
         return None
     folder = open_storage(name)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from typing import Annotated, Any, Self, TypeVar, dataclass_transform
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self, TypeVar, dataclass_transform
 
 import pydantic
 from pydantic import Field
@@ -25,8 +25,46 @@ Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 Boolean = Annotated[bool, Field(strict=True)]
 
 
-class Options(pydantic.BaseModel):
-    """Named options. Unknown names are refused, nothing is converted, and values are final."""
+if TYPE_CHECKING:
+    # Type checkers and editors see the arguments that pydantic declares.
+    _Model = pydantic.BaseModel
+else:
+
+    class _Checked(type(pydantic.BaseModel)):
+        """Makes the call of an options class raise `InputError`.
+
+        Pydantic does not call a class whose values it takes from a mapping.
+        """
+
+        def __call__(cls, **options: Any) -> Any:
+            try:
+                made = super().__call__(**options)
+            except pydantic.ValidationError as error:
+                problems = describe_problems(error, options, cls)
+                raise InputError(
+                    "\n".join(
+                        f"{cls.__name__}: {'.'.join(path)}: {text}"
+                        for path, text in problems.items()
+                    )
+                ) from error
+            made.check()
+            return made
+
+    class _Model(pydantic.BaseModel, metaclass=_Checked):
+        pass
+
+
+class Options(_Model):
+    """Named options. Unknown names are refused, nothing is converted, and values are final.
+
+    A call raises `InputError` for wrong options.
+
+    Attributes:
+        nested: classes that parts of the options are checked against by a validator, by path; a
+            `*` in a path stands for any key.
+    """
+
+    nested: ClassVar[Mapping[KeyPath, type[Any]]] = {}
 
     model_config = pydantic.ConfigDict(
         extra="forbid", strict=True, frozen=True, allow_inf_nan=False
@@ -36,6 +74,9 @@ class Options(pydantic.BaseModel):
     def checked(cls, options: Mapping[str, Any], where: str) -> Self:
         """Build from a mapping. Raises `InputError` whose lines begin with `where`."""
         return from_options(cls, options, where)
+
+    def check(self) -> None:
+        """Raise `InputError` for options that do not fit together."""
 
 
 @dataclass_transform(frozen_default=True)
@@ -97,7 +138,6 @@ def describe_problems(
     error: pydantic.ValidationError,
     tree: Any,
     kind: type[Any],
-    nested: Mapping[KeyPath, type[Any]] | None = None,
 ) -> dict[KeyPath, str]:
     """Describe every problem that pydantic found, by the path of keys of the value.
 
@@ -105,11 +145,9 @@ def describe_problems(
         error: what pydantic raised.
         tree: the values that were checked.
         kind: the class that they were checked against.
-        nested: classes that parts of the tree were checked against by a validator, by path; a
-            `*` in a path stands for any key.
     """
     schemas: dict[KeyPath, dict[str, Any]] = {(): pydantic.TypeAdapter(kind).json_schema()}
-    for path, part in (nested or {}).items():
+    for path, part in getattr(kind, "nested", {}).items():
         schemas[path] = pydantic.TypeAdapter(part).json_schema()
     problems: dict[KeyPath, str] = {}
     for problem in error.errors():
