@@ -115,7 +115,7 @@ BROKEN = [
     ("normalize: both", "normalize: none, query_statistics: batch", "normalised forward pass"),
     ("symmetric: true", "symmetric: yes", "expected true or false"),
     ("hidden: [8]", "hidden: [0]", ":4: network.hidden.0: found 0"),
-    ("hidden: [8]", "hidden: 8", ":4: network.hidden: found 8"),
+    ("hidden: [8]", "hidden: wide", ":4: network.hidden: found 'wide', expected a list"),
     ("hidden: [8]", "hidden: [-1, 2.5]", "network.hidden.1: found 2.5"),
     ("hidden: [8]", "hiden: [8]", "did you mean 'hidden'"),
     ("hidden: [8]", "Hidden: [8]", ":4: network.Hidden: unknown key (did you mean 'hidden'?)"),

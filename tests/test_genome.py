@@ -131,10 +131,17 @@ def test_pickles_are_refused(tmp_path: Path) -> None:
         Genome.load(tmp_path / "pickle.npz")
 
 
-@pytest.mark.parametrize("name", ["nowhere.npz", "."])
-def test_no_file(tmp_path: Path, name: str) -> None:
-    with pytest.raises(InputError, match="cannot read this genome file"):
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [("nowhere.npz", "expected the path or URL of a genome file"), (".", "not a run folder")],
+)
+def test_no_file(tmp_path: Path, name: str, message: str) -> None:
+    with pytest.raises(InputError, match=message):
         Genome.load(tmp_path / name)
+
+
+def test_the_genome_of_gradient_descent_is_the_preset() -> None:
+    assert Genome.load("backprop").sha256 == backprop_genome(RuleSpec.backprop()).sha256
 
 
 @given(st.data())

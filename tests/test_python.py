@@ -20,6 +20,7 @@ import yaml
 import blur_es
 from blur_es.config import load_config
 from blur_es.experiment.contents import RunMetrics
+from tests.clusters import ray_warnings
 from tests.experiments import SMALL, write_small
 
 TOP = str(Path(__file__).parents[1])
@@ -321,6 +322,7 @@ def test_every_argument_that_takes_a_genome_takes_the_same(
         blur_es.Genome.load("mnist-4stat")
 
 
+@ray_warnings
 def test_the_same_evaluation_in_process_on_ray_and_by_the_command(
     whole: blur_es.Run, ray_address: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -331,6 +333,15 @@ def test_the_same_evaluation_in_process_on_ray_and_by_the_command(
     assert main(["evaluate", whole.location, "--episodes", "3", "--json"]) == 0
     assert here.to_json() == there.to_json() == json.loads(capsys.readouterr().out)
     assert all(label in here._repr_html_() for label in here.labels)
+
+
+@ray_warnings
+def test_a_run_on_ray_after_one_in_this_process(whole: blur_es.Run, tmp_path: Path) -> None:
+    # The threads of JAX, which `whole` has started, would not survive a fork.
+    assert "jax" in sys.modules
+    run = blur_es.train(EXPERIMENT, tmp_path / "run", workers=1, quiet=True)
+    assert run.genome.sha256 == whole.genome.sha256
+    assert run.resume(generations=7).metrics["workers"].tolist() == [1] * 7
 
 
 def test_results_and_genomes_have_tables_for_notebooks(whole: blur_es.Run) -> None:

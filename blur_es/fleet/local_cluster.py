@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import json
 import os
 import secrets
 import stat
@@ -18,7 +19,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from blur_es.fleet import watchdog
+from blur_es.fleet import starter, watchdog
 from blur_es.fleet.watchdog import kill_marked, marked
 
 # All processes of the cluster inherit this variable, which distinguishes them from all others.
@@ -27,6 +28,9 @@ MARK = "BLUR_ES_LOCAL_CLUSTER"
 LOOPBACK = "127.0.0.1"
 # Little travels through the object store; this is the smallest size that Ray allows.
 OBJECT_STORE_BYTES = 100 * 2**20
+
+# How long a cluster may take to end after the driver has disconnected from it.
+END_SECONDS = 20.0
 
 # Where Linux shows the environments of processes.
 _PROC = Path("/proc/self/environ")
@@ -41,6 +45,7 @@ class LocalCluster:
     def __init__(self) -> None:
         self._mark = f"{os.getpid()}-{secrets.token_hex(4)}"
         self._watchdog: subprocess.Popen[bytes] | None = None
+        self._starter: subprocess.Popen[str] | None = None
         self._parts: dict[str, int] = {}
 
     def start(self, ray: ModuleType, cores: int | None, options: dict[str, Any]) -> None:
@@ -51,17 +56,21 @@ class LocalCluster:
             cores: number of cores; None for all cores of the machine.
             options: further options of `ray.init`.
         """
+        node: dict[str, Any] = {
+            "include_dashboard": False,
+            "object_store_memory": OBJECT_STORE_BYTES,
+            "_node_ip_address": LOOPBACK,
+        }
         if cores is not None:
-            options = options | {"num_cpus": cores}
+            node["num_cpus"] = cores
         self._start_watchdog()
         with _environment(MARK, self._mark), _loopback_only(), _token_required():
-            ray.init(
-                address="local",
-                include_dashboard=False,
-                object_store_memory=OBJECT_STORE_BYTES,
-                _node_ip_address=LOOPBACK,
-                **options,
-            )
+            if "jax" not in sys.modules:
+                ray.init(address="local", **node, **options)
+            else:
+                # Ray forks, which the threads of JAX do not survive.
+                address = self._start_elsewhere(node)
+                ray.init(address=address, _node_ip_address=LOOPBACK, **options)
         for process in marked(self._mark_bytes) if _PROC.exists() else ():
             name = _PARTS.get(Path(f"/proc/{process}/comm").read_text().strip())
             if name is not None:
@@ -81,7 +90,15 @@ class LocalCluster:
         return None
 
     def end(self) -> None:
-        """End the watchdog, after Ray has ended the cluster."""
+        """End what is left of the cluster and the watchdog, after Ray has disconnected."""
+        if self._starter is not None:
+            try:
+                # This closes its standard input, upon which it ends the cluster.
+                self._starter.communicate(timeout=END_SECONDS)
+            except subprocess.TimeoutExpired:
+                self.kill()
+                self._starter.communicate()
+            self._starter = None
         if self._watchdog is not None and self._watchdog.stdin is not None:
             with contextlib.suppress(OSError):
                 self._watchdog.stdin.write(b"ended")
@@ -93,6 +110,24 @@ class LocalCluster:
         """Kill all processes of the cluster."""
         if _PROC.exists():
             kill_marked(self._mark_bytes)
+        if self._starter is not None:
+            self._starter.kill()
+
+    def _start_elsewhere(self, node: dict[str, Any]) -> str:
+        """Start the cluster from another process; returns its address. Raises `RuntimeError`."""
+        self._starter = subprocess.Popen(
+            [sys.executable, starter.__file__, json.dumps(node)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            start_new_session=True,
+        )
+        assert self._starter.stdout is not None
+        for line in self._starter.stdout:
+            if line.startswith(starter.PREFIX):
+                return line.removeprefix(starter.PREFIX).strip()
+        raise RuntimeError("its process ended before it had an address")
 
     @property
     def _mark_bytes(self) -> bytes:
