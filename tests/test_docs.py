@@ -156,6 +156,18 @@ def test_python_on_pages_runs(name: str, capsys: pytest.CaptureFixture[str]) -> 
     assert min(printed) > 0.7
 
 
+def test_the_programs_of_the_page_of_python_run_one_after_the_other(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    text = (TOP / "docs/python.md").read_text(encoding="utf-8")
+    names: dict[str, object] = {"__name__": "__main__"}
+    for program in re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL):
+        exec(compile(program, "python.md", "exec"), names)
+    printed = capsys.readouterr().out
+    assert printed.startswith("All generations are done.\n3\nTrue\nTrue\n")
+    assert "learned rule" in printed
+
+
 def test_files_that_the_contributing_guide_names_exist() -> None:
     text = (TOP / "CONTRIBUTING.md").read_text(encoding="utf-8")
     named = re.findall(r"`((?:blur_es|docs|tests|studies|benchmarks)/[\w./]*)`", text)

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, overload
 
 from blur_es.analysis import sweep as measured
 from blur_es.analysis.axes import Axis
-from blur_es.analysis.subject import GenomeSource, TaskSource
+from blur_es.analysis.subject import TaskSource
+from blur_es.genome import GenomeSource
 from blur_es.reproduce.results import table_cells, table_text
 from blur_es.reproduce.runner import ReproduceOptions, make_result
 from blur_es.reproduce.schema import load_sweep
