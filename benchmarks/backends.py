@@ -28,6 +28,7 @@ from blur_es.genome import Genome, SearchSpace, random_genome
 from blur_es.inner import InnerLoop, jax_episode, make_inner_loop
 from blur_es.inner.jax_loop import JaxInnerLoop
 from blur_es.keys import Phase, Stream, random_generator
+from blur_es.rule import family_rule
 from blur_es.run.versions import versions
 from docs.record import write_results
 
@@ -65,7 +66,7 @@ def agreement(config: Experiment) -> list[dict[str, Any]]:
     episode = LocalEvaluator(problem_of(config)).episodes(EpisodeRange(Phase.META_TRAINING, 1, 1))[
         0
     ]
-    rule = config.rule
+    rule = family_rule(config.rule, "rule")
     exact, numba = make_inner_loop("numpy", rule), make_inner_loop("numba", rule)
     loops: list[tuple[str, InnerLoop, InnerLoop]] = [
         ("numba and numpy (float64)", numba, exact),
@@ -85,7 +86,7 @@ def gradient_memory(config: Experiment) -> list[dict[str, Any]]:
         episode = LocalEvaluator(problem_of(config)).episodes(
             EpisodeRange(Phase.META_TRAINING, 1, 1, unroll=unroll)
         )[0]
-        loop = JaxInnerLoop(config.rule)
+        loop = JaxInnerLoop(family_rule(config.rule, "rule"))
         data = loop._one(episode)
         vector = loop._vectors(genome.vector)
         row: dict[str, Any] = {"unroll": unroll}

@@ -7,13 +7,10 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import hashlib
 import itertools
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
-
-import numpy as np
 
 from blur_es.config import Experiment
 from blur_es.episode import (
@@ -21,25 +18,26 @@ from blur_es.episode import (
     EpisodeSpec,
     check_regression,
     drawn_unroll,
-    initial_noise,
     make_episode,
 )
 from blur_es.errors import InputError, RunError
 from blur_es.fitness import CLASS_MEASURES, make_measure, score_measure
-from blur_es.genome import Genome, random_genome
+from blur_es.genome import Genome
 from blur_es.inner import (
     BatchedInnerLoop,
+    CheckedInnerLoop,
     Evaluation,
     GradientEvaluation,
     InnerLoop,
     Precision,
     make_inner_loop,
 )
-from blur_es.keys import EpisodeKey, Phase, random_generator
-from blur_es.rule import RuleSpec
+from blur_es.inner.canonical import canonical_digest
+from blur_es.keys import EpisodeKey, Phase
+from blur_es.rule import Rule
 from blur_es.tasks import Task, make_task
 from blur_es.tasks.objects import pack_objects, receive_objects
-from blur_es.util.arrays import Float32Array, FloatArray
+from blur_es.util.arrays import FloatArray
 
 # A generation makes about this many device batches, so that several devices have work.
 DEVICE_BATCHES_PER_GENERATION = 8
@@ -144,7 +142,7 @@ class Problem:
     and a pickled copy of it contains the objects.
 
     Attributes:
-        rule: the family of rules that genomes parameterise.
+        rule: the rule of all genomes.
         hidden: sizes of the hidden layers of each task's network.
         tasks: options of each task.
         specs: unroll, batch size and number of query batches of each task's episodes.
@@ -159,7 +157,7 @@ class Problem:
         evaluations: number of evaluations in a generation (genomes times episodes).
     """
 
-    rule: RuleSpec
+    rule: Rule
     hidden: tuple[tuple[int, ...], ...]
     tasks: tuple[Mapping[str, Any], ...]
     specs: tuple[EpisodeSpec, ...]
@@ -215,12 +213,17 @@ def problem_of(config: Experiment, training: bool = True) -> Problem:
         measure=config.fitness.measure,
         temperature=config.fitness.temperature,
         seed=config.seed,
-        backend="jax" if gradients else config.backend,
+        backend="jax" if gradients else usable_backend(config.backend, config.rule),
         precision=config.jax.precision,
         device_batch=None if size == "auto" else size,
         gradients=gradients,
         evaluations=genomes * config.meta.replicas * tasks,
     )
+
+
+def usable_backend(backend: str, rule: Rule) -> str:
+    """The backend; `auto` becomes the backend of a rule that only one backend implements."""
+    return rule.backends[0] if backend == "auto" and len(rule.backends) == 1 else backend
 
 
 def chosen_tasks(episodes: EpisodeRange, count: int) -> Sequence[int]:
@@ -377,6 +380,17 @@ class LocalEvaluator:
         loop.device_batch = min(self.device_batch or 1, episodes.replicas)
         return loop.gradients(genome, self.episodes(episodes, chosen), self.measures)
 
+    def check(self, genome: Genome) -> None:
+        """Take the first step with a genome, if its rule is one that may be wrong.
+
+        Raises `InputError` that names the function of a custom rule and what is wrong with it.
+        """
+        loop = self._loop
+        if isinstance(loop, CheckedInnerLoop):
+            for task in range(len(self.tasks)):
+                [episode] = self.episodes(EpisodeRange(Phase.META_TRAINING, 1, 1, tasks=(task,)))
+                loop.check(genome, episode)
+
     def episodes(self, wanted: EpisodeRange, chosen: slice = slice(None)) -> list[Episode]:
         """The `chosen` episodes of a range, ordered by task, then by replica."""
         if self._remembered != wanted:
@@ -408,7 +422,7 @@ class LocalEvaluator:
         self._episodes.clear()
 
 
-def check_kind(tasks: Sequence[Task], rule: RuleSpec, measure: str) -> None:
+def check_kind(tasks: Sequence[Task], rule: Rule, measure: str) -> None:
     """Check that tasks are all for classification or all for regression, which suits the rest.
 
     Raises `InputError` if they are of both kinds, or for regression with a rule or a measure that
@@ -461,37 +475,3 @@ def episode_cost(task: Task, hidden: Sequence[int], spec: EpisodeSpec) -> int:
     synapses = sum(a * b for a, b in itertools.pairwise((task.inputs, *hidden, task.outputs)))
     # A support batch has a forward pass, a backward pass and a synapse update.
     return (3 * spec.unroll + spec.query_batches) * spec.batch_size * synapses
-
-
-def canonical_digest(backend: str, precision: Precision = "float32") -> str:
-    """SHA-256 of the predictions of one small fixed evaluation on this machine.
-
-    Two machines have the same digest if their arithmetic rounds in the same way.
-    """
-    sizes, states, spec = (196, 128, 10), 2, EpisodeSpec(unroll=4, batch_size=64, query_batches=1)
-    generator = random_generator(0)
-    noise = [
-        initial_noise(sizes, layer, states, random_generator(0, layer))
-        for layer in range(len(sizes) - 1)
-    ]
-
-    def inputs(batches: int) -> Float32Array:
-        shape = (batches, spec.batch_size, sizes[0])
-        return generator.standard_normal(shape, dtype=np.float32)
-
-    def labels(batches: int) -> Float32Array:
-        shape = (batches, spec.batch_size, sizes[-1])
-        return np.where(generator.random(shape) < 0.5, -1.0, 1.0).astype(np.float32)
-
-    episode = Episode(
-        support_inputs=inputs(spec.unroll),
-        support_labels=labels(spec.unroll),
-        query_inputs=inputs(1),
-        query_labels=labels(1),
-        forward_noise=tuple(forward for forward, _ in noise),
-        backward_noise=tuple(backward for _, backward in noise),
-    )
-    rule = RuleSpec(states=states, normalize="both")
-    genome: Genome = random_genome(rule, random_generator(1))
-    predictions = make_inner_loop(backend, rule, precision).query(genome, episode)
-    return hashlib.sha256(np.ascontiguousarray(predictions).tobytes()).hexdigest()

@@ -51,7 +51,7 @@ def scan(config: Experiment, name: str, data_dir: str | None) -> list[dict[str, 
     problem = dataclasses.replace(problem_of(config), backend="numba")
     evaluators = {
         inputs: LocalEvaluator(
-            dataclasses.replace(problem, rule=dataclasses.replace(genome.rule, inputs=inputs)),
+            dataclasses.replace(problem, rule=dataclasses.replace(genome.spec, inputs=inputs)),
             data_dir,
         )
         for inputs in get_args(Inputs)

@@ -176,7 +176,7 @@ def test_an_adapted_genome_begins_as_the_same_function(
     genome = moderate_genome(rule, 2, seed=7)
     extended = adapt_genome(genome, dataclasses.replace(rule, **ALL))
     episode = make_random_episode(SIZES, rule.states, unroll=4, seed=8)
-    extended_loop = loop(extended.rule)
+    extended_loop = loop(extended.spec)
     expected = trajectory(loop(rule), genome, episode)
     found = [
         dataclasses.replace(state, average=None)
@@ -200,7 +200,7 @@ def trajectory_of(states: list[Any]) -> list[Any]:
 @pytest.mark.parametrize("name", [name for name in genome_names() if name != "backprop"])
 def test_shipped_genomes_can_be_extended(name: str) -> None:
     genome = load_genome(name)
-    rule = dataclasses.replace(genome.rule, **ALL)
+    rule = dataclasses.replace(genome.spec, **ALL)
     extended = adapt_genome(genome, rule)
     assert extended.rule == rule
     assert extended.provenance == genome.provenance

@@ -15,7 +15,7 @@ from blur_es.errors import InputError
 from blur_es.evaluator import EpisodeRange, LocalEvaluator, problem_of
 from blur_es.fleet.work import EvaluationWork, GradientWork
 from blur_es.keys import EpisodeKey, Phase
-from blur_es.rule import RuleSpec
+from blur_es.rule import RuleSpec, family_rule
 from blur_es.tasks import make_task
 from tests.experiments import SMALL, small, write_small
 from tests.helpers import moderate_genome
@@ -168,7 +168,8 @@ def test_lengths_are_drawn_for_every_episode(tmp_path: Path) -> None:
 def test_numpy_and_numba_agree_on_augmented_episodes(tmp_path: Path) -> None:
     options = "{lengths: [2, 5], rows: [4, 40], label_noise: 0.3, input_scale: 2, synapse_scale: 2}"
     config = small(tmp_path, f"tasks.0.episode={options}", "episode.horizons=[1, 3]")
-    vectors = np.stack([moderate_genome(config.rule, 2, seed).vector for seed in range(2)])
+    rule = family_rule(config.rule, "rule")
+    vectors = np.stack([moderate_genome(rule, 2, seed).vector for seed in range(2)])
     found = []
     for backend in ("numpy", "numba"):
         evaluator = LocalEvaluator(dataclasses.replace(problem_of(config), backend=backend))

@@ -10,7 +10,7 @@ import jax
 import pytest
 
 from blur_es.errors import InputError
-from blur_es.evaluator import canonical_digest
+from blur_es.inner.canonical import canonical_digest
 from blur_es.util.environment import jax_cpu_device, use_neutral_settings
 
 SHELL = {
@@ -39,7 +39,7 @@ def run_python(program: str, **settings: str) -> subprocess.CompletedProcess[str
 def test_settings_of_the_shell_change_nothing() -> None:
     program = (
         "import blur_es.cli\n"
-        "from blur_es.evaluator import canonical_digest\n"
+        "from blur_es.inner.canonical import canonical_digest\n"
         "from blur_es.util.environment import jax_cpu_device\n"
         "import jax\n"
         "config = jax.config\n"

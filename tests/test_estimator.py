@@ -99,7 +99,7 @@ def test_shipped_genomes_learn_for_any_number_of_steps(
     after = model.score(inputs[1::2], labels[1::2])
     model.set_params(steps=1000).fit(inputs[::2], labels[::2])
     assert model.score(inputs[1::2], labels[1::2]) > after - 0.02
-    rule = dataclasses.replace(model.genome_.rule, oja="none", oja_extra=1.0)
+    rule = dataclasses.replace(model.genome_.spec, oja="none", oja_extra=1.0)
     without = Genome(rule, model.genome_.fields)
     with pytest.warns(UserWarning, match="the rule diverged within .*; the networks that"):
         model.set_params(genome=without).fit(inputs[::2], labels[::2])
@@ -189,7 +189,7 @@ def test_inputs_are_mapped_for_a_genome_that_expects_it(wanted: Inputs) -> None:
     inputs, labels = load_iris(return_X_y=True)
     shipped = load_genome("mnist-4state")
     genome, mapped = (
-        dataclasses.replace(shipped, rule=dataclasses.replace(shipped.rule, inputs=option))
+        dataclasses.replace(shipped, rule=dataclasses.replace(shipped.spec, inputs=option))
         for option in ("standardized", wanted)
     )
     # All rows are among the first that are drawn, some of them twice.
@@ -226,7 +226,7 @@ def test_outputs_are_calibrated_for_a_genome_that_expects_it(
     plain, model = (
         BlurClassifier(
             dataclasses.replace(
-                shipped, rule=dataclasses.replace(shipped.rule, calibration_temperature=value)
+                shipped, rule=dataclasses.replace(shipped.spec, calibration_temperature=value)
             ),
             random_state=0,
         ).fit(inputs, labels)

@@ -21,7 +21,7 @@ from blur_es.episode import Episode
 from blur_es.errors import InputError
 from blur_es.fitness import Measure, make_measure
 from blur_es.genome import Genome, backprop_genome, random_genome
-from blur_es.inner import jax_episode, jax_loop
+from blur_es.inner import compiled_loop, jax_episode
 from blur_es.inner.base import DeviceBatchTooLargeError, InnerLoop, Precision
 from blur_es.inner.jax_loop import JaxInnerLoop
 from blur_es.inner.numba_loop import NumbaInnerLoop
@@ -207,7 +207,7 @@ def test_compiled_programs_are_evicted_when_mappings_run_short(
     expected = [free.evaluate(vectors, [episode], MEASURES).fitness for episode in episodes]
     # The number of programs that are kept has no public name.
     assert len(free._compiled) == 3
-    monkeypatch.setattr(jax_loop, "is_short_of_mappings", lambda: True)
+    monkeypatch.setattr(compiled_loop, "is_short_of_mappings", lambda: True)
     for episode, fitness in zip([*episodes, episodes[0]], [*expected, expected[0]], strict=True):
         found = short.evaluate(vectors, [episode], MEASURES).fitness
         np.testing.assert_array_equal(found, fitness)
@@ -268,7 +268,7 @@ def test_device_batches_are_estimated_from_the_memory(monkeypatch: pytest.Monkey
     rule = RuleSpec(symmetric=True, normalize="both")
     episode = make_random_episode((196, 512, 10), 2, unroll=15, batch=128, queries=20)
     loop = JaxInnerLoop(rule)
-    assert loop.suggest_device_batch([episode], gradients=False) == jax_loop.CPU_DEVICE_BATCH
+    assert loop.suggest_device_batch([episode], gradients=False) == compiled_loop.CPU_DEVICE_BATCH
     monkeypatch.setattr(jax, "devices", lambda: [Device()])
     for gradients in (False, True):
         device_batch = loop.suggest_device_batch([episode], gradients)

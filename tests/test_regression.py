@@ -19,7 +19,7 @@ from blur_es.inner.jax_loop import JaxInnerLoop
 from blur_es.inner.numba_loop import NumbaInnerLoop
 from blur_es.inner.numpy_loop import NumpyInnerLoop
 from blur_es.keys import EpisodeKey, Phase
-from blur_es.rule import RuleSpec
+from blur_es.rule import RuleSpec, family_rule
 from blur_es.tasks import ArrayTask, Task, check_task_options, make_task
 from tests.drawing import draw
 from tests.helpers import arrays_of, moderate_genome, trajectory
@@ -115,10 +115,11 @@ def experiment(*tasks: Any, measure: str = "squared_error", **rule: Any) -> Expe
 def test_an_evaluator_reports_squared_error_and_determination() -> None:
     config = experiment({"name": "diabetes"}, {"name": "regression", "targets": 2})
     evaluator = LocalEvaluator(problem_of(config))
-    genome = moderate_genome(config.rule, 2)
+    rule = family_rule(config.rule, "rule")
+    genome = moderate_genome(rule, 2)
     wanted = EpisodeRange(Phase.TEST, 0, 1)
     found = evaluator.evaluate(genome.vector[None], wanted)
-    loop = NumbaInnerLoop(config.rule)
+    loop = NumbaInnerLoop(rule)
     for number, episode in enumerate(evaluator.episodes(wanted)):
         labels = episode.query_labels.reshape(-1, episode.sizes[-1]).astype(np.float64)
         error = loop.query(genome, episode)[..., 0].reshape(labels.shape) - labels

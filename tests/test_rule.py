@@ -131,7 +131,7 @@ def test_options_outside_the_conformance_section_are_used() -> None:
     """An experiment, a shipped genome or a reproduced result of the paper uses each of them."""
     used = set()
     for name in genome_names():
-        used |= options_of(load_genome(name).rule)
+        used |= options_of(load_genome(name).spec)
     folder = Path(__file__).parents[1] / "experiments"
     for path in folder.rglob("*.yaml"):
         text = path.read_text(encoding="utf-8")

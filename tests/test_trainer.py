@@ -130,7 +130,7 @@ def test_the_genome_carries_where_it_is_from(undisturbed: Path) -> None:
     assert genome.provenance["experiment"]["seed"] == 3
     assert genome.provenance["generations"] == 6
     assert genome.provenance["experiment"]["fleet"] == {"split": None}
-    assert genome.rule.symmetric
+    assert genome.spec.symmetric
 
 
 def test_the_same_experiment_gives_the_same_file(tmp_path: Path, undisturbed: Path) -> None:
@@ -514,7 +514,7 @@ def test_a_genome_of_another_rule_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, overrides: list[str], message: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    rule = load_genome("mnist-2state-es").rule
+    rule = load_genome("mnist-2state-es").spec
     backprop_genome(dataclasses.replace(rule, feedback="standardized_label")).save("standard.npz")
     factor = dataclasses.replace(rule, oja="activations", oja_extra=1.0, oja_multiplier=True)
     backprop_genome(factor).save("factor.npz")

@@ -31,7 +31,7 @@ from blur_es.genome import random_genome
 from blur_es.inner import BACKENDS, make_inner_loop
 from blur_es.inner.base import STATISTICS_BATCHES
 from blur_es.keys import EpisodeKey, Phase, random_generator
-from blur_es.rule import RuleSpec
+from blur_es.rule import RuleSpec, family_rule
 from blur_es.tasks import make_task
 from blur_es.util.arrays import Float32Array, Float64Array
 from blur_es.util.memory import peak_memory
@@ -93,7 +93,7 @@ def load_workload(name: str, data_dir: str | None = None) -> tuple[Workload, Epi
         task = make_task(config.task_options[0], data_dir)
         workload = Workload(
             config.name,
-            config.rule,
+            family_rule(config.rule, "bench"),
             (task.inputs, *config.hidden[0], task.outputs),
             config.episodes[0],
         )
@@ -309,7 +309,7 @@ def _first_call_seconds(backend: str) -> dict[str, float]:
         "import time; began = time.perf_counter()\n"
         "from blur_es.util.threads import use_one_thread\n"
         "use_one_thread()\n"
-        "from blur_es.evaluator import canonical_digest\n"
+        "from blur_es.inner.canonical import canonical_digest\n"
         f"canonical_digest({backend!r})\n"
         "print(time.perf_counter() - began)"
     )

@@ -44,6 +44,7 @@ from blur_es.fleet.jobs import Place, job_tasks, run_jobs
 from blur_es.genome import Genome, GenomeSource
 from blur_es.inner import make_inner_loop
 from blur_es.keys import Phase
+from blur_es.rule import RuleSource
 from blur_es.util.callbacks import ProgressCallback, ignore_progress
 from blur_es.util.threads import one_blas_thread
 
@@ -168,6 +169,7 @@ def compare(
     address: str | None = None,
     workers: int | None = None,
     data_dir: str | None = None,
+    rule: RuleSource | None = None,
     trust: bool = False,
     on_progress: ProgressCallback = ignore_progress,
 ) -> ComparisonResult:
@@ -190,6 +192,7 @@ def compare(
         address: see `evaluate`.
         workers: see `evaluate`.
         data_dir: see `evaluate`.
+        rule: see `evaluate`.
         trust: see `evaluate`.
         on_progress: called with the number of entries that are done, and of all.
 
@@ -205,6 +208,7 @@ def compare(
         experiment=experiment,
         settings=settings,
         seed=seed,
+        rule=rule,
         trust=trust,
     )
     contents = Contents(
@@ -217,7 +221,7 @@ def compare(
             evaluator,
             task_labels(({}, config)),
             episodes or config.meta.test_episodes,
-            "numpy" if config.backend == "numpy" else "numba",
+            "numpy" if config.backend == "numpy" else found.rule.backends[0],
             contents,
             Place.chosen(local, address, workers),
             data_dir,

@@ -17,6 +17,7 @@ from blur_es.evaluator import EpisodeRange, LocalEvaluator, Problem, problem_of
 from blur_es.fleet.jobs import Place, job_tasks, run_jobs
 from blur_es.genome import Genome, GenomeSource
 from blur_es.keys import Phase
+from blur_es.rule import RuleSource
 from blur_es.util.arrays import Float64Array, FloatArray
 from blur_es.util.html import table
 from blur_es.util.text import count
@@ -155,6 +156,7 @@ def evaluate(
     address: str | None = None,
     workers: int | None = None,
     data_dir: str | None = None,
+    rule: RuleSource | None = None,
     trust: bool = False,
 ) -> Evaluation:
     """Measure a genome on fresh episodes of the test split.
@@ -177,7 +179,9 @@ def evaluate(
         address: an existing Ray cluster; None starts a local one.
         workers: the largest number of jobs that run on Ray at a time.
         data_dir: folder of data sets; None for the default one.
-        trust: whether the experiment that came with the genome may import a task or measure;
+        rule: the custom rule that the genome belongs to: its class, an instance, or its import
+            path. None for a genome of the built-in family, or of a custom rule that ships.
+        trust: whether the experiment that came with the genome may import a rule, task or measure;
             see SECURITY.md.
 
     Raises:
@@ -192,6 +196,7 @@ def evaluate(
         experiment=experiment,
         settings=settings,
         seed=seed,
+        rule=rule,
         trust=trust,
     )
     episodes = episodes or config.meta.test_episodes

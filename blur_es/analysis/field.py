@@ -184,7 +184,7 @@ def update_jacobian(genome: Genome, episode: Episode, steps: int) -> UpdateJacob
     Raises:
         InputError: the genome does not fit the episode.
     """
-    rule, sizes = genome.rule, episode.sizes
+    rule, sizes = genome.spec, episode.sizes
     inputs, labels = episode.support_inputs[steps], episode.support_labels[steps]
     forward, backward, neurons = _after(genome, episode, steps)
     theta = pack(rule, forward, backward)
@@ -216,12 +216,12 @@ def _after(
 ) -> tuple[Sequence[FloatArray], Sequence[FloatArray | None], Sequence[FloatArray]]:
     """Return forward synapses, backward synapses and neurons after some steps."""
     if steps:
-        unroll = NumpyInnerLoop(genome.rule).unroll(genome, episode)
+        unroll = NumpyInnerLoop(genome.spec).unroll(genome, episode)
         state = next(itertools.islice(unroll, steps - 1, None))
         return state.forward, state.backward, state.neurons
     rows = episode.support_inputs.shape[1]
-    neurons = [np.zeros((rows, size, genome.rule.states)) for size in episode.sizes]
-    return *initial_synapses(genome.rule, genome, episode), neurons
+    neurons = [np.zeros((rows, size, genome.spec.states)) for size in episode.sizes]
+    return *initial_synapses(genome.spec, genome, episode), neurons
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -33,10 +33,10 @@ def toggle_oja(genome: Genome) -> Genome:
     The added term is the one from activations, without a multiplier. A learned multiplier is
     removed together with its term. All other values stay, so they are not adapted to the change.
     """
-    if genome.rule.oja == "none":
-        rule = dataclasses.replace(genome.rule, oja="activations")
+    if genome.spec.oja == "none":
+        rule = dataclasses.replace(genome.spec, oja="activations")
     else:
-        rule = dataclasses.replace(genome.rule, oja="none", oja_extra=1.0, oja_multiplier=False)
+        rule = dataclasses.replace(genome.spec, oja="none", oja_extra=1.0, oja_multiplier=False)
     names = [field.name for field in genome_fields(rule)]
     return Genome(rule, {name: genome.fields[name] for name in names}, genome.provenance)
 
@@ -120,19 +120,19 @@ def measure_growth(
         on_progress: called with the number of steps taken, and of all.
     """
     steps = len(episodes[0].support_inputs)
-    activity = f"{steps} steps, Oja term: {genome.rule.oja}"
+    activity = f"{steps} steps, Oja term: {genome.spec.oja}"
     chosen = np.geomspace(1, steps, ACCURACY_STEPS).round().astype(int).tolist()
     marks = sorted({*chosen, *shown})
     total, done = len(episodes) * steps + sum(marks) * len(episodes), 0
     norms = []
     for episode in episodes:
-        start = initial_synapses(genome.rule, genome, episode)
-        named = independent_synapses(genome.rule, *start)
+        start = initial_synapses(genome.spec, genome, episode)
+        named = independent_synapses(genome.spec, *start)
         episode_norms = np.full((steps + 1, len(named)), np.nan)
         episode_norms[0] = _norms(named)
         for step, state in enumerate(loop.unroll(genome, episode), start=1):
             episode_norms[step] = _norms(
-                independent_synapses(genome.rule, state.forward, state.backward)
+                independent_synapses(genome.spec, state.forward, state.backward)
             )
             on_progress(activity, done + step, total)
             if not np.all(np.isfinite(episode_norms[step])):
@@ -149,7 +149,7 @@ def measure_growth(
         done += mark * len(episodes)
         on_progress(activity, done, total)
     return NormGrowth(
-        genome.rule.oja,
+        genome.spec.oja,
         tuple(name for name, _ in named),
         np.array(norms),
         tuple(marks),

@@ -18,6 +18,7 @@ from blur_es.config import (
 from blur_es.errors import InputError, nearest
 from blur_es.genome import Genome, GenomeSource, HasGenome
 from blur_es.genomes import find_genome, genome_names, ships
+from blur_es.rule import CustomRule, RuleSource
 from blur_es.storage import open_storage
 from blur_es.storage.names import CONFIG
 from blur_es.tasks import Task
@@ -78,6 +79,7 @@ def resolve_subject(
     experiment: ExperimentSource | None = None,
     settings: Sequence[str] = (),
     seed: int | None = None,
+    rule: RuleSource | None = None,
     trust: bool = False,
 ) -> tuple[Genome, Experiment]:
     """Return a genome and the experiment to measure it in, with the genome's own rule.
@@ -90,8 +92,9 @@ def resolve_subject(
         experiment: everything else; None for the experiment that the genome was trained in.
         settings: changes to the experiment, each `KEY=VALUE` with a dotted key.
         seed: of the episodes; None for the experiment's.
-        trust: whether the experiment that came with the genome may import a task or measure and
-            ask for any amount of work; an experiment that is passed as an argument always may.
+        rule: the custom rule that the genome belongs to; see `load_genome`.
+        trust: whether the experiment that came with the genome may import a rule, task or measure
+            and ask for any amount of work; an experiment that is passed as an argument always may.
 
     Raises:
         InputError: there is no such genome, it does not say what it was trained on, or a setting
@@ -107,6 +110,7 @@ def resolve_subject(
     else:
         found = Genome.load(genome)
         own, location = _own_experiment(found), f"genome {found.sha256[:12]}"
+    found = found.with_rule(rule, trust=trust)
     chosen = [*_NOT_TRAINING, *settings]
     if isinstance(experiment, Experiment):
         config = as_experiment(experiment, chosen if settings else ())
@@ -114,7 +118,11 @@ def resolve_subject(
         config = as_experiment(experiment, chosen)
     elif own is not None:
         # Settings may replace what is missing here, such as a measure of the user's own.
-        replaced = None if task is None else {"tasks": _default_experiment(found)["tasks"]}
+        replaced: dict[str, Any] = {}
+        if task is not None:
+            replaced["tasks"] = _default_experiment(found)["tasks"]
+        if isinstance(found.rule, CustomRule):
+            replaced["rule"] = found.rule
         config = stored_config(own, location, chosen, replaced=replaced, trust=trust)
     elif task is not None:
         config = override_config(_default_experiment(found), chosen)
@@ -125,6 +133,10 @@ def resolve_subject(
         )
     if any(setting.partition("=")[0].partition(".")[0] == "rule" for setting in settings):
         raise InputError("--set: a genome is measured with its own rule; leave `rule` out")
+    if isinstance(config.rule, CustomRule) and rule is None and config.rule == found.rule:
+        # The experiment that the user named says where the code of the rule is.
+        found = found.with_rule(config.rule)
+    found.rule.require_code()
     config = _with_task(config, task, hidden, steps)
     changes: dict[str, Any] = {"rule": found.rule}
     if seed is not None:

@@ -18,7 +18,7 @@ import numpy as np
 
 from blur_es.analysis.baselines import Baseline
 from blur_es.episode import Episode
-from blur_es.rule import RuleSpec
+from blur_es.rule import Rule
 from blur_es.util.arrays import Float64Array
 
 # Tuning episodes in which all rates are tried, and number of rates that remain after them.
@@ -49,7 +49,7 @@ def tune(
     baseline: Baseline,
     tuning: Sequence[Episode],
     test: Sequence[Episode],
-    rule: RuleSpec,
+    rule: Rule,
     steps: Sequence[int],
 ) -> list[Tuned]:
     """Tune an optimiser with each of its schedules, and measure it in the test episodes.
@@ -124,7 +124,7 @@ def _best(scores: Float64Array, count: int) -> list[int]:
 class _Trainer:
     """Trains one optimiser; rates are given by their indices."""
 
-    def __init__(self, baseline: Baseline, rule: RuleSpec, steps: tuple[int, ...]) -> None:
+    def __init__(self, baseline: Baseline, rule: Rule, steps: tuple[int, ...]) -> None:
         self._baseline, self._rule, self._steps = baseline, rule, steps
 
     def curves(self, indices: Sequence[int], episodes: Sequence[Episode]) -> Float64Array:

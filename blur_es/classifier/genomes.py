@@ -22,7 +22,7 @@ def usable_genome(given: GenomeSource) -> Genome:
             "genome: its neurons are not reset between batches, so that a prediction would "
             "depend on the rows before it; expected one with reset_neurons"
         )
-    rule = dataclasses.replace(genome.rule, query_statistics="support")
+    rule = dataclasses.replace(genome.spec, query_statistics="support")
     return Genome(rule, genome.fields, genome.provenance)
 
 

@@ -73,7 +73,7 @@ class Learner:
 
         Raises `ValueError` if the rule diverges.
         """
-        loop = NumpyInnerLoop(self.genome.rule, np.float32)
+        loop = NumpyInnerLoop(self.genome.spec, np.float32)
         network, steps = self.network, self.steps
         last_inputs, last_labels = self.support_inputs, self.support_labels
         width = self.noise[0][0].shape[0] - 1
@@ -106,7 +106,7 @@ class Learner:
         assert self.network is not None
         assert self.support_inputs is not None
         assert self.support_labels is not None
-        loop = NumpyInnerLoop(self.genome.rule, np.float32)
+        loop = NumpyInnerLoop(self.genome.spec, np.float32)
         size = self.support_inputs.shape[1]
         found = []
         # Batches are always full, so that a row's outputs do not depend on the number of rows.

@@ -12,6 +12,7 @@ from blur_es.config.sections import TASK_SECTIONS
 from blur_es.errors import InputError
 from blur_es.fitness import DIFFERENTIABLE, make_measure
 from blur_es.genome import SearchSpace, neutral_genome
+from blur_es.rule import CustomRule, family_rule
 from blur_es.tasks import check_task_options
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ def check_experiment(config: Experiment) -> None:
     if config.meta.method == "gradient":
         _check_gradient(config)
     _check_fleet(config)
+    _check_rule(config)
     _check_genome(config)
 
 
@@ -110,6 +112,24 @@ def _check_fleet(config: Experiment) -> None:
             )
 
 
+def _check_rule(config: Experiment) -> None:
+    rule = config.rule
+    if not isinstance(rule, CustomRule):
+        return
+    if config.backend not in ("auto", *rule.backends):
+        raise InputError(
+            f"backend: {config.backend} does not implement {rule}: a custom rule needs "
+            "backend: jax, or auto for the same"
+        )
+    if config.fleet.split is not None:
+        raise InputError(f"fleet.split: {rule} is a custom rule, which uses JAX workers only")
+    if any(spec.synapse_scale != 1.0 for spec in config.episodes):
+        raise InputError(
+            f"episode.synapse_scale: the custom rule {rule} makes its own initial networks; "
+            "expected 1"
+        )
+
+
 def _check_genome(config: Experiment) -> None:
     depths = sorted({len(hidden) for hidden in config.hidden})
     if config.rule.per_layer and len(depths) > 1:
@@ -117,7 +137,7 @@ def _check_genome(config: Experiment) -> None:
             f"tasks: their networks have {' and '.join(map(str, depths))} hidden layers, but with "
             "rule.per_layer a genome fits one number of layers only"
         )
-    if config.genome.init == "backprop" and config.rule.states < 2:
+    if config.genome.init == "backprop" and family_rule(config.rule, "genome.init").states < 2:
         raise InputError("genome.init: the backprop preset needs at least 2 states, found 1")
     neutral = neutral_genome(config.rule, config.layers)
     try:

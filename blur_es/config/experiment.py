@@ -30,7 +30,7 @@ from blur_es.config.source import Positions
 from blur_es.episode import EpisodeSpec
 from blur_es.errors import InputError
 from blur_es.redact import redact_tree
-from blur_es.rule import RuleSpec
+from blur_es.rule import CustomRule, RuleSpec, is_custom
 from blur_es.storage.files import sha256
 from blur_es.tasks.objects import with_object_name
 from blur_es.util.html import description
@@ -41,6 +41,13 @@ _LATER_OPTIONS: dict[str, dict[str, Any]] = {
     "fitness": {"sparsity": 0.0},
     "meta": {"restart": None},
 }
+
+# Which of the two is meant is decided first, so that problems are described for that one only.
+AnyRule = Annotated[
+    Annotated[RuleSpec, pydantic.Tag("RuleSpec")]
+    | Annotated[CustomRule, pydantic.Tag("CustomRule")],
+    pydantic.Discriminator(lambda rule: "CustomRule" if is_custom(rule) else "RuleSpec"),
+]
 
 
 def _digest(values: dict[str, Any]) -> str:
@@ -72,7 +79,9 @@ class Experiment(Options):
         name: Name of the run: letters, digits, `_`, `.` and `-`. The default run folder is named
             after it and the seed.
         seed: Seed of all random numbers.
-        rule: The rule whose genomes are searched.
+        rule: The rule whose genomes are searched: options of the built-in family; or a mapping
+            with the `name` of a custom rule (an import path, or the name of one that ships) and
+            its options.
         genome: The initial genome and the fields that are learned.
         network: The network of every task without a `network` section.
         tasks: The tasks that networks learn: for each its name (or an import path) and its
@@ -91,7 +100,7 @@ class Experiment(Options):
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$")
     seed: Annotated[Whole, Field(ge=0, lt=2**32)] = 0
-    rule: RuleSpec = RuleSpec()
+    rule: AnyRule = RuleSpec()
     genome: GenomeConfig = GenomeConfig()
     network: NetworkConfig = NetworkConfig()
     tasks: list[TaskEntry] = Field(min_length=1)

@@ -22,6 +22,7 @@ from blur_es.config.sections import TASK_SECTIONS
 from blur_es.config.source import Positions
 from blur_es.config.trust import check_untrusted
 from blur_es.errors import InputError
+from blur_es.rule import CustomRule
 
 # An experiment, its file (path or URL), or its content as keys and values.
 ExperimentSource = Experiment | Mapping[str, Any] | str | os.PathLike[str]
@@ -164,6 +165,8 @@ def _plain(config: Experiment) -> dict[str, Any]:
     """All values of an experiment, with the secrets and objects that `to_dict` leaves out."""
     tree = config.model_dump(mode="json")
     tree["meta"]["strategy"] = config.meta.strategy
+    if isinstance(config.rule, CustomRule):
+        tree["rule"] = config.rule.editable
     return tree
 
 

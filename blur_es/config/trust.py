@@ -61,6 +61,9 @@ def _reached(tree: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         path = _section(task).get("path")
         if isinstance(path, str) and ":" in path:
             yield f"tasks.{index}.path", path
+    rule = _section(tree.get("rule")).get("name")
+    if isinstance(rule, str) and ":" in rule:
+        yield "rule.name", rule
     measure = _section(tree.get("fitness")).get("measure")
     if isinstance(measure, str) and ":" in measure:
         yield "fitness.measure", measure

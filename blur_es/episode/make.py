@@ -22,14 +22,14 @@ from blur_es.util.arrays import Float32Array, IntArray
 from blur_es.util.user_code import run_user_code
 
 if TYPE_CHECKING:
-    from blur_es.rule import RuleSpec
+    from blur_es.rule import Rule
     from blur_es.tasks.base import Samples, Task
 
 
 def make_episode(
     task: Task,
     hidden: Sequence[int],
-    rule: RuleSpec,
+    rule: Rule,
     spec: EpisodeSpec,
     seed: int,
     key: EpisodeKey,
@@ -131,7 +131,7 @@ def _inputs(inputs: npt.ArrayLike, task: Task, rows: int) -> Float32Array:
     return array
 
 
-def check_regression(rule: RuleSpec, task: Task) -> None:
+def check_regression(rule: Rule, task: Task) -> None:
     """Raise `InputError` if a rule changes its labels in a way that only suits classes."""
     if rule.calibration_temperature:
         raise InputError(

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from blur_es.config import Experiment
 from blur_es.errors import InputError, nearest
-from blur_es.genome import Genome
+from blur_es.genome import Genome, adapt_genome
 from blur_es.genomes import run_genome
 from blur_es.run.folder import RunFolder
 from blur_es.run.logger_kinds import numeric_values
@@ -123,8 +123,13 @@ class RunContents:
 
     @property
     def genome(self) -> Genome:
-        """The learned genome. Raises `InputError` if the run has not ended."""
-        return run_genome(self._folder)
+        """The learned genome. Raises `InputError` if the run has not ended.
+
+        The genome of a custom rule has the rule's code only if this process passed the experiment;
+        see `Genome.with_rule`.
+        """
+        genome = run_genome(self._folder)
+        return genome if self._given is None else adapt_genome(genome, self._given.rule)
 
     @property
     def metrics(self) -> RunMetrics:

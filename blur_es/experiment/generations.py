@@ -19,6 +19,7 @@ from blur_es.experiment.contents import RunContents
 from blur_es.experiment.options import TrainOptions
 from blur_es.experiment.place import open_evaluator
 from blur_es.genome import Genome
+from blur_es.meta.driver import on_cpu
 from blur_es.meta.initial import initial_genome, search_space
 from blur_es.meta.trainer import GenerationCallback, Trainer
 from blur_es.run.folder import RunFolder, choose_folder
@@ -269,6 +270,7 @@ class Generations:
             ) as loggers,
             config.located(),
         ):
+            on_cpu(self._local.check)(initial_genome(config, folder))
             trainer = Trainer(
                 config,
                 folder,
@@ -292,7 +294,7 @@ class Generations:
             return []
         self._on_message("comparing with tuned optimisers on test episodes")
         # Single episodes of many lengths: compiling each of them for an accelerator takes too long.
-        backend = "numpy" if config.backend == "numpy" else "numba"
+        backend = "numpy" if config.backend == "numpy" else config.rule.backends[0]
         labels = task_labels(({}, config))
         return compare_on_tasks(genome, self._local, labels, config.meta.test_episodes, backend)
 

@@ -224,7 +224,7 @@ def _task_digest(options: dict[str, Any], data_dir: str | None) -> str:
 
 
 def _canonical(backend: str, precision: Any) -> str:
-    from blur_es.evaluator import canonical_digest
+    from blur_es.inner.canonical import canonical_digest
 
     return canonical_digest(backend, precision)
 

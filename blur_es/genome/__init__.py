@@ -8,13 +8,13 @@ rule, and `search` defines the space that meta-training searches.
 from __future__ import annotations
 
 from blur_es.genome.adapt import adapt_genome, widen_genome
-from blur_es.genome.fields import GenomeField, field_shapes, field_slices, genome_fields
+from blur_es.genome.fields import field_shapes, field_slices, genome_fields
 from blur_es.genome.genome import Genome, GenomeSource, HasGenome
 from blur_es.genome.presets import PRESETS, backprop_genome, neutral_genome, random_genome
-from blur_es.genome.search import DEFAULT_SCALES, SearchSpace, default_scale
+from blur_es.genome.search import SearchSpace
+from blur_es.rule import GenomeField
 
 __all__ = [
-    "DEFAULT_SCALES",
     "PRESETS",
     "Genome",
     "GenomeField",
@@ -23,7 +23,6 @@ __all__ = [
     "SearchSpace",
     "adapt_genome",
     "backprop_genome",
-    "default_scale",
     "field_shapes",
     "field_slices",
     "genome_fields",

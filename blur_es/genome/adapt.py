@@ -11,7 +11,7 @@ import numpy as np
 from blur_es.errors import InputError
 from blur_es.genome.fields import field_shapes, genome_fields
 from blur_es.genome.genome import Genome
-from blur_es.rule import RuleSpec
+from blur_es.rule import CustomRule, Rule, RuleSpec, family_rule
 from blur_es.util.arrays import FloatArray
 
 # Options that change neither the fields of a genome nor the update of synapses.
@@ -21,7 +21,7 @@ SURROUNDINGS = ("inputs", "calibration_temperature")
 EXTENSIONS = {"aging": "none", "averaging": "none", "per_state_rates": False}
 
 
-def adapt_genome(genome: Genome, rule: RuleSpec) -> Genome:
+def adapt_genome(genome: Genome, rule: Rule) -> Genome:
     """The genome with the options of `rule`, as a starting point for a search.
 
     A rule may differ from the genome's own rule in these ways:
@@ -33,23 +33,36 @@ def adapt_genome(genome: Genome, rule: RuleSpec) -> Genome:
     - `aging`, `averaging` and `per_state_rates`, which may be switched on: new fields get neutral
       values and states equal rates, so that the genome learns as before.
 
+    A custom rule may have other options as long as it has the same name and the same fields.
+
     Raises `InputError` naming all other options in which the rules differ.
     """
+    own = genome.rule
+    if isinstance(rule, CustomRule) or isinstance(own, CustomRule):
+        if str(own) == str(rule):
+            return Genome(rule, genome.fields, genome.provenance)
+        names = [str(each) if isinstance(each, CustomRule) else "built-in" for each in (own, rule)]
+        raise InputError(f"the genome was made for another rule: {names[0]}, not {names[1]}")
+    return _adapted(genome, family_rule(own, "genome"), family_rule(rule, "rule"))
+
+
+def _adapted(genome: Genome, own: RuleSpec, rule: RuleSpec) -> Genome:
+    """`adapt_genome` within the built-in family."""
     # With one state the label replaces the prediction, so such a genome learns in another way.
-    if 2 <= genome.rule.states < rule.states:
+    if 2 <= own.states < rule.states:
         with contextlib.suppress(InputError):
             genome = widen_genome(genome, rule.states)
+            own = dataclasses.replace(own, states=rule.states)
     free = set(SURROUNDINGS)
-    if {genome.rule.feedback, rule.feedback} == {"label", "standardized_label"}:
+    if {own.feedback, rule.feedback} == {"label", "standardized_label"}:
         free.add("feedback")
-    if not (genome.rule.oja_multiplier or rule.oja_multiplier):
+    if not (own.oja_multiplier or rule.oja_multiplier):
         free |= {"oja", "oja_extra"}
-    free |= {name for name in EXTENSIONS if getattr(genome.rule, name) == EXTENSIONS[name]}
+    free |= {name for name in EXTENSIONS if getattr(own, name) == EXTENSIONS[name]}
     different = [
         option.name
         for option in dataclasses.fields(rule)
-        if option.name not in free
-        and getattr(rule, option.name) != getattr(genome.rule, option.name)
+        if option.name not in free and getattr(rule, option.name) != getattr(own, option.name)
     ]
     if different:
         raise InputError(
@@ -78,10 +91,11 @@ def widen_genome(genome: Genome, states: int) -> Genome:
     starts here decides how to use them. Raises `InputError` for fewer states than the genome
     has, and if the rule does not allow so many.
     """
-    old = genome.rule.states
+    own = family_rule(genome.rule, "genome")
+    old = own.states
     if states < old:
         raise InputError(f"genome: found {old} states, expected {states} or fewer")
-    rule = dataclasses.replace(genome.rule, states=states)
+    rule = dataclasses.replace(own, states=states)
     fields: dict[str, FloatArray] = {}
     for spec in genome_fields(rule):
         given = genome.fields[spec.name]

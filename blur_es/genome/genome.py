@@ -16,12 +16,12 @@ import numpy.typing as npt
 
 from blur_es.errors import InputError, nearest
 from blur_es.genome.fields import field_slices, genome_fields
-from blur_es.rule import RuleSpec
+from blur_es.genome.stored_rule import attach, read_rule, rule_header
+from blur_es.rule import Rule, RuleSource, RuleSpec, family_rule
 from blur_es.storage import Storage, open_file, read_npz
 from blur_es.storage.npz import npz_bytes
 from blur_es.util.arrays import FloatArray
 from blur_es.util.html import description
-from blur_es.util.options import from_options
 
 FORMAT_VERSION = 1
 # Rule and provenance as JSON; NumPy stores four bytes for each character.
@@ -48,7 +48,7 @@ class Genome:
     holds something other than numbers.
     """
 
-    rule: RuleSpec
+    rule: Rule
     fields: Mapping[str, FloatArray]
     provenance: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
@@ -100,7 +100,7 @@ class Genome:
         return np.concatenate([array.ravel() for array in self.fields.values()])
 
     @classmethod
-    def from_vector(cls, rule: RuleSpec, vector: FloatArray, layers: int | None = None) -> Genome:
+    def from_vector(cls, rule: Rule, vector: FloatArray, layers: int | None = None) -> Genome:
         """The genome with the values of a vector (D,).
 
         `layers`, the number of synapse layers, is needed for per-layer rules only. Raises
@@ -113,6 +113,11 @@ class Genome:
         return cls(
             rule, {name: values[place].reshape(shapes[name]) for name, place in slices.items()}
         )
+
+    @property
+    def spec(self) -> RuleSpec:
+        """The options of a rule of the built-in family. Raises `InputError` for a custom rule."""
+        return family_rule(self.rule, "genome")
 
     @property
     def sha256(self) -> str:
@@ -176,9 +181,9 @@ class Genome:
         header = {
             "format": "blur_es genome",
             "format_version": FORMAT_VERSION,
-            "rule": self.rule.to_dict(),
             "sha256": self.sha256,
             "provenance": dict(self.provenance),
+            **rule_header(self.rule),
         }
         arrays: dict[str, npt.NDArray[Any]] = {
             "header": np.array(json.dumps(header, sort_keys=True))
@@ -196,14 +201,27 @@ class Genome:
         storage.write(name, self.to_bytes())
 
     @classmethod
-    def load(cls, source: GenomeSource, sha256: str | None = None) -> Genome:
+    def load(
+        cls,
+        source: GenomeSource,
+        sha256: str | None = None,
+        *,
+        rule: RuleSource | None = None,
+        trust: bool = False,
+    ) -> Genome:
         """Load a genome: the same as `blur_es.load_genome`, which describes the arguments.
 
         Raises `InputError` as that does.
         """
         # Imported by name because that module, which finds and downloads genomes, needs this class.
-        genome: Genome = import_module("blur_es.genomes").load_genome(source, sha256)
+        load = import_module("blur_es.genomes").load_genome
+        genome: Genome = load(source, sha256, rule=rule, trust=trust)
         return genome
+
+    def with_rule(self, rule: RuleSource | None = None, *, trust: bool = False) -> Genome:
+        """The genome with the code of its custom rule; see `blur_es.load_genome`."""
+        attached = attach(self.rule, rule, trust)
+        return self if attached is self.rule else Genome(attached, self.fields, self.provenance)
 
     @classmethod
     def read(cls, storage: Storage, name: str) -> Genome:
@@ -215,16 +233,12 @@ class Genome:
         arrays = read_npz(storage, name, "genome file")
         header = _header(path, arrays)
         try:
-            rule = from_options(RuleSpec, header["rule"], "rule")
-            genome = cls(
-                rule,
-                {
-                    name.removeprefix(_PREFIX): array
-                    for name, array in arrays.items()
-                    if name.startswith(_PREFIX)
-                },
-                header["provenance"],
-            )
+            fields = {
+                name.removeprefix(_PREFIX): array
+                for name, array in arrays.items()
+                if name.startswith(_PREFIX)
+            }
+            genome = cls(read_rule(header, fields), fields, header["provenance"])
         except (InputError, TypeError, ValueError) as error:
             raise InputError(f"{path}: not a usable genome file: {error}") from error
         for name, array in genome.fields.items():

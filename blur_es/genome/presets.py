@@ -10,13 +10,13 @@ import numpy as np
 from blur_es.errors import InputError
 from blur_es.genome.fields import field_shapes, genome_fields
 from blur_es.genome.genome import Genome
-from blur_es.rule import RuleSpec
+from blur_es.rule import Rule, RuleSpec, family_rule
 
 # The steepness of gates that are nearly 0 or 1, for normalised activations.
 GATE_SCALE = 8.0
 
 
-def neutral_genome(rule: RuleSpec, layers: int | None = None) -> Genome:
+def neutral_genome(rule: Rule, layers: int | None = None) -> Genome:
     """Identity transforms, synapses that keep their values, and a learning rate η̃ of 0.
 
     `layers`, the number of synapse layers, is needed for per-layer rules only.
@@ -31,38 +31,28 @@ def neutral_genome(rule: RuleSpec, layers: int | None = None) -> Genome:
     )
 
 
-def random_genome(
-    rule: RuleSpec, generator: np.random.Generator, layers: int | None = None
-) -> Genome:
+def random_genome(rule: Rule, generator: np.random.Generator, layers: int | None = None) -> Genome:
     """The `random` preset: a starting point that assumes nothing about learning.
 
-    The entries of the transforms are normal with standard deviation 1/√k, so that mixing k
-    states of unit variance gives states of unit variance. Synapses keep their values, and the
-    learning rate is 0.1: the transforms decide the direction of learning. If the rule averages
-    synapses, the window is about half of the age.
+    See `blur_es.rule.fields.family_values`; a custom rule starts from its own initial values.
     """
     genome = neutral_genome(rule, layers)
-    transforms = {
-        name: generator.standard_normal(array.shape) / np.sqrt(rule.states)
-        for name, array in genome.fields.items()
-        if name.endswith((".forward", ".backward", ".pre", ".post"))
-    }
-    rates = {name: 0.1 for name in genome.fields if name.endswith("synapse.update")}
-    # The neutral value averages nothing, and small steps of a search would not change that.
-    averaging = {name: 0.0 for name in genome.fields if name == "synapse.averaging"}
-    return genome.replace(transforms | rates | averaging)
+    shapes = {name: array.shape for name, array in genome.fields.items()}
+    return genome.replace(rule.random_values(generator, shapes))
 
 
 def backprop_genome(
-    rule: RuleSpec, generator: np.random.Generator | None = None, layers: int | None = None
+    rule: Rule, generator: np.random.Generator | None = None, layers: int | None = None
 ) -> Genome:
     """The `backprop` preset: gradient descent with learning rate 0.1 (paper, section 3.1).
 
     Under `RuleSpec.backprop()` the genome is exactly gradient descent. Under other rules with
     two or more states it is the paper's way to start a search near gradient descent (section
     4.5); states after the second are not used. With `feedback: label_and_error` it is
-    `cross_entropy_descent`. `generator` is ignored. Raises `InputError` for a rule with one state.
+    `cross_entropy_descent`. `generator` is ignored. Raises `InputError` for a rule with one state,
+    and for a custom rule.
     """
+    rule = family_rule(rule, "genome preset 'backprop'")
     if rule.states < 2:
         raise InputError("genome preset 'backprop' needs at least 2 states, found 1")
     if rule.feedback == "label_and_error":
@@ -111,7 +101,7 @@ def cross_entropy_descent(rule: RuleSpec, layers: int | None = None) -> Genome:
 
 
 # The names that `genome.init` of an experiment accepts in addition to names and paths of genomes.
-PRESETS: dict[str, Callable[[RuleSpec, np.random.Generator, int | None], Genome]] = {
+PRESETS: dict[str, Callable[[Rule, np.random.Generator, int | None], Genome]] = {
     "random": random_genome,
     "backprop": backprop_genome,
 }

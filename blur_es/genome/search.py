@@ -9,27 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 from blur_es.errors import InputError, nearest
+from blur_es.genome.fields import genome_fields
 from blur_es.genome.genome import Genome
 from blur_es.util.arrays import FloatArray
-
-# How far one unit of the search moves a field, unless the experiment has a scale for it. Keeps and
-# updates need a finer scale than the entries of the transforms.
-DEFAULT_SCALES = {
-    "neuron.keep": 0.3,
-    "neuron.update": 0.3,
-    "keep": 0.1,
-    "update": 0.1,
-    "keep_aging": 0.3,
-    "update_aging": 0.1,
-    "oja_multiplier": 0.1,
-    "saturation": 0.1,
-    "initial_scale": 0.3,
-}
-
-
-def default_scale(name: str) -> float:
-    """The scale of a field for which the experiment has none."""
-    return DEFAULT_SCALES.get(name, DEFAULT_SCALES.get(name.rsplit(".", 1)[-1], 1.0))
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -70,6 +52,7 @@ class SearchSpace:
         field, and if nothing is learned.
         """
         scales = scales or {}
+        usual = {field.name: field.scale for field in genome_fields(initial.rule)}
         names = list(initial.fields)
         wanted = names if learn == "all" else [learn] if isinstance(learn, str) else list(learn)
         for key, given in (("learn", wanted), ("scales", scales)):
@@ -94,7 +77,7 @@ class SearchSpace:
         for name, array in initial.fields.items():
             if name in wanted:
                 index.append(np.arange(start, start + array.size))
-                scale_of.append(np.full(array.size, scales.get(name, default_scale(name))))
+                scale_of.append(np.full(array.size, scales.get(name, usual[name])))
             start += array.size
         return cls(
             initial,

@@ -9,7 +9,7 @@ from pathlib import Path
 from blur_es.errors import InputError, nearest
 from blur_es.genome import Genome, GenomeSource, HasGenome, backprop_genome
 from blur_es.genomes.download import check_digest, is_remote_file, remote_genome, split_digest
-from blur_es.rule import RuleSpec
+from blur_es.rule import RuleSource, RuleSpec
 from blur_es.run.folder import RunFolder, open_run
 from blur_es.storage import open_file, open_storage
 from blur_es.storage.names import GENOME
@@ -25,10 +25,16 @@ def genome_names() -> list[str]:
     return sorted([*(file.stem for file in files), BACKPROP])
 
 
-def load_genome(source: GenomeSource, sha256: str | None = None) -> Genome:
+def load_genome(
+    source: GenomeSource,
+    sha256: str | None = None,
+    *,
+    rule: RuleSource | None = None,
+    trust: bool = False,
+) -> Genome:
     """A genome that ships, by its name, or one from a genome file or run folder, by path or URL.
 
-    Nothing that the file names is imported (SECURITY.md).
+    Nothing that the file names is imported (SECURITY.md), unless it is trusted.
 
     Args:
         source: a name, a path, or a URL: `https://`, `hf://OWNER/REPOSITORY/genome.npz`, or any
@@ -36,16 +42,19 @@ def load_genome(source: GenomeSource, sha256: str | None = None) -> Genome:
             `Run`, or a `Genome`, which is returned as it is.
         sha256: the expected digest, of the file or of the genome. A file at a URL is then
             downloaded once and kept in the cache (`~/.cache/blur_es/genomes`).
+        rule: the custom rule that the genome belongs to: its class, an instance, or its import
+            path. The file names it, but loading the file does not import it.
+        trust: import the custom rule that the file names.
 
-    Raises `InputError` if there is no such genome, if the file is damaged, or if it has another
-    digest.
+    Raises `InputError` if there is no such genome, if the file is damaged, if it has another
+    digest, or if the rule does not fit.
     """
     if isinstance(source, HasGenome):
-        return load_genome(source.genome, sha256)
+        return load_genome(source.genome, sha256, rule=rule, trust=trust)
     if isinstance(source, Genome):
         if sha256 is not None:
             check_digest("the argument", source, source.to_bytes(), sha256)
-        return source
+        return source.with_rule(rule, trust=trust)
     if not isinstance(source, str | os.PathLike):
         raise InputError(
             f"genome: found {source!r:.200}, expected a name, a path, a URL, a run or a Genome"
@@ -61,7 +70,7 @@ def load_genome(source: GenomeSource, sha256: str | None = None) -> Genome:
             f"genome: found {str(name)!r}{nearest(str(name), known)}, expected the path or URL "
             f"of a genome file or run folder, or one of {', '.join(known)}"
         )
-    return genome
+    return genome.with_rule(rule, trust=trust)
 
 
 def ships(name: str | Path) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from blur_es.errors import InputError, nearest
 from blur_es.inner.base import (
     BatchedInnerLoop,
+    CheckedInnerLoop,
     ContinuingInnerLoop,
     DeviceBatchTooLargeError,
     Evaluation,
@@ -17,11 +18,12 @@ from blur_es.inner.base import (
     NetworkState,
     Precision,
 )
-from blur_es.rule import RuleSpec
+from blur_es.rule import CustomRule, Rule, family_rule
 
 __all__ = [
     "BACKENDS",
     "BatchedInnerLoop",
+    "CheckedInnerLoop",
     "ContinuingInnerLoop",
     "DeviceBatchTooLargeError",
     "Evaluation",
@@ -36,18 +38,28 @@ __all__ = [
 BACKENDS = {"numpy": 1e-10, "numba": 1e-5, "jax": 1e-5}
 
 
-def make_inner_loop(backend: str, rule: RuleSpec, precision: Precision = "float32") -> InnerLoop:
+def make_inner_loop(backend: str, rule: Rule, precision: Precision = "float32") -> InnerLoop:
     """The inner loop of a backend for a rule.
 
     The libraries of a backend are imported here and not before.
 
     Args:
-        backend: `numpy`, `numba` or `jax`; `auto` is `numba`.
+        backend: `numpy`, `numba` or `jax`; `auto` is `numba`, or `jax` for a custom rule.
         rule: the rule of all genomes.
         precision: the precision of large products, for `jax` only.
 
     Raises `InputError` for an unknown backend, and for a rule that the backend does not implement.
     """
+    if backend not in ("auto", *BACKENDS):
+        raise InputError(
+            f"backend: unknown backend {backend!r}{nearest(backend, BACKENDS)}; expected one of "
+            f"auto, {', '.join(BACKENDS)}"
+        )
+    if isinstance(rule, CustomRule):
+        from blur_es.inner.custom_loop import CustomInnerLoop
+
+        return CustomInnerLoop(rule, backend, precision)
+    rule = family_rule(rule, "rule")
     if backend == "numpy":
         from blur_es.inner.numpy_loop import NumpyInnerLoop
 
@@ -56,11 +68,6 @@ def make_inner_loop(backend: str, rule: RuleSpec, precision: Precision = "float3
         from blur_es.inner.numba_loop import NumbaInnerLoop
 
         return NumbaInnerLoop(rule)
-    if backend == "jax":
-        from blur_es.inner.jax_loop import JaxInnerLoop
+    from blur_es.inner.jax_loop import JaxInnerLoop
 
-        return JaxInnerLoop(rule, precision)
-    raise InputError(
-        f"backend: unknown backend {backend!r}{nearest(backend, BACKENDS)}; expected one of "
-        f"auto, {', '.join(BACKENDS)}"
-    )
+    return JaxInnerLoop(rule, precision)

@@ -20,7 +20,7 @@ from blur_es.episode import Episode
 from blur_es.errors import BlurError, InputError
 from blur_es.fitness import Measure
 from blur_es.genome import Genome
-from blur_es.rule import RuleSpec
+from blur_es.rule import Rule, RuleSpec
 from blur_es.util.arrays import BoolArray, Float64Array, FloatArray
 
 # A NumPy or JAX array; functions return the same kind as they get.
@@ -62,6 +62,12 @@ class NetworkState:
         """Whether all synapses and the prediction are finite."""
         arrays = (*self.forward, *self.backward, self.prediction)
         return all(array is None or bool(np.all(np.isfinite(array))) for array in arrays)
+
+    def can_predict(self) -> bool:
+        """Whether predictions are finite: variances are computed from the squares of synapses."""
+        synapses = [*self.forward, *(back for back in self.backward if back is not None)]
+        with np.errstate(over="ignore"):
+            return all(bool(np.isfinite(np.square(array).sum())) for array in synapses)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -115,10 +121,14 @@ class DeviceBatchTooLargeError(BlurError):
 class InnerLoop(Protocol):
     """Runs episodes with genomes of one rule.
 
-    All methods raise `InputError` for a genome or an episode that does not fit the rule.
+    All methods raise `InputError` for a genome or an episode that does not fit the rule. A network
+    is a `NetworkState`, or a `blur_es.inner.custom_loop.CustomNetwork` of a custom rule.
     """
 
-    rule: RuleSpec
+    @property
+    def rule(self) -> Rule:
+        """The rule of all genomes."""
+        ...
 
     def evaluate(
         self, genomes: FloatArray, episodes: Sequence[Episode], measures: Sequence[Measure]
@@ -126,7 +136,7 @@ class InnerLoop(Protocol):
         """Run every episode with every genome of `genomes` (P, D), which are genome vectors."""
         ...
 
-    def unroll(self, genome: Genome, episode: Episode) -> Iterator[NetworkState]:
+    def unroll(self, genome: Genome, episode: Episode) -> Iterator[Any]:
         """Run one episode, and yield the network after each of its N steps."""
         ...
 
@@ -155,9 +165,7 @@ class InnerLoop(Protocol):
 class ContinuingInnerLoop(InnerLoop, Protocol):
     """An inner loop that can continue to train a network, and query one without training it."""
 
-    def learn(
-        self, genome: Genome, episode: Episode, network: NetworkState | None = None, age: int = 0
-    ) -> NetworkState:
+    def learn(self, genome: Genome, episode: Episode, network: Any = None, age: int = 0) -> Any:
         """Train a network on the support batches of an episode, and return it.
 
         Args:
@@ -173,7 +181,7 @@ class ContinuingInnerLoop(InnerLoop, Protocol):
         """
         ...
 
-    def ask(self, genome: Genome, episode: Episode, network: NetworkState) -> FloatArray:
+    def ask(self, genome: Genome, episode: Episode, network: Any) -> FloatArray:
         """The last layer of a given network on the query batches of an episode: (Q, B, n_L, k).
 
         The support batches serve for query statistics and calibration only.
@@ -204,6 +212,19 @@ class BatchedInnerLoop(InnerLoop, Protocol):
         """Run one genome (D,) on R episodes, with gradients of the first measure.
 
         Raises `InputError` for a measure that cannot be differentiated.
+        """
+        ...
+
+
+@runtime_checkable
+class CheckedInnerLoop(InnerLoop, Protocol):
+    """An inner loop that calls a user's functions."""
+
+    def check(self, genome: Genome, episode: Episode) -> None:
+        """Take one step with a genome.
+
+        Raises `InputError` that names the function that fails or returns something else than it
+        should, or numbers that are not finite.
         """
         ...
 

@@ -43,7 +43,10 @@ class Synapses(NamedTuple):
 
 
 class Data(NamedTuple):
-    """An episode's arrays, as `blur_es.episode.Episode` describes them."""
+    """An episode's arrays, as `blur_es.episode.Episode` describes them.
+
+    `random_key` (2,) is the key of the random numbers of a custom rule's initial network.
+    """
 
     support_inputs: jax.Array
     support_labels: jax.Array
@@ -51,6 +54,7 @@ class Data(NamedTuple):
     query_labels: jax.Array
     forward_noise: Layers
     backward_noise: Layers  # of the synapse layers i >= 1
+    random_key: jax.Array | None = None
 
 
 def _sigmoid_with_gradient(z: jax.Array) -> jax.Array:

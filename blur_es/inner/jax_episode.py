@@ -1,7 +1,7 @@
 """Whole episodes in JAX: the equations unrolled over steps, scored, batched and differentiated.
 
-Every function takes the `Equations` of a rule, a genome's vector (D,) and an episode's `Data`,
-and is pure: `blur_es.inner.jax_loop` compiles them.
+Every function takes the equations of a rule, a genome's vector (D,) and an episode's `Data`,
+and is pure: `blur_es.inner.compiled_loop` compiles them.
 """
 
 from __future__ import annotations
@@ -9,17 +9,56 @@ from __future__ import annotations
 import functools
 import itertools
 import math
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
 
 from blur_es.episode import Episode
 from blur_es.fitness import Measure
-from blur_es.inner.jax_arrays import Data, Layers, Synapses
-from blur_es.inner.jax_equations import Equations
-from blur_es.rule import RuleSpec
+from blur_es.inner.jax_arrays import Data, Fields
+from blur_es.rule import Rule, RuleSpec
+
+
+class EpisodeEquations(Protocol):
+    """How a network of a rule begins, learns and predicts, for one genome and one episode.
+
+    Synapses and neurons are trees of arrays that only the equations look into. See `Equations`
+    (`blur_es.inner.jax_equations`) for the arguments and results.
+    """
+
+    @property
+    def rule(self) -> Rule:
+        """The rule."""
+        ...
+
+    def fields(self, vector: jax.Array, layers: int) -> Fields:
+        """A genome's fields by name."""
+        ...
+
+    def initial_synapses(self, fields: Fields, data: Data) -> Any:
+        """The network at the beginning of an episode."""
+        ...
+
+    def resting_neurons(self, rows: int, sizes: Sequence[int], dtype: jnp.dtype) -> Any:
+        """Neurons of layers 1 .. L at 0."""
+        ...
+
+    def step(self, fields: Fields, synapses: Any, neurons: Any, *batch: Any) -> Any:
+        """Neurons, the last layer and synapses after a step on (inputs, labels, age)."""
+        ...
+
+    def query(
+        self,
+        fields: Fields,
+        synapses: Any,
+        neurons: Any,
+        data: Data,
+        end: jax.Array | None = None,
+    ) -> jax.Array:
+        """The last layer on the query batches (Q, k, B, n_L) after `end` steps, None for all."""
+        ...
 
 
 def episode_bytes(rule: RuleSpec, episode: Episode, gradients: bool = False) -> int:
@@ -48,12 +87,12 @@ class _Carry(NamedTuple):
         finite: whether all values of all steps so far were finite.
     """
 
-    synapses: Synapses
-    neurons: Layers
+    synapses: Any
+    neurons: Any
     finite: jax.Array
 
 
-def begin(equations: Equations, vector: jax.Array, data: Data) -> tuple[Synapses, Layers]:
+def begin(equations: EpisodeEquations, vector: jax.Array, data: Data) -> tuple[Any, Any]:
     """Initial synapses and neurons (layers 1 .. L) of an episode."""
     layers = len(data.forward_noise)
     synapses = equations.initial_synapses(equations.fields(vector, layers), data)
@@ -64,15 +103,15 @@ def begin(equations: Equations, vector: jax.Array, data: Data) -> tuple[Synapses
 
 
 def step_once(
-    equations: Equations, vector: jax.Array, synapses: Synapses, neurons: Layers, *batch: Any
-) -> tuple[Layers, jax.Array, Synapses]:
+    equations: EpisodeEquations, vector: jax.Array, synapses: Any, neurons: Any, *batch: Any
+) -> Any:
     """One step on a batch (inputs, labels, age); see `Equations.step`."""
     fields = equations.fields(vector, len(neurons))
     return equations.step(fields, synapses, neurons, *batch)
 
 
 def answer(
-    equations: Equations, vector: jax.Array, data: Data, synapses: Synapses, neurons: Layers
+    equations: EpisodeEquations, vector: jax.Array, data: Data, synapses: Any, neurons: Any
 ) -> jax.Array:
     """The last layer of a given network on the query batches (Q, k, B, n_L)."""
     return equations.query(equations.fields(vector, len(neurons)), synapses, neurons, data)
@@ -96,7 +135,7 @@ class Query(NamedTuple):
 
 
 def run_episode(
-    equations: Equations, vector: jax.Array, data: Data, remember: bool = True
+    equations: EpisodeEquations, vector: jax.Array, data: Data, remember: bool = True
 ) -> tuple[jax.Array, jax.Array]:
     """A whole episode: the last layer on the queries (Q, k, B, n_L), and whether all was finite.
 
@@ -109,7 +148,7 @@ def run_episode(
 
 
 def query_steps(
-    equations: Equations,
+    equations: EpisodeEquations,
     vector: jax.Array,
     data: Data,
     query: Query,
@@ -125,7 +164,7 @@ def query_steps(
 
 
 def _run(
-    equations: Equations,
+    equations: EpisodeEquations,
     vector: jax.Array,
     data: Data,
     remember: bool,
@@ -201,7 +240,7 @@ def _scan_in_segments(
 
 
 def score_episode(
-    equations: Equations,
+    equations: EpisodeEquations,
     measures: tuple[Measure, ...],
     count: int,
     vector: jax.Array,
@@ -247,7 +286,7 @@ def score_episode(
 
 
 def answers_at(
-    equations: Equations, count: int, vector: jax.Array, data: Data, places: jax.Array | None
+    equations: EpisodeEquations, count: int, vector: jax.Array, data: Data, places: jax.Array | None
 ) -> tuple[jax.Array, jax.Array]:
     """The last layer on the query batches at several steps, and whether all was finite.
 
@@ -276,7 +315,7 @@ def over_genomes_and_episodes(scored: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def value_and_gradient(
-    equations: Equations, measures: tuple[Measure, ...], count: int
+    equations: EpisodeEquations, measures: tuple[Measure, ...], count: int
 ) -> Callable[..., Any]:
     """Values (M, E), finite (E,) and gradients (E, D) of one genome on episodes (E, ..).
 
@@ -303,4 +342,5 @@ def value_and_gradient(
 
 
 def _all_finite(*arrays: jax.Array) -> jax.Array:
-    return jnp.stack([jnp.all(jnp.isfinite(array)) for array in arrays]).all()
+    numbers = [array for array in arrays if jnp.issubdtype(array.dtype, jnp.inexact)]
+    return jnp.stack([jnp.all(jnp.isfinite(array)) for array in numbers]).all()

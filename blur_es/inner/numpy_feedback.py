@@ -14,7 +14,7 @@ from blur_es.util.arrays import FloatArray
 
 def feedback(genome: Genome, prediction: FloatArray, labels: FloatArray) -> FloatArray:
     """The last layer with the labels written into it ("Feedback")."""
-    rule = genome.rule
+    rule = genome.spec
     result = np.zeros_like(prediction)
     labels = written_labels(rule, labels.astype(prediction.dtype))
     if rule.feedback == "replace":

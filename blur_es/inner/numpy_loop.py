@@ -254,7 +254,7 @@ def inner_step(
         supervised: whether this step sees the labels.
         age: number of steps that the network has learned before this one.
     """
-    rule = genome.rule
+    rule = genome.spec
     before = None if rule.reset_neurons else neurons
     if rule.normalize_synapses in ("stored", "both"):
         forward, backward = normalize_synapses(genome, forward, backward)
@@ -279,7 +279,7 @@ def _effective(
     genome: Genome, forward: Sequence[FloatArray], backward: Sequence[FloatArray | None]
 ) -> tuple[Sequence[FloatArray], Sequence[FloatArray | None]]:
     """The synapses that the passes use: normalised, where the rule says `effective`."""
-    if genome.rule.normalize_synapses in ("effective", "both"):
+    if genome.spec.normalize_synapses in ("effective", "both"):
         return normalize_synapses(genome, forward, backward)
     return forward, backward
 
@@ -320,7 +320,7 @@ def forward_pass(
             batch itself.
         record: a list to which mean and variance of every layer are appended.
     """
-    rule = genome.rule
+    rule = genome.spec
     rows, width = inputs.shape
     first = zeros(rows, width, rule.states, forward[0].dtype)
     first[..., 0] = inputs
@@ -346,7 +346,7 @@ def backward_pass(
     genome: Genome, backward: Sequence[FloatArray | None], neurons: Sequence[FloatArray]
 ) -> list[FloatArray]:
     """Neurons of every layer after a backward pass from the last one ("Backward pass")."""
-    rule = genome.rule
+    rule = genome.spec
     result = list(neurons)
     for i in range(len(backward) - 1, 0, -1):
         synapses = backward[i]
@@ -393,7 +393,7 @@ def synapse_update(
         upper: neurons of the layer above, (B, n_{i+1}, k).
         age: number of steps that the network has learned before this one.
     """
-    rule = genome.rule
+    rule = genome.spec
     pre = layer_field(genome, f"{part}.pre", layer)
     post = layer_field(genome, f"{part}.post", layer)
     reduction = 1.0 / len(lower) if rule.batch_reduction == "mean" else 1.0
@@ -442,7 +442,7 @@ def rates(genome: Genome, part: str, layer: int, age: int) -> tuple[FloatArray, 
     """f̃ and η̃ of a layer at an age: numbers, or (k,) with rates per state ("Rates")."""
     keep = layer_field(genome, f"{part}.keep", layer)
     update = layer_field(genome, f"{part}.update", layer)
-    if genome.rule.aging == "none":
+    if genome.spec.aging == "none":
         return keep, update
     exponents, times = (
         [layer_field(genome, f"{part}.{rate}_{name}", layer) for rate in ("keep", "update")]
@@ -475,7 +475,7 @@ def normalize_synapses(
 
     def normalized(weights: FloatArray, layer: int) -> FloatArray:
         result = weights / np.sqrt(np.sum(weights**2, axis=0) + SYNAPSE_EPSILON)
-        if genome.rule.rescale_synapses:
+        if genome.spec.rescale_synapses:
             result = result * layer_field(genome, "synapse.rescale", layer)
         return result
 

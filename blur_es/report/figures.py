@@ -19,7 +19,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from blur_es.genome import Genome
+from blur_es.report.fields import fields_figure
 from blur_es.report.style import INK, SIGNED_COLORS, Picture, new_axes
+from blur_es.rule import RuleSpec
 from blur_es.util.arrays import FloatArray
 
 # Values beyond this are not drawn.
@@ -176,8 +178,10 @@ def genome_figure(genome: Genome) -> Picture:
     """The genome: its matrices as heat maps with their numbers, the rest as tables.
 
     Rows of a matrix are source states and columns target states. A genome per layer has one
-    block for every synapse layer.
+    block for every synapse layer. `fields_figure` draws the genome of a custom rule.
     """
+    if not isinstance(genome.rule, RuleSpec):
+        return fields_figure(genome)
     layers = genome.layers
     blocks = range(layers) if layers is not None else range(1)
     fields = {
@@ -192,7 +196,7 @@ def genome_figure(genome: Genome) -> Picture:
     cell = max(_SIDE / k, float(np.clip(2.0 / k, 0.42, 0.62)))
     panel_width = k * cell + _LEFT + _RIGHT
     panel_height = k * cell + _ABOVE + _BELOW
-    if genome.rule.forward_synapse_update:
+    if genome.spec.forward_synapse_update:
         panel_height += _TITLE_LINE
     fitting = max(2, int(_WIDTH // panel_width))
     columns = max(c for c in range(1, len(matrices) + 1) if len(matrices) % c == 0 and c <= fitting)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from blur_es.episode.inputs import LARGEST_SHARE
-from blur_es.rule import RuleSpec
+from blur_es.rule import CustomRule, Rule, RuleSpec, family_rule
 
 _ACTIVATIONS = {
     "identity": "is left unchanged",
@@ -43,8 +43,11 @@ _FEEDBACK = {
 }
 
 
-def rule_in_words(rule: RuleSpec) -> list[str]:
+def rule_in_words(rule: Rule) -> list[str]:
     """Describe a step of a rule, with one or two sentences for each part, in order."""
+    if isinstance(rule, CustomRule):
+        return _custom(rule)
+    rule = family_rule(rule, "rule")
     parts = [
         _states(rule),
         _inputs(rule),
@@ -61,6 +64,15 @@ def rule_in_words(rule: RuleSpec) -> list[str]:
         _averaging(rule),
         _queries(rule),
         _calibration(rule),
+    ]
+    return [part for part in parts if part]
+
+
+def _custom(rule: CustomRule) -> list[str]:
+    options = ", ".join(f"{name} = {value}" for name, value in rule.options.items())
+    parts = [
+        f"This is the custom rule {rule}{' with ' + options if options else ''}.",
+        rule.description,
     ]
     return [part for part in parts if part]
 

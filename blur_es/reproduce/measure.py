@@ -17,6 +17,7 @@ from blur_es.evaluator import EpisodeRange, LocalEvaluator, problem_of
 from blur_es.genome import Genome
 from blur_es.inner import make_inner_loop
 from blur_es.keys import Phase
+from blur_es.rule import family_rule
 from blur_es.util.arrays import Float64Array, FloatArray
 
 # Cells along a side of a prediction map, its extent, and the number of samples that it shows.
@@ -93,7 +94,7 @@ def measure_baseline(
     from blur_es.analysis.optimizers import learning_curves
 
     problem = problem_of(config, training=False)
-    plain = dataclasses.replace(problem.rule, inputs="standardized")
+    plain = dataclasses.replace(family_rule(problem.rule, "rule"), inputs="standardized")
     evaluator = LocalEvaluator(dataclasses.replace(problem, rule=plain), data_dir)
     test_episodes = evaluator.episodes(EpisodeRange(Phase.TEST, 0, episodes))
     unroll = len(test_episodes[0].support_inputs)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, cast
 
 from blur_es.errors import InputError
 from blur_es.tasks.base import Task
-from blur_es.util.imports import import_object
+from blur_es.util.imports import call_with_options, import_object
 from blur_es.util.user_code import run_user_code
 
 
@@ -26,22 +25,10 @@ def make_from(factory: Callable[..., Any], path: str, options: Mapping[str, Any]
 
     `path` names it in messages. Raises as `make_user_task` does.
     """
-    try:
-        signature = inspect.signature(factory)
-    except (TypeError, ValueError):  # some callables written in C have none
-        signature = None
-    try:
-        # Check the arguments without a call, because a TypeError may also come from inside the
-        # call.
-        if signature is not None:
-            signature.bind(**options)
-    except TypeError as error:
-        raise InputError(
-            f"tasks: {path}{signature} does not take the options {dict(options)}: {error}"
-        ) from error
+    task = call_with_options(factory, path, options, "tasks")
     with run_user_code(f"tasks: making {path!r}"):
         # Attributes may be properties, which run the user's code as well.
-        return checked_task(factory(**options), path)
+        return checked_task(task, path)
 
 
 def checked_task(task: Any, path: str) -> Task:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import inspect
+from collections.abc import Mapping
 from typing import Any
 
 from blur_es.errors import InputError
@@ -41,3 +43,26 @@ def import_object(path: str, where: str, *, called: bool = True) -> Any:
     if called and not callable(found):
         raise InputError(f"{where}: {path!r} is {type(found).__name__}, expected a callable")
     return found
+
+
+def call_with_options(factory: Any, path: str, options: Mapping[str, Any], where: str) -> Any:
+    """Call a user's class or function with options by name.
+
+    Raises `InputError`, beginning with `where`, if it does not take them, and `RunError` if it
+    fails.
+    """
+    try:
+        signature = inspect.signature(factory)
+    except (TypeError, ValueError):  # some callables written in C have none
+        signature = None
+    try:
+        # Check the arguments without a call, because a TypeError may also come from inside the
+        # call.
+        if signature is not None:
+            signature.bind(**options)
+    except TypeError as error:
+        raise InputError(
+            f"{where}: {path}{signature} does not take the options {dict(options)}: {error}"
+        ) from error
+    with run_user_code(f"{where}: making {path!r}"):
+        return factory(**options)

@@ -239,8 +239,9 @@ def _alternatives(schema: dict[str, Any], root: dict[str, Any]) -> list[dict[str
     """The members of a union, references followed."""
     if "$ref" in schema:
         return _alternatives(root["$defs"][schema["$ref"].rpartition("/")[2]], root)
-    if "anyOf" in schema:
-        return [inner for member in schema["anyOf"] for inner in _alternatives(member, root)]
+    members = schema.get("anyOf", schema.get("oneOf"))
+    if members is not None:
+        return [inner for member in members for inner in _alternatives(member, root)]
     return [schema]
 
 
@@ -284,7 +285,7 @@ def describe_values(schema: Mapping[str, Any]) -> str:
             for member in schema["anyOf"]
             if "enum" not in member and "const" not in member and member.get("type") != "null"
         ]
-        return " or ".join(filter(None, [*choices, *others]))
+        return " or ".join(dict.fromkeys(filter(None, [*choices, *others])))
     if "enum" in schema:
         return f"one of {', '.join(map(str, schema['enum']))}"
     if "const" in schema:

@@ -9,12 +9,15 @@ them.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
-from typing import Annotated, Any, Literal
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any, ClassVar, Literal
 
+import numpy as np
 from pydantic import Field
 
 from blur_es.errors import InputError
+from blur_es.rule.fields import GenomeField, family_fields, family_values
+from blur_es.util.arrays import FloatArray
 from blur_es.util.options import Boolean, Number, Whole, options_dataclass
 
 Activation = Literal[
@@ -184,6 +187,8 @@ class RuleSpec:
     averaging: Averaging = "none"
     normalize_last: Boolean = True
 
+    backends: ClassVar[tuple[str, ...]] = ("numba", "jax", "numpy")
+
     def __post_init__(self) -> None:
         for reason in _contradictions(self):
             raise InputError(reason)
@@ -240,6 +245,19 @@ class RuleSpec:
             for option in dataclasses.fields(self)
             if option.name in FIRST_OPTIONS or getattr(self, option.name) != option.default
         }
+
+    def genome_fields(self) -> tuple[GenomeField, ...]:
+        """See `Rule.genome_fields`."""
+        return family_fields(self)
+
+    def random_values(
+        self, generator: np.random.Generator, shapes: Mapping[str, tuple[int, ...]]
+    ) -> Mapping[str, FloatArray | float]:
+        """See `Rule.random_values`."""
+        return family_values(self, generator, shapes)
+
+    def require_code(self) -> None:
+        """See `Rule.require_code`: the code of the built-in family is always known."""
 
     @classmethod
     def backprop(cls) -> RuleSpec:
@@ -350,3 +368,15 @@ def _calibration_contradictions(rule: RuleSpec) -> Iterator[str]:
             "rule.calibration_temperature: calibration uses the outputs for support batches, which "
             "with rule.query_statistics: batch are not comparable with those for query batches"
         )
+
+
+def family_rule(rule: object, what: str) -> RuleSpec:
+    """The rule, if it is of the built-in family; `what` needs it and begins the message.
+
+    Raises `InputError` for a custom rule.
+    """
+    if not isinstance(rule, RuleSpec):
+        raise InputError(
+            f"{what}: found the custom rule {rule}, but this is for the built-in family only"
+        )
+    return rule
