@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from blur_es.inner import make_inner_loop
     from blur_es.report.runs import RunList, list_runs
     from blur_es.reproduce.sweep import TrainingSweep, sweep
-    from blur_es.rule import RuleSpec
+    from blur_es.rule import Field, RuleSpec
     from blur_es.tasks import ArrayTask, from_dataframe, make_task
 
 # Where each public name is defined.
@@ -62,6 +62,7 @@ _HOMES = {
     "EpisodeSpec": "blur_es.episode",
     "Evaluation": "blur_es.analysis.evaluate",
     "Experiment": "blur_es.config",
+    "Field": "blur_es.rule",
     "FitnessConfig": "blur_es.config",
     "FleetConfig": "blur_es.config",
     "Generations": "blur_es.experiment",
@@ -107,6 +108,7 @@ __all__ = [
     "EpisodeSpec",
     "Evaluation",
     "Experiment",
+    "Field",
     "FitnessConfig",
     "FleetConfig",
     "Generations",

@@ -18,7 +18,7 @@ MOST_LOOSE_FILES = 10
 LAYERS = (
     "redact",
     *("errors", "util"),
-    *("keys", "rule"),
+    *("keys", "rule", "rules"),
     *("fitness", "storage", "genome"),
     *("tasks", "episode"),
     "inner",

@@ -29,7 +29,8 @@ from blur_es.classifier.training import FEWEST_STEPS, plan, train
 from blur_es.episode import initial_noise
 from blur_es.episode.inputs import COUNTED_ROWS, MAP_ROWS, input_map
 from blur_es.genome import Genome, GenomeSource
-from blur_es.inner.base import STATISTICS_BATCHES, NetworkState
+from blur_es.inner.base import STATISTICS_BATCHES
+from blur_es.rule import RuleSpec
 from blur_es.util.arrays import Float32Array, Float64Array, FloatArray, IntArray
 
 # The rule normalises over a batch, which needs about this many rows.
@@ -88,8 +89,8 @@ class BlurEstimator(BaseEstimator):  # type: ignore[misc]
         """
 
     @property
-    def networks_(self) -> list[NetworkState]:
-        """The trained networks, as `blur_es.inner.base.NetworkState`."""
+    def networks_(self) -> list[Any]:
+        """The trained networks, as `NetworkState`, or as `CustomNetwork` of a custom rule."""
         check_is_fitted(self)
         return [learner.network for learner in self._learners if learner.network is not None]
 
@@ -232,7 +233,7 @@ class BlurEstimator(BaseEstimator):  # type: ignore[misc]
         """Prepare everything that precedes the first step of a network."""
         self.genome_ = usable_genome(self.genome)
         warn_of_depth(self.genome_, len(self._hidden))
-        if self.batch_size < FEWEST_ROWS:
+        if self.batch_size < FEWEST_ROWS and isinstance(self.genome_.rule, RuleSpec):
             warnings.warn(
                 f"batch_size: found {self.batch_size}; the rule normalises over a batch and does "
                 f"not learn from fewer than about {FEWEST_ROWS} rows",

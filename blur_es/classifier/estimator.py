@@ -39,7 +39,8 @@ class BlurClassifier(ClassifierMixin, BlurEstimator):  # type: ignore[misc]
 
     Args:
         genome: the name of a shipped genome (`blur_es.genomes.genome_names`), the path or URL of a
-            genome file or run folder, a `Run`, or a `Genome`.
+            genome file or run folder, a `Run`, or a `Genome`, which for a custom rule is
+            `load_genome(..., rule=MyRule)`.
         hidden_layers: sizes of the hidden layers, or the size of a single one. A genome learns
             at the depths that it was meta-trained with: one to three hidden layers for
             `mnist-4state-deep`, one for the other shipped genomes. `fit` warns of other depths.
@@ -70,7 +71,8 @@ class BlurClassifier(ClassifierMixin, BlurEstimator):  # type: ignore[misc]
         n_features_in_: number of columns.
         feature_names_in_: (n_features_in_,) names of the columns, if they have names.
         genome_: the genome.
-        networks_: the networks, as `blur_es.inner.base.NetworkState`.
+        networks_: the networks, as `blur_es.inner.base.NetworkState`, or
+            `blur_es.inner.custom_loop.CustomNetwork` for a custom rule.
         n_steps_: number of learning steps of all networks so far.
         preprocessor_: the fitted `ColumnTransformer` that makes numbers of the columns; None if
             they are numbers already.

@@ -9,6 +9,7 @@ from typing import Any
 from blur_es.errors import InputError
 from blur_es.genome import Genome, GenomeSource
 from blur_es.genomes import load_genome
+from blur_es.rule import CustomRule
 
 
 def usable_genome(given: GenomeSource) -> Genome:
@@ -22,6 +23,9 @@ def usable_genome(given: GenomeSource) -> Genome:
             "genome: its neurons are not reset between batches, so that a prediction would "
             "depend on the rows before it; expected one with reset_neurons"
         )
+    if isinstance(genome.rule, CustomRule):
+        genome.rule.require_code()
+        return genome
     rule = dataclasses.replace(genome.spec, query_statistics="support")
     return Genome(rule, genome.fields, genome.provenance)
 

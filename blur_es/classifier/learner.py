@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from collections.abc import Callable
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 from sklearn.preprocessing import StandardScaler
@@ -13,8 +14,10 @@ from sklearn.preprocessing import StandardScaler
 from blur_es.episode import Episode
 from blur_es.episode.inputs import InputMap
 from blur_es.genome import Genome
-from blur_es.inner.base import STATISTICS_BATCHES, NetworkState
+from blur_es.inner import ContinuingInnerLoop, make_inner_loop
+from blur_es.inner.base import STATISTICS_BATCHES
 from blur_es.inner.numpy_loop import NumpyInnerLoop
+from blur_es.rule import Rule, RuleSpec
 from blur_es.util.arrays import Float32Array, Float64Array, FloatArray, IntArray
 from blur_es.util.threads import one_blas_thread
 
@@ -39,7 +42,8 @@ class Learner:
         noise: for every synapse layer, the result of `blur_es.episode.initial_noise`.
         scaler: standardises rows.
         input_map: maps the standardised rows.
-        network: None before the first step.
+        network: a `NetworkState`, or a `CustomNetwork` of a custom rule; None before the first
+            step.
         support_inputs: (up to 4, B, n_0) float32, the last batches as the network saw them;
             the statistics for predictions come from these.
         support_labels: (up to 4, B, n_L) float32, their labels, +1 and -1.
@@ -50,7 +54,7 @@ class Learner:
     noise: list[tuple[Float32Array, Float32Array | None]]
     scaler: StandardScaler
     input_map: InputMap = dataclasses.field(default_factory=InputMap)
-    network: NetworkState | None = None
+    network: Any = None
     support_inputs: Float32Array | None = None
     support_labels: Float32Array | None = None
     steps: int = 0
@@ -73,7 +77,7 @@ class Learner:
 
         Raises `ValueError` if the rule diverges.
         """
-        loop = NumpyInnerLoop(self.genome.spec, np.float32)
+        loop = _inner_loop(self.genome.rule)
         network, steps = self.network, self.steps
         last_inputs, last_labels = self.support_inputs, self.support_labels
         width = self.noise[0][0].shape[0] - 1
@@ -87,7 +91,7 @@ class Learner:
                 episode = self._episode(inputs, targets, inputs[:1])
                 network = loop.learn(self.genome, episode, network, steps)
                 steps += len(part)
-                if not _is_sound(network):
+                if not network.can_predict():
                     raise ValueError(
                         f"the rule diverged within {steps} steps on these data; try fewer steps, "
                         "another genome or larger batches"
@@ -106,11 +110,14 @@ class Learner:
         assert self.network is not None
         assert self.support_inputs is not None
         assert self.support_labels is not None
-        loop = NumpyInnerLoop(self.genome.spec, np.float32)
+        loop = _inner_loop(self.genome.rule)
         size = self.support_inputs.shape[1]
         found = []
         # Batches are always full, so that a row's outputs do not depend on the number of rows.
         most = size * max(1, BYTES_AT_A_TIME // (4 * size * rows.shape[1]))
+        if not isinstance(self.genome.rule, RuleSpec):
+            # One batch at a time: JAX compiles for every number of batches.
+            most = size
         with one_blas_thread():
             for start in range(0, len(rows), most):
                 part = rows[start : start + most]
@@ -164,11 +171,22 @@ def _last(before: Float32Array | None, batches: Float32Array) -> Float32Array:
     return last.copy()
 
 
-def _is_sound(network: NetworkState) -> bool:
-    """Whether the network can still predict.
+def _inner_loop(rule: Rule) -> ContinuingInnerLoop:
+    """The inner loop of a rule on this machine's processor."""
+    return (
+        NumpyInnerLoop(rule, np.float32)
+        if isinstance(rule, RuleSpec)
+        else _compiled_loop(rule, id(rule))
+    )
 
-    Variances are computed from squares, so these must be finite as well.
+
+@functools.lru_cache(maxsize=4)
+def _compiled_loop(rule: Rule, number: int) -> ContinuingInnerLoop:
+    """An inner loop that keeps what it has compiled.
+
+    Rules with equal names are equal even if one was defined again, so `number`, the id of the
+    rule, tells them apart; the loop keeps the rule, so no other rule gets its id.
     """
-    synapses = [*network.forward, *(b for b in network.backward if b is not None)]
-    with np.errstate(over="ignore"):
-        return all(bool(np.isfinite(np.square(array).sum())) for array in synapses)
+    loop = make_inner_loop("auto", rule)
+    assert isinstance(loop, ContinuingInnerLoop)
+    return loop

@@ -7,7 +7,15 @@
 from __future__ import annotations
 
 from blur_es.rule.base import Rule
-from blur_es.rule.custom import CustomRule, Field, Network, RuleSource, custom_rule, is_custom
+from blur_es.rule.custom import (
+    SHIPPED,
+    CustomRule,
+    Field,
+    Network,
+    RuleSource,
+    custom_rule,
+    is_custom,
+)
 from blur_es.rule.fields import GenomeField
 from blur_es.rule.spec import (
     CONFORMANCE_OPTIONS,
@@ -24,6 +32,7 @@ __all__ = [
     "CONFORMANCE_OPTIONS",
     "LEAST_TEMPERATURE",
     "MAXIMUM_STATES",
+    "SHIPPED",
     "Activation",
     "CustomRule",
     "Field",

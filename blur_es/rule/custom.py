@@ -33,7 +33,12 @@ from blur_es.util.user_code import run_user_code
 RuleSource = Any
 
 # Custom rules that ship with the package, by the name that an experiment file may use.
-SHIPPED: dict[str, str] = {}
+SHIPPED = {
+    "convolutional_sgd": "blur_es.rules.convolutional_sgd:ConvolutionalSgd",
+    "hebbian_abcd": "blur_es.rules.hebbian:HebbianAbcd",
+    "learned_sgd": "blur_es.rules.learned_sgd:LearnedSgd",
+    "vsml": "blur_es.rules.vsml:Vsml",
+}
 
 # The methods of a custom rule with their arguments.
 METHODS = {
