@@ -15,7 +15,7 @@ from blur_es.rule import CustomRule, Rule, RuleSpec, family_rule
 from blur_es.util.arrays import FloatArray
 
 # Options that change neither the fields of a genome nor the update of synapses.
-SURROUNDINGS = ("inputs", "calibration_temperature")
+SURROUNDINGS = ("inputs", "calibration_temperature", "last_activation")
 
 # Options that add fields with neutral values, and their values without these fields.
 EXTENSIONS = {"aging": "none", "averaging": "none", "per_state_rates": False}
@@ -28,7 +28,7 @@ def adapt_genome(genome: Genome, rule: Rule) -> Genome:
 
     - more states, if the genome has at least two: see `widen_genome`;
     - `feedback: standardized_label` instead of `label`, or the reverse;
-    - other `inputs` and another `calibration_temperature`;
+    - other `inputs`, another `last_activation` and another `calibration_temperature`;
     - another Oja term, as long as neither rule learns its multiplier;
     - `aging`, `averaging` and `per_state_rates`, which may be switched on: new fields get neutral
       values and states equal rates, so that the genome learns as before.

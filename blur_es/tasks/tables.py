@@ -17,7 +17,7 @@ from pydantic import Field
 from blur_es.errors import InputError
 from blur_es.keys import Phase
 from blur_es.tasks.base import Samples
-from blur_es.util.arrays import Float64Array
+from blur_es.tasks.columns import correlated, of_several_kinds
 from blur_es.util.options import Options, Whole
 
 CLUSTERS_PER_CLASS = 2
@@ -34,9 +34,6 @@ LARGEST_CORRELATION = 4.0
 
 # No episode draws so many rows, so a larger number would have no effect.
 MAXIMUM_ROWS = 1_000_000
-
-# How many categories a column of `mixed` columns may have.
-MOST_CATEGORIES = 6
 
 Positive = Annotated[float, Field(gt=0)]
 
@@ -144,38 +141,8 @@ class TableTask:
             random_state=np.random.RandomState(generator.bit_generator),
         )
         if self._correlation:
-            inputs = _correlated(inputs, self._correlation, generator)
+            inputs = correlated(inputs, self._correlation, generator)
         if self._mixed:
-            inputs = _of_several_kinds(inputs, generator)
+            inputs = of_several_kinds(inputs, generator)
         chosen = generator.integers(0, rows, support) if self._rows else np.arange(rows)
         return Samples(inputs[chosen], classes[chosen], inputs[rows:], classes[rows:])
-
-
-def _correlated(
-    inputs: Float64Array, correlation: float, generator: np.random.Generator
-) -> Float64Array:
-    """Standardise rows (N, I) and mix their columns; see `TableOptions`."""
-    columns = inputs.shape[1]
-    left, right = (np.linalg.qr(generator.standard_normal((columns, columns))).Q for _ in range(2))
-    mixing = left * np.arange(1, columns + 1) ** (-correlation / 2) @ right
-    return _standardized(inputs) @ mixing
-
-
-def _of_several_kinds(inputs: Float64Array, generator: np.random.Generator) -> Float64Array:
-    """Standardise rows (N, I) and turn them into columns of several kinds; see `TableOptions`."""
-    columns = _standardized(inputs).T
-    for column, kind in zip(columns, generator.integers(0, 4, len(columns)), strict=True):
-        if kind == 1:
-            column[:] = np.exp(column)
-        elif kind == 2:
-            column[:] = np.maximum(column - generator.uniform(0.5, 1.5), 0.0)
-        elif kind == 3:
-            categories = int(generator.integers(2, MOST_CATEGORIES + 1))
-            limits = np.sort(generator.standard_normal(categories - 1))
-            column[:] = generator.permutation(categories)[np.searchsorted(limits, column)]
-    return columns.T
-
-
-def _standardized(inputs: Float64Array) -> Float64Array:
-    result: Float64Array = (inputs - inputs.mean(axis=0)) / inputs.std(axis=0)
-    return result
