@@ -196,3 +196,36 @@ def test_random_tables_for_regression() -> None:
 def test_options_of_random_tables(options: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
         check_task_options({"name": "regression", **options})
+
+
+def test_random_functions_are_learnable_but_not_linear() -> None:
+    from sklearn.ensemble import RandomForestRegressor
+    from sklearn.linear_model import LinearRegression
+
+    options = {"name": "regression", "function": "random", "inputs": 6, "noise": 0.0}
+    x, y, query_x, query_y = draw(make_task(options), 1000, 300)
+    linear, forest = (
+        model.fit(x, y[:, 0]).score(query_x, query_y[:, 0])
+        for model in (LinearRegression(), RandomForestRegressor(10, random_state=0))
+    )
+    assert forest > max(0.6, linear)
+
+
+def test_random_functions_with_all_options() -> None:
+    options = {"name": "regression", "function": "random", "inputs": 8, "targets": 2}
+    plain = draw(make_task(options), 500, 1)
+    other = make_task({**options, "columns": "mixed", "correlation": 1.0, "skew": 2.0})
+    samples = draw(other, 500, 1)
+    for found, again in zip(samples, draw(other, 500, 1), strict=True):
+        np.testing.assert_array_equal(found, again)
+    assert samples.support_labels.shape == (500, 2)
+    assert samples.support_labels.min() > 0
+    assert abs(plain.support_labels.mean()) < 0.2
+    with pytest.raises(InputError, match="skew: linear has no such option, random has it"):
+        make_task({"name": "regression", "skew": 1.0})
+
+
+def test_feedback_that_compares_probabilities_is_refused() -> None:
+    config = experiment({"name": "diabetes"}, states=3, feedback="label_and_error")
+    with pytest.raises(InputError, match="probabilities of classes, but the task 'diabetes'"):
+        LocalEvaluator(problem_of(config))

@@ -16,7 +16,7 @@ from blur_es.tasks import (
     Task,
     make_task,
 )
-from blur_es.tasks.tables import MOST_CATEGORIES
+from blur_es.tasks.columns import MOST_CATEGORIES
 from blur_es.util.arrays import FloatArray
 from tests.drawing import draw
 
@@ -133,3 +133,88 @@ def test_class_frequencies_of_a_table_follow_the_option() -> None:
     samples = draw(task, 4000, 2000)
     for classes in samples.support_labels, samples.query_labels:
         assert np.bincount(classes) / len(classes) == pytest.approx([0.1, 0.3, 0.6], abs=0.02)
+
+
+def nearest_neighbour(task: Any, key: int = 0) -> float:
+    samples = draw(task, 2000, 500, key)
+    distances = ((samples.query_inputs[:, None] - samples.support_inputs) ** 2).sum(axis=2)
+    found = samples.support_labels[distances.argmin(axis=1)]
+    return float(np.mean(found == samples.query_labels))
+
+
+@pytest.mark.parametrize("shape", ["nested", "curved"])
+def test_classes_of_two_inputs_are_regions(shape: str) -> None:
+    task = make_task({"name": "tables", "shape": shape, "inputs": 2, "classes": 3})
+    samples = draw(task, 2000, 500)
+    assert samples.support_inputs.shape == (2000, 2)
+    assert set(samples.support_labels) == {0, 1, 2}
+    # The regions of a plane are large, so a row's neighbour mostly has its class.
+    assert nearest_neighbour(task) > 0.8
+    if shape == "nested":
+        np.testing.assert_allclose(np.bincount(samples.support_labels) / 2000, 1 / 3, atol=0.05)
+        # A line tells shells apart no better than chance.
+        assert abs(np.corrcoef(samples.support_inputs[:, 0], samples.support_labels)[0, 1]) < 0.5
+
+
+def test_classes_of_many_clusters() -> None:
+    task = make_task({"name": "tables", "inputs": 16, "classes": 2, "clusters": 20})
+    samples = draw(task, 1000, 10)
+    assert set(samples.support_labels) == {0, 1}
+    with pytest.raises(InputError, match="found 30 rows in an episode, expected 40 or more"):
+        draw(task, 20, 10)
+
+
+def test_irrelevant_inputs_say_nothing_about_the_classes() -> None:
+    options = {"name": "tables", "shape": "curved", "classes": 2}
+    samples = draw(make_task({**options, "inputs": 42, "irrelevant": 40}), 4000, 1)
+    inputs, labels = samples[:2]
+    differences = np.abs(inputs[labels == 0].mean(axis=0) - inputs[labels == 1].mean(axis=0))
+    assert (differences > 0.15).sum() <= 2
+    # They are in other places in every table.
+    places = {
+        tuple(np.argsort(np.abs(x[y == 0].mean(axis=0) - x[y == 1].mean(axis=0)))[-1:])
+        for x, y in (
+            draw(make_task({**options, "inputs": 42, "irrelevant": 40}), 2000, 1, key)[:2]
+            for key in range(4)
+        )
+    }
+    assert len(places) > 1
+
+
+@pytest.mark.parametrize("shape", ["clusters", "nested", "curved"])
+@pytest.mark.parametrize("inputs", [4, 5, 13])
+def test_categories_become_columns_of_zero_and_one(shape: str, inputs: int) -> None:
+    task = make_task(
+        {"name": "tables", "shape": shape, "inputs": inputs, "classes": 2, "columns": "one_hot"}
+    )
+    for key in range(5):
+        rows = draw(task, 300, 50, key).support_inputs
+        assert rows.shape == (300, inputs)
+        assert set(np.unique(rows)) == {0.0, 1.0}
+        # One column of each group of categories is 1, so all rows have as many of them.
+        assert len(set(rows.sum(axis=1))) == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"inputs": 3}, "inputs: found 3, expected a whole number, 4 to 1000, for the shape clus"),
+        ({"inputs": 10, "irrelevant": 7}, "found 3 without the 7 irrelevant ones, expected"),
+        ({"shape": "nested", "inputs": 1}, "inputs: found 1, expected a whole number, 2 to"),
+        ({"shape": "nested", "clusters": 3}, "clusters: nested has no such option, clusters has"),
+        ({"shape": "curved", "separation": 2}, "separation: curved has no such option"),
+        ({"shape": "curved", "classes": 101}, "classes: found 101, .* 2 to 100, for the shape"),
+        ({"shape": "round"}, "shape: found 'round', expected one of clusters, nested, curved"),
+        ({"clusters": 65}, "clusters: found 65"),
+    ],
+)
+def test_options_of_shapes(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        make_task({"name": "tables", **options})
+
+
+def test_the_default_table_never_changes() -> None:
+    # Genomes were meta-trained on these tables, and stored results rest on them.
+    samples = draw(make_task({"name": "tables"}), 50, 10, 3)
+    assert samples.support_labels[:12].tolist() == [2, 1, 2, 0, 3, 2, 0, 2, 2, 3, 3, 0]
+    assert samples.support_inputs.sum() == pytest.approx(-1.764835568475192)

@@ -138,6 +138,11 @@ def check_regression(rule: Rule, task: Task) -> None:
             f"rule.calibration_temperature: it calibrates the frequencies of classes, but the task "
             f"{task.name!r} has numbers as targets; expected 0"
         )
+    if rule.feedback == "label_and_error":
+        raise InputError(
+            f"rule.feedback: label_and_error compares probabilities of classes, but the task "
+            f"{task.name!r} has numbers as targets; expected label"
+        )
     if rule.feedback == "standardized_label" and task.outputs > 1:
         raise InputError(
             f"rule.feedback: standardized_label standardises the labels of classes, but the task "

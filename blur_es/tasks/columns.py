@@ -42,6 +42,31 @@ def of_several_kinds(inputs: Float64Array, generator: np.random.Generator) -> Fl
     return columns.T
 
 
+def one_hot(inputs: Float64Array, width: int, generator: np.random.Generator) -> Float64Array:
+    """Cut columns of rows (N, I) into categories, each of which becomes a column of 0 and 1.
+
+    Columns get 2 to `MOST_CATEGORIES` categories each, in turn, until there are `width` of them in
+    all; the other columns are left out. Returns (N, width).
+    """
+    found: list[Float64Array] = []
+    left = width
+    for column in standardized(inputs).T:
+        # A single category that is left over would say nothing.
+        sizes = [size for size in range(2, MOST_CATEGORIES + 1) if left - size not in (1, -1)]
+        categories = int(generator.choice([size for size in sizes if size <= left]))
+        limits = np.sort(generator.standard_normal(categories - 1))
+        found.append(np.eye(categories)[np.searchsorted(limits, column)])
+        left -= categories
+        if not left:
+            break
+    return np.concatenate(found, axis=1)
+
+
+def fewest_columns(width: int) -> int:
+    """The number of columns that `one_hot` uses at least for so many columns of 0 and 1."""
+    return -(-width // MOST_CATEGORIES)
+
+
 def standardized(values: Float64Array) -> Float64Array:
     """Columns (N, I) with mean 0 and standard deviation 1; a constant column becomes 0."""
     deviation = values.std(axis=0)
