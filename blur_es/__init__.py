@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from blur_es.analysis.comparisons import ComparisonResult, compare
     from blur_es.analysis.evaluate import Evaluation, evaluate
     from blur_es.analysis.sweep import Sweep
-    from blur_es.classifier import BlurClassifier
+    from blur_es.classifier import BlurClassifier, BlurRegressor
     from blur_es.config import (
         AutoscaleConfig,
         CurriculumConfig,
@@ -56,6 +56,7 @@ _HOMES = {
     "AutoscaleConfig": "blur_es.config",
     "BlurClassifier": "blur_es.classifier",
     "BlurError": "blur_es.errors",
+    "BlurRegressor": "blur_es.classifier",
     "ComparisonResult": "blur_es.analysis.comparisons",
     "CurriculumConfig": "blur_es.config",
     "Episode": "blur_es.episode",
@@ -102,6 +103,7 @@ __all__ = [
     "AutoscaleConfig",
     "BlurClassifier",
     "BlurError",
+    "BlurRegressor",
     "ComparisonResult",
     "CurriculumConfig",
     "Episode",

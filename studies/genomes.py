@@ -8,11 +8,11 @@ writes `docs/results/genomes.json`, for `docs/genomes.md`. Needs MNIST.
 from __future__ import annotations
 
 from blur_es.analysis.bench import machine
-from blur_es.genomes import genome_names, load_genome
+from blur_es.genomes import FOR_REGRESSION, genome_names, load_genome
 from docs.record import write_results
 from studies.measure import Measurement, Resources, comparison_rows, sweep_rows
 
-SHIPPED = [name for name in genome_names() if name != "backprop"]
+SHIPPED = [name for name in genome_names() if name not in ("backprop", *FOR_REGRESSION)]
 
 EPISODES = 8
 ONE_LAYER, TWO_LAYERS = "network.hidden=[128]", "network.hidden=[128, 128]"

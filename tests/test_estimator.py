@@ -21,11 +21,11 @@ from blur_es.classifier.batches import balanced_batches
 from blur_es.classifier.estimator import BlurClassifier
 from blur_es.episode.inputs import input_map
 from blur_es.genome import Genome
-from blur_es.genomes import genome_names, load_genome
+from blur_es.genomes import FOR_REGRESSION, genome_names, load_genome
 from blur_es.inner import calibration
 from blur_es.rule import Inputs
 
-SHIPPED = [name for name in genome_names() if name != "backprop"]
+SHIPPED = [name for name in genome_names() if name not in ("backprop", *FOR_REGRESSION)]
 
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")

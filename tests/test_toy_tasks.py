@@ -32,7 +32,10 @@ def test_the_registry_has_the_functions_of_the_figure() -> None:
         *IMAGE_NAMES,
         "omniglot",
         "image_folders",
+        "table",
         "tables",
+        "diabetes",
+        "regression",
     }
 
 

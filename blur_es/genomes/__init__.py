@@ -17,6 +17,9 @@ from blur_es.storage.names import GENOME
 # Gradient descent as a genome, to compare others with. It is computed, not stored in a file.
 BACKPROP = "backprop"
 
+# Genomes whose labels are numbers; those of the others are classes.
+FOR_REGRESSION = ("regression-4state",)
+
 
 def genome_names() -> list[str]:
     """The genomes that `load_genome` knows by name."""
