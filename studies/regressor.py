@@ -4,7 +4,7 @@
     python -m studies.regressor
 
 uses the tables for regression that come with scikit-learn or that its generators make, and KEEL's
-tables (see `studies.tasks`), at most 1,500 rows of each. These are for classification, so the
+tables (see `studies.tasks`), at most 1,000 rows of each. These are for classification, so the
 target is the numeric column with the most different values, predicted from the other columns and
 the class. All regressors but the forest see standardised inputs. Writes
 `docs/results/regressor.json`, for `docs/regressor.md`.
@@ -44,7 +44,7 @@ from docs.record import write_results
 from studies.tasks import keel_rows, keel_tables
 
 GENOME = "regression-4state"
-FOLDS, MOST_ROWS, BATCH = 3, 1500, 128
+FOLDS, MOST_ROWS, BATCH = 3, 1000, 128
 
 # A column with fewer different values is not taken for numbers.
 LEAST_VALUES = 20

@@ -233,6 +233,17 @@ class BlurRegressor(RegressorMixin, MultiOutputMixin, BlurEstimator):  # type: i
 
     def _finish(self, outputs: FloatArray, sample: Sample, learned: bool) -> None:
         self._offset, self._slope = _line(outputs, sample.targets, sample.weights)
+        if learned:
+            # Rows that were learned from agree too well with the outputs, the more so the fewer
+            # rows there are for each input. Copas, "Regression, prediction and shrinkage" (1983),
+            # shrinks the predictions of a linear regression by this factor.
+            mean = np.average(sample.targets, 0, sample.weights)
+            _, determination = self._evaluate(outputs, sample)
+            width = self._learners[0].noise[0][0].shape[0] - 1
+            unexplained = (1.0 - determination) / max(determination, 1e-12)
+            factor = max(0.0, 1.0 - width / self._total * unexplained)
+            self._slope = factor * self._slope
+            self._offset = mean + factor * (self._offset - mean)
 
 
 def _line(
