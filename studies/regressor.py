@@ -66,17 +66,23 @@ SAME_PASSES: dict[str, Callable[[int], Any]] = {
         SGDRegressor(max_iter=passes, tol=None, random_state=0)
     ),
     PERCEPTRON: lambda passes: _seeing_standardized(
-        MLPRegressor((128,), max_iter=passes, random_state=0)
+        MLPRegressor(hidden_layer_sizes=(128,), max_iter=passes, random_state=0)
     ),
     FASTER: lambda passes: _seeing_standardized(
         MLPRegressor(
-            (128,), max_iter=passes, batch_size=32, learning_rate_init=0.01, random_state=0
+            hidden_layer_sizes=(128,),
+            max_iter=passes,
+            batch_size=32,
+            learning_rate_init=0.01,
+            random_state=0,
         )
     ),
 }
 WITH_THEIR_OWN_PASSES: dict[str, Callable[[int], Any]] = {
     LINEAR: lambda passes: _seeing_standardized(LinearRegression()),
-    MANY_PASSES: lambda passes: _seeing_standardized(MLPRegressor((128,), random_state=0)),
+    MANY_PASSES: lambda passes: _seeing_standardized(
+        MLPRegressor(hidden_layer_sizes=(128,), random_state=0)
+    ),
     FOREST: lambda passes: RandomForestRegressor(random_state=0),
 }
 ENTRIES = SAME_PASSES | WITH_THEIR_OWN_PASSES

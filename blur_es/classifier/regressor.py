@@ -204,16 +204,18 @@ class BlurRegressor(RegressorMixin, MultiOutputMixin, BlurEstimator):  # type: i
         # Sums of squares around a target near the mean lose no digits.
         moved = sample.targets - self._origin
         self._total += float(sample.weights.sum())
-        self._sums = self._sums + np.stack([sample.weights @ moved, sample.weights @ moved**2])
-        if not self._learners or self._keeps_all:
+        with np.errstate(over="ignore", invalid="ignore"):  # what overflows is refused below
+            sums = np.stack([sample.weights @ moved, sample.weights @ moved**2])
+            self._sums = self._sums + sums
             mean, square = self._sums / self._total
-            self._mean = self._origin + mean
             deviation = np.sqrt(np.maximum(square - mean**2, 0.0))
-            # A constant target is predicted by its mean.
-            self._deviation = np.where(deviation > 0.0, deviation, 1.0)
-            if not np.isfinite(self._deviation).all():
+        if not self._learners or self._keeps_all:
+            if not np.isfinite(deviation).all():
                 largest = np.abs(sample.targets).max()
                 raise ValueError(f"y: found {largest:g}, too large to standardise")
+            self._mean = self._origin + mean
+            # A constant target is predicted by its mean.
+            self._deviation = np.where(deviation > 0.0, deviation, 1.0)
 
     def _standardized(self, targets: FloatArray) -> FloatArray:
         return (targets - self._mean) / self._deviation
