@@ -39,7 +39,7 @@ from blur_es import BlurRegressor
 from blur_es.analysis.bench import machine
 from blur_es.classifier.training import FEWEST_STEPS
 from blur_es.genomes import load_genome
-from blur_es.util.arrays import Float64Array
+from blur_es.util.arrays import FloatArray
 from docs.record import write_results
 from studies.tasks import keel_rows, keel_tables
 
@@ -51,7 +51,7 @@ LEAST_VALUES = 20
 # KEEL's versions of tables that come with scikit-learn, and one whose columns are all words.
 LEFT_OUT = ("iris", "wine", "wdbc")
 
-Arrays = tuple[Float64Array, Float64Array]
+Arrays = tuple[FloatArray, FloatArray]
 Row = dict[str, Any]
 
 OWN, SGD = "BlurRegressor", "SGDRegressor"
@@ -129,7 +129,7 @@ def tables() -> dict[str, Arrays]:
     return chosen
 
 
-def cross_validated(entry: str, epochs: int, inputs: Float64Array, targets: Float64Array) -> Row:
+def cross_validated(entry: str, epochs: int, inputs: FloatArray, targets: FloatArray) -> Row:
     """R² and seconds to fit, averaged over the folds; targets are standardised."""
     found = []
     for learned_from, held_out in KFold(FOLDS, shuffle=True, random_state=0).split(inputs):

@@ -69,7 +69,7 @@ def _tables() -> list[str]:
 
 
 PARTS: dict[str, Callable[[], list[str]]] = {
-    "origin": lambda: origin("regressor"),
+    "origin": lambda: origin(read("regressor")),
     "ahead": _ahead,
     "medians": _medians,
     "tables": _tables,
