@@ -16,12 +16,16 @@ from blur_es.fleet.clusterfile import PLACEHOLDERS, check_cluster_file
 
 ROOT = Path(__file__).parent.parent
 FILES = sorted(path.name for path in (ROOT / "cluster").glob("*.yaml"))
+LAUNCHER = ["azure.yaml", "cpu.yaml", "gcp.yaml", "gpu.yaml", "local.yaml"]
 VALUES = {
     "<YOUR-HEAD>": "192.168.1.10",
     "<YOUR-WORKER>": "192.168.1.11, 192.168.1.12",
     "<YOUR-USER>": "ubuntu",
     "<YOUR-REGISTRY>": "ghcr.io/somebody",
     "<YOUR-AMI>": "ami-0123456789abcdef0",
+    "<YOUR-PROJECT>": "my-project-123456",
+    "<YOUR-RESOURCE-GROUP>": "blur-es",
+    "<YOUR-BUCKET>": "my-blur-es",
     "<YOUR-SECURITY-GROUP>": "sg-0123456789abcdef0",
 }
 
@@ -49,8 +53,11 @@ def refused(path: Path) -> str:
     return str(caught.value)
 
 
-def test_all_four_files_exist() -> None:
-    assert FILES == ["cpu.yaml", "gpu.yaml", "kuberay.yaml", "local.yaml"]
+def test_all_files_exist_and_say_where_their_image_comes_from() -> None:
+    assert sorted([*LAUNCHER, "kuberay.yaml", "rayjob.yaml"]) == FILES
+    for name in FILES:
+        text = (ROOT / "cluster" / name).read_text()
+        assert ("image:" in text) == ('docs/clusters.md, "Images"' in text), name
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -67,7 +74,7 @@ def test_unfilled_placeholders_are_refused_with_line_and_advice(
                     f"{path}:{number}: found the placeholder {placeholder}; expected "
                     f"{PLACEHOLDERS[placeholder]}" in said
                 )
-    assert said.count("found the placeholder") <= 4
+    assert said.count("found the placeholder") <= 5
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -81,7 +88,7 @@ def test_filled_in_files_are_valid(
     assert "head" in " ".join(found["nodes"])
 
 
-@pytest.mark.parametrize("name", ["cpu.yaml", "gpu.yaml", "local.yaml"])
+@pytest.mark.parametrize("name", LAUNCHER)
 def test_rays_own_check_accepts_them(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -161,6 +168,16 @@ def test_versions_are_those_of_the_project() -> None:
         ("kuberay.yaml", "minReplicas: 0", "minReplica: 0", "minReplica", "'minReplicas'?)"),
         ("kuberay.yaml", "replicas: 0", "replicas: 9", "replicas", "expected 0 to 8"),
         ("kuberay.yaml", "kind: RayCluster", "kind: [", "name: blur-es", "not valid YAML"),
+        ("gcp.yaml", "project_id:", "project:", "provider", "expected project_id too"),
+        ("azure.yaml", "vmSize: Standard_F", "vmsize: F", "vmsize", "'vmSize'?)"),
+        ("azure.yaml", "location:", "region:", "provider", "expected location too"),
+        ("rayjob.yaml", "backoffLimit", "backofLimit", "backofLimit", "'backoffLimit'?)"),
+        ("rayjob.yaml", " --resume", "", "entrypoint", "expected --resume"),
+        ("rayjob.yaml", "s3://my-blur-es/", "", "entrypoint", "found digits; a retry"),
+        ("rayjob.yaml", "--run-dir", "--set", "entrypoint", "found no --run-dir; a retry"),
+        ("rayjob.yaml", "K8sJobMode", "k8sJobMode", "submissionMode", "is not one of"),
+        ("rayjob.yaml", "mode: token", "mode: disabled", "authOptions", "authOptions: {mode"),
+        ("rayjob.yaml", "minReplicas: 0", "minReplica: 0", "minReplica", "'minReplicas'?)"),
     ],
 )
 def test_problems_are_named_with_their_line(
@@ -173,6 +190,32 @@ def test_problems_are_named_with_their_line(
     # A command's line is that of its list item.
     assert first >= line_of(path, at)
     assert first - line_of(path, at) <= (3 if at == "ray stop" else 0)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("initializeParams:", "initialiseParams:", "(did you mean 'initializeParams'?)"),
+        ("autoDelete: true", "autoDelete: yes please", "found 'yes please', expected boolean"),
+        ("SPOT", "SPOTS", "found 'SPOTS'; expected one of"),
+        ("{provisioningModel: SPOT, instanceTerminationAction: DELETE}", "SPOT", "expected object"),
+    ],
+)
+def test_typos_inside_a_google_instance_are_found(
+    old: str, new: str, message: str, tmp_path: Path
+) -> None:
+    pytest.importorskip("googleapiclient", reason="comes with the extra `gcp`")
+    assert message in refused(filled("gcp.yaml", tmp_path, (old, new)))
+
+
+def test_the_cluster_of_the_job_is_that_of_kuberay_yaml() -> None:
+    cluster, job = (
+        yaml.safe_load((ROOT / "cluster" / name).read_text())["spec"]
+        for name in ("kuberay.yaml", "rayjob.yaml")
+    )
+    # The operator reaches the job server of a job from outside of the head node's pod.
+    assert cluster["headGroupSpec"]["rayStartParams"].pop("dashboard-host") == "127.0.0.1"
+    assert job["rayClusterSpec"] == cluster
 
 
 def test_typos_inside_an_instance_are_found(tmp_path: Path) -> None:
