@@ -12,7 +12,8 @@ import yaml
 
 from blur_es.cli import main
 from blur_es.errors import InputError
-from blur_es.fleet.clusterfile import PLACEHOLDERS, check_cluster_file
+from blur_es.fleet.clusterfile import check_cluster_file
+from blur_es.fleet.clusterkeys import PLACEHOLDERS
 
 ROOT = Path(__file__).parent.parent
 FILES = sorted(path.name for path in (ROOT / "cluster").glob("*.yaml"))
