@@ -8,7 +8,7 @@ STAMP := $(VENV)/installed
 TRAIN_STAMP := $(VENV)/installed-train
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --only-binary :all: --constraint constraints.txt
 
-.PHONY: demo bench studies pages reproduce-quick results genome test test-slow test-cluster lint types format lock package clean
+.PHONY: demo bench studies pages reproduce-quick results genome test test-lowest test-slow test-cluster lint types format lock package clean
 
 demo: $(TRAIN_STAMP)
 	$(BIN)/blur-es train experiments/digits.yaml
@@ -18,6 +18,14 @@ test: $(STAMP)
 
 test-slow: $(STAMP)
 	$(BIN)/python -m pytest -m slow
+
+# Tests with the lowest versions that pyproject.toml allows, in an environment of its own.
+test-lowest:
+	$(PYTHON) -m venv $(VENV)-lowest
+	$(VENV)-lowest/bin/pip install --quiet uv
+	$(VENV)-lowest/bin/uv pip install --quiet --python $(VENV)-lowest/bin/python --only-binary :all: --no-binary blur_es \
+	    --resolution lowest-direct --editable '.[dev]'
+	$(VENV)-lowest/bin/python -m pytest --numprocesses 2 --dist worksteal $(TESTS)
 
 # Tests `ray up` and jobs on hosts in network namespaces. Run it as root, with the packages iproute2,
 # openssh-server and rsync. Takes about ten minutes.

@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import json
 import os
+import re
 import signal
 import struct
 import subprocess
@@ -218,6 +219,28 @@ def test_problems_that_are_hard_to_arrange_are_found_too() -> None:
     assert found == ("c", "its clock is 9.0 s behind")
     # A slow answer says little about the clock.
     assert whats(dataclasses.replace(report("c"), clock=-9.0, clock_error=8.0)) == []
+
+
+def test_nodes_that_are_slow_for_their_kind_are_named() -> None:
+    def timed(name: str, seconds: float, kind: str = "EPYC 9R14") -> NodeReport:
+        return report(name, speeds={"numba": {"kind": kind, "seconds": seconds}})
+
+    # Another kind of processor may be slower.
+    usual = [timed("a", 0.010), timed("b", 0.011), timed("old", 0.050, "Xeon E5")]
+    assert whats(*usual, timed("c", 0.018)) == []
+    (found,) = whats(*usual, timed("c", 0.033))
+    assert found == (
+        "c",
+        "slow for its kind: numba takes 3.0 times as long as on most nodes with EPYC 9R14",
+    )
+
+
+def test_the_doctor_advises_nothing_that_it_refuses() -> None:
+    nobody = doctor("--address", "127.0.0.1:1")
+    assert nobody.returncode == 1
+    usage = doctor("--help").stdout
+    advised = re.findall(r"--[a-z][a-z-]*", nobody.stderr)
+    assert all(option in usage for option in advised), nobody.stderr
 
 
 def test_missing_jax_is_a_problem_only_where_it_is_needed() -> None:

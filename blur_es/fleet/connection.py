@@ -90,9 +90,7 @@ def connect(address: str | None, cores: int | None = None) -> Connection:
         with _signal_handlers_kept():
             ray.init(address=address, **options)
     except (ConnectionError, ValueError, RuntimeError, TimeoutError, OSError) as error:
-        raise RunError(
-            f"cannot reach the Ray cluster at {address}: {error}; --local runs without Ray"
-        ) from error
+        raise RunError(f"cannot reach the Ray cluster at {address}: {error}") from error
     return Connection(None)
 
 
@@ -171,7 +169,7 @@ def _start(cores: int | None, options: dict[str, Any]) -> LocalCluster:
                 cluster.end()
                 raise RunError(
                     f"Ray did not start on this machine, in {ATTEMPTS} attempts: {reason}; its "
-                    f"logs are in {log_folder()}; --local runs without Ray"
+                    f"logs are in {log_folder()}"
                 ) from error
             logger.warning("Ray did not start and is started once more: %s", reason)
         except BaseException:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import statistics
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -17,6 +18,8 @@ _SAME_COMMIT = "install the same commit there as here, or use one image for all 
 CLOCK_SECONDS = 5.0
 # Ray uses no node whose disk is 95% full, and kills workers when 95% of the memory is used.
 DISK_FRACTION = 0.05
+# A node is slow if it takes this many times as long as most nodes with the same processor.
+SLOW_FACTOR = 2.0
 # Memory of a worker with a compiled inner loop and a small data set.
 WORKER_BYTES = 500 * 10**6
 
@@ -106,6 +109,7 @@ def diagnose(
         ),
     ):
         findings += _different(nodes, key, what, remedy)
+    findings += _slow(nodes)
     return findings
 
 
@@ -223,6 +227,28 @@ def _different(nodes: Sequence[NodeReport], key: str, what: str, remedy: str) ->
         for node, value in values.items():
             if value != usual:
                 yield Finding(node, what.format(name, f"{value:.8}", f"{usual:.8}"), remedy)
+
+
+def _slow(nodes: Sequence[NodeReport]) -> Iterator[Finding]:
+    """Nodes that compute slowly for their kind of processor."""
+    kinds: dict[tuple[str, str], dict[str, float]] = {}
+    for node in nodes:
+        for backend, speed in (node.answer.get("speeds") or {}).items():
+            if speed is not None:
+                same = kinds.setdefault((backend, speed["kind"]), {})
+                same[node.name] = speed["seconds"]
+    for (backend, kind), times in kinds.items():
+        usual = statistics.median_low(times.values())
+        for name, seconds in times.items():
+            if seconds > SLOW_FACTOR * usual:
+                yield Finding(
+                    name,
+                    f"slow for its kind: {backend} takes {seconds / usual:.1f} times as long as on "
+                    f"most nodes with {kind}",
+                    "look there for other programs (`top`, `nvidia-smi`), for heat and limits of "
+                    "power, and for instances that have used up their credits; a run works, and "
+                    "gives this node less to do",
+                )
 
 
 def size(count: int) -> str:

@@ -14,6 +14,7 @@ import importlib.util
 import json
 import math
 import os
+import platform
 import shutil
 import signal
 import socket
@@ -114,6 +115,13 @@ def examine(question: dict[str, Any]) -> dict[str, Any]:
             backend: attempt(
                 f"digest of {backend}",
                 functools.partial(_canonical, backend, question.get("precision", "float32")),
+            )
+            for backend in question.get("backends", ())
+        },
+        "speeds": {
+            backend: attempt(
+                f"speed of {backend}",
+                functools.partial(_speed, backend, question.get("precision", "float32")),
             )
             for backend in question.get("backends", ())
         },
@@ -227,6 +235,32 @@ def _canonical(backend: str, precision: Any) -> str:
     from blur_es.inner.canonical import canonical_digest
 
     return canonical_digest(backend, precision)
+
+
+def _speed(backend: str, precision: Any) -> dict[str, Any]:
+    """The kind of processor, and the shortest time in seconds of a small evaluation on it."""
+    kind, clock = _processor(), time.process_time
+    if backend == "jax":
+        import jax
+
+        if (device := jax.devices()[0]).platform == "gpu":
+            # The process waits for the GPU, which takes none of its own time.
+            kind, clock = device.device_kind, time.perf_counter
+    times = []
+    for _ in range(5):
+        began = clock()
+        _canonical(backend, precision)
+        times.append(clock() - began)
+    return {"kind": kind, "seconds": min(times)}
+
+
+def _processor() -> str:
+    """The name of the processor."""
+    with contextlib.suppress(OSError), open("/proc/cpuinfo", encoding="utf-8") as lines:
+        for line in lines:
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
 
 
 def _threads() -> int:
