@@ -49,7 +49,7 @@ address=$(getent ahostsv4 "$head" | awk 'NR == 1 { print $1 }')
 # One task on each node: Ray, with the cores and GPUs that Slurm grants there. The first node is the
 # head node.
 # shellcheck disable=SC2016 # the variables are those of the tasks
-srun --ntasks-per-node=1 --cpus-per-task="$SLURM_CPUS_ON_NODE" --cpu-bind=none --no-kill \
+srun --ntasks-per-node=1 --cpus-per-task="$SLURM_CPUS_ON_NODE" --no-kill \
     --kill-on-bad-exit=0 bash -c '
         mkdir -p "$RAY_TMPDIR"
         trap "rm -rf $RAY_TMPDIR" EXIT
@@ -66,16 +66,16 @@ srun --ntasks-per-node=1 --cpus-per-task="$SLURM_CPUS_ON_NODE" --cpu-bind=none -
 cluster=$!
 
 driver=
-signals=0
+stopped=
 # shellcheck disable=SC2317 # called by the traps
 stop() {
-    signals=$((signals + 1))
+    [ -z "$stopped" ] || return 0
+    stopped=yes
     echo "slurm.sh: $1: writing a checkpoint"
     if [ -n "$driver" ]; then kill -TERM "$driver" 2> /dev/null || true; fi
 }
-trap 'stop "the time limit is near"; limit=yes' USR1
+trap 'stop "the time limit is near"' USR1
 trap 'stop "the job is preempted or cancelled"' TERM
-limit=
 
 until (exec 3<> "/dev/tcp/$address/$port") 2> /dev/null; do
     kill -0 "$cluster" || { echo "slurm.sh: Ray did not start on $head" >&2; exit 1; }
@@ -85,16 +85,24 @@ done
 # `--resume` starts a run in an empty folder, and continues it after a requeue.
 blur-es train "$experiment" --resume --run-dir "$run" --address "$address:$port" "$@" &
 driver=$!
-if [ "$signals" -gt 0 ]; then kill -TERM "$driver"; fi
-while :; do
-    before=$signals status=0
-    wait "$driver" || status=$?
-    # A signal interrupts `wait` before the driver has ended.
-    [ "$signals" != "$before" ] || break
+if [ -n "$stopped" ]; then kill -TERM "$driver"; fi
+while kill -0 "$driver" 2> /dev/null; do
+    # Before a preemption, Slurm sends SIGTERM to the tasks of `srun` but not to this script.
+    kill -0 "$cluster" 2> /dev/null || stop "the job is preempted or cancelled"
+    sleep 1 &
+    wait $! || true
 done
+status=0
+wait "$driver" || status=$?
 kill -TERM "$cluster" 2> /dev/null || true
 # 0 done, 1 failed, 2 wrong input, 130 interrupted after a checkpoint was written.
 echo "slurm.sh: blur-es ended with $status; the run is in $run"
-# Slurm puts a preempted job back into the queue, but not one at its time limit.
-if [ -n "$limit" ] && [ "$status" = 130 ]; then scontrol requeue "$SLURM_JOB_ID"; fi
+# Back into the queue, unless somebody has cancelled the job.
+if [ -n "$stopped" ] && [ "$status" = 130 ] &&
+    scontrol show job "$SLURM_JOB_ID" | grep -q JobState=RUNNING; then
+    scontrol requeue "$SLURM_JOB_ID"
+    # Slurm ends this script.
+    sleep 60 &
+    wait $! || true
+fi
 exit "$status"

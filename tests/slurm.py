@@ -27,7 +27,7 @@ MpiDefault=none
 SwitchType=switch/none
 SelectType=select/linear
 SchedulerType=sched/backfill
-SchedulerParameters=bf_interval=2,sched_interval=5,requeue_setup_env_fail
+SchedulerParameters=bf_interval=2,sched_interval=5
 PreemptType=preempt/partition_prio
 PreemptMode=REQUEUE
 KillWait=30
@@ -35,8 +35,8 @@ ReturnToService=2
 SlurmctldTimeout=60
 SlurmdTimeout=60
 NodeName=h[1-2] CPUs={cores} RealMemory=1000 State=UNKNOWN
-PartitionName=usual Nodes=h[1-2] Default=YES PriorityTier=1 MaxTime=60 GraceTime=60 State=UP
-PartitionName=urgent Nodes=h[1-2] PriorityTier=10 MaxTime=60 PreemptMode=OFF State=UP
+PartitionName=usual Nodes=h[1-2] Default=YES PriorityTier=1 MaxTime=INFINITE GraceTime=60 State=UP
+PartitionName=urgent Nodes=h[1-2] PriorityTier=10 MaxTime=INFINITE PreemptMode=OFF State=UP
 """
 
 
