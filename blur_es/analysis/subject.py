@@ -18,6 +18,7 @@ from blur_es.config import (
 from blur_es.errors import InputError, nearest
 from blur_es.genome import Genome, GenomeSource, HasGenome
 from blur_es.genomes import find_genome, genome_names, ships
+from blur_es.genomes.download import is_remote_file, split_digest
 from blur_es.rule import CustomRule, RuleSource
 from blur_es.storage import open_storage
 from blur_es.storage.names import CONFIG
@@ -179,7 +180,9 @@ def _with_task(
 
 def is_run_folder(location: str | Path) -> bool:
     """Return whether a path or URL is that of a folder. Raises `OSError` if it is unreadable."""
-    return not ships(location) and open_storage(location).is_folder()
+    if ships(location) or is_remote_file(split_digest(location, None)[0]):
+        return False
+    return open_storage(location).is_folder()
 
 
 def _find(location: str | Path) -> tuple[Genome, str | dict[str, Any] | None]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from blur_es import __version__
-from blur_es.cli import analyze, bench, cluster, data, evaluate, reproduce, runs, train
+from blur_es.cli import analyze, bench, card, cluster, data, evaluate, reproduce, runs, train
 from blur_es.cli.arguments import Commands
 
 
@@ -25,6 +25,7 @@ def make_parser() -> argparse.ArgumentParser:
     analyze.add_commands(commands)
     train.add_report(commands)
     runs.add_commands(commands)
+    card.add_commands(commands)
     data.add_commands(commands)
     bench.add_conformance(commands)
     cluster.add_commands(commands)
