@@ -14,12 +14,12 @@ from sklearn.datasets import load_breast_cancer, load_digits, load_iris, load_wi
 from sklearn.metrics import accuracy_score, log_loss
 from sklearn.model_selection import StratifiedKFold
 
+import blur_es
 from blur_es.classifier import BlurClassifier
 from blur_es.errors import InputError
 from blur_es.genome import Genome
 from blur_es.genomes import load_genome
 from blur_es.report.words import rule_in_words
-from blur_es.run.versions import versions
 from blur_es.util.callbacks import ProgressCallback, ignore_progress
 from blur_es.util.markdown import markdown_table
 from blur_es.util.text import count
@@ -193,7 +193,7 @@ def _measured(genome: Genome, on_progress: ProgressCallback) -> list[str]:
     return [
         f"`BlurClassifier` with this genome and otherwise the usual parameters, in {FOLDS}-fold "
         "cross-validation (± is the standard deviation over the folds), measured with blur_es "
-        f"{versions()['blur_es']}:",
+        f"{blur_es.__version__}:",
         "",
         *markdown_table(["table", "rows", "columns", "classes", "accuracy", "log loss"], rows),
     ]
