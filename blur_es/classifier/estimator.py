@@ -363,7 +363,13 @@ class BlurClassifier(ClassifierMixin, BlurEstimator):  # type: ignore[misc]
 
 
 def _is_multilabel(y: Any) -> bool:
-    return y is not None and np.ndim(y) != 1 and type_of_target(y) == "multilabel-indicator"
+    if y is None or len(getattr(y, "shape", (0, 0))) == 1:
+        return False
+    try:
+        return bool(type_of_target(y) == "multilabel-indicator")
+    except ValueError:
+        # The checks of labels say what is wrong.
+        return False
 
 
 def _labels(classes: npt.ArrayLike) -> npt.NDArray[Any]:
