@@ -68,7 +68,9 @@ def test_a_genome_trained_with_several_depths_learns_at_each() -> None:
     inputs, labels = load_digits(return_X_y=True)
     for hidden in ((64,), (64, 64), (64, 64, 64)):
         deep, shallow = (
-            cross_val_score(BlurClassifier(name, hidden, random_state=0), inputs, labels).mean()
+            cross_val_score(
+                BlurClassifier(name, hidden, epochs=1, random_state=0), inputs, labels
+            ).mean()
             for name in ("mnist-4state-deep", "mnist-4state")
         )
         assert deep > 0.85
@@ -81,7 +83,7 @@ def test_a_genome_trained_with_many_classes_learns_them() -> None:
     turns = [np.rot90(inputs.reshape(-1, 8, 8), k, axes=(1, 2)).reshape(-1, 64) for k in range(3)]
     both = np.concatenate(turns), np.concatenate([labels + 10 * k for k in range(3)])
     many, ten = (
-        cross_val_score(BlurClassifier(name, random_state=0), *both).mean()
+        cross_val_score(BlurClassifier(name, epochs=1, random_state=0), *both).mean()
         for name in ("mnist-4state", "mnist-4state-es")
     )
     assert many > 0.8
@@ -112,7 +114,7 @@ def test_classes_need_not_be_equally_frequent(share: float) -> None:
     for draw in range(4):
         data = make_classification(3000, 20, n_informative=10, weights=[share], random_state=draw)
         train, held, train_labels, held_labels = train_test_split(*data, random_state=0)
-        model = BlurClassifier(random_state=draw).fit(train, train_labels)
+        model = BlurClassifier(epochs=1, random_state=draw).fit(train, train_labels)
         frequencies = np.bincount(held_labels) / len(held_labels)
         accuracies.append(model.score(held, held_labels))
         guesses.append(max(frequencies))
@@ -134,7 +136,7 @@ def test_rare_classes_that_are_well_separated_are_found(name: str, share: float)
         inputs[labels, :3] += 4
         return inputs, labels
 
-    model = BlurClassifier(name, random_state=0).fit(*data(4000, 0))
+    model = BlurClassifier(name, epochs=1, random_state=0).fit(*data(4000, 0))
     inputs, labels = data(20_000, 1)
     found = model.predict(inputs)
     assert found[labels].mean() > 0.8
@@ -150,7 +152,7 @@ def test_probabilities_are_calibrated() -> None:
                 4000, 20, n_informative=10, class_sep=separation, random_state=draw
             )
             train, held, train_labels, held_labels = train_test_split(*data, random_state=0)
-            model = BlurClassifier(random_state=0).fit(train, train_labels)
+            model = BlurClassifier(epochs=1, random_state=0).fit(train, train_labels)
             likeliest = model.predict_proba(held).max(axis=1)
             too_sure.append(likeliest.mean() - model.score(held, held_labels))
             assert (np.quantile(likeliest, 0.5) > surest) == (separation == 2.0)
@@ -181,7 +183,9 @@ def test_a_genome_without_provenance_is_accepted() -> None:
     genome = load_genome("mnist-4state")
     for experiment in ({"network": {"hidden": 64}}, {"tasks": 3}, {"network": 1}, "mnist"):
         odd = dataclasses.replace(genome, provenance={"experiment": experiment})
-        assert BlurClassifier(odd, (8, 8), random_state=0).fit(inputs, labels).n_steps_ == 15
+        assert (
+            BlurClassifier(odd, (8, 8), epochs=1, random_state=0).fit(inputs, labels).n_steps_ == 15
+        )
 
 
 @pytest.mark.parametrize("wanted", ["equalized", "partially_whitened", "compressed"])
@@ -195,7 +199,8 @@ def test_inputs_are_mapped_for_a_genome_that_expects_it(wanted: Inputs) -> None:
     # All rows are among the first that are drawn, some of them twice.
     expected = input_map(wanted, StandardScaler().fit_transform(inputs).astype(np.float32))
     plain, model = (
-        BlurClassifier(each, random_state=0).fit(inputs, labels) for each in (genome, mapped)
+        BlurClassifier(each, epochs=1, random_state=0).fit(inputs, labels)
+        for each in (genome, mapped)
     )
     # The map is not part of the public interface, and nothing else shows its numbers.
     assert plain._learners[0].input_map.factor == 1.0
@@ -211,7 +216,9 @@ def test_inputs_are_mapped_for_a_genome_that_expects_it(wanted: Inputs) -> None:
     # The outputs for a row do not depend on the number of rows.
     np.testing.assert_array_equal(model.predict_proba(inputs[:7]), model.predict_proba(inputs)[:7])
     # Later rows are mapped in the same way, unless the network is retrained on all rows.
-    many = BlurClassifier(mapped, random_state=0).fit(np.tile(inputs, (4, 1)), np.tile(labels, 4))
+    many = BlurClassifier(mapped, epochs=1, random_state=0).fit(
+        np.tile(inputs, (4, 1)), np.tile(labels, 4)
+    )
     first = many._learners[0].input_map
     assert many.partial_fit(3 * inputs[:130], labels[:130])._learners[0].input_map is first
 
