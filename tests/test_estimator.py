@@ -94,13 +94,15 @@ def test_a_genome_trained_with_many_classes_learns_them() -> None:
 def test_shipped_genomes_learn_for_any_number_of_steps(
     monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    """Their synapses grow by a tenth a step; in 1,000 steps they would leave float32."""
+    """Their synapses grow by a tenth a step; in 400 steps their squares would leave float32."""
     monkeypatch.setattr("blur_es.classifier.training.MOST_NETWORKS", 1)
     inputs, labels = load_digits(return_X_y=True)
-    model = BlurClassifier(name, (64,), steps=15, random_state=0).fit(inputs[::2], labels[::2])
+    model = BlurClassifier(name, 16, steps=15, random_state=0).fit(inputs[::2], labels[::2])
     after = model.score(inputs[1::2], labels[1::2])
-    model.set_params(steps=1000).fit(inputs[::2], labels[::2])
+    model.set_params(steps=400).fit(inputs[::2], labels[::2])
     assert model.score(inputs[1::2], labels[1::2]) > after - 0.02
+    if model.genome_.spec.oja == "none":
+        return
     rule = dataclasses.replace(model.genome_.spec, oja="none", oja_extra=1.0)
     without = Genome(rule, model.genome_.fields)
     with pytest.warns(UserWarning, match="the rule diverged within .*; the networks that"):

@@ -50,7 +50,7 @@ def test_few_rows_are_used_again_and_many_in_blocks(
 
 def test_a_failed_call_changes_nothing() -> None:
     inputs, labels = load_iris(return_X_y=True)
-    model = BlurClassifier(random_state=0)
+    model = BlurClassifier("mnist-4state", random_state=0)
     untouched = dict(vars(model))
     with pytest.raises(ValueError, match=r"y: found the classes \[2\]"):
         model.partial_fit(inputs, labels, classes=[0, 1])

@@ -351,14 +351,18 @@ class BlurClassifier(ClassifierMixin, BlurEstimator):  # type: ignore[misc]
         """Log loss and accuracy."""
         weights = self._weights_of(sample)
         temperature, loss = likeliest_temperature(
-            outputs, sample.numbers, weights, self._log_frequencies
+            outputs, sample.numbers, weights, self._log_frequencies, self._total
         )
         found = (outputs / temperature + self._log_frequencies).argmax(axis=1)
         return loss, float(np.average(found == sample.numbers, weights=weights))
 
     def _finish(self, outputs: FloatArray, sample: Sample, learned: bool) -> None:
         self._temperature, _ = likeliest_temperature(
-            outputs, sample.numbers, self._weights_of(sample), self._log_frequencies
+            outputs,
+            sample.numbers,
+            self._weights_of(sample),
+            self._log_frequencies,
+            self._total,
         )
 
 
