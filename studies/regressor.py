@@ -7,7 +7,7 @@ uses the tables for regression that come with scikit-learn or that its generator
 tables (see `studies.tasks`), at most 1,000 rows of each. These are for classification, so the
 target is the numeric column with the most different values, predicted from the other columns and
 the class. All regressors but the forest see standardised inputs. Writes
-`docs/results/regressor.json`.
+`docs/results/regressor.json`, for `docs/regressor.md`.
 """
 
 from __future__ import annotations
