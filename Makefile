@@ -8,7 +8,7 @@ STAMP := $(VENV)/installed
 TRAIN_STAMP := $(VENV)/installed-train
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --only-binary :all: --constraint constraints.txt
 
-.PHONY: demo bench studies pages reproduce-quick results genome test test-lowest test-slow test-cluster lint types format lock package clean
+.PHONY: demo bench studies pages docs reproduce-quick results genome test test-lowest test-slow test-cluster lint types format lock package clean
 
 demo: $(TRAIN_STAMP)
 	$(BIN)/blur-es train experiments/digits.yaml
@@ -52,12 +52,17 @@ studies: $(STAMP)
 	$(BIN)/python -m studies.genomes
 	$(BIN)/python -m studies.unseen
 	$(BIN)/python -m studies.inputs
+	$(BIN)/python -m studies.two_moons
 	$(BIN)/python -m studies.classifier
 	$(BIN)/python -m docs.fill --pictures
 
 # Fills the generated parts of the documentation from code and from docs/results/.
 pages: $(STAMP)
 	$(BIN)/python -m docs.fill
+
+# Builds the site of the documentation into site/; a broken link or anchor is an error.
+docs: $(STAMP)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
 # Every result of the paper in a small variant, without a download. Some minutes each.
 reproduce-quick: $(STAMP)
@@ -77,6 +82,7 @@ genome: $(STAMP)
 lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/python -m docs.prose
 
 types: $(STAMP)
 	$(BIN)/mypy
@@ -119,4 +125,4 @@ $(STAMP): $(TRAIN_STAMP)
 	touch $(STAMP)
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) build dist site *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -244,14 +244,24 @@ def genome_figure(genome: Genome) -> Picture:
     return figure
 
 
+def _shares(values: FloatArray, limit: float) -> FloatArray:
+    """Return values as shares of the largest one, from -1 to 1, for their colours.
+
+    The root of the share makes the signs of small values visible. Shares are drawn because a range
+    of up to 1e308 cannot be.
+    """
+    shares: FloatArray = np.sign(values) * np.sqrt(np.abs(values / limit))
+    return shares
+
+
 def _draw_matrix(axes: Axes, name: str, matrix: FloatArray, limit: float, cell: float) -> None:
     part, _, kind = name.rpartition(".")
     k = len(matrix)
-    # Colours show shares of the largest value, since a range of up to 1e308 cannot be drawn.
-    axes.imshow(matrix / limit, cmap=SIGNED_COLORS, norm=_SHARES, aspect="equal")
+    colors = _shares(matrix, limit)
+    axes.imshow(colors, cmap=SIGNED_COLORS, norm=_SHARES, aspect="equal")
     size = min(9.0, 17.0 * cell)
     for (row, column), value in np.ndenumerate(matrix):
-        red, green, blue, _ = SIGNED_COLORS(_SHARES(value / limit))
+        red, green, blue, _ = SIGNED_COLORS(_SHARES(colors[row, column]))
         dark = 0.299 * red + 0.587 * green + 0.114 * blue < 0.5
         axes.text(
             column,
@@ -280,8 +290,11 @@ def _draw_colorbar(figure: Figure, limit: float, left: float, bottom: float, len
     width, height = figure.get_size_inches()
     axes = figure.add_axes((left / width, bottom / height, 0.14 / width, length / height))
     bar = figure.colorbar(ScalarMappable(_SHARES, SIGNED_COLORS), cax=axes)
-    bar.set_ticks([-1.0, 0.0, 1.0])
-    bar.ax.set_yticklabels([_number(-limit), "0", _number(limit)], fontsize=8)
+    values = np.array([-1.0, -0.25, 0.0, 0.25, 1.0]) * limit
+    bar.set_ticks(_shares(values, limit).tolist())
+    bar.ax.set_yticklabels(
+        [_number(float(value)) if value else "0" for value in values], fontsize=8
+    )
     bar.outline.set_visible(False)
 
 

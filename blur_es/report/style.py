@@ -15,7 +15,11 @@ from blur_es.storage import Storage
 INK, GRID = "#222222", "#dddddd"
 
 # Negative values are darker than zero and positive ones lighter, so a grey print shows the sign.
-SIGNED_COLORS = LinearSegmentedColormap.from_list("signed", ["#0b2a57", "#9b9b9b", "#ffe28a"])
+# Small values have saturated colours as well, so that their signs can be told apart.
+SIGNED_COLORS = LinearSegmentedColormap.from_list(
+    "signed",
+    [(0.0, "#08306b"), (0.35, "#3a76b8"), (0.5, "#a0a0a0"), (0.65, "#e3a94b"), (1.0, "#ffeba8")],
+)
 
 # Higher accuracy is darker, also in a grey print.
 ACCURACY_COLORS = LinearSegmentedColormap.from_list("amount", ["#f7f5f0", "#86b3d1", "#173f6b"])
