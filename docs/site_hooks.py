@@ -125,7 +125,7 @@ def page_of(notebook: str) -> str:
 
 def notebook_page(path: Path) -> str:
     """The text and code of a notebook with its outputs, as a page."""
-    notebook = nbformat.read(path, as_version=4)
+    notebook = nbformat.read(path, as_version=4)  # type: ignore[no-untyped-call]
     parts = []
     for cell in notebook.cells:
         if cell.cell_type == "markdown":

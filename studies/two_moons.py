@@ -97,7 +97,9 @@ def panels(rows: Sequence[FloatArray], accuracies: Float64Array) -> list[dict[st
 def main() -> None:
     """Measure and write the results."""
     genome = load_genome(GENOME)
-    rule, activation = genome.rule, genome.rule.forward_activation
+    rule = genome.rule
+    assert isinstance(rule, RuleSpec)
+    activation = rule.forward_activation
     # As in all comparisons, optimisers see standardised inputs without a further map.
     plain = dataclasses.replace(rule, inputs="standardized")
     tuning = [episode(number, plain) for number in range(EPISODES, 2 * EPISODES)]

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
+from blur_es.cli.parser import make_parser
 from docs import prose, site_hooks
 from docs.generated import commands
 
@@ -62,7 +63,7 @@ def test_every_page_is_in_the_navigation() -> None:
 
 def test_every_command_is_on_the_page_of_commands() -> None:
     text = (TOP / "docs" / "commands.md").read_text(encoding="utf-8")
-    names = [parser.prog for parser in commands.parsers(commands.make_parser())]
+    names = [parser.prog for parser in commands.parsers(make_parser())]
     assert "blur-es train" in names
     assert all(f"### {name}\n" in text for name in names)
 
