@@ -206,7 +206,7 @@ def evaluate(
         # Data are read here first, so that a missing data set is reported before Ray starts.
         evaluator = LocalEvaluator(problem, data_dir)
         if place.local:
-            scores = score_episodes(found.vector, evaluator, episodes)
+            scores = _score_with_one_thread(found.vector, evaluator, episodes)
         else:
             job = ScoringJob(found.vector, problem, episodes, data_dir, str(Path.cwd()))
             [(_, scores)] = run_jobs(score_job, [job], [1.0], place)
@@ -239,11 +239,17 @@ def score_job(job: ScoringJob) -> EpisodeScores:
     """Do a job in this process. Raises `InputError` as tasks and backends do."""
     tasks = job_tasks(job.problem.tasks, job.data_dir, job.import_path)
     evaluator = LocalEvaluator(job.problem, job.data_dir, tasks)
+    return _score_with_one_thread(job.vector, evaluator, job.episodes)
+
+
+def _score_with_one_thread(
+    vector: FloatArray, evaluator: LocalEvaluator, episodes: int
+) -> EpisodeScores:
     # The limit of one thread holds only for a BLAS library that is loaded already.
     import blur_es.inner.numba_loop  # noqa: F401
 
     with one_blas_thread():
-        return score_episodes(job.vector, evaluator, job.episodes)
+        return score_episodes(vector, evaluator, episodes)
 
 
 def _task_scores(evaluator: LocalEvaluator, scores: EpisodeScores) -> list[TaskScore]:

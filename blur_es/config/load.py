@@ -165,6 +165,7 @@ def _plain(config: Experiment) -> dict[str, Any]:
     """All values of an experiment, with the secrets and objects that `to_dict` leaves out."""
     tree = config.model_dump(mode="json")
     tree["meta"]["strategy"] = config.meta.strategy
+    tree["genome"]["init"] = config.genome.init
     if isinstance(config.rule, CustomRule):
         tree["rule"] = config.rule.editable
     return tree

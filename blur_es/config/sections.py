@@ -5,11 +5,13 @@
 
 from __future__ import annotations
 
+import os
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, PlainSerializer, PlainValidator, WithJsonSchema
 
 from blur_es.episode import Length, Lengths, Rows, Scale, Share
+from blur_es.genome import Genome, HasGenome
 from blur_es.inner import Precision
 from blur_es.util.objects import check_object, object_label
 from blur_es.util.options import Options, Whole
@@ -24,19 +26,44 @@ StrategyChoice = Annotated[
 ]
 
 
+def _genome(value: Any) -> str | Genome:
+    """A name, path or URL as text; a genome, or that of a run, as it is."""
+    if isinstance(value, str | os.PathLike):
+        return os.fspath(value)
+    if isinstance(value, HasGenome):
+        return value.genome
+    if isinstance(value, Genome):
+        return value
+    raise ValueError(f"found {value!r:.200}, expected a name, a path, a URL, a run or a Genome")
+
+
+def _genome_label(value: str | Genome) -> str:
+    return f"genome {value.sha256}" if isinstance(value, Genome) else value
+
+
+# Text, or from Python a genome. A run folder has a copy of the genome and names it by its digest.
+GenomeChoice = Annotated[
+    Any,
+    PlainValidator(_genome),
+    PlainSerializer(_genome_label, return_type=str, when_used="json"),
+    WithJsonSchema({"type": "string"}),
+]
+
+
 class GenomeConfig(Options):
     """The initial genome and the fields that are learned.
 
     Attributes:
         init: The initial genome: a preset (`random` or `backprop`), the name of a genome that
-            ships with the package, or the path or URL of a genome file or run folder.
+            ships with the package, or the path or URL of a genome file or run folder. From Python
+            also a `Genome` or a `Run`.
         learn: `all`, or the names of the fields to learn. The report of a run and
             `Genome.fields` list the names, such as `neuron.forward` or `synapse.update`.
         values: Initial values by field name. They replace the values of `init`.
         scales: How far one unit of the search moves a learned field, by field name.
     """
 
-    init: str = "random"
+    init: GenomeChoice = "random"
     learn: str | list[str] = "all"
     values: dict[str, Any] = Field(default={})
     scales: dict[str, float] = Field(default={})

@@ -28,6 +28,7 @@ from blur_es.run.loggers import check_loggers, open_loggers
 from blur_es.run.retry import RetryPolicy, write_or_stop
 from blur_es.storage.names import COMPARISON, CONFIG
 from blur_es.util.callbacks import MessageCallback, ignore_message, print_message
+from blur_es.util.threads import one_blas_thread, one_xla_thread
 
 
 class Run(RunContents):
@@ -271,21 +272,24 @@ class Generations:
             config.located(),
         ):
             on_cpu(self._local.check)(initial_genome(config, folder))
-            trainer = Trainer(
-                config,
-                folder,
-                evaluator,
-                guard=guard,
-                on_message=on_message,
-                quiet=options.quiet,
-                on_metrics=loggers,
-                callbacks=self._callbacks,
-                mixed_hardware=options.mixed_hardware,
-            )
+            # The command limits the threads of its process; a script or notebook may have more.
+            with one_xla_thread():
+                trainer = Trainer(
+                    config,
+                    folder,
+                    evaluator,
+                    guard=guard,
+                    on_message=on_message,
+                    quiet=options.quiet,
+                    on_metrics=loggers,
+                    callbacks=self._callbacks,
+                    mixed_hardware=options.mixed_hardware,
+                )
             folder.begin(config)
             self._begun = True
             on_message(f"run folder: {folder.location}")
-            yield trainer
+            with one_blas_thread():
+                yield trainer
 
     def _compare(self, genome: Genome) -> list[Comparison]:
         config = self._experiment

@@ -34,11 +34,13 @@ def initial_genome(config: Experiment, run: RunFolder | None = None) -> Genome:
         raise InputError(f"genome.init: {config.genome.init}: {error}") from error
 
 
-def _load(init: str, run: RunFolder | None) -> Genome:
+def _load(init: str | Genome, run: RunFolder | None) -> Genome:
     """The genome at a path or of a name, or its copy in the run folder."""
     try:
         if run is not None and run.storage.exists(INITIAL):
             return Genome.read(run.storage, INITIAL)
+        if isinstance(init, Genome):
+            return init
         genome = find_genome(init)
     except OSError as error:
         raise InputError(

@@ -29,6 +29,22 @@ def use_one_thread() -> None:
     os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
 
+@contextlib.contextmanager
+def one_xla_thread() -> Iterator[None]:
+    """Let XLA use one thread on the CPU if it starts while the block runs; it never changes that.
+
+    A number that the user has set (`NPROC`) stays.
+    """
+    if "NPROC" in os.environ:
+        yield
+        return
+    os.environ["NPROC"] = "1"
+    try:
+        yield
+    finally:
+        os.environ.pop("NPROC", None)
+
+
 def accelerator_environment() -> dict[str, str]:
     """Environment of a process whose JAX may take the accelerator that it finds.
 
