@@ -23,7 +23,16 @@ from blur_es.util.markdown import fill_markers
 
 DOCS = Path(__file__).parent
 MARKER = re.compile(r"<!-- begin (\w+\.[\w-]+) -->")
-WITH_PICTURES = ("classifier", "idea", "inputs", "performance", "results", "scaling", "unseen")
+WITH_PICTURES = (
+    "classifier",
+    "idea",
+    "inputs",
+    "performance",
+    "results",
+    "scaling",
+    "steps",
+    "unseen",
+)
 
 
 def pages() -> Iterator[Path]:
