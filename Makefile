@@ -11,7 +11,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --on
 .PHONY: demo bench studies pages docs reproduce-quick results genome test test-lowest test-slow test-cluster lint types format lock package clean
 
 demo: $(TRAIN_STAMP)
-	$(BIN)/blur-es train experiments/digits.yaml
+	$(BIN)/blur-es train experiments/demo.yaml
 
 test: $(STAMP)
 	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal
