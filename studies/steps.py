@@ -39,7 +39,7 @@ def curves(genome: str, optimizers: Sequence[str], resources: Resources) -> list
         episodes=EPISODES,
         workers=resources.workers,
         data_dir=resources.data_dir,
-        on_progress=lambda done, total: print(f"{genome}: {done}/{total}", flush=True),
+        on_progress=lambda activity, done, total: print(activity, done, total, flush=True),
     )
     return list(result.comparisons[0].entries)
 

@@ -17,7 +17,7 @@ from docs import fill
 from docs.generated import results as paper
 from docs.generated import unseen
 from docs.record import RESULTS, read_results, write_results
-from studies.genomes import MEASUREMENTS
+from studies.genomes import MEASUREMENTS, SHIPPED
 
 TOP = Path(__file__).parents[1]
 PAGES = list(fill.pages())
@@ -115,7 +115,7 @@ def test_the_commands_on_the_page_of_genomes_are_those_of_the_study() -> None:
 def test_no_genome_that_ships_gets_worse_in_long_episodes() -> None:
     found = json.loads((RESULTS / "genomes.json").read_text())["found"]
     lengths = [rows for name, rows in found.items() if name.startswith("lengths of")]
-    assert len(lengths) == 6
+    assert len(lengths) == len(SHIPPED)
     for short, *longer in lengths:
         assert all(row["mean"] > short["mean"] - 0.01 for row in longer)
 

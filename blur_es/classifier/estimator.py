@@ -90,7 +90,7 @@ class BlurClassifier(ClassifierMixin, BlurEstimator):  # type: ignore[misc]
 
     def __init__(
         self,
-        genome: GenomeSource = "mnist-4state",
+        genome: GenomeSource = "mnist-3state",
         hidden_layers: Sequence[int] | int = (128,),
         steps: int | None = None,
         epochs: int = 10,

@@ -7,7 +7,7 @@ from typing import Any
 
 from blur_es.util.markdown import markdown_table
 from docs.generated.common import Row, accuracy, origin, read
-from studies.genomes import SHIPPED
+from studies.genomes import BEFORE, MAIN, SHIPPED
 
 TASKS = {
     "mnist, size 14": "10 digits",
@@ -81,7 +81,7 @@ def _against(comparisons: Sequence[Row]) -> list[str]:
 
 
 def _longer() -> list[str]:
-    names = ("mnist-4state", "mnist-2state")
+    names = (MAIN, BEFORE)
     return markdown_table(
         ["task", *(f"`{name}`, {unroll} steps" for name in names for unroll in (15, 100))],
         [
@@ -89,7 +89,7 @@ def _longer() -> list[str]:
                 TASKS[task],
                 *(_of(f"kinds of {n}", task, unroll=unroll) for n in names for unroll in (15, 100)),
             ]
-            for task in _tasks("kinds of mnist-4state")
+            for task in _tasks(f"kinds of {MAIN}")
         ],
     )
 
