@@ -31,7 +31,6 @@ THREE = "sgd,momentum,adam"
 SHORT_AND_LONG = ("unroll=15,100",)
 
 MEASUREMENTS = {
-    "baselines": Measurement(MAIN, EPISODES, (MNIST, ONE_LAYER)),
     **{
         f"lengths of {name}": Measurement(
             name,

@@ -54,22 +54,6 @@ def best(comparison: Row, normalized: bool) -> str:
     return f"{accuracy(found)} ({found['method']})"
 
 
-def _baselines() -> list[str]:
-    [comparison] = _found("baselines")
-    return markdown_table(
-        ["entry", "normalised", "test accuracy", "learning rate"],
-        [
-            [
-                f"**{entry['method']}**" if entry["learning_rate"] is None else entry["method"],
-                "yes" if entry["normalized"] else "no",
-                accuracy(entry),
-                "-" if entry["learning_rate"] is None else f"{entry['learning_rate']:.3g}",
-            ]
-            for entry in comparison["entries"]
-        ],
-    )
-
-
 def _against(comparisons: Sequence[Row]) -> list[str]:
     return markdown_table(
         ["", "learned rule", "best plain of three", "best normalised of three"],
@@ -151,7 +135,6 @@ def _commands() -> list[str]:
 
 PARTS: dict[str, Callable[[], list[str]]] = {
     "origin": lambda: origin(read("genomes")),
-    "baselines": _baselines,
     "kinds": lambda: _against(_found("kinds")),
     "longer": _longer,
     "lengths": _lengths,
