@@ -40,7 +40,7 @@ MEASUREMENTS = {
         )
         for name in SHIPPED
     },
-    "kinds": Measurement(MAIN, EPISODES, (KINDS, ONE_LAYER), optimizers=THREE),
+    "kinds": Measurement(BEFORE, EPISODES, (KINDS, ONE_LAYER), optimizers=THREE),
     **{
         f"kinds of {name}": Measurement(name, EPISODES, (KINDS, ONE_LAYER), vary=SHORT_AND_LONG)
         for name in (MAIN, BEFORE)
