@@ -23,6 +23,9 @@ from tests.processes import running, wait_until
 
 # The tests' clusters listen on this machine only and need no token.
 os.environ["RAY_AUTH_MODE"] = "disabled"
+# Compiling takes longer than running here. Processes that the tests start do the same, so that all
+# find the same bits.
+os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
 
 # On a busy machine, Hypothesis examples take long to draw and to run.
 settings.register_profile("tests", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -68,6 +71,16 @@ def nothing_left_running(request: pytest.FixtureRequest) -> Iterator[None]:
     before = running(LEFT_BEHIND)
     yield
     wait_until(lambda: running(LEFT_BEHIND) <= before, "the end of the test's processes", 60)
+
+
+@pytest.fixture
+def full_optimization() -> Iterator[None]:
+    """Have JAX compile as it does for users, for tests of what optimisations could change."""
+    import jax
+
+    jax.config.update("jax_disable_most_optimizations", False)  # type: ignore[no-untyped-call]
+    yield
+    jax.config.update("jax_disable_most_optimizations", True)  # type: ignore[no-untyped-call]
 
 
 @pytest.fixture(scope="module", autouse=True)
