@@ -21,7 +21,7 @@ import pytest
 from blur_es.fleet import probe
 from blur_es.fleet.diagnosis import NodeReport, diagnose
 from tests.clusters import make_cluster
-from tests.processes import COMMAND, running
+from tests.processes import COMMAND, HANG_SECONDS, running
 
 MNIST = """\
 name: doctor
@@ -256,5 +256,5 @@ def test_missing_jax_is_a_problem_only_where_it_is_needed() -> None:
 def test_a_probe_that_hangs_is_ended() -> None:
     answer = probe.run_script("import time; time.sleep(60)", {}, 1.0)
     assert answer == {"errors": {"probe": "no answer within 1 s"}}
-    answer = probe.run_script("raise SystemExit('no such library')", {}, 10.0)
+    answer = probe.run_script("raise SystemExit('no such library')", {}, HANG_SECONDS)
     assert answer == {"errors": {"probe": "it ended with code 1: no such library"}}

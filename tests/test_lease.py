@@ -227,11 +227,19 @@ class TakenOver(LocalEvaluator):
 
     def evaluate(self, genomes: FloatArray, episodes: EpisodeRange) -> Evaluation:
         if episodes.generation == 3 and self.other is None:
-            self.other = RunFolder(self.location)
-            self.lock = self.other.locked(resume=True, take_over=True)
-            self.lock.__enter__()
+            wait_until(self.takes_over, "the other driver to have the folder")
             self.files = files_of(self.location)
         return super().evaluate(genomes, episodes)
+
+    def takes_over(self) -> bool:
+        """Take the folder over; false if the holder renewed its lease at the same moment."""
+        self.other = RunFolder(self.location)
+        self.lock = self.other.locked(resume=True, take_over=True)
+        try:
+            self.lock.__enter__()
+        except InputError:
+            return False
+        return True
 
 
 def files_of(location: str) -> dict[str, bytes]:
