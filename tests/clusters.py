@@ -38,10 +38,15 @@ def random_population(
 
 # Starting a node forks, which JAX's threads do not survive, so a separate process does it.
 _PROGRAM = """
-import json, os, signal, sys
+import json, os, signal, sys, time
+import ray._private.utils
 from ray.cluster_utils import Cluster
 
-common = {"object_store_memory": 100 * 2**20}
+# Processes that few tests need take a third of a cluster's processor time: monitors of log files
+# and of the autoscaler, and what `ray[default]` adds to every node, such as metrics.
+if sys.argv[1] != "metrics":
+    ray._private.utils.get_dashboard_dependency_error = lambda: ImportError()
+common = {"object_store_memory": 100 * 2**20, "include_log_monitor": False, "no_monitor": True}
 nodes = []
 cluster = None
 for line in sys.stdin:
@@ -56,6 +61,12 @@ for line in sys.stdin:
         answer = len(nodes) - 1
     elif command == "remove":
         cluster.remove_node(nodes[options])
+    elif command == "remove added":
+        for node in list(cluster.worker_nodes):
+            cluster.remove_node(node, allow_graceful=False)
+        # Ray notices a little later that a node is gone.
+        while sum(node["Alive"] for node in cluster.global_state.node_table()) > 1:
+            time.sleep(0.05)
     elif command == "kill":
         for process in nodes[options].all_processes["raylet"]:
             os.kill(process.process.pid, signal.SIGKILL)
@@ -97,12 +108,19 @@ class TestCluster:
         """Shut a node down in an orderly way."""
         self.do("remove", node)
 
+    def remove_added(self) -> None:
+        """Remove all nodes but the head node, and wait until the cluster has noticed."""
+        self.do("remove added", None)
+
 
 @contextlib.contextmanager
-def make_cluster(**head: Any) -> Iterator[TestCluster]:
-    """Start a cluster whose head node has the given resources; shut it down at the end."""
+def make_cluster(metrics: bool = False, **head: Any) -> Iterator[TestCluster]:
+    """Start a cluster whose head node has the given resources; shut it down at the end.
+
+    Its nodes report `metrics` only if this is asked for.
+    """
     process = subprocess.Popen(
-        [sys.executable, "-c", _PROGRAM],
+        [sys.executable, "-c", _PROGRAM, "metrics" if metrics else "none"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import signal
 import socket
 import struct
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -31,14 +31,14 @@ RAY = r"gcs_server|raylet/raylet|ray/_private|ray/dashboard|ray/autoscaler|ray::
 
 
 class Driver:
-    """A local run of two workers in a separate process, some generations after its start."""
+    """A local run of one worker in a separate process, some generations after its start."""
 
     def __init__(self, folder: Path, home: Path) -> None:
         self.before = running(RAY)
         self.run = folder / "run"
         small(folder)
         environment = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")}
-        options = ("--run-dir", "run", "--workers", "2", "--quiet")
+        options = ("--run-dir", "run", "--workers", "1", "--quiet")
         settings = ("meta.generations=1000000", "run.checkpoint_every=1000000")
         self.process = subprocess.Popen(
             [*COMMAND, "train", "small.yaml", *options, *(f"--set={each}" for each in settings)],
@@ -71,8 +71,8 @@ class Driver:
         assert not (self.run / "lease.json").exists()
 
 
-@pytest.fixture
-def driver(tmp_path: Path) -> Iterator[Driver]:
+@contextlib.contextmanager
+def running_driver(tmp_path: Path) -> Iterator[Driver]:
     made = Driver(tmp_path, tmp_path / "home")
     try:
         yield made
@@ -82,6 +82,12 @@ def driver(tmp_path: Path) -> Iterator[Driver]:
         if made.process.stderr is not None:
             made.process.stderr.close()
         made.wait_until_nothing_is_left()
+
+
+@pytest.fixture
+def driver(tmp_path: Path) -> Iterator[Driver]:
+    with running_driver(tmp_path) as made:
+        yield made
 
 
 def listening(process: int) -> set[str]:
@@ -104,44 +110,35 @@ def listening(process: int) -> set[str]:
     return addresses
 
 
-def test_the_cluster_listens_on_loopback_only_and_its_token_is_private(
-    driver: Driver, tmp_path: Path
+@pytest.mark.parametrize(
+    ("number", "token"), [(signal.SIGKILL, None), (signal.SIGHUP, "0" * 64)], ids=["KILL", "HUP"]
+)
+def test_the_cluster_is_private_and_nothing_is_left_when_the_driver_dies(
+    tmp_path: Path, number: signal.Signals, token: str | None
 ) -> None:
-    found: set[str] = set()
-    for process in [driver.process.pid, *driver.ray()]:
-        found |= listening(process)
-    assert found
-    assert found <= {"127.0.0.1", "::1", "::ffff:127.0.0.1"}
-    token = tmp_path / "home/.ray/auth_token"
-    assert token.stat().st_mode & 0o777 == 0o600
-    for process in driver.ray("gcs_server|raylet/raylet"):
-        assert b"RAY_AUTH_MODE=token" in Path(f"/proc/{process}/environ").read_bytes().split(b"\0")
-
-
-def test_a_readable_token_is_made_private(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    token = tmp_path / ".ray/auth_token"
-    token.parent.mkdir()
-    token.write_text("0" * 64)
-    token.chmod(0o644)
-    program = "from blur_es.fleet.connection import connect; connect(None, 1).close()"
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")}
-    subprocess.run(
-        [sys.executable, "-c", program],
-        env=environment | {"HOME": str(tmp_path)},
-        check=True,
-        timeout=HANG_SECONDS,
-    )
-    assert token.stat().st_mode & 0o777 == 0o600
-    assert token.read_text() == "0" * 64
-
-
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGHUP])
-def test_nothing_is_left_when_the_driver_dies(driver: Driver, number: signal.Signals) -> None:
-    """A stopped worker would not notice by itself."""
-    os.kill(min(driver.ray("ray::EvaluationWorker|ray::blur_es")), signal.SIGSTOP)
-    driver.process.send_signal(number)
-    driver.process.wait(timeout=HANG_SECONDS)
-    driver.wait_until_nothing_is_left()
+    """This is one test, because its parts need the same cluster, which takes long to start."""
+    file = tmp_path / "home/.ray/auth_token"
+    if token is not None:
+        # A token that others can read is made private.
+        file.parent.mkdir(parents=True)
+        file.write_text(token)
+        file.chmod(0o644)
+    with running_driver(tmp_path) as driver:
+        found: set[str] = set()
+        for process in [driver.process.pid, *driver.ray()]:
+            found |= listening(process)
+        assert found
+        assert found <= {"127.0.0.1", "::1", "::ffff:127.0.0.1"}
+        assert file.stat().st_mode & 0o777 == 0o600
+        assert token is None or file.read_text() == token
+        for process in driver.ray("gcs_server|raylet/raylet"):
+            environment = Path(f"/proc/{process}/environ").read_bytes().split(b"\0")
+            assert b"RAY_AUTH_MODE=token" in environment
+        # A stopped worker would not notice by itself that the driver has died.
+        os.kill(min(driver.ray("ray::EvaluationWorker|ray::blur_es")), signal.SIGSTOP)
+        driver.process.send_signal(number)
+        driver.process.wait(timeout=HANG_SECONDS)
+        driver.wait_until_nothing_is_left()
 
 
 @pytest.mark.parametrize("name", ["gcs_server", "raylet"])
