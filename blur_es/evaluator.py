@@ -5,11 +5,12 @@ A fleet (`blur_es.fleet`) is another evaluator, and each of its workers holds a 
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from blur_es.config import Experiment
@@ -38,6 +39,7 @@ from blur_es.rule import Rule
 from blur_es.tasks import Task, make_task
 from blur_es.tasks.objects import pack_objects, receive_objects
 from blur_es.util.arrays import FloatArray
+from blur_es.util.threads import one_blas_thread
 
 # A generation makes about this many device batches, so that several devices have work.
 DEVICE_BATCHES_PER_GENERATION = 8
@@ -193,6 +195,19 @@ class Problem:
         if not any(spec.lengths for spec in self.specs):
             return None
         return max(max(spec.lengths or (spec.unroll,)) for spec in self.specs)
+
+
+@contextlib.contextmanager
+def one_computing_thread() -> Iterator[None]:
+    """Evaluate with one BLAS thread while the block runs, as workers and the command do.
+
+    With more threads, sums round differently.
+    """
+    # A limit holds only for a BLAS library that is loaded already, and this module loads SciPy's.
+    import blur_es.inner.numba_loop  # noqa: F401
+
+    with one_blas_thread():
+        yield
 
 
 def problem_of(config: Experiment, training: bool = True) -> Problem:

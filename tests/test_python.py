@@ -20,6 +20,7 @@ import yaml
 import blur_es
 from blur_es.config import load_config
 from blur_es.experiment.contents import RunMetrics
+from blur_es.util.threads import ONE_THREAD
 from tests.clusters import ray_warnings
 from tests.experiments import SMALL, write_small
 
@@ -185,6 +186,31 @@ def test_a_run_goes_on_beyond_its_generations(whole: blur_es.Run, tmp_path: Path
     assert run.resume(generations=6).genome.sha256 == whole.genome.sha256
     with pytest.raises(blur_es.InputError, match="has done 6"):
         run.resume(generations=5)
+
+
+KILLED = """
+import json, os, signal, sys, blur_es
+
+def kill(metrics):
+    if metrics["generation"] == 3:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+blur_es.train(json.loads(sys.argv[1]), sys.argv[2], local=True, quiet=True, callbacks=[kill])
+"""
+
+
+def test_a_killed_script_resumes_to_the_same_genome(tmp_path: Path, whole: blur_es.Run) -> None:
+    # Unlike the command, a script does not limit the threads of its process.
+    environment = {name: value for name, value in os.environ.items() if name not in ONE_THREAD}
+    arguments = [json.dumps(EXPERIMENT), str(tmp_path / "run")]
+    done = subprocess.run(
+        [sys.executable, "-c", KILLED, *arguments], env=environment | {"PYTHONPATH": TOP}
+    )
+    assert done.returncode == -signal.SIGKILL
+    run = blur_es.open_run(tmp_path / "run")
+    assert run.metrics["generation"].tolist() == [1, 2, 3]
+    # The lease of the killed driver is known to be void, because it was on this machine.
+    assert run.resume(local=True, quiet=True).genome.sha256 == whole.genome.sha256
 
 
 def test_a_search_begins_with_a_genome_or_a_run(whole: blur_es.Run, tmp_path: Path) -> None:

@@ -13,7 +13,13 @@ import numpy.typing as npt
 from blur_es.analysis.axes import task_labels
 from blur_es.analysis.subject import TaskSource, resolve_subject
 from blur_es.config import ExperimentSource
-from blur_es.evaluator import EpisodeRange, LocalEvaluator, Problem, problem_of
+from blur_es.evaluator import (
+    EpisodeRange,
+    LocalEvaluator,
+    Problem,
+    one_computing_thread,
+    problem_of,
+)
 from blur_es.fleet.jobs import Place, job_tasks, run_jobs
 from blur_es.genome import Genome, GenomeSource
 from blur_es.keys import Phase
@@ -21,7 +27,6 @@ from blur_es.rule import RuleSource
 from blur_es.util.arrays import Float64Array, FloatArray
 from blur_es.util.html import table
 from blur_es.util.text import count
-from blur_es.util.threads import one_blas_thread
 
 # Episodes that are in memory at a time: one of MNIST with all its test data takes some 10 MB.
 AT_A_TIME = 32
@@ -206,7 +211,8 @@ def evaluate(
         # Data are read here first, so that a missing data set is reported before Ray starts.
         evaluator = LocalEvaluator(problem, data_dir)
         if place.local:
-            scores = _score_with_one_thread(found.vector, evaluator, episodes)
+            with one_computing_thread():
+                scores = score_episodes(found.vector, evaluator, episodes)
         else:
             job = ScoringJob(found.vector, problem, episodes, data_dir, str(Path.cwd()))
             [(_, scores)] = run_jobs(score_job, [job], [1.0], place)
@@ -239,17 +245,8 @@ def score_job(job: ScoringJob) -> EpisodeScores:
     """Do a job in this process. Raises `InputError` as tasks and backends do."""
     tasks = job_tasks(job.problem.tasks, job.data_dir, job.import_path)
     evaluator = LocalEvaluator(job.problem, job.data_dir, tasks)
-    return _score_with_one_thread(job.vector, evaluator, job.episodes)
-
-
-def _score_with_one_thread(
-    vector: FloatArray, evaluator: LocalEvaluator, episodes: int
-) -> EpisodeScores:
-    # The limit of one thread holds only for a BLAS library that is loaded already.
-    import blur_es.inner.numba_loop  # noqa: F401
-
-    with one_blas_thread():
-        return score_episodes(vector, evaluator, episodes)
+    with one_computing_thread():
+        return score_episodes(job.vector, evaluator, job.episodes)
 
 
 def _task_scores(evaluator: LocalEvaluator, scores: EpisodeScores) -> list[TaskScore]:

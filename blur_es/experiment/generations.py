@@ -14,7 +14,7 @@ from blur_es.analysis.compare import Comparison
 from blur_es.analysis.comparisons import compare_on_tasks
 from blur_es.config import Experiment, ExperimentSource, as_experiment, stored_config
 from blur_es.errors import InputError
-from blur_es.evaluator import LocalEvaluator, problem_of
+from blur_es.evaluator import LocalEvaluator, one_computing_thread, problem_of
 from blur_es.experiment.contents import RunContents
 from blur_es.experiment.options import TrainOptions
 from blur_es.experiment.place import open_evaluator
@@ -28,7 +28,7 @@ from blur_es.run.loggers import check_loggers, open_loggers
 from blur_es.run.retry import RetryPolicy, write_or_stop
 from blur_es.storage.names import COMPARISON, CONFIG
 from blur_es.util.callbacks import MessageCallback, ignore_message, print_message
-from blur_es.util.threads import one_blas_thread, one_xla_thread
+from blur_es.util.threads import one_xla_thread
 
 
 class Run(RunContents):
@@ -288,7 +288,7 @@ class Generations:
             folder.begin(config)
             self._begun = True
             on_message(f"run folder: {folder.location}")
-            with one_blas_thread():
+            with one_computing_thread():
                 yield trainer
 
     def _compare(self, genome: Genome) -> list[Comparison]:
