@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from blur_es.config import ExperimentSource, as_experiment
-from blur_es.experiment.generations import Generations, Run
+from blur_es.experiment.loop import Generations, Run
 from blur_es.experiment.options import TrainOptions
 from blur_es.meta.trainer import GenerationCallback
 from blur_es.run.folder import open_run as open_folder
