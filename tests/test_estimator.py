@@ -94,7 +94,7 @@ def test_a_genome_trained_with_many_classes_learns_them() -> None:
 def test_shipped_genomes_learn_for_any_number_of_steps(
     monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    """Their synapses grow by a tenth a step; in 400 steps their squares would leave float32."""
+    """Their synapses grow by a tenth a step; in 1,000 steps their squares would leave float32."""
     monkeypatch.setattr("blur_es.classifier.training.MOST_NETWORKS", 1)
     inputs, labels = load_digits(return_X_y=True)
     model = BlurClassifier(name, 16, steps=15, random_state=0).fit(inputs[::2], labels[::2])
@@ -106,7 +106,7 @@ def test_shipped_genomes_learn_for_any_number_of_steps(
     rule = dataclasses.replace(model.genome_.spec, oja="none", oja_extra=1.0)
     without = Genome(rule, model.genome_.fields)
     with pytest.warns(UserWarning, match="the rule diverged within .*; the networks that"):
-        model.set_params(genome=without).fit(inputs[::2], labels[::2])
+        model.set_params(genome=without, steps=1000).fit(inputs[::2], labels[::2])
 
 
 @pytest.mark.parametrize("share", [0.5, 0.8, 0.97])
@@ -147,7 +147,7 @@ def test_rare_classes_that_are_well_separated_are_found(name: str, share: float)
 
 def test_probabilities_are_calibrated() -> None:
     """Of the rows with probability p, a fraction of about p is right."""
-    for separation, surest in ((2.0, 0.99), (0.3, 0.9)):
+    for separation, surest in ((2.0, 0.99), (0.3, 0.98)):
         too_sure = []
         for draw in range(4):
             data = make_classification(

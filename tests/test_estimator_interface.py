@@ -90,7 +90,9 @@ def test_wrong_genomes(tmp_path: Path) -> None:
     data = load_iris(return_X_y=True)
     with pytest.raises(InputError, match="did you mean 'mnist-4state'"):
         BlurClassifier("mnist-4stat").fit(*data)
-    with pytest.raises(InputError, match="found None, expected a name, a path or a Genome"):
+    with pytest.raises(
+        InputError, match="found None, expected a name, a path, a URL, a run or a Genome"
+    ):
         BlurClassifier(None).fit(*data)  # type: ignore[arg-type]
     with pytest.raises(InputError, match="expected one with reset_neurons"):
         BlurClassifier(neutral_genome(RuleSpec(reset_neurons=False))).fit(*data)
