@@ -502,11 +502,11 @@ def test_names_that_ship_come_before_files_of_that_name(
     [
         (["genome.init=mnist-4state-es"], "made for another rule: it differs in states"),
         (["genome.init=mnist-2state-es", "rule.states=4", "rule.symmetric=false"], "in symmetric"),
-        (["genome.init=standard.npz"], "in feedback"),
+        (["genome.init=error.npz"], "in feedback"),
         (["genome.init=factor.npz"], "in oja, oja_multiplier"),
         (
-            ["genome.init=mnist-3state"],
-            r"did you mean 'mnist-[24]state'\?\), which is neither a preset",
+            ["genome.init=mnist-5state"],
+            r"did you mean 'mnist-[234]state'\?\), which is neither a preset",
         ),
     ],
 )
@@ -515,7 +515,7 @@ def test_a_genome_of_another_rule_is_refused(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     rule = load_genome("mnist-2state-es").spec
-    backprop_genome(dataclasses.replace(rule, feedback="standardized_label")).save("standard.npz")
+    backprop_genome(dataclasses.replace(rule, feedback="squared_error_gradient")).save("error.npz")
     factor = dataclasses.replace(rule, oja="activations", oja_extra=1.0, oja_multiplier=True)
     backprop_genome(factor).save("factor.npz")
     with pytest.raises(InputError, match=message):
