@@ -92,7 +92,10 @@ def find_genome(name: str | Path, sha256: str | None = None) -> Genome | None:
     """
     name, expected = split_digest(name, sha256)
     if is_remote_file(name):
-        return remote_genome(str(name), expected)
+        try:
+            return remote_genome(str(name), expected)
+        except FileNotFoundError:
+            return None
     genome = _find(name)
     if genome is not None and expected is not None:
         path = Path(name)
