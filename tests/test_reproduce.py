@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +25,6 @@ from blur_es.evaluator import EpisodeRange, LocalEvaluator, problem_of
 from blur_es.genome import Genome, random_genome
 from blur_es.inner import make_inner_loop
 from blur_es.keys import Phase, random_generator
-from blur_es.meta.results import TrainingResult
-from blur_es.meta.stop import StopReason
 from blur_es.meta.trainer import Trainer
 from blur_es.report.style import render
 from blur_es.reproduce import runner
@@ -240,12 +239,12 @@ def test_another_length_is_another_training(
     with pytest.raises(InputError, match=r"meta.generations: found 39, .* has done 40"):
         make_result(shorter, local(tmp_path))
 
-    def interrupted(trainer: Trainer) -> TrainingResult:
-        return TrainingResult(StopReason.INTERRUPTED, trainer.state.progress)
+    def interrupted(trainer: Trainer) -> Iterator[dict[str, Any]]:
+        raise Interrupted
 
     longer = tiny(tmp_path, SMALL.replace("generations: 40", "generations: 42"))
     with monkeypatch.context() as patch:
-        patch.setattr(Trainer, "train", interrupted)
+        patch.setattr(Trainer, "generations", interrupted)
         with pytest.raises(Interrupted):
             make_result(longer, local(tmp_path))
     # The old files do not count as the result of the longer training.

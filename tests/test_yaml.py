@@ -126,9 +126,8 @@ def test_an_experiment_may_be_named_like_a_number(tmp_path: Path, name: str) -> 
     assert load_config(path).to_dict() == config.to_dict()
 
 
-def test_a_whole_number_for_a_list_is_answered_with_the_list(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"network.hidden: found 128, expected .*\[128\]"):
-        small(tmp_path, "network.hidden=128")
+def test_a_whole_number_stands_for_one_hidden_layer(tmp_path: Path) -> None:
+    assert small(tmp_path, "network.hidden=128").network.hidden == [128]
 
 
 def test_renamed_keys_are_refused_in_files_and_read_from_run_folders(tmp_path: Path) -> None:
