@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from blur_es.errors import InputError
 from blur_es.rule import Network
-from blur_es.rules.hebbian import with_bias
+from blur_es.rules.layers import with_bias
 from blur_es.rules.learned_sgd import Layers, LearnedSgd
 
 

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 import jax
 import jax.numpy as jnp
 
-from blur_es.errors import InputError
 from blur_es.rule import Field, Network
+from blur_es.rules.layers import check_layers, normal_layers, with_bias
 
 State = list[jax.Array]
 
@@ -39,11 +39,7 @@ class HebbianAbcd:
     def init(self, genome: Mapping[str, jax.Array], network: Network, key: jax.Array) -> State:
         """Normal synapses (n_i + 1, n_{i+1}) for every layer, the bias in the last row."""
         check_layers(network, self.layers)
-        keys = jax.random.split(key, self.layers)
-        return [
-            jax.random.normal(each, (before + 1, after)) / jnp.sqrt(before + 1)
-            for each, (before, after) in zip(keys, network.layers, strict=True)
-        ]
+        return normal_layers(network, key)
 
     def step(
         self,
@@ -75,17 +71,3 @@ class HebbianAbcd:
         for weights in state[:-1]:
             activities.append(jnp.tanh(with_bias(activities[-1]) @ weights))
         return [*activities, with_bias(activities[-1]) @ state[-1]]
-
-
-def with_bias(activities: jax.Array) -> jax.Array:
-    """The activities (rows, n) with a neuron that is always 1: (rows, n + 1)."""
-    return jnp.pad(activities, ((0, 0), (0, 1)), constant_values=1.0)
-
-
-def check_layers(network: Network, layers: int) -> None:
-    """Raise `InputError` if a network has another number of layers of synapses."""
-    if len(network.layers) != layers:
-        raise InputError(
-            f"rule.layers: found {layers}, but the network has {len(network.layers)} layers of "
-            f"synapses ({' -> '.join(map(str, network.sizes))}); expected that number"
-        )

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from blur_es.rule import Field, Network
-from blur_es.rules.hebbian import check_layers, with_bias
+from blur_es.rules.layers import check_layers, normal_layers, with_bias
 
 Layers = list[jax.Array]
 
@@ -66,11 +66,7 @@ class LearnedSgd:
     def initial_weights(self, network: Network, key: jax.Array) -> Layers:
         """Normal weights (n_i + 1, n_{i+1}) for every layer, the bias in the last row."""
         check_layers(network, self.layers)
-        keys = jax.random.split(key, self.layers)
-        return [
-            jax.random.normal(each, (before + 1, after)) / jnp.sqrt(before + 1)
-            for each, (before, after) in zip(keys, network.layers, strict=True)
-        ]
+        return normal_layers(network, key)
 
     def outputs(self, weights: Layers, inputs: jax.Array) -> jax.Array:
         """The outputs (rows, outputs) of weights for inputs (rows, inputs)."""

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from blur_es.rule import Field, Network
-from blur_es.rules.hebbian import with_bias
+from blur_es.rules.layers import normal_layers, with_bias
 
 State = list[jax.Array]
 
@@ -47,11 +47,7 @@ class Vsml:
 
     def init(self, genome: Mapping[str, jax.Array], network: Network, key: jax.Array) -> State:
         """Cells (n_i + 1, n_{i+1}, states) of every layer, those of the bias in the last row."""
-        keys = jax.random.split(key, len(network.layers))
-        return [
-            jax.random.normal(each, (before + 1, after, self.states)) / jnp.sqrt(before + 1)
-            for each, (before, after) in zip(keys, network.layers, strict=True)
-        ]
+        return normal_layers(network, key, self.states)
 
     def step(
         self,

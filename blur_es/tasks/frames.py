@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -136,8 +137,6 @@ def _encoded(rest: Any, categories: set[str], fitted: BoolArray, name: str) -> F
             [column for column in rest.columns if column not in words],
         ),
     ).set_output(transform="default")
-    import warnings
-
     with warnings.catch_warnings():
         # A category that only test rows have becomes a row without any of the known ones.
         warnings.filterwarnings("ignore", "Found unknown categories")
@@ -158,7 +157,7 @@ def _holds_words(values: Any, name: str) -> bool:
     present = values.dropna()
     if not present.map(lambda value: isinstance(value, str | bytes | int | float)).all():
         return _refuse(present, name)
-    numbers = sum(map(_is_number, present))
+    numbers = sum(map(is_number, present))
     return numbers <= NUMBERS_SHARE * len(present)
 
 
@@ -209,7 +208,8 @@ def _as_numbers(values: Any, name: str) -> FloatArray:
     return result
 
 
-def _is_number(value: Any) -> bool:
+def is_number(value: Any) -> bool:
+    """Whether a value can be read as a number."""
     try:
         float(value)
     except ValueError:

@@ -16,7 +16,7 @@ from pydantic import Field
 from blur_es.errors import InputError, RunError
 from blur_es.storage import open_file
 from blur_es.tasks.arrays import ArrayTask, Kind
-from blur_es.tasks.frames import from_dataframe, import_pandas
+from blur_es.tasks.frames import from_dataframe, import_pandas, is_number
 from blur_es.util.options import Options, Whole
 
 # A column by its name or, in a file without a header, by its number from 0.
@@ -197,18 +197,10 @@ def _place(text: str) -> str:
             return f", row {row} (line {number}): found {len(cells)} cells, expected {expected}"
         for name, cell in zip(columns.names(), (cell.strip() for cell in cells), strict=True):
             kind, words = columns[name]
-            if cell == MISSING or (_is_number(cell) if kind == "numeric" else cell in words):
+            if cell == MISSING or (is_number(cell) if kind == "numeric" else cell in words):
                 continue
             expected = "a number" if kind == "numeric" else f"one of {', '.join(words)}"
             return (
                 f", row {row} (line {number}), column {name!r}: found {cell!r}, expected {expected}"
             )
     return ""
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
