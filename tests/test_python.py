@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ import yaml
 import blur_es
 from blur_es.config import load_config
 from blur_es.experiment.contents import RunMetrics
+from blur_es.experiment.loop import Generations
 from blur_es.util.threads import ONE_THREAD
 from tests.clusters import ray_warnings
 from tests.experiments import SMALL, write_small
@@ -411,3 +412,23 @@ def test_html_is_escaped() -> None:
         assert "&lt;b&gt;" in text
         for tag in ("<i>", "<u>", "<s>"):
             assert tag not in text
+
+
+def test_a_signal_between_generations_interrupts_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, whole: blur_es.Run
+) -> None:
+    original = Generations._train  # the generations themselves offer no such place
+
+    def signalling(search: Generations, between: Any) -> Iterator[dict[str, Any]]:
+        for number, metrics in enumerate(original(search, between), 1):
+            if number == 3:
+                os.kill(os.getpid(), signal.SIGTERM)
+            yield metrics
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Generations, "_train", signalling)
+        with pytest.raises(blur_es.TrainingInterrupted, match="--resume"):
+            blur_es.train(EXPERIMENT, tmp_path / "run", local=True, quiet=True)
+    assert len(blur_es.open_run(tmp_path / "run").metrics["generation"]) == 3
+    resumed = blur_es.train(EXPERIMENT, tmp_path / "run", local=True, quiet=True, resume=True)
+    assert resumed.genome.sha256 == whole.genome.sha256

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -182,7 +182,8 @@ class Generations:
 
     def complete(self) -> Run:
         """Run all generations, and return the run. Raises what the loop raises."""
-        for _ in self:
+        # No code of others runs between the generations, so signals are handled there as well.
+        for _ in self._generations(contextlib.nullcontext):
             pass
         return self.run
 
@@ -196,6 +197,12 @@ class Generations:
             RunError: the work cannot continue.
             TrainingInterrupted: a signal arrived.
         """
+        # In the body of the loop, signals do what they do elsewhere in the caller's program.
+        return self._generations(self._guard.suspended)
+
+    def _generations(
+        self, between: Callable[[], contextlib.AbstractContextManager[None]]
+    ) -> Iterator[dict[str, Any]]:
         if self._iterated:
             raise InputError(
                 "generations: this training has ended already; expected one loop over it "
@@ -203,7 +210,7 @@ class Generations:
             )
         self._iterated = True
         try:
-            yield from self._train()
+            yield from self._train(between)
         except GeneratorExit:
             raise
         except Interrupted as error:
@@ -222,7 +229,9 @@ class Generations:
             self._run(),
         )
 
-    def _train(self) -> Iterator[dict[str, Any]]:
+    def _train(
+        self, between: Callable[[], contextlib.AbstractContextManager[None]]
+    ) -> Iterator[dict[str, Any]]:
         options, folder, guard = self._options, self._folder, self._guard
         with contextlib.ExitStack() as stack:
             stack.enter_context(guard.installed())
@@ -234,7 +243,7 @@ class Generations:
             with self._trainer() as trainer:
                 for metrics in trainer.generations():
                     try:
-                        with guard.suspended():
+                        with between():
                             yield metrics
                     except GeneratorExit:
                         # At the exit of the interpreter nothing can be computed any more.

@@ -88,8 +88,9 @@ class InterruptGuard:
         self._allowed = True
         try:
             yield
-        except SystemError as error:
-            # Compiled code may wrap the error of a signal handler, as Ray's `wait` does.
+        except Exception as error:
+            # A library may replace the error of a signal handler by one of its own: Ray does so
+            # in `wait`, and JAX where its caches call Python.
             if self.requested:
                 raise Interrupted from error
             raise
