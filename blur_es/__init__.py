@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     __version__: str
     from blur_es.analysis.comparisons import ComparisonResult, compare
     from blur_es.analysis.evaluate import Evaluation, evaluate
+    from blur_es.analysis.explain import Explanation, explain
     from blur_es.analysis.sweep import Sweep
     from blur_es.classifier import BlurClassifier, BlurRegressor
     from blur_es.config import (
@@ -63,6 +64,7 @@ _HOMES = {
     "EpisodeSpec": "blur_es.episode",
     "Evaluation": "blur_es.analysis.evaluate",
     "Experiment": "blur_es.config",
+    "Explanation": "blur_es.analysis.explain",
     "Field": "blur_es.rule",
     "FitnessConfig": "blur_es.config",
     "FleetConfig": "blur_es.config",
@@ -86,6 +88,7 @@ _HOMES = {
     "TrainingSweep": "blur_es.reproduce.sweep",
     "compare": "blur_es.analysis.comparisons",
     "evaluate": "blur_es.analysis.evaluate",
+    "explain": "blur_es.analysis.explain",
     "from_dataframe": "blur_es.tasks",
     "generations": "blur_es.experiment",
     "list_runs": "blur_es.report.runs",
@@ -110,6 +113,7 @@ __all__ = [
     "EpisodeSpec",
     "Evaluation",
     "Experiment",
+    "Explanation",
     "Field",
     "FitnessConfig",
     "FleetConfig",
@@ -133,6 +137,7 @@ __all__ = [
     "TrainingSweep",
     "compare",
     "evaluate",
+    "explain",
     "from_dataframe",
     "generations",
     "list_runs",

@@ -17,7 +17,8 @@ from blur_es.analysis.compare import truncate
 from blur_es.analysis.field import independent_synapses
 from blur_es.episode import Episode
 from blur_es.fitness import make_measure
-from blur_es.genome import Genome, genome_fields
+from blur_es.genome import Genome
+from blur_es.genome.adapt import restrict_genome
 from blur_es.inner import InnerLoop
 from blur_es.inner.base import initial_synapses
 from blur_es.util.arrays import Float64Array, FloatArray
@@ -37,8 +38,7 @@ def toggle_oja(genome: Genome) -> Genome:
         rule = dataclasses.replace(genome.spec, oja="activations")
     else:
         rule = dataclasses.replace(genome.spec, oja="none", oja_extra=1.0, oja_multiplier=False)
-    names = [field.name for field in genome_fields(rule)]
-    return Genome(rule, {name: genome.fields[name] for name in names}, genome.provenance)
+    return restrict_genome(genome, rule)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

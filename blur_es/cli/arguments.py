@@ -72,6 +72,17 @@ def seconds(text: str) -> float:
     return number
 
 
+def tolerance(text: str) -> float:
+    """Return an accuracy that may be lost, from 0 to 1."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = -1.0
+    if not 0.0 <= number <= 1.0:
+        raise argparse.ArgumentTypeError(f"found {text!r}, expected an accuracy, 0 to 1")
+    return number
+
+
 def nodes(text: str) -> int | list[str]:
     """Return a number of nodes, or their names."""
     if text.isdigit():

@@ -5,7 +5,18 @@ from __future__ import annotations
 import argparse
 
 from blur_es import __version__
-from blur_es.cli import analyze, bench, card, cluster, data, evaluate, reproduce, runs, train
+from blur_es.cli import (
+    analyze,
+    bench,
+    card,
+    cluster,
+    data,
+    evaluate,
+    explain,
+    reproduce,
+    runs,
+    train,
+)
 from blur_es.cli.arguments import Commands
 
 
@@ -23,6 +34,7 @@ def make_parser() -> argparse.ArgumentParser:
     evaluate.add_commands(commands)
     reproduce.add_commands(commands)
     analyze.add_commands(commands)
+    explain.add_commands(commands)
     train.add_report(commands)
     runs.add_commands(commands)
     card.add_commands(commands)

@@ -84,6 +84,16 @@ def _extended(genome: Genome, rule: RuleSpec) -> dict[str, FloatArray]:
     return fields
 
 
+def restrict_genome(genome: Genome, rule: Rule) -> Genome:
+    """The genome with only the fields that `rule` has, for a rule with fewer options.
+
+    Raises `InputError` if the genome lacks a field.
+    """
+    names = [field.name for field in genome_fields(rule)]
+    fields = {name: genome.fields[name] for name in names if name in genome.fields}
+    return Genome(rule, fields, genome.provenance)
+
+
 def widen_genome(genome: Genome, states: int) -> Genome:
     """The genome with more states; the old states behave exactly as before.
 

@@ -34,6 +34,11 @@ def table(caption: str, rows: Sequence[Sequence[str]], notes: Sequence[str] = ()
     )
 
 
+def preformatted(text: str) -> str:
+    """Lines of text as they are."""
+    return f"<pre>{escape(text)}</pre>"
+
+
 def _cells(kind: str, row: Sequence[str]) -> str:
     return "".join(f"<{kind} style='text-align:left'>{escape(cell)}</{kind}>" for cell in row)
 
