@@ -109,6 +109,7 @@ OPTIONS: dict[str, tuple[Any, ...]] = {
     "per_state_rates": (False, True),
     "averaging": ("none", "synapses"),
     "normalize_last": (True, False),
+    "hidden_offsets": (False, True),
 }
 
 
@@ -183,7 +184,11 @@ def _fitting(options: dict[str, Any]) -> dict[str, Any]:
     if options["normalize_synapses"] == "none":
         options["rescale_synapses"] = False
     if options["normalize"] in ("none", "backward"):
-        options |= {"query_statistics": "support", "normalize_last": True}
+        options |= {
+            "query_statistics": "support",
+            "normalize_last": True,
+            "hidden_offsets": False,
+        }
     if options["supervised_every"] != 1 or options["query_statistics"] == "batch":
         options["calibration_temperature"] = 0.0
     return options

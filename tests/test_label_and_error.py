@@ -64,10 +64,22 @@ def test_huge_predictions_have_finite_errors(backend: str) -> None:
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_the_last_layer_may_stay_as_it_is(backend: str) -> None:
-    """Its predictions are then the product of the normalised hidden layer and the synapses."""
-    rule = RuleSpec(states=3, normalize="both", normalize_last=False, last_activation="identity")
+@pytest.mark.parametrize("offset", [0.0, 0.7])
+def test_the_last_layer_may_stay_as_it_is(backend: str, offset: float) -> None:
+    """Its predictions are then the product of the normalised hidden layer and the synapses.
+
+    Hidden neurons may have offsets, the last layer has none.
+    """
+    rule = RuleSpec(
+        states=3,
+        normalize="both",
+        normalize_last=False,
+        last_activation="identity",
+        hidden_offsets=offset > 0.0,
+    )
     genome = neutral_genome(rule)
+    if offset:
+        genome = genome.replace({"normalization.hidden_offset": offset})
     episode = make_random_episode((5, 6, 4), 3, unroll=1, seed=3)
     (state,) = make_inner_loop(backend, rule).unroll(genome, episode)
     first, second = (np.asarray(noise, np.float64) for noise in episode.forward_noise)
@@ -75,6 +87,8 @@ def test_the_last_layer_may_stay_as_it_is(backend: str) -> None:
         [episode.support_inputs[0], np.ones((len(episode.support_inputs[0]), 1))], 1
     )
     z = known @ first[..., 0]
-    hidden = np.tanh((z - z.mean(axis=0)) / np.sqrt(z.var(axis=0) + 1e-5))
+    # The multiples of the golden ratio less their whole parts: 0.618, 0.236, 0.854, ...
+    offsets = offset * (2.0 * (np.arange(1, 7) * (1 + np.sqrt(5)) / 2 % 1.0) - 1.0)
+    hidden = np.tanh((z - z.mean(axis=0)) / np.sqrt(z.var(axis=0) + 1e-5) + offsets)
     expected = hidden @ second[:-1, :, 0] + second[-1, :, 0]
     np.testing.assert_allclose(state.prediction[..., 0], expected, atol=1e-5)

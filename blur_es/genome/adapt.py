@@ -18,7 +18,12 @@ from blur_es.util.arrays import FloatArray
 SURROUNDINGS = ("inputs", "calibration_temperature", "last_activation")
 
 # Options that add fields with neutral values, and their values without these fields.
-EXTENSIONS = {"aging": "none", "averaging": "none", "per_state_rates": False}
+EXTENSIONS = {
+    "aging": "none",
+    "averaging": "none",
+    "per_state_rates": False,
+    "hidden_offsets": False,
+}
 
 
 def adapt_genome(genome: Genome, rule: Rule) -> Genome:
@@ -30,8 +35,8 @@ def adapt_genome(genome: Genome, rule: Rule) -> Genome:
     - `feedback: standardized_label` instead of `label`, or the reverse;
     - other `inputs`, another `last_activation` and another `calibration_temperature`;
     - another Oja term, as long as neither rule learns its multiplier;
-    - `aging`, `averaging` and `per_state_rates`, which may be switched on: new fields get neutral
-      values and states equal rates, so that the genome learns as before.
+    - `aging`, `averaging`, `hidden_offsets` and `per_state_rates`, which may be switched on: new
+      fields get neutral values and states equal rates, so that the genome learns as before.
 
     A custom rule may have other options as long as it has the same name and the same fields.
 

@@ -95,6 +95,7 @@ def cross_entropy_descent(rule: RuleSpec, layers: int | None = None) -> Genome:
         "synapse.post": post,
         "synapse.update": 1.0,
         "synapse.averaging": 1.0,
+        "normalization.hidden_offset": 0.5,
         "normalization.forward_scale": [1.0] + [GATE_SCALE] * (k - 1),
     }
     return genome.replace({name: values[name] for name in values if name in genome.fields})

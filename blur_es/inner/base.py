@@ -34,6 +34,9 @@ Precision = Literal["float32", "tf32", "bfloat16"]
 ACTIVATION_EPSILON = 1e-5
 SYNAPSE_EPSILON = 1e-9
 
+# The fractional parts of its multiples fill the unit interval evenly, for any number of them.
+GOLDEN_RATIO = 1.618033988749895
+
 # Query statistics and calibration use this many of the last support batches.
 STATISTICS_BATCHES = 4
 
@@ -343,6 +346,11 @@ def layer_field(genome: Genome, name: str, layer: int) -> FloatArray:
     """The values of a genome field for one synapse layer."""
     array = genome.fields[name]
     return array[layer] if genome.rule.per_layer else array
+
+
+def relative_offsets(neurons: int) -> Float64Array:
+    """Offsets of the neurons of a hidden layer, from -1 to 1: (neurons,) ("Hidden offsets")."""
+    return 2.0 * (np.arange(1, neurons + 1) * GOLDEN_RATIO % 1.0) - 1.0
 
 
 def in_precision(genome: Genome, dtype: npt.DTypeLike) -> Genome:

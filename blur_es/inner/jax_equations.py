@@ -22,6 +22,7 @@ from blur_es.inner.base import (
     SYNAPSE_EPSILON,
     Precision,
     pools_support,
+    relative_offsets,
     written_labels,
 )
 from blur_es.inner.calibration import class_offsets
@@ -279,6 +280,8 @@ class Equations:
                 used.append((mean, variance))
                 if rule.normalize_last or not last:
                     z = self.normalized_activations(fields, "forward", i, z, mean, variance)
+                if rule.hidden_offsets and not last:
+                    z = z + self.hidden_offsets(fields, i, z.shape[2])
             result.append(ACTIVATIONS[rule.last_activation if last else rule.forward_activation](z))
         return tuple(result), used
 
@@ -479,6 +482,13 @@ class Equations:
         scale = self._field(fields, f"normalization.{passing}_scale", layer)[:, None, None]
         shift = self._field(fields, f"normalization.{passing}_shift", layer)[:, None, None]
         return (z - mean) / jnp.sqrt(variance + ACTIVATION_EPSILON) * scale + shift
+
+    def hidden_offsets(self, fields: Fields, layer: int, neurons: int) -> jax.Array:
+        """Offsets (k, 1, neurons) of the values of a hidden layer ("Hidden offsets")."""
+        scale = self._field(fields, "normalization.forward_scale", layer)
+        largest = self._field(fields, "normalization.hidden_offset", layer)
+        relative = jnp.asarray(relative_offsets(neurons), scale.dtype)
+        return (largest * scale)[:, None, None] * relative
 
     def _field(self, fields: Fields, name: str, layer: int) -> jax.Array:
         return fields[name][layer] if self.rule.per_layer else fields[name]

@@ -30,6 +30,7 @@ from blur_es.inner.base import (
     initial_synapses,
     layer_field,
     pools_support,
+    relative_offsets,
     score,
 )
 from blur_es.inner.calibration import class_offsets
@@ -338,6 +339,8 @@ def forward_pass(
                 record.append((mean, variance))
             if rule.normalize_last or not last:
                 z = normalize_activations(genome, "forward", i, z, mean, variance)
+                if rule.hidden_offsets and not last:
+                    z = z + hidden_offsets(genome, i, z.shape[1]).astype(z.dtype)
         result.append(ACTIVATIONS[rule.last_activation if last else rule.forward_activation](z))
     return result
 
@@ -466,6 +469,13 @@ def normalize_activations(
     scale = layer_field(genome, f"normalization.{passing}_scale", layer)
     shift = layer_field(genome, f"normalization.{passing}_shift", layer)
     return (z - mean) * (scale / np.sqrt(variance + ACTIVATION_EPSILON)) + shift
+
+
+def hidden_offsets(genome: Genome, layer: int, neurons: int) -> FloatArray:
+    """Offsets (neurons, k) of the normalised values of a hidden layer ("Hidden offsets")."""
+    scale = layer_field(genome, "normalization.forward_scale", layer)
+    largest = layer_field(genome, "normalization.hidden_offset", layer)
+    return relative_offsets(neurons)[:, None] * (largest * scale)
 
 
 def normalize_synapses(

@@ -49,6 +49,7 @@ COMMON: dict[str, Collection[Any] | None] = {
     "per_state_rates": SWITCH,
     "averaging": ("none", "synapses"),
     "normalize_last": SWITCH,
+    "hidden_offsets": SWITCH,
 }
 
 # Options that act outside the inner loop: on the inputs of an episode, before it starts.

@@ -125,6 +125,8 @@ def _forward(rule: RuleSpec) -> str:
         )
         if not rule.normalize_last:
             taken += ", except in the last layer"
+        if rule.hidden_offsets:
+            taken += ", and the neurons of a hidden layer are shifted by different amounts"
     result = f"{taken}; then it {_ACTIVATIONS[rule.forward_activation]}"
     if rule.last_activation != rule.forward_activation:
         result += f" (in the last layer, it {_ACTIVATIONS[rule.last_activation]})"

@@ -28,6 +28,7 @@ DEFAULT_SCALES = {
     "oja_multiplier": 0.1,
     "saturation": 0.1,
     "initial_scale": 0.3,
+    "hidden_offset": 0.3,
 }
 
 # A neutral time scale of 10 steps: with a neutral exponent of 0 it has no effect.
@@ -143,6 +144,15 @@ def family_fields(rule: RuleSpec) -> tuple[GenomeField, ...]:
                     f"mean of normalised {passing} activations, per state",
                 ),
             ]
+    if rule.hidden_offsets:
+        fields.append(
+            GenomeField(
+                "normalization.hidden_offset",
+                (),
+                np.zeros(()),
+                "ω, largest offset of the hidden neurons, in standard deviations",
+            )
+        )
     fields.append(GenomeField("initial_scale", (), np.ones(()), "s, scale of the initial synapses"))
     return tuple(dataclasses.replace(field, scale=default_scale(field.name)) for field in fields)
 
@@ -155,7 +165,7 @@ def family_values(
     The entries of the transforms are normal with standard deviation 1/√k, so that mixing k
     states of unit variance gives states of unit variance. Synapses keep their values, and the
     learning rate is 0.1: the transforms decide the direction of learning. If the rule averages
-    synapses, the window is about half of the age.
+    synapses, the window is about half of the age. Offsets of hidden neurons are up to 0.5.
     """
     values: dict[str, FloatArray | float] = {
         name: generator.standard_normal(shape) / np.sqrt(rule.states)
@@ -164,4 +174,5 @@ def family_values(
     }
     values |= {name: 0.1 for name in shapes if name.endswith("synapse.update")}
     # The neutral value averages nothing, and small steps of a search would not change that.
-    return values | {name: 0.0 for name in shapes if name == "synapse.averaging"}
+    values |= {name: 0.0 for name in shapes if name == "synapse.averaging"}
+    return values | {name: 0.5 for name in shapes if name == "normalization.hidden_offset"}

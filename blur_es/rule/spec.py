@@ -123,6 +123,9 @@ class RuleSpec:
         oja_multiplier: the genome has a learned factor of the Oja term.
         normalize: the passes in which activations are normalised over the batch.
         normalize_last: whether the forward pass also normalises the last layer.
+        hidden_offsets: in the forward pass, normalised hidden neurons are shifted by different
+            multiples of a learned number. Normalisation takes the effect of a bias away, so
+            without offsets the boundaries of all hidden neurons contain the mean of the inputs.
         query_statistics: whether query batches are normalised with the mean and variance of the
             last support batches (`support`) or with their own (`batch`), in which case a
             prediction depends on the other rows of its batch.
@@ -186,6 +189,7 @@ class RuleSpec:
     per_state_rates: Boolean = False
     averaging: Averaging = "none"
     normalize_last: Boolean = True
+    hidden_offsets: Boolean = False
 
     backends: ClassVar[tuple[str, ...]] = ("numba", "jax", "numpy")
 
@@ -340,6 +344,11 @@ def _contradictions(rule: RuleSpec) -> Iterator[str]:
     if not (rule.normalize_last or rule.normalizes_forward):
         yield (
             "rule.normalize_last: the forward pass normalises no layer; set rule.normalize: "
+            "forward or both"
+        )
+    if rule.hidden_offsets and not rule.normalizes_forward:
+        yield (
+            "rule.hidden_offsets: the forward pass normalises no layer; set rule.normalize: "
             "forward or both"
         )
     if rule.query_statistics == "batch" and not rule.normalizes_forward:

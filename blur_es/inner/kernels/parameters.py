@@ -25,6 +25,7 @@ class NeuronParameters(NamedTuple):
     forward_shift: Float32Array  # (L, k)
     backward_scale: Float32Array  # (L, k)
     backward_shift: Float32Array  # (L, k)
+    hidden_offset: Float32Array  # (L, k), largest offset of a hidden neuron
     feedback_gain: Float32Array  # (L,), of outputs in the error
 
 
@@ -141,6 +142,8 @@ def stack_parameters(
                 forward_shift=field("normalization.forward_shift", k),
                 backward_scale=field("normalization.backward_scale", k),
                 backward_shift=field("normalization.backward_shift", k),
+                hidden_offset=field("normalization.hidden_offset")[..., None]
+                * field("normalization.forward_scale", k),
                 feedback_gain=field("feedback.gain"),
             ),
             synapse=synapse_update("synapse"),

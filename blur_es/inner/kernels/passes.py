@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from blur_es.inner.base import ACTIVATION_EPSILON
+from blur_es.inner.base import ACTIVATION_EPSILON, GOLDEN_RATIO
 from blur_es.inner.kernels.activations import shift_scale_activate, state_activation
 from blur_es.inner.kernels.blas import Transposed, matmul
 from blur_es.inner.kernels.columns import copy, fill, moments
@@ -75,6 +75,7 @@ class Normalization(NamedTuple):
     variance: Float32Array  # (n,)
     scale: np.float32
     shift: np.float32
+    offset: np.float32  # the largest offset of a neuron; 0 for no offsets
 
 
 @compiled
@@ -162,6 +163,7 @@ def forward_pass(
                 buffers.variance[first : first + targets],
                 parameters.forward_scale[i, state],
                 parameters.forward_shift[i, state],
+                zero if last else parameters.hidden_offset[i, state],
             )
             activation_of_state = state_activation(activation, state)
             _normalize_activate(z, rows, targets, normalization, activation_of_state, columns)
@@ -203,6 +205,10 @@ def _normalize_activate(z, rows, size, normalization, activation, columns):
             variance = normalization.variance[n] + np.float32(ACTIVATION_EPSILON)
             factor[n] = normalization.scale / np.sqrt(variance)
             offset[n] = normalization.shift
+        if normalization.offset != np.float32(0.0):
+            for n in range(size):
+                relative = np.float32(2.0 * ((n + 1) * GOLDEN_RATIO % 1.0) - 1.0)
+                offset[n] += normalization.offset * relative
     else:
         fill(mean, np.float32(0.0))
         fill(factor[:size], np.float32(1.0))
@@ -329,6 +335,7 @@ def backward_pass(options, shape, parameters, buffers, rows, backward):
                 buffers.variance[:targets],
                 parameters.backward_scale[i, state],
                 parameters.backward_shift[i, state],
+                zero,
             )
             activation = options.backward_activation
             _normalize_activate(z, rows, targets, normalization, activation, columns)
