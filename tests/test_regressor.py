@@ -94,7 +94,8 @@ def test_rows_that_are_held_out_scale_the_outputs_and_end_the_fit() -> None:
     assert model.validation_scores_ is not None
     assert len(model.validation_scores_) == len(model.loss_curve_)
     assert model.validation_scores_[-1] > 0.5
-    assert BlurRegressor(**SMALL).fit(INPUTS, TARGETS).validation_scores_ is None
+    unchecked = BlurRegressor(**SMALL, validation_fraction=0).fit(INPUTS, TARGETS)
+    assert unchecked.validation_scores_ is None
 
 
 def test_saved_and_read_again() -> None:

@@ -26,6 +26,7 @@ from blur_es.classifier.preparation import Rows, fit_preprocessor, needs_preproc
 from blur_es.classifier.sample import Sample, make_sample, standardizer
 from blur_es.classifier.saving import read_saved, saved_with
 from blur_es.classifier.training import FEWEST_STEPS, plan, train
+from blur_es.classifier.validation import FEWEST_ROWS_TO_VALIDATE, cross_validate
 from blur_es.episode import initial_noise
 from blur_es.episode.inputs import COUNTED_ROWS, MAP_ROWS, input_map
 from blur_es.genome import Genome, GenomeSource
@@ -302,6 +303,19 @@ class BlurEstimator(BaseEstimator):  # type: ignore[misc]
             self.tol,
         )
         self._summarize(everything)
+        validation = None
+        few = held is None and total >= FEWEST_ROWS_TO_VALIDATE
+        if few and self.validation_fraction > 0:
+            validation = cross_validate(
+                course,
+                sample,
+                self._labels,
+                lambda part, generator: self._new_learner(part, scaler, generator),
+                self._evaluate,
+                np.random.default_rng([self._seed, 1]),
+            )
+        if validation is not None:
+            course = course.shortened(validation.steps)
         trained = train(
             course,
             sample,
@@ -319,7 +333,11 @@ class BlurEstimator(BaseEstimator):  # type: ignore[misc]
         self.loss_curve_ = trained.losses
         self.validation_scores_ = trained.scores
         self._keep(everything, self._generator)
-        self._calibrate(self._kept if held is None else held, learned=held is None)
+        if validation is not None:
+            self.validation_scores_ = validation.scores
+            self._finish(validation.outputs, sample, learned=False)
+        else:
+            self._calibrate(self._kept if held is None else held, learned=held is None)
 
     def _learn_more(
         self, rows: Rows, numbers: IntArray, targets: FloatArray, weights: Float64Array | None

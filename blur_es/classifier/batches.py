@@ -7,7 +7,7 @@ exactly as n copies of it would be. For that, rows are sorted by `content_keys` 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import numpy.typing as npt
@@ -125,9 +125,28 @@ def held_out(numbers: IntArray, weights: Float64Array, keys: Keys, share: float)
     Rows are sorted by their `keys`; equal rows are held out together, so that none is learned.
     """
     chosen = np.zeros(len(numbers), bool)
+    for own, groups, sums in _of_each_class(numbers, weights, keys):
+        chosen[own] = (sums <= share * sums[-1])[groups]
+    return chosen
+
+
+def folds(numbers: IntArray, weights: Float64Array, keys: Keys, count: int) -> IntArray:
+    """A fold for each row (rows,), 0 to `count` - 1, each with about as much of every class.
+
+    Equal rows are in the same fold.
+    """
+    chosen = np.zeros(len(numbers), np.int64)
+    for own, groups, sums in _of_each_class(numbers, weights, keys):
+        middles = sums - np.diff(sums, prepend=0.0) / 2
+        chosen[own] = (count * middles / sums[-1]).astype(np.int64)[groups]
+    return chosen
+
+
+def _of_each_class(
+    numbers: IntArray, weights: Float64Array, keys: Keys
+) -> Iterator[tuple[IntArray, IntArray, Float64Array]]:
+    """For every class: its rows, the group of each by its key, and running sums of weights."""
     for number in np.unique(numbers):
         own = np.flatnonzero(numbers == number)
         _, groups = np.unique(keys[own], return_inverse=True)
-        sums = np.cumsum(np.bincount(groups, weights[own]))
-        chosen[own] = (sums <= share * sums[-1])[groups]
-    return chosen
+        yield own, groups, np.cumsum(np.bincount(groups, weights[own]))

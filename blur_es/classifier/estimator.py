@@ -57,7 +57,9 @@ class BlurClassifier(ClassifierMixin, BlurEstimator):  # type: ignore[misc]
         early_stopping: end the fit when the log loss on rows that are held out no longer falls.
         validation_fraction: share of the rows that `fit` holds out, if there are at least 1,000 or
             with `early_stopping`; at most 10,000 rows. The best networks are chosen, and
-            probabilities are calibrated, on them. 0 for none.
+            probabilities are calibrated, on them. With 30 to 1,000 rows, 3-fold cross-validation
+            takes their place: three more networks are trained on two thirds of the rows each. 0
+            for neither.
         n_iter_no_change: with `early_stopping`, the number of rounds without improvement after
             which the fit ends. A round is a pass over the data, or 15 steps if that is more.
         tol: the smallest improvement of the log loss that counts.
@@ -218,10 +220,10 @@ class BlurClassifier(ClassifierMixin, BlurEstimator):  # type: ignore[misc]
 
         They are the softmax of the outputs, which assumes equally frequent classes, weighted by the
         class frequencies in the data. The temperature of the softmax is the one with the smallest
-        log loss on rows that `fit` has held out (see `validation_fraction`), or that `partial_fit`
-        has not learned from yet, if a call has at least 1,000. Otherwise it is chosen on rows that
-        were learned from, and where rows are few and columns many, the probabilities are
-        overconfident.
+        log loss on rows that `fit` has held out or cross-validated (see `validation_fraction`), or
+        that `partial_fit` has not learned from yet, if a call has at least 1,000. Otherwise it is
+        chosen on rows that were learned from, and where rows are few and columns many, the
+        probabilities are overconfident.
 
         With several labels per row, the probability of each (rows, labels).
         """

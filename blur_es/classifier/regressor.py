@@ -48,7 +48,8 @@ class BlurRegressor(RegressorMixin, MultiOutputMixin, BlurEstimator):  # type: i
             falls.
         validation_fraction: share of the rows that `fit` holds out, if there are at least 1,000 or
             with `early_stopping`; at most 10,000 rows. The best networks are chosen, and outputs
-            are scaled, on them. 0 for none: outputs are then scaled on rows that were learned from.
+            are scaled, on them. With 30 to 1,000 rows, 3-fold cross-validation takes their place.
+            0 for neither: outputs are then scaled on rows that were learned from.
         n_iter_no_change: with `early_stopping`, the number of rounds without improvement after
             which the fit ends. A round is a pass over the data, or 15 steps if that is more.
         tol: the smallest improvement of the squared error, of standardised targets, that counts.

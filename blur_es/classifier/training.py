@@ -56,6 +56,10 @@ class Course:
     patience: int | None
     tol: float
 
+    def shortened(self, most: int) -> Course:
+        """The same with at most so many steps of each network."""
+        return dataclasses.replace(self, steps=tuple(min(each, most) for each in self.steps))
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Training:

@@ -1,0 +1,92 @@
+"""Cross-validation of a fit, for data with too few rows to hold some out for good."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+
+import numpy as np
+
+from blur_es.classifier.batches import balanced_batches, folds
+from blur_es.classifier.learner import Learner
+from blur_es.classifier.sample import Sample
+from blur_es.classifier.training import NOISE, Course, Evaluate
+from blur_es.util.arrays import Float32Array, FloatArray
+
+FOLDS = 3
+
+# With fewer rows, the losses of folds are mostly chance.
+FEWEST_ROWS_TO_VALIDATE = 30
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Validation:
+    """The result of `cross_validate`.
+
+    Attributes:
+        steps: learning steps of a network, after which the loss on held-out rows is smallest.
+        outputs: (n, n_L) after so many steps, each row's from the network that has not seen it.
+        scores: after every round, the score of such outputs.
+    """
+
+    steps: int
+    outputs: FloatArray
+    scores: list[float]
+
+
+def cross_validate(
+    course: Course,
+    sample: Sample,
+    labels: Callable[[FloatArray], Float32Array],
+    begin: Callable[[Sample, np.random.Generator], Learner],
+    evaluate: Evaluate,
+    generator: np.random.Generator,
+) -> Validation | None:
+    """Train a network on the rest of each fold, as long as the first network of the course.
+
+    Of rounds that are about equally good, the last is chosen, as in `blur_es.classifier.training`.
+
+    Args:
+        course: how long to train.
+        sample: all rows.
+        labels: returns labels (rows, n_L) of targets.
+        begin: makes an untrained network for a sample.
+        evaluate: computes loss and score.
+        generator: of the random numbers.
+
+    Returns None where the data cannot be divided, or where a network diverges.
+    """
+    places = folds(sample.numbers, sample.weights, sample.keys, FOLDS)
+    ends = [*range(course.per_round, course.steps[0], course.per_round), course.steps[0]]
+    outputs: list[FloatArray | None] = [None] * len(ends)
+    for fold in range(FOLDS):
+        held = np.flatnonzero(places == fold)
+        learned = sample.part(places != fold)
+        if not len(held) or not len(learned):
+            return None
+        network, rows = begin(learned, generator), sample.take(held)
+        for number, end in enumerate(ends):
+            batches = balanced_batches(
+                learned.numbers,
+                learned.weights,
+                len(learned),
+                end - network.steps,
+                course.batch_size,
+                generator,
+            )
+            try:
+                network = network.after(
+                    learned.take, lambda at, part=learned: labels(part.targets[at]), batches
+                )
+            except ValueError:
+                return None
+            found = network.outputs(rows)
+            whole = outputs[number]
+            if whole is None:
+                whole = outputs[number] = np.zeros((len(sample), found.shape[1]))
+            whole[held] = found
+    known = [each for each in outputs if each is not None]
+    results = [evaluate(each, sample) for each in known]
+    losses = np.array([loss for loss, _ in results])
+    best = int(np.flatnonzero(losses <= (1.0 + NOISE) * losses.min())[-1])
+    return Validation(ends[best], known[best], [score for _, score in results])
