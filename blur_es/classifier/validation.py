@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable
 
 import numpy as np
@@ -11,7 +12,7 @@ from blur_es.classifier.batches import balanced_batches, folds
 from blur_es.classifier.learner import Learner
 from blur_es.classifier.sample import Sample
 from blur_es.classifier.training import NOISE, Course, Evaluate
-from blur_es.util.arrays import Float32Array, FloatArray
+from blur_es.util.arrays import Float32Array, FloatArray, IntArray
 
 FOLDS = 3
 
@@ -65,6 +66,7 @@ def cross_validate(
         if not len(held) or not len(learned):
             return None
         network, rows = begin(learned, generator), sample.take(held)
+        known_labels = functools.partial(_labels_of, labels, learned)
         for number, end in enumerate(ends):
             batches = balanced_batches(
                 learned.numbers,
@@ -75,9 +77,7 @@ def cross_validate(
                 generator,
             )
             try:
-                network = network.after(
-                    learned.take, lambda at, part=learned: labels(part.targets[at]), batches
-                )
+                network = network.after(learned.take, known_labels, batches)
             except ValueError:
                 return None
             found = network.outputs(rows)
@@ -90,3 +90,9 @@ def cross_validate(
     losses = np.array([loss for loss, _ in results])
     best = int(np.flatnonzero(losses <= (1.0 + NOISE) * losses.min())[-1])
     return Validation(ends[best], known[best], [score for _, score in results])
+
+
+def _labels_of(
+    labels: Callable[[FloatArray], Float32Array], sample: Sample, places: IntArray
+) -> Float32Array:
+    return labels(sample.targets[places])

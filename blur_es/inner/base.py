@@ -350,7 +350,7 @@ def layer_field(genome: Genome, name: str, layer: int) -> FloatArray:
 
 def relative_offsets(neurons: int) -> Float64Array:
     """Offsets of the neurons of a hidden layer, from -1 to 1: (neurons,) ("Hidden offsets")."""
-    return 2.0 * (np.arange(1, neurons + 1) * GOLDEN_RATIO % 1.0) - 1.0
+    return 2.0 * (np.arange(1.0, neurons + 1.0) * GOLDEN_RATIO % 1.0) - 1.0
 
 
 def in_precision(genome: Genome, dtype: npt.DTypeLike) -> Genome:
