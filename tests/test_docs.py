@@ -107,6 +107,12 @@ def test_results_are_those_of_the_genomes_that_ship(name: str) -> None:
     assert measured == {genome: load_genome(genome).sha256 for genome in measured}
 
 
+def test_the_first_run_is_one_of_the_measured_demos() -> None:
+    first, demo = read_results("first_run"), read_results("demo")
+    assert first["genome"] == demo["runs"][0]["genome"]
+    assert demo["runs"][0]["seed"] == 0
+
+
 def test_the_commands_on_the_page_of_genomes_are_those_of_the_study() -> None:
     commands = json.loads((RESULTS / "genomes.json").read_text())["commands"]
     assert commands == {name: each.command for name, each in MEASUREMENTS.items()}

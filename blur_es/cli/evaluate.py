@@ -117,7 +117,7 @@ def _add_compare(commands: Commands) -> None:
         run_compare,
         "Compare a genome with tuned baselines in the same test episodes.",
         user_code=True,
-        epilog="Example: blur-es compare mnist-4state --optimizers sgd,adam --at 15,50,300 --set "
+        epilog="Example: blur-es compare mnist-3state --optimizers sgd,adam --at 15,50,300 --set "
         "episode.unroll=300 --output comparison. Each optimiser trains the plain network and one "
         "with batch normalisation, with a constant and with a cosine schedule, and with the best "
         "of 13 learning rates over four orders of magnitude for each step, chosen on other "

@@ -23,7 +23,7 @@ def add_train(commands: Commands) -> None:
         run_train,
         "Meta-train a genome, as an experiment file describes.",
         user_code=True,
-        epilog="Example: blur-es train experiments/digits.yaml --set seed=3 --run-dir runs/three. "
+        epilog="Example: blur-es train experiments/demo.yaml --set seed=3 --run-dir runs/three. "
         "Ctrl-C stops after a clean checkpoint; --resume continues to the same genome.",
     )
     parser.add_argument("file", metavar="FILE", help="the experiment (YAML), a path or URL")
