@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
 
+from blur_es.report.style import INK, LINE_STYLES, Picture, render
 from blur_es.util.arrays import FloatArray
 from docs.record import RESULTS
 
@@ -59,3 +61,53 @@ def signed_bars(
     axes.axvline(0, color="black", linewidth=0.8)
     axes.margins(x=0.16, y=0.01)
     axes.tick_params(axis="y", labelsize=7)
+
+
+def draw_leads(
+    axes: Axes, names: Sequence[str], leads: Mapping[str, Sequence[float] | FloatArray]
+) -> None:
+    """Draw one row of markers for each name, sorted by the first lead, the largest on top.
+
+    Leads differ in the shapes of their markers, so that they can be told apart without colour.
+
+    Args:
+        axes: the axes, which get a legend if there are several leads.
+        names: the labels of the rows.
+        leads: values for the rows, by label.
+    """
+    values = {label: np.asarray(each, dtype=np.float64) for label, each in leads.items()}
+    order = np.argsort(next(iter(values.values())), kind="stable")
+    rows = np.arange(len(names))
+    for row in rows[::2]:
+        axes.axhspan(row - 0.5, row + 0.5, color="#f2f2f0", lw=0)
+    everything = np.stack(list(values.values()))[:, order]
+    low, high = np.minimum(everything.min(axis=0), 0.0), np.maximum(everything.max(axis=0), 0.0)
+    axes.hlines(rows, low, high, color="#b0b0b0", lw=1.0)
+    axes.axvline(0.0, color=INK, lw=1.0)
+    for number, ((label, each), style) in enumerate(zip(values.items(), LINE_STYLES, strict=False)):
+        axes.plot(
+            each[order],
+            # Markers are a little above each other, so that none hides another.
+            rows + 0.2 * (0.5 * (len(values) - 1) - number),
+            ls="none",
+            marker=style.marker,
+            ms=6.0,
+            color=style.color,
+            mec="white",
+            mew=0.6,
+            label=label,
+        )
+    axes.set_yticks(rows, [names[index] for index in order], fontsize=9.5)
+    axes.set_ylim(-0.6, len(names) - 0.4)
+    axes.tick_params(axis="y", length=0)
+    axes.grid(visible=False, axis="y")
+    if len(values) > 1:
+        axes.legend(
+            loc="lower center", bbox_to_anchor=(0.4, 1.0), ncols=1, frameon=False, fontsize=10
+        )
+
+
+def save(figure: Picture, name: str) -> None:
+    """Write a picture of the pages, on a white ground, so that dark mode does not hide it."""
+    figure.set_facecolor("white")
+    (PICTURES / f"{name}.png").write_bytes(render(figure, "png"))

@@ -7,9 +7,10 @@ from collections.abc import Callable
 
 import numpy as np
 
+from blur_es.report.style import Picture, new_axes
 from blur_es.util.arrays import Float64Array
 from blur_es.util.markdown import markdown_table
-from docs.generated.common import PICTURES, Row, origin, read, signed_bars
+from docs.generated.common import Row, draw_leads, origin, read, save
 from studies.inputs import FACTORS, NOTICEABLE
 from studies.tasks import NAMES
 
@@ -120,21 +121,19 @@ PARTS: dict[str, Callable[[], list[str]]] = {
 
 
 def draw() -> None:
-    """Draw the gain of each map over the one before, one bar per data set."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
+    """Draw the gain of each map over the one before on every data set."""
     rows = all_rows()
     names = [f"{name_of(row)} ({row['inputs']})" for row in rows]
     steps = list(MAPS.items())
-    figure, panels = pyplot.subplots(1, 3, figsize=(15.0, 0.22 * len(rows) + 1.0))
-    for axes, (old, old_name), (new, name) in zip(panels, steps[:-1], steps[1:], strict=True):
-        signed_bars(axes, names, 100 * (_column(rows, new) - _column(rows, old)), "0.6")
-        axes.set_title(f"{name} compared with {old_name} inputs", fontsize=10)
-        axes.set_xlabel("points of accuracy after 15 steps")
-    panels[0].set_ylabel("data (number of inputs)")
-    figure.tight_layout()
-    figure.savefig(PICTURES / "inputs.png", dpi=110)
-    pyplot.close(figure)
+    figure = Picture(figsize=(8.6, 0.26 * len(rows) + 1.5), layout="constrained")
+    axes = new_axes(figure, "gain in points of accuracy after 15 steps", "data (number of inputs)")
+    draw_leads(
+        axes,
+        names,
+        {
+            f"{name} compared with {old_name} inputs": 100.0
+            * (_column(rows, new) - _column(rows, old))
+            for (old, old_name), (new, name) in itertools.pairwise(steps)
+        },
+    )
+    save(figure, "inputs")

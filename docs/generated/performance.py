@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
+from blur_es.report.style import Picture, new_axes
 from blur_es.util.markdown import markdown_table
-from docs.generated.common import PICTURES, Row, origin, read
+from docs.generated.common import Row, origin, read, save
+
+# Colours of the package's backends and of plain programs.
+OWN, OTHERS = "#0b3c5d", "#a9bccb"
 
 
 def _configurations() -> list[str]:
@@ -336,32 +339,22 @@ PARTS: dict[str, Callable[[], list[str]]] = {
 
 
 def draw() -> None:
-    """Draw evaluations per second as bars that differ in their hatches as well as their greys."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
+    """Draw evaluations per second; the backends of this package are darker than plain programs."""
     comparisons: list[Row] = read("inner_loop")["comparisons"]
-    figure, axes = pyplot.subplots(
-        1, len(comparisons), figsize=(3.6 * len(comparisons), 3.4), squeeze=False
-    )
-    axis: Any
-    for axis, comparison in zip(axes[0], comparisons, strict=True):
-        entries = comparison["entries"]
+    figure = Picture(figsize=(9.0, 3.0), layout="constrained")
+    for place, comparison in enumerate(comparisons, 1):
+        axes = new_axes(figure, "evaluations per second", "", (1, len(comparisons), place))
+        entries = comparison["entries"][::-1]
         rates = [entry["evaluations_per_second"] for entry in entries]
-        bars = axis.bar(
-            [entry["name"].replace(" ", "\n") for entry in entries],
-            rates,
-            color=["white", "0.85", "0.7", "0.4", "0.2"][: len(rates)],
-            hatch=["", "//", "..", "xx", ""][: len(rates)],
-            edgecolor="black",
-        )
-        axis.bar_label(bars, [f"{rate:.0f}" if rate >= 100 else f"{rate:.3g}" for rate in rates])
-        axis.set_title(comparison["config"])
-        axis.set_ylabel("evaluations per second")
-        axis.margins(y=0.15)
-        axis.tick_params(axis="x", labelsize=8)
-    figure.tight_layout()
-    figure.savefig(PICTURES / "performance.png", dpi=110)
-    pyplot.close(figure)
+        names = [entry["name"] for entry in entries]
+        colors = [OWN if name.startswith("blur_es") else OTHERS for name in names]
+        bars = axes.barh(range(len(names)), rates, color=colors, height=0.7)
+        labels = [f"{rate:,.0f}" if rate >= 100 else f"{rate:.3g}" for rate in rates]
+        axes.bar_label(bars, labels, padding=3, fontsize=10)
+        # The names are the same in every panel.
+        axes.set_yticks(range(len(names)), names if place == 1 else [""] * len(names), fontsize=10)
+        axes.tick_params(axis="y", length=0)
+        axes.grid(visible=False, axis="y")
+        axes.margins(x=0.22)
+        axes.set_title(comparison["config"], fontsize=11)
+    save(figure, "performance")

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import numpy as np
+from matplotlib.ticker import MaxNLocator
 
+from blur_es.report.style import LINE_STYLES, Picture, new_axes
 from blur_es.util.arrays import Float64Array
 from blur_es.util.markdown import markdown_table
-from docs.generated.common import PICTURES, Row, accuracy, origin, read, signed_bars
+from docs.generated.common import Row, accuracy, draw_leads, origin, read, save
 
 STEPS = (1, 2, 3, 5, 8, 10, 15)
 # Differences of at most this many points of accuracy count as level.
@@ -164,17 +166,17 @@ PARTS: dict[str, Callable[[], list[str]]] = {
 def draw() -> None:
     """Draw mean learning curves, and the lead over Adam on each data set."""
     rows = all_rows()
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    from blur_es.report.style import LINE_STYLES, new_axes
-
-    figure = pyplot.figure(figsize=(15.0, 0.2 * len(but_small(rows)) + 1.2))
+    shown = {
+        "the first two groups": but_small(rows),
+        GROUPS[SMALL]: [row for row in rows if row["group"] == SMALL],
+    }
+    longest = max(map(len, shown.values()))
+    figure = Picture(figsize=(11.0, 0.26 * longest + 4.6), layout="constrained")
+    grid = figure.add_gridspec(2, 1, height_ratios=(3.4, 0.26 * longest + 1.2))
+    curves, bars = (figure.add_subfigure(grid[row]) for row in range(2))
     for place, group in enumerate(GROUPS):
         own = [row for row in rows if row["group"] == group]
-        axes = new_axes(figure, "steps", "mean test accuracy", (len(GROUPS), 3, 3 * place + 1))
+        axes = new_axes(curves, "steps", "mean test accuracy", (1, len(GROUPS), place + 1))
         for line, (name, pick) in zip(LINE_STYLES, ENTRIES.items(), strict=False):
             curve = mean_curve(own, pick)
             axes.plot(
@@ -184,20 +186,16 @@ def draw() -> None:
                 color=line.color,
                 linestyle=line.dashes,
                 marker=line.marker,
-                markersize=3.5,
+                markersize=4,
             )
-        axes.set_title(f"{GROUPS[group]}, {len(own)} sets", fontsize=9)
-        axes.legend(fontsize=7, frameon=False)
-    shown = {
-        "the first two groups": but_small(rows),
-        GROUPS[SMALL]: [row for row in rows if row["group"] == SMALL],
-    }
-    for place, (title, own) in enumerate(shown.items(), 2):
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.set_title(f"{GROUPS[group]}, {len(own)} sets", fontsize=10)
+    handles, labels = axes.get_legend_handles_labels()
+    curves.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False)
+    for place, (title, own) in enumerate(shown.items(), 1):
         axes = new_axes(
-            figure, "lead over tuned plain Adam after 15 steps, points", "", (1, 3, place)
+            bars, "lead over tuned plain Adam after 15 steps, points", "", (1, 2, place)
         )
-        signed_bars(axes, [row["data"] for row in own], leads(own), LINE_STYLES[0].color)
-        axes.set_title(title, fontsize=9)
-    figure.tight_layout()
-    figure.savefig(PICTURES / "unseen.png", dpi=110)
-    pyplot.close(figure)
+        draw_leads(axes, [row["data"].replace("_", " ") for row in own], {"lead": leads(own)})
+        axes.set_title(title, fontsize=10)
+    save(figure, "unseen")
