@@ -7,22 +7,28 @@ import io
 
 import numpy as np
 import pytest
-from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection, PolyCollection
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
-from matplotlib.text import Annotation
 
 from blur_es.analysis.compare import LEARNED_RULE
 from blur_es.genome import Genome, neutral_genome
 from blur_es.report.curves import curves_figure
-from blur_es.report.figures import METRICS_DRAWN, fitness_figure, genome_figure
+from blur_es.report.fields import fields_figure
+from blur_es.report.figures import genome_figure
+from blur_es.report.style import (
+    SIGNED_COLORS,
+    color_on,
+    relative_luminance,
+    signed_shares,
+)
 from blur_es.rule import RuleSpec
+from blur_es.util.arrays import Float64Array
 from tests.comparisons import KNOWN, compare_known
 from tests.pictures import band, labelled_lines, points
 from tests.written_runs import (
     make_comparison,
     make_genome,
-    make_metrics,
 )
 
 HOSTILE = "<script>alert('1')</script>\"&$\\frac$"
@@ -32,78 +38,6 @@ def draw(figure: Figure) -> bytes:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=50)
     return buffer.getvalue()
-
-
-@pytest.mark.parametrize("generations", [1, 2, 40])
-@pytest.mark.parametrize("spread", [1.0, 0.0])
-def test_fitness_is_drawn(generations: int, spread: float) -> None:
-    assert draw(fitness_figure(make_metrics(generations, spread)))
-
-
-def test_every_line_and_band_of_the_fitness_shows_the_right_values() -> None:
-    metrics = [
-        {name: 10.0 * generation + index for index, name in enumerate(METRICS_DRAWN)}
-        | {"generation": generation}
-        for generation in (1, 2, 3)
-    ]
-    figure = fitness_figure(metrics)
-    [axes] = figure.axes
-    lines = labelled_lines(axes)
-    assert set(lines) == {"best", "mean", "median"}
-    for name, line in lines.items():
-        index = METRICS_DRAWN.index(name)
-        assert points(line) == [(generation, 10.0 * generation + index) for generation in (1, 2, 3)]
-    bands = {str(each.get_label()): band(each) for each in axes.collections}
-    assert bands == {
-        "10 % to 90 %": {1.0: (12.0, 16.0), 2.0: (22.0, 26.0), 3.0: (32.0, 36.0)},
-        "25 % to 75 %": {1.0: (13.0, 15.0), 2.0: (23.0, 25.0), 3.0: (33.0, 35.0)},
-    }
-    [legend] = figure.legends
-    assert {text.get_text() for text in legend.get_texts()} == {*lines, *bands}
-
-
-def test_the_fitness_of_one_is_drawn_with_its_mean_over_a_fiftieth_of_the_generations() -> None:
-    metrics = [
-        {"generation": generation} | dict.fromkeys(METRICS_DRAWN, float(generation**2))
-        for generation in range(1, 251)
-    ]
-    [axes] = fitness_figure(metrics).axes
-    assert not axes.collections
-    lines = labelled_lines(axes)
-    assert set(lines) == {"each generation", "moving mean over 5"}
-    assert points(lines["each generation"]) == [(g, g**2) for g in range(1, 251)]
-    # The mean over two generations on each side is the mean of g² + d² for d from -2 to 2.
-    middle = np.arange(3.0, 249.0)
-    expected = np.column_stack([middle, middle**2 + 2.0])
-    np.testing.assert_allclose(points(lines["moving mean over 5"]), expected, rtol=1e-12)
-
-
-def stages(axes: Axes) -> list[tuple[str, float, float]]:
-    """The labels of the lines of new unrolls, their positions, and the lines' positions."""
-    notes = [text for text in axes.texts if isinstance(text, Annotation)]
-    lines = [line for line in axes.lines if str(line.get_label()).startswith("_")]
-    return [
-        (note.get_text(), note.xy[0], points(line)[0][0])
-        for note, line in zip(notes, lines, strict=True)
-    ]
-
-
-def test_a_line_marks_where_the_unroll_grows_with_its_new_length() -> None:
-    metrics = make_metrics(6)
-    for line, unroll in zip(metrics, (5, 5, 10, 10, 10, 40), strict=True):
-        line["unroll"] = unroll
-    [axes] = fitness_figure(metrics).axes
-    assert stages(axes) == [("unroll 10", 3, 3.0), ("unroll 40", 6, 6.0)]
-    for line in metrics:
-        line |= dict.fromkeys(METRICS_DRAWN, line["best"])
-    [axes] = fitness_figure(metrics).axes
-    assert stages(axes) == [("unroll 10", 3, 3.0), ("unroll 40", 6, 6.0)]
-
-
-def test_a_constant_unroll_has_no_line() -> None:
-    for unroll in ({}, {"unroll": 5}):
-        [axes] = fitness_figure([line | unroll for line in make_metrics(6)]).axes
-        assert stages(axes) == []
 
 
 def test_many_baselines_are_drawn_in_rows() -> None:
@@ -122,45 +56,6 @@ def test_many_baselines_are_drawn_in_rows() -> None:
     assert [len(each) for each in labels] == [4] * 6
     assert len({label for each in labels for label in each}) == 19
     assert draw(figure)
-
-
-def test_diverged_genomes_do_not_flatten_the_picture_of_the_fitness() -> None:
-    metrics = make_metrics(20)
-    for line in metrics[:10]:
-        line["q10"], line["mean"] = -20.0, -5.0
-    axes = fitness_figure(metrics).axes[0]
-    assert -6.0 < axes.get_ylim()[0] < -2.5
-    note = "the lowest values reach −20, outside this picture"
-    assert [text.get_text() for text in axes.texts] == [note]
-    unharmed = fitness_figure(make_metrics(20)).axes[0]
-    assert not unharmed.texts
-
-
-def test_the_picture_begins_a_little_below_the_worst_of_most_of_the_population() -> None:
-    metrics = make_metrics(4, spread=1.0)
-    for line in metrics:
-        line |= {"best": 2.0, "q75": 1.5, "median": 1.0, "q25": -3.0, "unroll": 5}
-        line |= {"q90": 1.75, "q10": -20.0, "mean": -6.0, "diverged": 3}
-    metrics[-1]["unroll"] = 10
-    [axes] = fitness_figure(metrics).axes
-    # 8 % of 5 above, and three times that below.
-    assert axes.get_ylim() == pytest.approx((-4.2, 2.4))
-    assert [text.get_text() for text in axes.texts] == [
-        "unroll 10",
-        "the lowest values reach −20, outside this picture",
-    ]
-    # The lowest value is not more than four times as far down, so nothing is cut off.
-    for line in metrics:
-        line["q10"] = -18.0
-    [axes] = fitness_figure(metrics).axes
-    assert axes.get_ylim()[0] < -18.0
-    assert [text.get_text() for text in axes.texts] == ["unroll 10"]
-
-
-def test_values_that_are_not_finite_are_gaps() -> None:
-    metrics = make_metrics(3)
-    metrics[1] |= {"q10": float("-inf"), "mean": float("nan")}
-    assert draw(fitness_figure(metrics))
 
 
 @pytest.mark.parametrize("steps", [1, 2, 15, 100])
@@ -193,15 +88,33 @@ def test_curves_are_of_the_means_and_bars_and_band_of_the_deviations() -> None:
             for each in bars
             for (x, low), (_, high) in each.get_segments()
         }
-        # The first line's bars begin at the first step, the next one's at the second.
-        number = {"sgd": 2, "adam": 1}
         assert found == {
             (float(step), round(share * (mean - std), 6), round(share * (mean + std), 6))
             for label, (mean, std) in baselines.items()
             if label != learned
             for step, share in ((1, 0.5), (2, 1.0))
-            if step >= number[label.split()[0]]
         }
+
+
+def test_steps_are_on_a_logarithmic_axis_with_markers_at_its_ticks() -> None:
+    for axes in curves_figure(make_comparison(100)).axes:
+        assert axes.get_xscale() == "log"
+        ticks = [1, 2, 5, 10, 20, 50, 100]
+        assert list(axes.get_xticks()) == ticks
+        for line in labelled_lines(axes).values():
+            marked = line.get_markevery()
+            assert isinstance(marked, list)
+            assert [points(line)[int(index)][0] for index in marked] == ticks
+
+
+def test_the_panels_of_a_narrow_picture_are_below_each_other() -> None:
+    wide, narrow = (curves_figure(make_comparison(), narrow) for narrow in (False, True))
+    assert len(wide.axes) == len(narrow.axes) == 2
+    assert wide.get_size_inches()[0] > 9.0 > 6.0 > narrow.get_size_inches()[0]
+    assert draw(narrow)
+    genome = make_genome(RuleSpec(states=3, normalize="both"))
+    wide, narrow = (genome_figure(genome, narrow) for narrow in (False, True))
+    assert wide.get_size_inches()[0] > 10.0 > 7.0 > narrow.get_size_inches()[0]
 
 
 @pytest.mark.parametrize(("normalized", "sides"), [((False,), 1), ((True,), 1), ((), 1)])
@@ -241,7 +154,16 @@ def test_names_with_dollars_and_braces_are_drawn_literally() -> None:
     ],
 )
 def test_genomes_are_drawn_whole(rule: RuleSpec, layers: int | None, panels: int) -> None:
-    figure = genome_figure(make_genome(rule, layers))
+    check_genome_is_whole(genome_figure(make_genome(rule, layers)), panels)
+
+
+def test_a_narrow_genome_is_drawn_whole() -> None:
+    genome = make_genome(RuleSpec(states=3, normalize="both"))
+    check_genome_is_whole(genome_figure(genome, narrow=True), 4)
+
+
+def check_genome_is_whole(figure: Figure, panels: int) -> None:
+    """Check that nothing is outside the picture and nothing overlaps."""
     assert draw(figure)
     # One more axis is for the colour bar.
     assert len(figure.axes) == panels + 1
@@ -274,12 +196,81 @@ def test_a_genome_of_extreme_values_is_drawn(value: float) -> None:
     assert draw(genome_figure(Genome(genome.rule, extreme)))
 
 
-def test_extreme_fitness_is_not_drawn() -> None:
-    metrics = make_metrics(4)
-    metrics[1] |= {"best": 1.7e308, "mean": -1.7e308}
-    assert draw(fitness_figure(metrics))
-
-
 def test_a_genome_of_zeros_is_drawn() -> None:
     fields = ("neuron.forward", "neuron.backward", "synapse.pre", "synapse.post")
     assert draw(genome_figure(neutral_genome(RuleSpec()).replace(dict.fromkeys(fields, 0.0))))
+
+
+# How colours look to people without one kind of cone (Machado et al., 2009), as matrices of linear
+# RGB; the first one is for everybody else.
+SIGHTS = {
+    "usual": np.eye(3),
+    "protanopia": np.array(
+        [
+            [0.152286, 1.052583, -0.204868],
+            [0.114503, 0.786281, 0.099216],
+            [-0.003882, -0.048116, 1.051998],
+        ]
+    ),
+    "deuteranopia": np.array(
+        [
+            [0.367322, 0.860646, -0.227968],
+            [0.280085, 0.672501, 0.047413],
+            [-0.011820, 0.042940, 0.968881],
+        ]
+    ),
+    "tritanopia": np.array(
+        [
+            [1.255528, -0.076749, -0.178779],
+            [-0.078411, 0.930809, 0.147602],
+            [0.004733, 0.691367, 0.303900],
+        ]
+    ),
+}
+
+
+def lab(rgb: tuple[float, ...], sight: Float64Array) -> Float64Array:
+    """A colour as it is seen, in CIELAB, where a distance of 10 is clearly visible."""
+    channels = np.array(rgb)
+    linear = np.where(channels <= 0.04045, channels / 12.92, ((channels + 0.055) / 1.055) ** 2.4)
+    to_xyz = np.array(
+        [[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]]
+    )
+    white = np.array([0.9505, 1.0, 1.089])
+    xyz = to_xyz @ np.clip(sight @ linear, 0.0, 1.0) / white
+    f = np.where(xyz > 0.008856, np.cbrt(xyz), 7.787 * xyz + 16.0 / 116.0)
+    return np.array([116.0 * f[1] - 16.0, 500.0 * (f[0] - f[1]), 200.0 * (f[1] - f[2])])
+
+
+def cell_color(value: float, limit: float) -> tuple[float, ...]:
+    return SIGNED_COLORS(0.5 * (float(signed_shares(np.array(value), limit)) + 1.0))[:3]
+
+
+@pytest.mark.parametrize("sight", SIGHTS)
+@pytest.mark.parametrize("limit", [0.5, 2.0, 10.0])
+def test_signs_differ_in_colour_for_everybody_and_in_lightness(sight: str, limit: float) -> None:
+    positive, negative = (lab(cell_color(value, limit), SIGHTS[sight]) for value in (0.38, -0.42))
+    assert np.linalg.norm(positive - negative) > 40.0
+    # In a grey print, the positive one is the lighter one.
+    assert positive[0] > negative[0] + 10.0
+
+
+def test_numbers_are_legible_in_every_cell() -> None:
+    for share in np.linspace(-1.0, 1.0, 81):
+        luminances = sorted(
+            relative_luminance(color)
+            for color in (
+                SIGNED_COLORS(0.5 * (share + 1.0))[:3],
+                to_rgb(color_on(float(share))),
+            )
+        )
+        # The contrast that WCAG 2 asks of text.
+        assert (luminances[1] + 0.05) / (luminances[0] + 0.05) > 4.5
+
+
+def test_a_custom_genome_has_the_colours_and_numbers_of_any_other() -> None:
+    genome = neutral_genome(RuleSpec()).replace({"neuron.forward": [[8.0, 0.5], [-0.5, -2.0]]})
+    axes = fields_figure(genome).axes[0]
+    [image] = axes.images
+    assert np.array(image.get_array()).tolist() == [[1.0, 0.25], [-0.25, -0.5]]
+    assert [text.get_text() for text in axes.texts] == ["8", "0.5", "−0.5", "−2"]

@@ -150,7 +150,7 @@ def test_ctrl_c_leaves_a_complete_checkpoint(tmp_path: Path, whole: blur_es.Run)
     assert repr(run) == f"<run {run.location}: 2 generations so far>"
     with pytest.raises(blur_es.InputError, match="has not ended"):
         _ = run.genome
-    assert run.figures == ["fitness"]
+    assert run.figures == ["fitness", "time"]
     assert run.resume().genome.sha256 == whole.genome.sha256
 
 
@@ -285,7 +285,7 @@ def test_metrics_are_arrays_by_column(whole: blur_es.Run) -> None:
 
 
 def test_figures_of_a_run_are_drawn_by_name(whole: blur_es.Run) -> None:
-    assert whole.figures == ["genome", "fitness"]
+    assert whole.figures == ["genome", "fitness", "time"]
     picture = whole.figure("fitness")
     assert picture._repr_png_().startswith(b"\x89PNG")  # type: ignore[attr-defined]
     with pytest.raises(blur_es.InputError, match=r"did you mean 'fitness'.*genome, fitness"):

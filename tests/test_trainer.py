@@ -241,7 +241,7 @@ def test_a_result_names_its_experiment(tmp_path: Path) -> None:
     assert short.to_yaml() != long.to_yaml()
 
 
-@pytest.mark.parametrize("name", ["config.yaml", "versions.json"])
+@pytest.mark.parametrize("name", ["config.yaml", "versions.json", "launches.json"])
 def test_files_of_a_run_that_was_killed_at_its_start_do_not_matter(
     tmp_path: Path, name: str
 ) -> None:
@@ -417,7 +417,7 @@ def test_damaged_run_folders_are_refused_and_left_alone(
     with pytest.raises(InputError, match=message):
         train(config, tmp_path / "run", resume=True)
     for path, content in before.items():
-        if path.name not in ("config.yaml", "versions.json"):
+        if path.name not in ("config.yaml", "versions.json", "launches.json"):
             assert path.read_bytes() == content
 
 

@@ -77,6 +77,12 @@ def make_run(folder: Path, name: str = "digits") -> Path:
         "versions": {"python": "3.11.7", "packages": {"numpy": name}},
     }
     write_json(folder, "result.json", result)
+    launch: dict[str, Any] = {
+        "started": "2026-01-02T03:04:05+00:00",
+        "command": "blur-es train digits.yaml",
+    }
+    launch |= {"host": f"lab {name}", "cores": 4}
+    write_json(folder, "launches.json", {"launches": [launch]})
     return folder
 
 

@@ -183,7 +183,8 @@ class RunContents:
         """Draw a picture of the run with Matplotlib.
 
         Args:
-            name: `fitness` (by generation), `genome`, or `curves-1`, `curves-2`, ... (the
+            name: `fitness` (by generation), `time` (the same by time), `fleet` (workers and what
+                went wrong, for a run on Ray), `genome`, or `curves-1`, `curves-2`, ... (the
                 comparison on the first task, the second, ...).
 
         Raises:

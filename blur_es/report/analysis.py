@@ -19,7 +19,7 @@ from blur_es.analysis.genome import GenomeAnalysis, analyze_genome, asymmetry_te
 from blur_es.analysis.growth import NormGrowth
 from blur_es.analysis.subject import is_run_folder, load_subject
 from blur_es.evaluator import problem_of
-from blur_es.report.figures import LARGEST_DRAWN, genome_figure
+from blur_es.report.figures import genome_figure
 from blur_es.report.folder import check_folder as check_result_folder
 from blur_es.report.folder import genome_of
 from blur_es.report.style import (
@@ -31,6 +31,7 @@ from blur_es.report.style import (
     new_axes,
     write_figure,
 )
+from blur_es.report.training import LARGEST_DRAWN
 from blur_es.storage import Storage, open_storage
 from blur_es.util.arrays import Float64Array
 from blur_es.util.callbacks import ProgressCallback, ignore_progress

@@ -8,8 +8,9 @@ from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.ticker import MaxNLocator, NullLocator
+from matplotlib.ticker import NullLocator
 
+from blur_es.analysis.baselines import steps_to_compare
 from blur_es.analysis.compare import Comparison, Entry
 from blur_es.report.style import LINE_STYLES, LineStyle, Picture, new_axes
 
@@ -22,13 +23,17 @@ MOST_BASELINES = 4
 _CLASSIFIERS = "classifiers on the same rows"
 
 
-def curves_figure(comparison: Comparison) -> Picture:
+def curves_figure(comparison: Comparison, narrow: bool = False) -> Picture:
     """Draw the learned rule and its baselines by step, with standard deviations.
 
     Baselines with plain networks are on the left and those with normalised networks on the right,
     in several rows if there are many; classifiers are in the last row. The learned rule is in every
     panel. Error bars and the band are standard deviations between episodes. Steps are on a
-    logarithmic axis if accuracy was measured after chosen steps.
+    logarithmic axis.
+
+    Args:
+        comparison: the comparison.
+        narrow: draw all panels below each other, for the screen of a phone.
     """
     optimizers = [entry for entry in comparison.entries if _is_optimizer(entry)]
     classifiers = [entry for entry in comparison.entries if entry.is_classifier]
@@ -54,13 +59,17 @@ def curves_figure(comparison: Comparison) -> Picture:
         for part in _chunks(sorted({entry.method for entry in classifiers}))
     ]
     panels = panels or [("no baselines", [], [])]
-    columns = max(1, len(sides))
+    columns = 1 if narrow else max(1, len(sides))
     rows = math.ceil(len(panels) / columns)
     learned = [entry for entry in comparison.entries if entry.is_learned]
     figure = Picture(figsize=(1.2 + 4.4 * columns, 4.9 * rows), layout="constrained")
     figure.suptitle(f"test accuracy on {comparison.task}", fontsize=11, parse_math=False)
     limits = _accuracy_limits(comparison.entries)
-    every = 1 if comparison.at else max(1, round(comparison.steps / 8))
+    marked = [
+        index
+        for index, step in enumerate(comparison.measured)
+        if comparison.at or step in steps_to_compare(comparison.steps)
+    ]
     steps = np.array(comparison.measured, dtype=np.float64)
     for index, (title, entries, part) in enumerate(panels):
         axes = new_axes(figure, "step", "accuracy", position=(rows, columns, index + 1))
@@ -68,14 +77,12 @@ def curves_figure(comparison: Comparison) -> Picture:
         # The best entry comes last, so that it is drawn on top.
         for entry in reversed(entries):
             order = list(part).index(_line_name(entry))
-            # With every step measured, markers of different lines are at different steps.
-            first = 0 if comparison.at else min((order + 1) * max(1, every // 4), len(steps)) - 1
             beside = 0.06 * (order + 1) if len(steps) == 1 else 0.0
-            _draw_curve(axes, entry, steps + beside, _BASELINES[order], slice(first, None, every))
+            _draw_curve(axes, entry, steps + beside, _BASELINES[order], marked)
         for entry in learned:
-            _draw_band(axes, entry, steps, every)
+            _draw_band(axes, entry, steps, marked)
         axes.set_ylim(*limits)
-        _set_steps(axes, comparison)
+        _set_steps(axes, [comparison.measured[index] for index in marked])
         _add_legend(axes)
     return figure
 
@@ -98,17 +105,14 @@ def _chunks(names: Sequence[str]) -> list[Sequence[str]]:
     ]
 
 
-def _set_steps(axes: Axes, comparison: Comparison) -> None:
-    """Set the axis of steps."""
-    measured = comparison.measured
-    if comparison.at and len(measured) > 1:
+def _set_steps(axes: Axes, marked: Sequence[int]) -> None:
+    """Set the axis of steps, with a tick at each step that is marked."""
+    if len(marked) > 1:
         axes.set_xscale("log")
-        axes.set_xticks(measured, [str(step) for step in measured], fontsize=8)
-        axes.xaxis.set_minor_locator(NullLocator())
     else:
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-    if len(measured) == 1:
-        axes.set_xlim(measured[0] - 0.5, measured[0] + 0.5)
+        axes.set_xlim(marked[0] - 0.5, marked[0] + 0.5)
+    axes.set_xticks(marked, [str(step) for step in marked], fontsize=8)
+    axes.xaxis.set_minor_locator(NullLocator())
 
 
 def _add_legend(axes: Axes) -> None:
@@ -146,9 +150,9 @@ def _draw_curve(
     entry: Entry,
     steps: np.ndarray[tuple[int], np.dtype[np.float64]],
     style: LineStyle,
-    shown: slice,
+    marked: list[int],
 ) -> None:
-    """Draw a line with markers and error bars at the steps that are shown."""
+    """Draw a line, with markers and error bars at some steps."""
     axes.plot(
         steps,
         entry.curve_mean,
@@ -157,13 +161,13 @@ def _draw_curve(
         ls=style.dashes,
         marker=style.marker,
         ms=4.5,
-        markevery=shown,
+        markevery=marked,
         label=_label(entry),
     )
     axes.errorbar(
-        steps[shown],
-        entry.curve_mean[shown],
-        yerr=entry.curve_std[shown],
+        steps[marked],
+        np.array(entry.curve_mean)[marked],
+        yerr=np.array(entry.curve_std)[marked],
         fmt="none",
         ecolor=style.color,
         elinewidth=0.9,
@@ -172,7 +176,10 @@ def _draw_curve(
 
 
 def _draw_band(
-    axes: Axes, entry: Entry, steps: np.ndarray[tuple[int], np.dtype[np.float64]], every: int
+    axes: Axes,
+    entry: Entry,
+    steps: np.ndarray[tuple[int], np.dtype[np.float64]],
+    marked: list[int],
 ) -> None:
     mean, std = np.array(entry.curve_mean), np.array(entry.curve_std)
     # A single step has no extent, so its band is as wide as the markers of all lines.
@@ -192,6 +199,6 @@ def _draw_band(
         lw=2.4,
         marker=_LEARNED.marker,
         ms=5,
-        markevery=every,
+        markevery=marked if len(steps) > 1 else [0],
         label=_label(entry),
     )

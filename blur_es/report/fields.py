@@ -7,7 +7,14 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 
 from blur_es.genome import Genome
-from blur_es.report.style import INK, SIGNED_COLORS, Picture
+from blur_es.report.style import (
+    INK,
+    SIGNED_COLORS,
+    Picture,
+    color_on,
+    signed_shares,
+    significant,
+)
 from blur_es.util.arrays import FloatArray
 
 # Numbers are written into the cells of smaller fields only.
@@ -30,29 +37,27 @@ def fields_figure(genome: Genome) -> Picture:
     for place, (name, matrix) in enumerate(fields.items()):
         axes = figure.add_subplot(grid[place, 0])
         limit = float(np.abs(matrix).max()) or 1.0
-        shares = Normalize(-1.0, 1.0)
-        # Colours show shares of the largest value, since a range of up to 1e308 cannot be drawn.
-        axes.imshow(matrix / limit, cmap=SIGNED_COLORS, norm=shares, aspect="auto")
+        shares = signed_shares(matrix, limit)
+        axes.imshow(shares, cmap=SIGNED_COLORS, vmin=-1.0, vmax=1.0, aspect="auto")
         shape = " × ".join(map(str, genome.fields[name].shape)) or "one number"
         axes.set_title(f"{name} ({shape})", fontsize=10, color=INK, loc="left")
         axes.set_xticks([])
         axes.set_yticks([])
         if matrix.size > MOST_CELLS_WITH_NUMBERS:
-            bar = figure.colorbar(ScalarMappable(shares, SIGNED_COLORS), ax=axes)
-            bar.set_ticks([-1.0, 0.0, 1.0])
-            bar.ax.set_yticklabels([f"{each:.3g}" for each in (-limit, 0.0, limit)], fontsize=8)
+            bar = figure.colorbar(ScalarMappable(Normalize(-1.0, 1.0), SIGNED_COLORS), ax=axes)
+            bar.set_ticks([-1.0, -0.5, 0.0, 0.5, 1.0])
+            ends = (-limit, -limit / 4.0, 0.0, limit / 4.0, limit)
+            bar.ax.set_yticklabels(map(significant, ends), fontsize=8)
             continue
         for (row, column), value in np.ndenumerate(matrix):
-            red, green, blue, _ = SIGNED_COLORS(shares(value / limit))
-            dark = 0.299 * red + 0.587 * green + 0.114 * blue < 0.5
             axes.text(
                 column,
                 row,
-                f"{value:.3g}".replace("-", "−"),
+                significant(float(value)),
                 ha="center",
                 va="center",
                 fontsize=8,
-                color="white" if dark else INK,
+                color=color_on(float(shares[row, column])),
             )
     return figure
 

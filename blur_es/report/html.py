@@ -1,384 +1,238 @@
-"""`report.html`: a self-contained page about a run, and its pictures.
-
-The page makes no requests: pictures are embedded, and a content security policy forbids
-everything else. All text from the run's files is escaped.
-"""
+"""`report.html`: a self-contained page about a run, and its pictures."""
 
 from __future__ import annotations
 
-import base64
-import dataclasses
-import html
-import json
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
-import yaml
-
-from blur_es.analysis.compare import Comparison
-from blur_es.errors import InputError
-from blur_es.genome import Genome, genome_fields
-from blur_es.genomes import run_genome
-from blur_es.report.analysis import ANALYSIS, SUMMARY, analysed_genome
-from blur_es.report.contents import curves_name, drawings, read_comparisons, read_metrics
-from blur_es.report.style import write_figure
-from blur_es.report.words import rule_in_words
+from blur_es.redact import redact_tree
+from blur_es.report import page, sections
+from blur_es.report.analysis import ANALYSIS
+from blur_es.report.contents import RunData, curves_name, drawings, narrow_drawings, read_run
+from blur_es.report.sections import Pictures
+from blur_es.report.style import render, write_figure
+from blur_es.report.summary import is_finite, learned_values, mapping, summary
 from blur_es.run.folder import RunFolder, flatten
-from blur_es.storage import Storage
-from blur_es.storage.names import COMPARISON, CONFIG, METRICS, REPORT, RESULT
+from blur_es.run.progress import duration
+from blur_es.storage.names import (
+    CHECKPOINT_FOLDER,
+    COMPARISON,
+    CONFIG,
+    GENOME,
+    INITIAL,
+    LAUNCHES,
+    METRICS,
+    METRICS_FOLDER,
+    REPORT,
+    RESULT,
+    VERSIONS,
+)
 from blur_es.util.text import count
 
 FIGURES = "figures"
 
+# The files of a run folder that the page links to.
+FILES = {
+    GENOME: "the learned genome",
+    RESULT: "why the run ended, and its numbers",
+    CONFIG: "the experiment, with every key",
+    METRICS: "one line of JSON for each generation",
+    COMPARISON: "every number of the comparison",
+    VERSIONS: "versions of Python and of packages, and the commit",
+    LAUNCHES: "when, where and by which command the run was started and resumed",
+    INITIAL: "the genome that the search began with",
+    FIGURES: "the pictures of this page, as SVG and PNG",
+    ANALYSIS: "the analysis of the genome by blur-es analyze",
+    CHECKPOINT_FOLDER: "the states from which the run can be resumed",
+}
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class _Run:
-    """The content of a run folder.
+# How a genome was chosen, by `selected` in `result.json`.
+SELECTED = {
+    "member": "member (best genome of a generation)",
+    "mean": "mean (of the strategy's distribution)",
+}
 
-    Attributes:
-        name: name of the experiment.
-        config: the text of `config.yaml`.
-        metrics: one mapping for every generation.
-        genome: the learned genome.
-        comparisons: one for every task; None without `comparison.json`.
-        result: the content of `result.json`; None without that file.
-        analysis: the folder of `blur-es analyze`; None unless it holds an analysis of this genome.
-    """
-
-    name: str
-    config: str
-    metrics: list[dict[str, Any]]
-    genome: Genome
-    comparisons: list[Comparison] | None
-    result: dict[str, Any] | None
-    analysis: Storage | None
+# What the numbers of a run mean; the words are those of docs/glossary.md.
+TERMS = {
+    "genome, learned values": "The genome is the set of numbers that define a learning rule. "
+    "Learned values are those of them that the search may change.",
+    "episode, step": "An episode is one training of one new network; a step is one update of its "
+    "synapses from one batch of labelled rows.",
+    "generation, evaluation": "In a generation, a population of genomes is proposed and evaluated. "
+    "An evaluation is one genome in one episode.",
+    "fitness": "The number that the search maximises, measured on rows that the network has not "
+    "learned from (query batches). All genomes of a generation face the same episodes; the next "
+    "generation has new ones, so the curve is noisy.",
+    "validation, test": "The genome is chosen on validation episodes, so its numbers there are "
+    "slightly optimistic. Test episodes are used for nothing but the comparison.",
+    "selected": "At the end, the run evaluates some genomes on validation episodes and keeps the "
+    "best. “member” says that it is the best genome of one generation's population, “mean” that it "
+    "is the mean of the strategy's distribution.",
+    "normalised": "The forward pass of the network normalises activations over the batch. Compare "
+    "a rule that does so with the baselines that do so too.",
+    "learning rate": "Of each baseline, the best of those that were tried on other episodes. A "
+    "learned rule has none.",
+    "diverged": "The values of an episode overflowed or became NaN. It gets the lowest fitness.",
+    "reproducible": "“yes” says that the same experiment gives the same genome, bit for bit, on "
+    "processors of this kind, with any number of workers and interruptions.",
+}
 
 
 def write_report(folder: RunFolder) -> str:
     """Write `report.html` and `figures/` into a run folder; return where the report is.
 
+    The report of a run that has not ended has no genome and no comparison.
+
     Raises:
         InputError: a file is missing or damaged; the message names it.
         OSError: the folder cannot be written.
     """
-    run = _read_run(folder)
+    run = read_run(folder)
     place = folder.storage.folder(FIGURES)
     # Earlier pictures may be of more tasks.
     for name in place.names():
         if name.startswith(curves_name("")):
             place.delete(name)
     figures = drawings(run.genome, run.metrics, run.comparisons)
-    pictures = {name: write_figure(draw(), place, name) for name, draw in figures.items()}
-    folder.storage.write(REPORT, _page(run, pictures).encode())
+    wide = {name: write_figure(draw(), place, name) for name, draw in figures.items()}
+    narrow = {
+        name: render(draw(), "svg")
+        for name, draw in narrow_drawings(run.genome, run.comparisons).items()
+    }
+    folder.storage.write(REPORT, _page(run, Pictures(wide, narrow)).encode())
     return folder.report
 
 
-# Reading
-
-
-def _read_run(folder: RunFolder) -> _Run:
-    path = folder.storage.locate(CONFIG)
-    try:
-        config = folder.storage.read(CONFIG).decode("utf-8")
-        values = yaml.safe_load(config)
-    except OSError as error:
-        raise InputError(f"{path}: cannot read it: {error.strerror or error}") from error
-    except (ValueError, yaml.YAMLError) as error:
-        # The file is not text or not YAML, or has an invalid date.
-        raise InputError(f"{path}: this file is damaged: {error}; expected YAML") from error
-    if not isinstance(values, dict) or not isinstance(values.get("name"), str):
-        raise InputError(f"{path}: this file has no 'name', expected an experiment")
-    genome = run_genome(folder)
-    analysis = folder.storage.folder(ANALYSIS)
-    return _Run(
-        name=values["name"],
-        config=config,
-        metrics=read_metrics(folder),
-        genome=genome,
-        comparisons=read_comparisons(folder),
-        result=folder.read_json(RESULT) if folder.storage.exists(RESULT) else None,
-        analysis=analysis if analysed_genome(analysis) == genome.sha256 else None,
-    )
-
-
-# The page
-
-
-_STYLE = """
-:root { color-scheme: light dark; --ink: #1c1c1c; --soft: #5c5c5c; --line: #d8d8d8;
-  --ground: #ffffff; --panel: #f5f5f3; }
-@media (prefers-color-scheme: dark) {
-  :root { --ink: #e8e8e6; --soft: #a6a6a2; --line: #454545; --ground: #191919; --panel: #242424; }
-}
-body { margin: 0 auto; max-width: 62rem; padding: 1.5rem 1rem 4rem; background: var(--ground);
-  color: var(--ink); font: 1rem/1.5 system-ui, sans-serif; overflow-wrap: anywhere; }
-h1 { margin: 0; font-size: 1.8rem; }
-h2 { margin: 2.5rem 0 .75rem; font-size: 1.25rem; border-bottom: 1px solid var(--line); }
-h3 { margin: 1.5rem 0 .5rem; font-size: 1.05rem; }
-.lead { margin: .25rem 0 1rem; color: var(--soft); }
-dl { display: grid; grid-template-columns: repeat(auto-fill, minmax(11rem, 1fr)); gap: .75rem;
-  margin: 0; }
-dl div { background: var(--panel); padding: .5rem .75rem; border-radius: .3rem; }
-dl div.wide { grid-column: 1 / -1; }
-dt { color: var(--soft); font-size: .85rem; }
-dd { margin: 0; font-weight: 600; font-variant-numeric: tabular-nums; }
-.scroll { overflow-x: auto; }
-table { border-collapse: collapse; font-variant-numeric: tabular-nums; overflow-wrap: normal; }
-th, td { padding: .25rem 1rem .25rem 0; text-align: left; border-bottom: 1px solid var(--line);
-  white-space: nowrap; vertical-align: top; }
-table.facts td { white-space: normal; overflow-wrap: anywhere; }
-tr.learned { font-weight: 700; }
-figure { margin: 1rem 0; }
-figure .scroll { padding: .5rem; background: #ffffff; border: 1px solid var(--line);
-  border-radius: .3rem; }
-figure img { display: block; max-width: 100%; height: auto; margin: 0 auto; }
-figcaption { margin-top: .4rem; color: var(--soft); font-size: .9rem; }
-pre { margin: 0; padding: .75rem; background: var(--panel); border-radius: .3rem;
-  white-space: pre-wrap; font-size: .85rem; }
-@media (max-width: 45rem) { figure img { max-width: none; width: 42rem; } }
-@media print {
-  :root { --ink: #000000; --soft: #333333; --ground: #ffffff; --panel: #ffffff; }
-  body { max-width: none; padding: 0; font-size: 10pt; }
-  figure, tr, dl div { break-inside: avoid; }
-  h2, h3 { break-after: avoid; }
-  figure img { max-width: 100%; width: auto; }
-  dl div { border: 1px solid var(--line); }
-}
-"""
-
-_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
-
-
-def _page(run: _Run, pictures: Mapping[str, bytes]) -> str:
-    sections = [
-        _head(run),
-        "<h2>Comparison with baselines</h2>",
-        _comparisons(run, pictures),
-        "<h2>Meta-training</h2>",
-        _fitness(run, pictures),
-        "<h2>The learned rule</h2>",
-        _rule(run.genome, pictures["genome"]),
-        *_analysis(run),
-        "<h2>The experiment</h2>",
-        f"<pre>{_text(run.config)}</pre>",
-        "<h2>Provenance</h2>",
-        _origin(run),
+def _page(run: RunData, pictures: Pictures) -> str:
+    parts_of = {
+        "Who won": sections.comparisons(run, pictures),
+        "Meta-training": sections.training(run, pictures),
+        "Workers and failures": sections.fleet(run, pictures),
+        "The learned rule": sections.rule(run, pictures),
+        "Gradient and growth": sections.analysis(run),
+        "Run it again": _again(run),
+        "Files": _files(run),
+        "Words on this page": [page.terms(TERMS)],
+        "The experiment": [f'<pre class="columns">{page.text(run.text)}</pre>'],
+        "Provenance": _origin(run),
+    }
+    shown = {title: parts for title, parts in parts_of.items() if parts}
+    anchors = {title: title.lower().replace(" ", "-") for title in shown}
+    links = "".join(f'<a href="#{anchors[title]}">{title}</a>' for title in shown)
+    body = [
+        f"<h1>{page.text(run.name)}</h1>",
+        page.paragraph(
+            *summary(run.config, run.genome, run.metrics, run.result, run.comparisons),
+            kind="summary",
+        ),
+        page.facts(_facts(run)),
+        f"<nav>{links}</nav>",
     ]
-    return "\n".join(
-        [
-            "<!DOCTYPE html>",
-            '<html lang="en">',
-            "<head>",
-            '<meta charset="utf-8">',
-            f'<meta http-equiv="Content-Security-Policy" content="{_text(_POLICY)}">',
-            '<meta name="viewport" content="width=device-width, initial-scale=1">',
-            f"<title>{_text(run.name)}</title>",
-            f"<style>{_STYLE}</style>",
-            "</head>",
-            "<body>",
-            *sections,
-            "</body>",
-            "</html>",
-            "",
-        ]
-    )
+    for title, parts in shown.items():
+        body += [f'<h2 id="{anchors[title]}">{title}</h2>', *parts]
+    return page.page(run.name, body)
 
 
-def _head(run: _Run) -> str:
+def _facts(run: RunData) -> list[tuple[str, Any]]:
+    """What a reader asks first: when, where, by which command, and the main numbers."""
     result = run.result or {}
-    if run.result is None:
-        stopped = f"There is no {RESULT} in this folder: meta-training has not ended."
-    else:
-        stopped = str(result.get("stopped", "The reason why meta-training ended is not recorded."))
-    numbers = [
-        ("fitness", result.get("fitness")),
-        ("validation accuracy", result.get("validation_accuracy")),
+    first, *later = run.launches or [{}]
+    packages = mapping(run.versions.get("packages"))
+    where = [str(first["host"])] if first.get("host") else []
+    if isinstance(first.get("cores"), int):
+        where.append(count(first["cores"], "core"))
+    where += [str(run.versions[key]) for key in ("system", "machine") if run.versions.get(key)]
+    seconds = result.get("seconds")
+    found = [
+        ("date", _when(first)),
+        ("resumed", ", ".join(_when(each) for each in later)),
+        ("command", first.get("command")),
+        ("host", ", ".join(where)),
+        ("blur_es", packages.get("blur_es")),
+        ("Python", run.versions.get("python")),
+        ("learned values", learned_values(run.config, run.genome) if run.genome else None),
         ("generations", result.get("generations", len(run.metrics))),
         ("evaluations", result.get("evaluations")),
-        ("seconds", result.get("seconds")),
+        ("time in training", duration(seconds) if is_finite(seconds) else seconds),
         ("evaluations per second", result.get("evaluations_per_second")),
+        ("validation fitness", result.get("fitness")),
+        ("validation accuracy", result.get("validation_accuracy")),
+        ("selected", SELECTED.get(str(result.get("selected")), result.get("selected"))),
         ("reproducible", result.get("reproducible")),
+        ("SHA-256 of the genome", run.genome.sha256 if run.genome else None),
     ]
-    boxes = [
-        f"<div><dt>{name}</dt><dd>{_text(_readable(value))}</dd></div>"
-        for name, value in numbers
-        if value is not None
-    ]
-    boxes.append(
-        f'<div class="wide"><dt>SHA-256 of the genome</dt><dd>{run.genome.sha256}</dd></div>'
-    )
-    return (
-        f'<h1>{_text(run.name)}</h1>\n<p class="lead">{_text(stopped)}</p>\n'
-        f"<dl>{''.join(boxes)}</dl>"
-    )
+    return [(name, value) for name, value in found if value not in (None, "")]
 
 
-def _comparisons(run: _Run, pictures: Mapping[str, bytes]) -> str:
-    if run.comparisons is None:
-        return f"<p>There is no {COMPARISON} in this folder: no comparison has been made.</p>"
-    if not run.comparisons:
-        return "<p>No comparison was asked for (meta.compare: false), or targets are numbers.</p>"
+def _when(launch: Mapping[str, Any]) -> str:
+    return str(launch.get("started", "")).replace("T", " ").replace("+00:00", " UTC")
+
+
+def _again(run: RunData) -> list[str]:
+    commands = []
+    begun = f" --set genome.init=RUN/{INITIAL}" if INITIAL in run.files else ""
+    commands.append(f"blur-es train RUN/{CONFIG} --run-dir NEW{begun}")
+    if run.result is None:
+        commands.insert(0, f"blur-es train RUN/{CONFIG} --run-dir RUN --resume")
+    if run.genome is not None:
+        commands.append(f"blur-es evaluate RUN/{GENOME}")
+        commands.append(f"blur-es compare RUN/{GENOME}")
+        commands.append(f"blur-es explain RUN/{GENOME}")
+    notes = ["RUN is the folder of this page, and NEW a folder for another run."]
+    if run.result is None:
+        notes.append("The first command continues this run, and the next one starts it anew.")
+    commit = run.versions.get("commit")
+    if commit:
+        notes.append(f"The code was that of commit {commit}.")
+    if "***" in run.text:
+        notes.append("Replace *** in the experiment by the secrets that were removed from it.")
+    return [f"<pre>{page.text(chr(10).join(commands))}</pre>", page.paragraph(*notes)]
+
+
+def _files(run: RunData) -> list[str]:
+    present = set(run.files)
+    if METRICS not in present and METRICS_FOLDER in present:
+        present.add(METRICS_FOLDER)
+    names = {**FILES, METRICS_FOLDER: "the metrics so far"}
+    # The pictures are written with this page.
+    rows = "".join(
+        f"<li>{page.link(name)}: {page.text(what)}</li>"
+        for name, what in names.items()
+        if name in present | {FIGURES}
+    )
+    return [
+        page.paragraph(
+            "These files are in the folder of this page; a copy of the page alone has "
+            "no working links to them."
+        ),
+        f"<ul>{rows}</ul>",
+    ]
+
+
+def _origin(run: RunData) -> list[str]:
     parts = []
-    for number, comparison in enumerate(run.comparisons, start=1):
-        tuned = "each of these steps" if comparison.at else f"the last step, {comparison.steps}"
-        caption = (
-            f"Accuracy on test data of {comparison.task} by step. The band and the error bars are "
-            "the standard deviation between episodes. The baselines' learning rates were "
-            f"chosen for the accuracy after {tuned}."
-        )
-        parts += [
-            f"<h3>{_text(comparison.task)}</h3>",
-            f"<p>{_text(_verdict(comparison))}</p>",
-            _comparison_table(comparison),
-            _picture(pictures[curves_name(number)], caption),
-        ]
-    return "\n".join(parts)
-
-
-def _verdict(comparison: Comparison) -> str:
-    """Return a sentence or two about the learned rule and its best baseline."""
-    sizes = "-".join(map(str, comparison.sizes))
-    sentences: list[str] = []
-    for is_learned in (True, False):
-        of_kind = [c for c in comparison.entries if c.is_learned == is_learned]
-        if not of_kind:
-            continue
-        # An accuracy that was not measured is never the best.
-        best = max(of_kind, key=lambda entry: -1.0 if math.isnan(entry.mean) else entry.mean)
-        who = "the learned rule" if is_learned else f"the best baseline, {best.name},"
-        who = who if not sentences else who[0].upper() + who[1:]
-        sentences.append(f"{who} reaches a test accuracy of {best.mean:.3f} ± {best.std:.3f}.")
-    return f"In a network of {sizes} neurons, {' '.join(sentences)}"
-
-
-def _comparison_table(comparison: Comparison) -> str:
-    rows = []
-    for entry in comparison.entries:
-        cells = comparison.cells(entry)
-        mark = ' class="learned"' if entry.is_learned else ""
-        rows.append(f"<tr{mark}>{''.join(f'<td>{_text(cell)}</td>' for cell in cells)}</tr>")
-    setting = comparison.setting[0].upper() + comparison.setting[1:]
-    notes = "".join(f"<br>{_text(note)}" for note in comparison.notes)
-    return (
-        '<div class="scroll"><table><thead><tr>'
-        + "".join(f"<th>{_text(head)}</th>" for head in comparison.heads())
-        + f"</tr></thead><tbody>{''.join(rows)}</tbody></table></div>"
-        f'<p class="lead">{_text(setting)}.{notes}</p>'
-    )
-
-
-def _fitness(run: _Run, pictures: Mapping[str, bytes]) -> str:
-    if not run.metrics:
-        return f"<p>{METRICS} has no generation to draw.</p>"
-    measure = (run.result or {}).get("fitness_measure")
-    caption = (
-        f"Fitness{f' ({measure})' if measure else ''} in every generation; more is better. "
-        "Every generation has new episodes, so the best value of a generation may be lower than "
-        "that of the one before."
-    )
-    equal = sum(1 for line in run.metrics if line.get("equal_fitness") is True)
-    found = [line.get("diverged") for line in run.metrics]
-    diverged = sum(number for number in found if isinstance(number, int))
-    if diverged:
-        caption += f" {count(diverged, 'evaluation')} diverged and got the lowest fitness."
-    warning = ""
-    if equal:
-        warning = (
-            f"<p><strong>In {count(equal, 'generation')} of {len(run.metrics)}, all genomes had "
-            "the same fitness</strong>, so the search learned nothing from them. The measure may "
-            "return NaN or a constant, or all episodes may diverge.</p>\n"
-        )
-    return warning + _picture(pictures["fitness"], caption)
-
-
-def _rule(genome: Genome, picture: bytes) -> str:
-    sentences = "".join(f"<li>{_text(sentence)}</li>" for sentence in rule_in_words(genome.rule))
-    caption = (
-        "The genome: the numbers of the rule. Rows are the states that a transform reads, columns "
-        "the states that it writes; negative cells are darker than grey, positive ones lighter."
-    )
-    meanings = [[field.name, field.meaning] for field in genome_fields(genome.rule)]
-    return f"<ul>{sentences}</ul>\n{_picture(picture, caption)}\n{_facts(meanings)}"
-
-
-_ANALYSIS_CAPTIONS = {
-    "jacobian": "The Jacobian of a step on one batch, and its antisymmetric part, which is zero if "
-    "the update is a gradient. Cells darker than grey are negative, lighter ones positive.",
-    "growth": "Norms of the synapses in episodes longer than those of meta-training, with and "
-    "without the Oja term, as mean and range over the episodes; below, accuracy.",
-}
-
-
-def _analysis(run: _Run) -> list[str]:
-    """Return the section with the results of `blur-es analyze`, if there are any."""
-    if run.analysis is None:
-        return []
-    try:
-        parts = [f"<pre>{_text(run.analysis.read(SUMMARY).decode('utf-8'))}</pre>"]
-        parts += [
-            _picture(run.analysis.read(f"{name}.svg"), caption)
-            for name, caption in _ANALYSIS_CAPTIONS.items()
-            # A rule that diverges in every episode has no Jacobian to draw.
-            if run.analysis.exists(f"{name}.svg")
-        ]
-    except (OSError, UnicodeDecodeError):
-        # The analysis is optional, so the report is written without it.
-        parts = [f"<p>{ANALYSIS} cannot be read; run blur-es analyze again.</p>"]
-    return ["<h2>Gradient and growth</h2>", *parts]
-
-
-def _origin(run: _Run) -> str:
+    stored: Mapping[str, Any] = run.genome.provenance if run.genome is not None else {}
     provenance = {
         name: value
-        for name, value in run.genome.provenance.items()
+        for name, value in stored.items()
         # The experiment has its own section, and so have the versions.
         if name not in ("experiment", "versions", "began_with")
     }
-    before = run.genome.provenance.get("began_with")
+    before = stored.get("began_with")
     if isinstance(before, Mapping) and "sha256" in before:
         provenance["began with"] = before["sha256"]
-    versions = (run.result or {}).get("versions") or run.genome.provenance.get("versions") or {}
-    parts = []
-    for title, tree in (("The genome", provenance), ("Versions", versions)):
-        rows = [[name, _readable(value)] for name, value in flatten(tree).items() if name]
-        parts += [
-            f"<h3>{title}</h3>",
-            _facts(rows) if rows else "<p>Nothing is recorded.</p>",
+    launches = {"launch": run.launches} if run.launches else {}
+    versions = run.versions or mapping(stored.get("versions"))
+    for title, tree in (
+        ("The genome", provenance),
+        ("Starts and resumptions", launches),
+        ("Versions", versions),
+    ):
+        rows = [
+            [name, page.readable(value)]
+            for name, value in flatten(redact_tree(tree)).items()
+            if name
         ]
-    return "\n".join(parts)
-
-
-def _facts(rows: Sequence[Sequence[str]]) -> str:
-    lines = "".join(
-        f"<tr>{''.join(f'<td>{_text(cell)}</td>' for cell in row)}</tr>" for row in rows
-    )
-    return f'<table class="facts"><tbody>{lines}</tbody></table>'
-
-
-def _picture(svg: bytes, caption: str) -> str:
-    # An image element rather than inline SVG keeps its names from colliding with those of another
-    # picture, and its content from affecting the page.
-    data = base64.b64encode(svg).decode()
-    text = _text(caption)
-    return (
-        f'<figure><div class="scroll"><img alt="{text}" src="data:image/svg+xml;base64,{data}">'
-        f"</div><figcaption>{text}</figcaption></figure>"
-    )
-
-
-def _text(value: str) -> str:
-    """Escape text for an element or a quoted attribute."""
-    return html.escape(value, quote=True)
-
-
-def _readable(value: Any) -> str:
-    """Format a value from a JSON file for people."""
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, int):
-        return f"{value:,}"
-    if isinstance(value, float):
-        whole = math.isfinite(value) and abs(value) >= 1000.0
-        return f"{value:,.0f}" if whole else f"{value:.4g}"
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+        if rows:
+            parts += [f"<h3>{title}</h3>", page.table([], rows)]
+    return parts or [page.paragraph("Nothing is recorded.")]

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import matplotlib as mpl
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure, FigureBase
 
 from blur_es.storage import Storage
+from blur_es.util.arrays import FloatArray
 
 INK, GRID = "#222222", "#dddddd"
 
@@ -23,6 +26,35 @@ SIGNED_COLORS = LinearSegmentedColormap.from_list(
 
 # Higher accuracy is darker, also in a grey print.
 ACCURACY_COLORS = LinearSegmentedColormap.from_list("amount", ["#f7f5f0", "#86b3d1", "#173f6b"])
+
+
+def signed_shares(values: FloatArray, limit: float) -> FloatArray:
+    """Return values as shares of the largest one, from -1 to 1, for `SIGNED_COLORS`.
+
+    The root of the share makes the signs of small values visible. Shares are drawn because a range
+    of up to 1e308 cannot be.
+    """
+    shares: FloatArray = np.sign(values) * np.sqrt(np.abs(values / limit))
+    return shares
+
+
+def color_on(share: float) -> str:
+    """White or black: the one that has more contrast to the cell of a share."""
+    luminance = relative_luminance(SIGNED_COLORS(0.5 * (share + 1.0))[:3])
+    # Contrast of two colours, as WCAG 2 defines it; one of the two is always above 4.5.
+    return "white" if 1.05 / (luminance + 0.05) > (luminance + 0.05) / 0.05 else "black"
+
+
+def relative_luminance(rgb: Sequence[float]) -> float:
+    """The relative luminance of an sRGB colour (0 to 1), as WCAG 2 defines it."""
+    channels = np.asarray(rgb, dtype=np.float64)
+    linear = np.where(channels <= 0.04045, channels / 12.92, ((channels + 0.055) / 1.055) ** 2.4)
+    return float(linear @ (0.2126, 0.7152, 0.0722))
+
+
+def significant(value: float) -> str:
+    """A number with three significant digits and a real minus sign."""
+    return f"{value:.3g}".replace("-", "−")
 
 
 class LineStyle(NamedTuple):
@@ -55,7 +87,7 @@ class Picture(Figure):
 
 
 def new_axes(
-    figure: Figure, xlabel: str, ylabel: str, position: tuple[int, int, int] = (1, 1, 1)
+    figure: FigureBase, xlabel: str, ylabel: str, position: tuple[int, int, int] = (1, 1, 1)
 ) -> Axes:
     """Add axes with labels, a faint grid, and no frame at the top and right."""
     axes = figure.add_subplot(*position)

@@ -12,12 +12,13 @@ from blur_es.config import Experiment, parse_stored
 from blur_es.config.identity import CHANGEABLE
 from blur_es.errors import InputError
 from blur_es.run.checkpoint import CheckpointStore
+from blur_es.run.launches import record_launch
 from blur_es.run.locking import hold_folder
 from blur_es.run.metrics import Metrics
 from blur_es.run.retry import RetryingStorage, RetryPolicy
 from blur_es.run.versions import versions
 from blur_es.storage import open_storage
-from blur_es.storage.names import CONFIG, GENOME, LEASE, POINTER, REPORT, VERSIONS
+from blur_es.storage.names import CONFIG, GENOME, LAUNCHES, LEASE, POINTER, REPORT, VERSIONS
 from blur_es.util.json_text import parse_json
 
 
@@ -92,13 +93,14 @@ class RunFolder:
             )
 
     def begin(self, experiment: Experiment) -> None:
-        """Write the experiment and the versions of packages.
+        """Write the experiment, the versions of packages, and how the run was launched.
 
         Raises `InputError` if the folder cannot be written to.
         """
         try:
             self.storage.write(CONFIG, experiment.to_yaml().encode())
             self.write_json(VERSIONS, versions())
+            self.write_json(LAUNCHES, {"launches": record_launch(self.storage)})
             self.storage.written_before = True
         except OSError as error:
             raise InputError(

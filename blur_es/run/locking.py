@@ -13,11 +13,11 @@ from blur_es.errors import InputError, RunError
 from blur_es.run.lease import Lease, holder_of, refusal
 from blur_es.run.retry import RetryingStorage, RetryPolicy
 from blur_es.storage import LocalStorage, Storage
-from blur_es.storage.names import CONFIG, LEASE, METRICS, POINTER, VERSIONS
+from blur_es.storage.names import CONFIG, LAUNCHES, LEASE, METRICS, POINTER, VERSIONS
 from blur_es.util.callbacks import ignore_message
 
 # A driver that is killed may leave a temporary copy of one of these, under a hidden name.
-_REPLACED = (POINTER, LEASE, METRICS, CONFIG, VERSIONS)
+_REPLACED = (POINTER, LEASE, METRICS, CONFIG, VERSIONS, LAUNCHES)
 
 
 @contextlib.contextmanager

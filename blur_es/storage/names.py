@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 CONFIG = "config.yaml"
-VERSIONS = "versions.json"
+VERSIONS, LAUNCHES = "versions.json", "launches.json"
 INITIAL = "initial.npz"
 METRICS, METRICS_FOLDER = "metrics.jsonl", "metrics"
 POINTER, CHECKPOINT_FOLDER = "checkpoint.json", "checkpoints"
