@@ -25,11 +25,15 @@ from blur_es.genomes import genome_names, load_genome
 from blur_es.inner.numpy_loop import NumpyInnerLoop
 from blur_es.rule import RuleSpec, custom_rule
 from blur_es.util.arrays import Float64Array, FloatArray
+from docs.record import read_results
+from studies.explain import SPARSE
 from tests.custom_rules import DeltaRule
 from tests.experiments import small
 from tests.helpers import make_random_episode, moderate_genome
 
 Synapses = list[Any]
+
+EXPERIMENTS = Path(__file__).parents[1] / "experiments"
 
 BACKPROP = """\
 Initial synapses
@@ -330,6 +334,14 @@ def test_the_command_and_python_explain_alike_and_the_output_is_the_simplified_g
         assert all(term.name in shown for term in here.terms)
 
 
+@pytest.mark.slow
+def test_the_program_on_the_page_runs(current_folder: Path) -> None:
+    text = (EXPERIMENTS.parent / "docs/explain.md").read_text(encoding="utf-8")
+    [program] = re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    exec(compile(program, "explain.md", "exec"), {})
+    assert load_genome(current_folder / "simple.npz").provenance["simplified_from"]
+
+
 def test_an_oja_term_and_calibration_that_do_nothing_are_left_out(tmp_path: Path) -> None:
     rule = RuleSpec(symmetric=True, normalize="both", oja="weights", oja_extra=1e-16)
     genome = moderate_genome(dataclasses.replace(rule, calibration_temperature=0.3), 2)
@@ -367,3 +379,25 @@ def test_wrong_options_are_reported(
     assert message in capsys.readouterr().err
     with pytest.raises(InputError, match="expected an accuracy, 0 or more"):
         blur_es.explain("mnist-3state", tolerance=-1.0)
+
+
+# The rule with few numbers
+
+
+def test_the_rule_with_few_numbers_is_the_result_of_its_experiment_and_ahead_of_adam() -> None:
+    genome = load_genome(SPARSE)
+    results = read_results("explain")
+    assert count_numbers(genome) <= 12
+    assert results["sparse"]["genome_sha256"] == genome.sha256
+    assert results["sparse"]["numbers"][0] == count_numbers(genome)
+    experiment = genome.provenance["experiment"]
+    config = blur_es.load_config(EXPERIMENTS / "mnist14_sparse.yaml")
+    assert config.rule == genome.rule
+    assert list(config.task_options) == experiment["tasks"] == [{"name": "mnist", "size": 14}]
+    assert (config.hidden, config.episodes[0].unroll) == (((128,),), results["steps"])
+    mean = {entry["name"]: entry["mean"] for entry in results["comparison"]}
+    [learned] = [entry["mean"] for entry in results["comparison"] if entry["learned"]]
+    assert learned > max(mean["adam"], mean["adam, cosine"])
+    # Simplified, it has fewer numbers still, and is ahead as well.
+    assert results["sparse"]["numbers"][1] < results["sparse"]["numbers"][0]
+    assert results["sparse"]["test"][1] > max(mean["adam"], mean["adam, cosine"])

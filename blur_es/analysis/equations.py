@@ -215,8 +215,10 @@ class _Writer:
             written[2] = f"(y[b,j] + 1) / 2 - softmax_j({gained})"
         for state in sorted(self.known.back - {0}):
             yield f"X_L[b,j,{state}] ← {written.get(state, '0')}"
+        if 2 in self.known.back and 2 in written:
+            yield "with one output, σ in place of softmax_j"
         if rule.feedback == "standardized_label" and 1 in self.known.back:
-            yield "m = 2 / n_L - 1, d = 2 √(n_L - 1) / n_L"
+            yield "m = 2 / n_L - 1, d = 2 √(n_L - 1) / n_L; with one output, m = 0 and d = 1"
 
     def _backward(self) -> Iterator[str]:
         rule, transform = self.rule, self.fields["neuron.backward"]
