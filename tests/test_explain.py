@@ -22,6 +22,7 @@ from blur_es.cli import main
 from blur_es.errors import InputError
 from blur_es.genome import Genome, backprop_genome, neutral_genome
 from blur_es.genomes import genome_names, load_genome
+from blur_es.inner.base import relative_offsets
 from blur_es.inner.numpy_loop import NumpyInnerLoop
 from blur_es.rule import RuleSpec, custom_rule
 from blur_es.util.arrays import Float64Array, FloatArray
@@ -93,6 +94,7 @@ class Network:
         known["d"] /= labels.shape[1]
         for i in range(last):
             values = known | self._around(i, self.x)
+            values["o[j]"] = relative_offsets(self.forward[i].shape[1])
             for left, right in self.parts["Forward pass"]:
                 if left.startswith("u["):
                     values[left] = evaluate(right, values)
@@ -193,6 +195,8 @@ OWN_RULES = [
     RuleSpec(states=3, backward_update="multiplicative", forward_activation="relu_tanh"),
     RuleSpec(symmetric=True, backward_update="multiplicative_second_state", normalize="backward"),
     RuleSpec(states=4, single_state=True, per_state_rates=True, aging="rates"),
+    RuleSpec(states=3, normalize="both", normalize_last=False, hidden_offsets=True),
+    RuleSpec(normalize="forward", hidden_offsets=True),
     RuleSpec(states=1, feedback="replace", forward_activation="sigmoid", last_activation="relu"),
 ]
 
@@ -212,9 +216,10 @@ def test_a_network_that_learns_by_the_printed_equations_is_that_of_the_rule(numb
     for age, state in enumerate(others, start=1):
         network.learn(episode.support_inputs[age], episode.support_labels[age], age)
         for found, expected in zip(network.forward, state.forward, strict=True):
-            # Time constants of rates are printed with three digits, and labels are float32.
+            # Time constants and products are printed with three digits, and labels are float32.
+            rounded = genome.spec.aging == "rates" or genome.spec.hidden_offsets
             error = np.linalg.norm(found - expected) / np.linalg.norm(expected)
-            assert error < (5e-3 if genome.spec.aging == "rates" else 1e-7)
+            assert error < (5e-3 if rounded else 1e-7)
         network.forward, network.backward = list(state.forward), list(state.backward)
 
 

@@ -115,9 +115,11 @@ def test_backprop_reads_the_states_that_gradient_descent_uses() -> None:
 
 
 def test_numbers_without_effect_are_zero_and_options_without_effect_off() -> None:
-    rule = RuleSpec(states=3, aging="rates", averaging="synapses")
+    rule = RuleSpec(
+        states=3, aging="rates", averaging="synapses", normalize="forward", hidden_offsets=True
+    )
     canonical, _ = canonical_genome(neutral_genome(rule))
-    assert canonical.spec == RuleSpec(states=3)
+    assert canonical.spec == RuleSpec(states=3, normalize="forward")
     # Without a learning rate only state 0 is ever read, through the initial synapses.
     assert canonical.fields["neuron.forward"].tolist() == np.diag([1.0, 0.0, 0.0]).tolist()
     for name in ("neuron.backward", "synapse.pre", "synapse.post"):

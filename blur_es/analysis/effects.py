@@ -105,7 +105,8 @@ class _Search:
 
     def _synapse_update(self, part: str, state: int) -> None:
         rule = self.rule
-        if not np.any(self.used[f"{part}.update"]):
+        update = self.used[f"{part}.update"]
+        if not (update[state] if rule.per_state_rates else update):
             return
         post = self.used[f"{part}.post"]
         if rule.oja == "activations":

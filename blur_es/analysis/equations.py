@@ -160,8 +160,10 @@ class _Writer:
             terms = [(update * bool(np.any(transform[:, state])), f"u[b,j,{state}]")]
             if not rule.reset_neurons:
                 terms.insert(0, (keep, f"X_{{i+1}}[b,j,{state}]"))
-            inside = self._normalized("forward", terms, state)
-            plain = inside if rule.normalize_last else _sum(terms)
+            inside = self._normalized("forward", terms, state, self._offset(state))
+            plain = (
+                self._normalized("forward", terms, state) if rule.normalize_last else _sum(terms)
+            )
             hidden = _activated(rule.forward_activation, inside, state)
             last = _activated(rule.last_activation, plain, state)
             if state and self._last_is_overwritten():
@@ -172,6 +174,15 @@ class _Writer:
                 yield f"X_L[b,j,{state}] ← {last}"
         if rule.normalizes_forward:
             yield _statistics("n")
+        if any(self._offset(state) for state in self.known.ahead):
+            yield "o[j] = 2 frac(j (1 + √5) / 2) - 1 for j = 1, 2, ...; frac is the fractional part"
+
+    def _offset(self, state: int) -> float:
+        """The factor of the different offsets of hidden neurons."""
+        if not self.rule.hidden_offsets:
+            return 0.0
+        scale = float(self.fields["normalization.forward_scale"][state])
+        return scale * self._value("normalization.hidden_offset")
 
     def _last_is_overwritten(self) -> bool:
         """Whether nothing reads other states of the last layer than 0 before the feedback."""
@@ -182,15 +193,16 @@ class _Writer:
             and rule.supervised_every == 1
         )
 
-    def _normalized(self, passing: str, terms: Sequence[tuple[float, str]], state: int) -> str:
-        """The sum, normalised in the passes in which the rule normalises."""
-        wanted = (self.rule.normalize, passing)
-        if wanted[0] not in ("both", passing):
+    def _normalized(
+        self, passing: str, terms: Sequence[tuple[float, str]], state: int, offset: float = 0.0
+    ) -> str:
+        """The sum, normalised and shifted in the passes in which the rule normalises."""
+        if self.rule.normalize not in ("both", passing):
             return _sum(terms)
         scale = float(self.fields[f"normalization.{passing}_scale"][state])
         shift = float(self.fields[f"normalization.{passing}_shift"][state])
         varies = any(factor for factor, _ in terms)
-        return _sum([(scale * varies, f"n({_sum(terms)})")], shift)
+        return _sum([(scale * varies, f"n({_sum(terms)})"), (offset, "o[j]")], shift)
 
     def _early_update(self) -> Iterator[str]:
         if self.rule.forward_synapse_update:

@@ -19,7 +19,8 @@ from blur_es.genome import Genome, genome_fields
 from blur_es.rule import RuleSpec
 from blur_es.util.arrays import Float64Array, FloatArray
 
-# Fields of factors that disappear at 1, wherever their neutral value is.
+# Fields of factors that disappear at 1, wherever their neutral value is. Negative ones are not
+# tried at 1, because the sign of a term in a sum matters most.
 TRANSFORMS = (
     "neuron.forward",
     "neuron.backward",
@@ -125,7 +126,7 @@ def _replacements(name: str, value: float, neutral: float) -> Iterator[float]:
     if name == "synapse.averaging":
         # The average is left out with a large number, and 0 is a window of half the age.
         choices = [neutral, 0.0]
-    elif neutral == 1.0 or name in TRANSFORMS:
+    elif neutral == 1.0 or (name in TRANSFORMS and value > 0.0):
         choices = [0.0, 1.0]
     else:
         choices = [0.0]

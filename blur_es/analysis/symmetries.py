@@ -49,15 +49,27 @@ def canonical_genome(genome: Genome) -> tuple[Genome, tuple[int, ...]]:
     if not isinstance(genome.rule, RuleSpec):
         return genome, ()
     rule = genome.rule
-    effective = effective_numbers(genome)
-    fields = {name: np.where(effective[name], array, 0.0) for name, array in genome.fields.items()}
+    fields = dict(genome.fields)
     _absorb_neuron_rates(rule, fields)
+    fields = _with_zeros(Genome(rule, fields))
     _scale_synapses(rule, fields)
     for part in update_parts(rule):
         _scale_terms(rule, fields, part)
     order = _state_order(rule, fields)
     ordered = {name: _in_order(array, rule, name, order) for name, array in fields.items()}
     return _switch_off(Genome(rule, ordered, genome.provenance)), tuple(order)
+
+
+def _with_zeros(genome: Genome) -> Fields:
+    """The fields with 0 in place of numbers without an effect."""
+    while True:
+        effective = effective_numbers(genome)
+        fields = {name: np.where(effective[name], genome.fields[name], 0.0) for name in effective}
+        simpler = Genome(genome.rule, fields)
+        # Where a number is gone, what it needed may be gone as well.
+        if np.array_equal(simpler.vector, genome.vector):
+            return fields
+        genome = simpler
 
 
 def _absorb_neuron_rates(rule: RuleSpec, fields: Fields) -> None:
@@ -146,6 +158,8 @@ def _switch_off(genome: Genome) -> Genome:
     rule = genome.spec
     if rule.averaging == "synapses" and np.all(genome.fields["synapse.averaging"] >= NO_AVERAGING):
         rule = dataclasses.replace(rule, averaging="none")
+    if rule.hidden_offsets and not np.any(genome.fields["normalization.hidden_offset"]):
+        rule = dataclasses.replace(rule, hidden_offsets=False)
     exponents = [array for name, array in genome.fields.items() if name.endswith("_aging")]
     if rule.aging == "rates" and not np.any(exponents):
         rule = dataclasses.replace(rule, aging="none")

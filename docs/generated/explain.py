@@ -52,6 +52,28 @@ def _shipped() -> list[str]:
     )
 
 
+def _setup() -> list[str]:
+    results = read("explain")
+    return [
+        f"Each genome was explained on MNIST at 14x14, in a network with one hidden layer of "
+        f"{results['hidden']}, after {results['steps']} steps with batches of 128; "
+        "`regression-4state` on the function `friedman1`, where the measure is R². At most "
+        f"{results['tolerance']} of accuracy may be lost on validation episodes. Accuracies are "
+        f"means over {results['episodes']} test episodes."
+    ]
+
+
+def _comparison_setup() -> list[str]:
+    results = read("explain")
+    return [
+        f"These are test accuracies after {results['steps']} steps with batches of 128 on MNIST at "
+        f"14x14, with one hidden layer of {results['sparse_hidden']}, mean ± standard deviation "
+        f"over {results['compared_episodes']} episodes. Learning rates of Adam are tuned on other "
+        "episodes, with a constant rate and with a cosine schedule, in the plain network and in "
+        "one with batch normalisation. The search used the same task, but other rows of it."
+    ]
+
+
 def _others() -> list[str]:
     """The equations of all shipped genomes but the main one."""
     lines: list[str] = []
@@ -83,11 +105,13 @@ def _sparse_numbers() -> list[str]:
 PARTS: dict[str, Callable[[], list[str]]] = {
     "origin": lambda: origin(read("explain")),
     "backprop": lambda: _block(rule_equations(canonical_genome(load_genome("backprop"))[0])),
+    "setup": _setup,
     "shipped": _shipped,
     "main": lambda: _block(read("explain")["explained"][MAIN]["equations"]),
     "main_terms": lambda: _terms(read("explain")["explained"][MAIN]),
     "others": _others,
     "comparison": _comparison,
+    "comparison_setup": _comparison_setup,
     "sparse_numbers": _sparse_numbers,
     "sparse": lambda: _block(read("explain")["sparse"]["equations"]),
     "sparse_terms": lambda: _terms(read("explain")["sparse"]),
