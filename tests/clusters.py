@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,6 +26,10 @@ ray_warnings = pytest.mark.filterwarnings(
     "ignore::FutureWarning:ray",
 )
 
+# On the path of the processes that tests start, Ray does without what `ray[default]` adds to every
+# node, such as metrics. Few tests need it, and it takes a third of a cluster's processor time.
+WITHOUT_DASHBOARD = str(Path(__file__).parent / "without_dashboard")
+
 TRAINING = EpisodeRange(Phase.META_TRAINING, 1, 2)
 
 
@@ -36,16 +42,19 @@ def random_population(
     )
 
 
+def dashboard_environment() -> dict[str, str]:
+    """The environment of processes whose Ray clusters have a dashboard and metrics."""
+    path = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    kept = os.pathsep.join(each for each in path if each != WITHOUT_DASHBOARD)
+    return os.environ | {"PYTHONPATH": kept}
+
+
 # Starting a node forks, which JAX's threads do not survive, so a separate process does it.
 _PROGRAM = """
 import json, os, signal, sys, time
-import ray._private.utils
 from ray.cluster_utils import Cluster
 
-# Processes that few tests need take a third of a cluster's processor time: monitors of log files
-# and of the autoscaler, and what `ray[default]` adds to every node, such as metrics.
-if sys.argv[1] != "metrics":
-    ray._private.utils.get_dashboard_dependency_error = lambda: ImportError()
+# Monitors of log files and of the autoscaler take processor time, and no test needs them.
 common = {"object_store_memory": 100 * 2**20, "include_log_monitor": False, "no_monitor": True}
 nodes = []
 cluster = None
@@ -120,7 +129,8 @@ def make_cluster(metrics: bool = False, **head: Any) -> Iterator[TestCluster]:
     Its nodes report `metrics` only if this is asked for.
     """
     process = subprocess.Popen(
-        [sys.executable, "-c", _PROGRAM, "metrics" if metrics else "none"],
+        [sys.executable, "-c", _PROGRAM],
+        env=dashboard_environment() if metrics else None,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,

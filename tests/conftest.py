@@ -7,6 +7,7 @@ from blur_es.util.threads import use_one_thread
 
 use_one_thread()
 
+import functools
 import gc
 import os
 import platform
@@ -18,14 +19,20 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
-from tests.clusters import make_cluster
+from tests.clusters import WITHOUT_DASHBOARD, make_cluster
 from tests.processes import running, wait_until
 
 # The tests' clusters listen on this machine only and need no token.
 os.environ["RAY_AUTH_MODE"] = "disabled"
+_path = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, dict.fromkeys([WITHOUT_DASHBOARD, *_path])))
 # Compiling takes longer than running here. Processes that the tests start do the same, so that all
 # find the same bits.
 os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
+# XLA's older way to compile fused operations takes half as long.
+FUSION_EMITTERS = "xla_cpu_use_fusion_emitters"
+_flags = os.environ.get("XLA_FLAGS", "").split()
+os.environ["XLA_FLAGS"] = " ".join(dict.fromkeys([*_flags, f"--{FUSION_EMITTERS}=false"]))
 
 # On a busy machine, Hypothesis examples take long to draw and to run.
 settings.register_profile("tests", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -70,14 +77,16 @@ def nothing_left_running(request: pytest.FixtureRequest) -> Iterator[None]:
             request.getfixturevalue(cluster)
     before = running(LEFT_BEHIND)
     yield
-    wait_until(lambda: running(LEFT_BEHIND) <= before, "the end of the test's processes", 60)
+    wait_until(lambda: running(LEFT_BEHIND) <= before, "the end of the test's processes")
 
 
 @pytest.fixture
-def full_optimization() -> Iterator[None]:
+def full_optimization(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Have JAX compile as it does for users, for tests of what optimisations could change."""
     import jax
 
+    as_users_do = functools.partial(jax.jit, compiler_options={FUSION_EMITTERS: True})
+    monkeypatch.setattr(jax, "jit", as_users_do)
     jax.config.update("jax_disable_most_optimizations", False)  # type: ignore[no-untyped-call]
     yield
     jax.config.update("jax_disable_most_optimizations", True)  # type: ignore[no-untyped-call]

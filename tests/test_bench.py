@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import hashlib
 import json
 import pickle
@@ -130,6 +132,9 @@ def test_bench_reports_all_measurements(
     monkeypatch.setattr("blur_es.analysis.bench.SECONDS", 0.001)
     monkeypatch.setattr("blur_es.analysis.bench.REPEATS", 1)
     monkeypatch.setattr("blur_es.analysis.bench.LARGE", Product(64, 64, 64))
+    # Numba's usual cache stands for the empty folder: compiling everything again takes long.
+    usual = functools.partial(contextlib.nullcontext, numba.config.CACHE_DIR)
+    monkeypatch.setattr("blur_es.analysis.bench.tempfile.TemporaryDirectory", usual)
     experiment = tmp_path / "toy.yaml"
     experiment.write_text(
         "name: toy\ntasks: [{name: xor}]\nnetwork: {hidden: [4]}\n"

@@ -409,7 +409,7 @@ def test_the_published_files_are_those_that_the_tasks_look_for() -> None:
 
 @pytest.mark.parametrize(
     ("behaviour", "message"),
-    [("drips", "only .* bytes came in 1 s"), ("drips headers", "no complete answer in 1 s")],
+    [("drips", "only .* bytes came in 3 s"), ("drips headers", "no complete answer in 3 s")],
 )
 def test_a_very_slow_server_is_given_up(
     server: Server,
@@ -418,8 +418,8 @@ def test_a_very_slow_server_is_given_up(
     behaviour: str,
     message: str,
 ) -> None:
-    # A busy machine needs a part of this second for the headers.
-    monkeypatch.setattr(fetching, "SLOW_SECONDS", 1.0)
+    # A busy machine needs a part of this time for the headers.
+    monkeypatch.setattr(fetching, "SLOW_SECONDS", 3.0)
     server.behaviour = behaviour
     with pytest.raises(RunError, match=message):
         fetch("mnist", tmp_path, mirror=server.url)

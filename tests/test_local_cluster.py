@@ -9,7 +9,7 @@ import signal
 import socket
 import struct
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ import pytest
 from blur_es.errors import RunError
 from blur_es.fleet.connection import connect
 from blur_es.run.folder import RunFolder
-from tests.clusters import ray_warnings
+from tests.clusters import dashboard_environment, ray_warnings
 from tests.experiments import small
 from tests.processes import COMMAND, HANG_SECONDS, running, wait_for_generation, wait_until
 
@@ -33,11 +33,11 @@ RAY = r"gcs_server|raylet/raylet|ray/_private|ray/dashboard|ray/autoscaler|ray::
 class Driver:
     """A local run of one worker in a separate process, some generations after its start."""
 
-    def __init__(self, folder: Path, home: Path) -> None:
+    def __init__(self, folder: Path, home: Path, environment: Mapping[str, str]) -> None:
         self.before = running(RAY)
         self.run = folder / "run"
         small(folder)
-        environment = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")}
+        environment = {k: v for k, v in environment.items() if not k.startswith("RAY_")}
         options = ("--run-dir", "run", "--workers", "1", "--quiet")
         settings = ("meta.generations=1000000", "run.checkpoint_every=1000000")
         self.process = subprocess.Popen(
@@ -72,8 +72,8 @@ class Driver:
 
 
 @contextlib.contextmanager
-def running_driver(tmp_path: Path) -> Iterator[Driver]:
-    made = Driver(tmp_path, tmp_path / "home")
+def running_driver(tmp_path: Path, environment: Mapping[str, str]) -> Iterator[Driver]:
+    made = Driver(tmp_path, tmp_path / "home", environment)
     try:
         yield made
     finally:
@@ -86,7 +86,14 @@ def running_driver(tmp_path: Path) -> Iterator[Driver]:
 
 @pytest.fixture
 def driver(tmp_path: Path) -> Iterator[Driver]:
-    with running_driver(tmp_path) as made:
+    """A driver whose user has a token that others can read, which is made private."""
+    token = tmp_path / "home/.ray/auth_token"
+    token.parent.mkdir(parents=True)
+    token.write_text("0" * 64)
+    token.chmod(0o644)
+    with running_driver(tmp_path, os.environ) as made:
+        assert token.stat().st_mode & 0o777 == 0o600
+        assert token.read_text() == "0" * 64
         yield made
 
 
@@ -110,33 +117,21 @@ def listening(process: int) -> set[str]:
     return addresses
 
 
-@pytest.mark.parametrize(
-    ("number", "token"), [(signal.SIGKILL, None), (signal.SIGHUP, "0" * 64)], ids=["KILL", "HUP"]
-)
-def test_the_cluster_is_private_and_nothing_is_left_when_the_driver_dies(
-    tmp_path: Path, number: signal.Signals, token: str | None
-) -> None:
+def test_the_cluster_is_private_and_nothing_is_left_when_the_driver_dies(tmp_path: Path) -> None:
     """This is one test, because its parts need the same cluster, which takes long to start."""
-    file = tmp_path / "home/.ray/auth_token"
-    if token is not None:
-        # A token that others can read is made private.
-        file.parent.mkdir(parents=True)
-        file.write_text(token)
-        file.chmod(0o644)
-    with running_driver(tmp_path) as driver:
+    with running_driver(tmp_path, dashboard_environment()) as driver:
         found: set[str] = set()
         for process in [driver.process.pid, *driver.ray()]:
             found |= listening(process)
         assert found
         assert found <= {"127.0.0.1", "::1", "::ffff:127.0.0.1"}
-        assert file.stat().st_mode & 0o777 == 0o600
-        assert token is None or file.read_text() == token
+        assert (tmp_path / "home/.ray/auth_token").stat().st_mode & 0o777 == 0o600
         for process in driver.ray("gcs_server|raylet/raylet"):
             environment = Path(f"/proc/{process}/environ").read_bytes().split(b"\0")
             assert b"RAY_AUTH_MODE=token" in environment
         # A stopped worker would not notice by itself that the driver has died.
         os.kill(min(driver.ray("ray::EvaluationWorker|ray::blur_es")), signal.SIGSTOP)
-        driver.process.send_signal(number)
+        driver.process.send_signal(signal.SIGKILL)
         driver.process.wait(timeout=HANG_SECONDS)
         driver.wait_until_nothing_is_left()
 
@@ -152,13 +147,15 @@ def test_a_run_ends_with_a_checkpoint_when_a_process_of_ray_dies(driver: Driver,
     driver.check_last_generation_is_kept()
 
 
-@pytest.mark.parametrize("name", ["gcs_server", "raylet"])
+@pytest.mark.parametrize(
+    ("name", "number"), [("gcs_server", signal.SIGTERM), ("raylet", signal.SIGHUP)]
+)
 def test_a_signal_ends_a_run_although_a_process_of_ray_is_stopped(
-    driver: Driver, name: str
+    driver: Driver, name: str, number: signal.Signals
 ) -> None:
     (process,) = driver.ray(rf"/{name} --")
     os.kill(process, signal.SIGSTOP)
-    driver.process.send_signal(signal.SIGTERM)
+    driver.process.send_signal(number)
     messages = driver.messages()
     assert driver.process.returncode == 130, messages
     driver.check_last_generation_is_kept()

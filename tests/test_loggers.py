@@ -17,6 +17,7 @@ from blur_es.run.folder import RunFolder
 from blur_es.run.interrupt import Interrupted
 from blur_es.run.logger_kinds import numeric_values
 from tests.experiments import write_small
+from tests.processes import HANG_SECONDS
 
 
 def train(folder: Path, *options: str, generations: int = 3) -> int:
@@ -142,7 +143,8 @@ def test_a_logger_that_fails_or_hangs_is_reported_once_and_stops_nothing(
     error: BaseException | None,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(loggers, "CLOSE_SECONDS", 0.2)
+    # Only a logger that hangs is not waited for.
+    monkeypatch.setattr(loggers, "CLOSE_SECONDS", 0.2 if error is None else HANG_SECONDS)
     told: list[str] = []
     own = Fails(where, error).made
     with loggers.open_loggers(RunFolder(tmp_path), {}, told.append, loggers=[own]) as opened:
@@ -185,7 +187,7 @@ def test_wandb_has_the_metrics_offline(
     pytest.importorskip("wandb")
     monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.setenv("WANDB_DIR", str(current_folder))
-    monkeypatch.setattr(loggers, "CLOSE_SECONDS", 120.0)
+    monkeypatch.setattr(loggers, "CLOSE_SECONDS", HANG_SECONDS)
     assert train(current_folder, "--wandb", "rules") == 0
     [file] = (current_folder / "wandb").glob("offline-run-*/run-*.wandb")
     content = file.read_bytes()

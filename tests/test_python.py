@@ -379,7 +379,6 @@ def test_the_same_evaluation_in_process_on_ray_and_by_the_command(
 
 
 @ray_warnings
-@pytest.mark.timeout(900)
 def test_a_run_on_ray_after_one_in_this_process(whole: blur_es.Run, tmp_path: Path) -> None:
     # The threads of JAX, which `whole` has started, would not survive a fork.
     assert "jax" in sys.modules

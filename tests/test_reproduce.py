@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import re
 import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -36,7 +34,6 @@ from blur_es.reproduce.schema import Result, find_results, load_result
 from blur_es.run.interrupt import Interrupted
 from blur_es.storage.names import GENOME, RESULT
 from tests.clusters import ray_warnings
-from tests.processes import COMMAND
 from tests.tiny_result import TINY, tiny
 
 RESULT_FILES = find_results("all")
@@ -185,32 +182,38 @@ def test_the_command_for_all_has_one_connection(monkeypatch: pytest.MonkeyPatch)
     assert all(connection is connections[0] for connection in connections)
 
 
-def checkpointed(folder: Path) -> int:
-    """How many trainings have begun."""
-    return len(list(folder.glob("trainings/*/checkpoint.json")))
+# The command, which gets a signal after five generations of the first training that it does.
+SIGNALLED = """
+import os, sys
+from blur_es.cli import main
+from blur_es.meta.trainer import Trainer
+
+generations = Trainer.generations
+
+def signalled(trainer):
+    for metrics in generations(trainer):
+        yield metrics
+        if metrics["generation"] == 5:
+            os.kill(os.getpid(), int(sys.argv[1]))
+
+Trainer.generations = signalled
+sys.exit(main(sys.argv[2:]))
+"""
 
 
 def test_a_killed_command_resumes_to_the_same_result(
     tmp_path: Path, small: tuple[dict[str, Any], Path]
 ) -> None:
     tiny(tmp_path, SMALL)
-    command = [
-        *(*COMMAND, "reproduce", str(tmp_path / "tiny.yaml")),
-        *("--output", str(tmp_path / "killed"), "--local", "--quick"),
-    ]
-    folder = tmp_path / "killed" / "tiny-quick"
+    arguments = ["reproduce", str(tmp_path / "tiny.yaml"), "--local", "--quick"]
+    arguments += ["--output", str(tmp_path / "killed")]
     for number, expected in ((signal.SIGKILL, -signal.SIGKILL), (signal.SIGINT, 130)):
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-        before = checkpointed(folder)
-        while checkpointed(folder) == before and process.poll() is None:
-            time.sleep(0.02)
-        assert process.poll() is None
-        os.kill(process.pid, number)
-        output = process.communicate()[0].decode()
-        assert process.returncode == expected, output
-        assert number == signal.SIGKILL or output.endswith("continues from here\n")
-    assert subprocess.run(command, capture_output=True, check=False).returncode == 0
-    found = read_results(folder / "results.json")
+        command = [sys.executable, "-c", SIGNALLED, str(int(number)), *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == expected, done.stderr
+        assert number == signal.SIGKILL or done.stderr.endswith("continues from here\n")
+    assert main(arguments) == 0
+    found = read_results(tmp_path / "killed" / "tiny-quick" / "results.json")
     assert without_times(found) == json.loads(json.dumps(without_times(small[0])))
 
 
