@@ -6,6 +6,7 @@ import contextlib
 import functools
 import hashlib
 import json
+import os
 import pickle
 from collections.abc import Callable
 from pathlib import Path
@@ -133,7 +134,8 @@ def test_bench_reports_all_measurements(
     monkeypatch.setattr("blur_es.analysis.bench.REPEATS", 1)
     monkeypatch.setattr("blur_es.analysis.bench.LARGE", Product(64, 64, 64))
     # Numba's usual cache stands for the empty folder: compiling everything again takes long.
-    usual = functools.partial(contextlib.nullcontext, numba.config.CACHE_DIR)
+    folder = os.environ.get("NUMBA_CACHE_DIR", "")
+    usual = functools.partial(contextlib.nullcontext, folder)
     monkeypatch.setattr("blur_es.analysis.bench.tempfile.TemporaryDirectory", usual)
     experiment = tmp_path / "toy.yaml"
     experiment.write_text(
