@@ -12,12 +12,15 @@ import pytest
 from blur_es.config import Experiment
 from blur_es.errors import InputError
 from blur_es.genomes import load_genome
+from blur_es.report.style import Picture
 from blur_es.reproduce.schema import find_results, load_result
 from docs import fill
 from docs.generated import results as paper
 from docs.generated import unseen
+from docs.generated.common import draw_leads
 from docs.record import RESULTS, read_results, write_results
 from studies.genomes import MEASUREMENTS, SHIPPED
+from tests.pictures import labelled_lines, points
 
 TOP = Path(__file__).parents[1]
 PAGES = list(fill.pages())
@@ -111,6 +114,18 @@ def test_the_first_run_is_one_of_the_measured_demos() -> None:
     first, demo = read_results("first_run"), read_results("demo")
     assert first["genome"] == demo["runs"][0]["genome"]
     assert demo["runs"][0]["seed"] == 0
+
+
+def test_leads_are_drawn_in_the_order_of_the_first_one() -> None:
+    axes = Picture().add_subplot()
+    draw_leads(axes, ["a", "b", "c"], {"one": [1.0, -3.0, 2.0], "two": [5.0, 6.0, 7.0]})
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["b", "a", "c"]
+    lines = labelled_lines(axes)
+    assert {name: [x for x, _ in points(line)] for name, line in lines.items()} == {
+        "one": [-3.0, 1.0, 2.0],
+        "two": [6.0, 5.0, 7.0],
+    }
+    assert len({line.get_marker() for line in lines.values()}) == 2
 
 
 def test_the_commands_on_the_page_of_genomes_are_those_of_the_study() -> None:

@@ -6,9 +6,10 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from blur_es.report.style import Picture, new_axes
 from blur_es.util.arrays import Float64Array
 from blur_es.util.markdown import markdown_table
-from docs.generated.common import PICTURES, Row, origin, read, signed_bars
+from docs.generated.common import Row, draw_leads, origin, read, save
 from studies.classifier import ENTRIES, FASTER, LINEAR, MANY_PASSES, OWN, SMALL
 
 
@@ -91,21 +92,18 @@ PARTS: dict[str, Callable[[], list[str]]] = {
 
 
 def draw() -> None:
-    """Draw the lead over two perceptrons and logistic regression, one bar per table."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
+    """Draw the lead over two perceptrons and logistic regression on every table."""
     rows = all_rows()
     names = [row["data"].replace("_", " ") for row in rows]
-    figure, panels = pyplot.subplots(1, 3, figsize=(13.0, 0.2 * len(rows) + 1.0))
-    for axes, other in zip(panels, (FASTER, LINEAR, MANY_PASSES), strict=True):
-        leads = values(rows, OWN, "accuracy") - values(rows, other, "accuracy")
-        # Rounded, so that no lead is shown as -0.0.
-        signed_bars(axes, names, np.round(100 * leads, 2) + 0.0, "0.6")
-        axes.set_title(f"lead over {other}", fontsize=10)
-        axes.set_xlabel("points of accuracy")
-    figure.tight_layout()
-    figure.savefig(PICTURES / "classifier.png", dpi=110)
-    pyplot.close(figure)
+    own = values(rows, OWN, "accuracy")
+    figure = Picture(figsize=(8.0, 0.25 * len(rows) + 1.5), layout="constrained")
+    axes = new_axes(figure, f"lead of {OWN} in points of accuracy (right of 0: it is ahead)", "")
+    draw_leads(
+        axes,
+        names,
+        {
+            f"over {other}": 100.0 * (own - values(rows, other, "accuracy"))
+            for other in (FASTER, LINEAR, MANY_PASSES)
+        },
+    )
+    save(figure, "classifier")

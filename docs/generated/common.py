@@ -44,25 +44,6 @@ def accuracy(row: Row) -> str:
     return f"{row['mean']:.3f} ± {row['std']:.3f}"
 
 
-def signed_bars(
-    axes: Any, names: Sequence[str], values: Sequence[float] | FloatArray, color: str
-) -> None:
-    """Draw horizontal bars, the largest on top; bars below 0 are hatched, not only coloured."""
-    order = np.argsort(values)
-    bars = axes.barh(
-        [names[i] for i in order],
-        [values[i] for i in order],
-        color=["white" if values[i] < 0 else color for i in order],
-        hatch=["///" if values[i] < 0 else "" for i in order],
-        edgecolor="black",
-        linewidth=0.6,
-    )
-    axes.bar_label(bars, fmt="%+.1f", fontsize=7, padding=2)
-    axes.axvline(0, color="black", linewidth=0.8)
-    axes.margins(x=0.16, y=0.01)
-    axes.tick_params(axis="y", labelsize=7)
-
-
 def draw_leads(
     axes: Axes, names: Sequence[str], leads: Mapping[str, Sequence[float] | FloatArray]
 ) -> None:
