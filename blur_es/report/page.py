@@ -40,7 +40,7 @@ p, ul { max-width: 46rem; }
 .lead { margin: .25rem 0 1rem; color: var(--soft); font-size: .9rem; }
 .warning { border-left: .25rem solid var(--mark); padding-left: .75rem; }
 dl.facts { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(10rem, 100%), 1fr));
-  gap: .6rem; margin: 0; }
+  grid-auto-flow: dense; gap: .6rem; margin: 0; }
 dl.facts div { background: var(--panel); padding: .5rem .75rem; border-radius: .3rem; }
 dl.facts div.wide { grid-column: 1 / -1; }
 dl.facts dt { color: var(--soft); font-size: .85rem; }
