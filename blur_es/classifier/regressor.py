@@ -54,7 +54,7 @@ class BlurRegressor(RegressorMixin, MultiOutputMixin, BlurEstimator):  # type: i
             which the fit ends. A round is a pass over the data, or 15 steps if that is more.
         tol: the smallest improvement of the squared error, of standardised targets, that counts.
         warm_start: `fit` adds networks to those of the previous call.
-        verbose: show progress on standard error.
+        verbose: show progress on standard error, or in a notebook below the cell.
         n_jobs: number of threads for predictions; None for one, -1 for as many as there are cores.
         random_state: seed of the initial synapses and of the shuffling.
 

@@ -62,7 +62,8 @@ def train(
         loggers: also log with these objects, which have `log(metrics)` and `close()`, or which
             make such an object; import paths are allowed (docs/loggers.md).
         quiet: print no progress and no messages.
-        on_message: receives news and warnings; None prints them to standard error.
+        on_message: receives news and warnings; None prints them to standard error, or in a
+            notebook below the cell.
 
     Returns:
         The run, with its genome, metrics and report.

@@ -1,4 +1,4 @@
-"""Progress of long work: one line that is rewritten on a terminal, plain lines elsewhere.
+"""Progress of long work: a line that is rewritten on terminals and in notebooks, else plain lines.
 
 A stream that is closed or cannot be written to never ends the work.
 """
@@ -7,13 +7,17 @@ from __future__ import annotations
 
 import contextlib
 import os
-import sys
 import time
 from typing import TextIO
+
+from blur_es.util.streams import is_notebook, message_stream
 
 # Plain lines go to log files, where one every few seconds is enough.
 PLAIN_SECONDS = 5.0
 TERMINAL_SECONDS = 0.1
+
+# The width of a line where it cannot be found out.
+UNKNOWN_COLUMNS, NOTEBOOK_COLUMNS = 80, 120
 
 
 def duration(seconds: float) -> str:
@@ -32,8 +36,8 @@ class ProgressLine:
     Args:
         total: number of steps in all.
         quiet: show nothing.
-        stream: where to write; standard error if None. On a terminal the line is cut to the
-            terminal's width.
+        stream: where to write; None for standard error, or in a notebook standard output. On a
+            terminal the line is cut to the terminal's width.
     """
 
     def __init__(self, total: int, quiet: bool = False, stream: TextIO | None = None) -> None:
@@ -41,9 +45,11 @@ class ProgressLine:
         # The estimate starts at the first update, because the first step includes compilation.
         self._reference: tuple[float, int] | None = None
         # Python has no standard error if it is closed when the process starts.
-        self._stream: TextIO | None = stream or sys.stderr
+        self._stream: TextIO | None = stream or message_stream()
         self._quiet = quiet or self._stream is None
-        self._terminal = not self._quiet and _is_terminal(self._stream)
+        self._rewritten = not self._quiet and (
+            is_notebook(self._stream) or _is_terminal(self._stream)
+        )
         self._start = time.monotonic()
         self._shown_at = float("-inf")
         self._width = 0
@@ -54,12 +60,12 @@ class ProgressLine:
             return
         now = time.monotonic()
         self._reference = self._reference or (now, done)
-        pause = TERMINAL_SECONDS if self._terminal else PLAIN_SECONDS
+        pause = TERMINAL_SECONDS if self._rewritten else PLAIN_SECONDS
         if now - self._shown_at < pause and done < self._total:
             return
         self._shown_at = now
         line = f"{text}  {self._left(now, done)}"
-        if self._terminal:
+        if self._rewritten:
             line = line[: _columns(self._stream) - 1]
             self._write("\r" + line.ljust(self._width))
             self._width = len(line)
@@ -76,7 +82,7 @@ class ProgressLine:
 
     def close(self) -> None:
         """End the line."""
-        if self._terminal and self._width and not self._quiet:
+        if self._rewritten and self._width and not self._quiet:
             self._write("\n")
             self._width = 0
 
@@ -104,4 +110,4 @@ def _columns(stream: TextIO | None) -> int:
     with contextlib.suppress(OSError, ValueError, AttributeError):
         if stream is not None and (width := os.get_terminal_size(stream.fileno()).columns) > 1:
             return width
-    return 80
+    return NOTEBOOK_COLUMNS if is_notebook(stream) else UNKNOWN_COLUMNS

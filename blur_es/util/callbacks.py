@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 
 from blur_es.redact import redact
+from blur_es.util.streams import message_stream
 
 MessageCallback = Callable[[str], None]
 """Called with one line of news or a warning, without a newline at its end."""
@@ -19,8 +19,8 @@ where it is unknown.
 
 
 def print_message(message: str) -> None:
-    """A message callback that prints to standard error."""
-    print(redact(message), file=sys.stderr, flush=True)
+    """A message callback that prints to standard error; in a notebook, to standard output."""
+    print(redact(message), file=message_stream(), flush=True)
 
 
 def ignore_message(message: str) -> None:

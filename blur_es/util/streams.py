@@ -8,7 +8,7 @@ import io
 import os
 import sys
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, TextIO
 
 # ASCII for characters in the project's output; all others become a question mark.
 _SUBSTITUTES = {
@@ -90,6 +90,19 @@ class CourtesyStream(io.TextIOBase):
                 reason = getattr(error, "strerror", None) or error
                 with contextlib.suppress(OSError, ValueError):
                     self._wrapped.write(f"\nmessages cannot be written ({reason}); going on\n")
+
+
+def is_notebook(stream: Any) -> bool:
+    """Whether what is written to a stream appears below a cell of a notebook."""
+    return type(stream).__module__ == "ipykernel.iostream"
+
+
+def message_stream() -> TextIO | None:
+    """Where progress and messages go: standard error; in a notebook, standard output.
+
+    A notebook shows standard error as if something had failed. None if there is no such stream.
+    """
+    return sys.stdout if is_notebook(sys.stderr) else sys.stderr
 
 
 def fill_closed_descriptors() -> None:
