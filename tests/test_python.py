@@ -402,6 +402,9 @@ def test_results_and_genomes_have_tables_for_notebooks(whole: blur_es.Run) -> No
     assert whole.genome.sha256 in whole.genome._repr_html_()
     assert whole.genome.sha256 in whole._repr_html_()
     assert "<genome" in repr(whole.genome)
+    evaluated = blur_es.evaluate(whole, "xor", episodes=1)
+    for result in (swept, compared, compared.comparisons[0], evaluated):
+        assert repr(result) == result.table()
 
 
 def test_html_is_escaped() -> None:

@@ -154,9 +154,13 @@ def test_a_run_is_resumed_with_an_equal_object_only(tmp_path: Path) -> None:
 def test_a_genome_is_evaluated_on_an_object() -> None:
     config = experiment({"name": "xor"})
     genome = random_genome(config.rule, np.random.default_rng(0))
-    task = ArrayTask(*arrays())
+    task = ArrayTask(*arrays(), name="mine")
     found = evaluate(genome, task, experiment=config, episodes=2)
-    assert found.labels[0].startswith("ArrayTask@")
+    assert found.labels == ("mine",)
+    others = [ArrayTask(*arrays(seed=seed), name="mine") for seed in (1, 2)]
+    labels = evaluate(genome, others, experiment=config, episodes=1).labels
+    assert labels[0].startswith("ArrayTask@")
+    assert labels[0] != labels[1]
     assert found == evaluate(genome, [task], experiment=config, episodes=2)
     first = draw(make_task(task), 8, 4)
     np.testing.assert_array_equal(first.support_inputs, draw(task, 8, 4).support_inputs)

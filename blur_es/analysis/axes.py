@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import yaml
@@ -16,6 +16,7 @@ import yaml
 from blur_es.config import Experiment, vary_config
 from blur_es.config.source import assignment
 from blur_es.errors import InputError, nearest
+from blur_es.tasks.objects import short_name
 
 # Short names, and the keys that they stand for.
 SHORT_NAMES = {
@@ -180,7 +181,15 @@ def _apply(config: Experiment, settings: Mapping[str, Any]) -> Experiment:
 
 
 def task_labels(point: Point) -> list[str]:
-    """Label the tasks of a point by their fixed options: `mnist`, `emnist, split letters`."""
+    """Label the tasks of a point by their fixed options: `mnist`, `emnist, split letters`.
+
+    Objects that are tasks have the names that they give themselves, if these are different.
+    """
+    labels = _labels(point, short_name)
+    return labels if len(set(labels)) == len(labels) else _labels(point, str)
+
+
+def _labels(point: Point, name_of: Callable[[str], str]) -> list[str]:
     settings, config = point
     varied = {key_of(name) for name in settings}
     labels = []
@@ -190,7 +199,7 @@ def task_labels(point: Point) -> list[str]:
             for name, keys, value in _parts(options)
             if not varied & {f"tasks.{of}.{key}" for of in ("*", index) for key in keys}
         ]
-        labels.append(", ".join([str(options["name"]), *fixed]))
+        labels.append(", ".join([name_of(str(options["name"])), *fixed]))
     return labels
 
 

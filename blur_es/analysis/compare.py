@@ -192,6 +192,9 @@ class Comparison:
         title = f"{self.task}: {self.setting}"
         return "\n".join([title, *aligned(self._rows(brief)), *self.notes])
 
+    def __repr__(self) -> str:
+        return self.table()
+
     def _repr_html_(self) -> str:
         return table(f"{self.task}: {self.setting}", self._rows(), self.notes)
 

@@ -147,6 +147,9 @@ class ComparisonResult:
         """Return a text table for every task."""
         return "\n\n".join(comparison.table() for comparison in self.comparisons)
 
+    def __repr__(self) -> str:
+        return self.table()
+
     def _repr_html_(self) -> str:
         return "".join(comparison._repr_html_() for comparison in self.comparisons)
 

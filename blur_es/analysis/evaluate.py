@@ -100,19 +100,25 @@ class Evaluation:
             for label, score in zip(self.labels, self.scores, strict=True)
         )
 
+    def __repr__(self) -> str:
+        return self.table()
+
     def _repr_html_(self) -> str:
-        rows = [["task", "test accuracy", self.fitness_measure, "episodes", "diverged"]]
+        kinds = " or ".join(sorted({score.score for score in self.scores}))
+        # A fitness that is the accuracy itself is not shown twice.
+        fitness = [self.fitness_measure] if self.fitness_measure != kinds else []
+        rows = [["task", f"test {kinds}", *fitness, "episodes", "diverged"]]
         rows += [
             [
                 label,
                 f"{score.test_accuracy:.4f} ± {score.test_accuracy_std:.4f}",
-                f"{score.test_fitness:.4f}",
+                *([f"{score.test_fitness:.4f}"] if fitness else []),
                 str(score.episodes),
                 str(score.diverged),
             ]
             for label, score in zip(self.labels, self.scores, strict=True)
         ]
-        return table("accuracy on test data, mean ± standard deviation over episodes", rows)
+        return table(f"{kinds} on test data, mean ± standard deviation over episodes", rows)
 
 
 class EpisodeScores(NamedTuple):

@@ -149,6 +149,9 @@ class Sweep:
         """Return a text table with a row for every cell."""
         return "\n".join([self.setting, *aligned(self._table_rows())])
 
+    def __repr__(self) -> str:
+        return self.table()
+
     def _repr_html_(self) -> str:
         return table(self.setting, self._table_rows())
 

@@ -125,6 +125,9 @@ class RunList:
             f"<body><h1>{title}</h1>{table}</body></html>\n"
         )
 
+    def __repr__(self) -> str:
+        return self.table()
+
     def _repr_html_(self) -> str:
         return html.table(f"runs in {self.location}", self._cells())
 

@@ -119,6 +119,9 @@ class TrainingSweep:
         """Return a text table: best of the seeds on validation episodes, median and range."""
         return table_text(self.document)
 
+    def __repr__(self) -> str:
+        return self.table()
+
     def _repr_html_(self) -> str:
         title = str(self.document["title"] or self.document["name"])
         return html.table(title, table_cells(self.document))

@@ -38,6 +38,15 @@ def is_object_name(name: str) -> bool:
     return _MARK in name
 
 
+def short_name(name: str) -> str:
+    """A task's name for people: that of an object, or of its class, without the digest.
+
+    Names that are not of objects are returned as they are.
+    """
+    own = getattr(_objects.get(name), "name", None)
+    return own if isinstance(own, str) and own else name.partition(_MARK)[0]
+
+
 def with_object_name(entry: Any) -> Any:
     """An entry of `tasks` with an object, or the object in its `name`, replaced by its name.
 

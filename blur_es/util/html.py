@@ -11,7 +11,8 @@ def description(title: str, facts: Mapping[str, Any]) -> str:
     """A title and a table of names and values."""
     rows = "".join(
         f"<tr><th style='text-align:left'>{escape(str(name))}</th>"
-        f"<td style='text-align:left'>{escape(_text(value))}</td></tr>"
+        # Matrices have a line for every row.
+        f"<td style='text-align:left;white-space:pre-wrap'>{escape(_text(value))}</td></tr>"
         for name, value in facts.items()
     )
     return f"<p><b>{escape(title)}</b></p><table>{rows}</table>"
