@@ -22,6 +22,9 @@ TEST_SHARE = 5
 # More classes are most likely numbers that were meant as targets.
 MOST_CLASSES = 10_000
 
+# Up to this number, whole numbers are taken for classes even if there are few rows of each.
+CERTAIN_CLASSES, ROWS_OF_A_CLASS = 20, 5
+
 
 class ArrayTask:
     """Rows of arrays as a task; see `blur_es.tasks.base.Task` for its attributes.
@@ -37,7 +40,8 @@ class ArrayTask:
         test_inputs: rows for testing, of the same shape apart from the number of rows.
         test_labels: labels of the rows for testing.
         kind: `classification`, `regression`, or `auto`: regression if there are several columns
-            of labels or numbers that are not whole, otherwise classification.
+            of labels or numbers that are not whole, otherwise classification. Many different whole
+            numbers in few rows are refused: they may be either.
         name: for tables and messages.
         pooled_standardization: whether all inputs are standardised together, as for images; by
             default for inputs of more than two dimensions.
@@ -113,6 +117,8 @@ class ArrayTask:
             self.classes, self.outputs = 0, self._labels.shape[1]
         else:
             self.labels, self._labels = _classes(labels, name)
+            if kind == "auto":
+                _check_certain(labels, len(self.labels), name)
             self.classes = self.outputs = len(self.labels)
         # A copy, which nobody else can change.
         self._inputs = np.array(inputs, np.float32)
@@ -196,6 +202,16 @@ def _targets(labels: npt.NDArray[Any], name: str) -> Float64Array:
             f"{name}: labels: found {targets[row, column]} in row {row}, expected a finite number"
         )
     return targets
+
+
+def _check_certain(labels: npt.NDArray[Any], classes: int, name: str) -> None:
+    """Raise `InputError` if numbers may be classes as well as targets."""
+    many = classes > CERTAIN_CLASSES and len(labels) < ROWS_OF_A_CLASS * classes
+    if labels.dtype.kind in "iuf" and many:
+        raise InputError(
+            f"{name}: labels: found {classes} different whole numbers in {len(labels)} rows, which "
+            "may be classes or targets; give kind='classification' or kind='regression'"
+        )
 
 
 def _classes(labels: npt.NDArray[Any], name: str) -> tuple[tuple[Any, ...], Int64Array]:
