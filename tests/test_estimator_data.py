@@ -96,6 +96,9 @@ def test_what_is_done_with_columns_can_be_inspected() -> None:
     assert by_kind["numbers"] == [1, 2, 3, 4]
     # Three colours and none; four numbers, and whether the size is missing.
     assert fitted.preprocessor_.transform(pd.DataFrame(table)).shape == (ROWS, 9)
+    names = fitted.preprocessor_.get_feature_names_out()
+    assert len(names) == 9
+    assert {"categories__colour_red", "numbers__missingindicator_size"} <= {*names}
     # Numbers without gaps need nothing.
     assert model().fit(*load_iris(return_X_y=True)).preprocessor_ is None
 

@@ -115,13 +115,15 @@ def fit_preprocessor(X: Any) -> ColumnTransformer:
         [
             (
                 "numbers",
-                make_pipeline(FunctionTransformer(as_numbers), imputer),
+                make_pipeline(
+                    FunctionTransformer(as_numbers, feature_names_out="one-to-one"), imputer
+                ),
                 _of_kind("number", kinds),
             ),
             (
                 "categories",
                 make_pipeline(
-                    FunctionTransformer(as_categories),
+                    FunctionTransformer(as_categories, feature_names_out="one-to-one"),
                     OneHotEncoder(
                         handle_unknown="infrequent_if_exist",
                         max_categories=MOST_CATEGORIES,

@@ -149,7 +149,7 @@ def train(
                 break
             done += now
             found = [evaluate(view.outputs(network), view.sample) for view in views]
-            losses.append(found[0][0])
+            losses.append(float(found[0][0]))
             text = f"step {done}, loss {losses[-1]:.4f}"
             if held is None:
                 best = [*finished, network]
