@@ -1,4 +1,4 @@
-"""Check the prose of the pages: `python -m docs.prose`.
+"""Check the prose of the pages and notebooks: `python -m docs.prose`.
 
 proselint finds common mistakes and clichés. A check of our own finds the words that the glossary
 replaces. Code, formulas, links and generated tables are left out.
@@ -17,6 +17,7 @@ from proselint.registry.checks import Check
 from proselint.registry.checks.types import PreferredForms
 from proselint.tools import LintFile
 
+from docs import notebooks
 from docs.fill import DOCS, pages
 
 GLOSSARY = "blur_es.glossary"
@@ -88,13 +89,19 @@ def problems(name: str, markdown: str) -> Iterator[str]:
         yield f"{name}:{result.pos[0]}: {result.check_result.message}"
 
 
+def texts() -> Iterator[tuple[str, str]]:
+    """The names and texts of all pages, and of the cells of notebooks that hold text."""
+    for page in pages():
+        yield _name(page), page.read_text(encoding="utf-8")
+    for path in notebooks.paths():
+        for number, cell in enumerate(notebooks.read(path).cells, start=1):
+            if cell.cell_type == "markdown":
+                yield f"{_name(path)}: cell {number}", cell.source
+
+
 def main() -> int:
     """Print all problems; the exit code is 1 if there are any."""
-    found = [
-        problem
-        for page in pages()
-        for problem in problems(_name(page), page.read_text(encoding="utf-8"))
-    ]
+    found = [problem for name, text in texts() for problem in problems(name, text)]
     print(*found, sep="\n", end="\n" if found else "")
     return 1 if found else 0
 

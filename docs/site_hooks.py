@@ -83,11 +83,16 @@ def from_top(markdown: str) -> str:
 
 
 def to_top(markdown: str) -> str:
-    """The text of a page in docs/, with links to pages that the site has elsewhere."""
+    """The text of a page in docs/, with links to pages that the site has elsewhere.
+
+    Links to notebooks become links to their pages.
+    """
 
     def moved(match: re.Match[str]) -> str:
         target, anchor = match.groups()
         path = target.removeprefix("../").rstrip("/")
+        if target.endswith(".ipynb"):
+            return f"]({page_of(target)}{anchor})"
         if target.startswith("../") and path in MOVED:
             return f"]({MOVED[path]}{anchor})"
         if target.startswith("../experiments/"):
@@ -132,14 +137,24 @@ def notebook_page(path: Path) -> str:
             parts.append(cell.source)
             continue
         parts.append(f"```python\n{cell.source}\n```")
-        parts += [f"```text\n{text(output).rstrip()}\n```" for output in cell.outputs]
-    page = re.sub(r"\]\((\w+)\.ipynb\)", r"](\1.md)", "\n\n".join(parts))
-    return f"{page}\n\n[Download this notebook]({path.name})\n"
+        parts += [shown(output, cell.metadata.get("alt", "")) for output in cell.outputs]
+    parts.append(f'<a href="{path.name}" download>Download this notebook</a>')
+    return "\n\n".join(parts) + "\n"
 
 
-def text(output: Any) -> str:
-    """The text of an output of a notebook."""
-    return str(output.text if output.output_type == "stream" else output.data["text/plain"])
+def shown(output: Any, alt: str) -> str:
+    """An output of a notebook on a page: a picture, a table, or text."""
+    if output.output_type == "stream":
+        return f"```text\n{output.text.rstrip()}\n```"
+    if "image/png" in output.data:
+        return f"![{alt}](data:image/png;base64,{output.data['image/png'].strip()})"
+    if "text/html" in output.data:
+        # Without the styles of pandas, tables look as they do on other pages.
+        content = re.sub(
+            r"<style.*?</style>| class=\"dataframe\"", "", output.data["text/html"], flags=re.S
+        )
+        return f'<div class="output">\n{content}\n</div>'
+    return f"```text\n{output.data['text/plain'].rstrip()}\n```"
 
 
 def _mathml(match: re.Match[str]) -> str:
