@@ -63,7 +63,14 @@ for line in sys.stdin:
     answer = None
     if command == "head":
         options |= common | {"include_dashboard": False}
-        cluster = Cluster(initialize_head=True, head_node_args=options)
+        # Ray waits for half a minute, in which a busy machine may not start the processes.
+        for left in reversed(range(5)):
+            try:
+                cluster = Cluster(initialize_head=True, head_node_args=options)
+                break
+            except Exception:
+                if not left:
+                    raise
         answer = cluster.address
     elif command == "add":
         nodes.append(cluster.add_node(**common, **options))
