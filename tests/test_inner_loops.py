@@ -354,7 +354,8 @@ def test_calibrated_predictions_are_plain_ones_plus_offsets(
     offsets = class_offsets(CALIBRATED, known, last.query_labels.reshape(known.shape))
     assert np.abs(offsets).max() > 0.01
     np.testing.assert_allclose(after[..., 0], before[..., 0] + offsets, atol=1e-5)
-    np.testing.assert_array_equal(after[..., 1:], before[..., 1:])
+    # JAX compiles two programs, which may round differently.
+    np.testing.assert_allclose(after[..., 1:], before[..., 1:], atol=1e-6)
     # The scored predictions are the calibrated ones.
     accuracy = make_measure("accuracy")
     scores = loop(CALIBRATED).evaluate(same.vector[None], [episode], [accuracy]).fitness
