@@ -150,7 +150,8 @@ def test_the_compiled_program_scores_episodes_of_different_horizons() -> None:
 
 # What the second rule adds, gradients of episodes without horizons show.
 @pytest.mark.parametrize("number", [0, pytest.param(2, marks=pytest.mark.slow)])
-def test_gradients_are_those_of_finite_differences(number: int) -> None:
+def test_gradients_are_those_of_finite_differences(number: int, full_optimization: None) -> None:
+    # XLA's older emitters, without optimisations, make NaN of the first program.
     rule = RULES[number]
     with jax.enable_x64(True):
         episodes = [episode_of(rule, (3,), seed) for seed in range(2)]
