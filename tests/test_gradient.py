@@ -285,7 +285,7 @@ def test_a_device_too_small_for_one_evaluation_ends_the_run(tmp_path: Path) -> N
 # On a fleet
 
 
-@pytest.mark.parametrize("device_batch", [1, 2])
+@pytest.mark.parametrize("device_batch", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_gradients_do_not_depend_on_the_workers(
     tmp_path: Path, undisturbed: Path, ray_address: str, device_batch: int
 ) -> None:
@@ -303,6 +303,7 @@ def test_gradients_do_not_depend_on_the_workers(
     assert genome_hash(spread) == alone
 
 
+@pytest.mark.slow
 def test_gradients_in_episodes_of_several_lengths_do_not_depend_on_the_workers(
     tmp_path: Path, ray_address: str
 ) -> None:

@@ -303,7 +303,9 @@ def test_an_autoscaler_is_asked_for_a_bounded_number_of_workers(
         fleet.close()
 
 
-@pytest.mark.parametrize("split", [False, True], ids=["alone", "split"])
+@pytest.mark.parametrize(
+    "split", [pytest.param(False, marks=pytest.mark.slow), True], ids=["alone", "split"]
+)
 def test_gpus_are_requested_before_there_are_any(
     split: bool,
     cluster: TestCluster,

@@ -204,7 +204,7 @@ def test_a_store_that_hangs_for_a_while_is_waited_for(
     assert Genome.load(f"{url}/genome.npz").sha256 == undisturbed(last)
 
 
-@pytest.mark.parametrize("hangs", [False, True])
+@pytest.mark.parametrize("hangs", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_a_signal_ends_the_run_in_time(
     server: subprocess.Popen[bytes], here: Path, hangs: bool
 ) -> None:

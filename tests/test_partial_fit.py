@@ -148,7 +148,9 @@ def test_calls_with_few_rows_or_one_class_do_not_undo_learning() -> None:
         assert model.score(held, held_labels) > before - 0.02
 
 
-@pytest.mark.parametrize(("rows", "random_state"), [(1, 0), (2, 1), (7, 2)])
+@pytest.mark.parametrize(
+    ("rows", "random_state"), [pytest.param(1, 0, marks=pytest.mark.slow), (2, 1), (7, 2)]
+)
 def test_rows_in_small_parts_are_learned(rows: int, random_state: int) -> None:
     inputs, labels = load_digits(return_X_y=True)
     train, held, train_labels, held_labels = train_test_split(inputs, labels, random_state=0)
