@@ -18,7 +18,8 @@ from blur_es.errors import InputError
 from blur_es.keys import EpisodeKey, Phase, random_generator
 from blur_es.rule import RuleSpec
 from blur_es.tasks import ImageTask, LabelledImages, Samples, Task, make_task
-from studies import tasks
+from docs.generated import classifier as pages
+from studies import classifier, tasks
 from studies.measure import Measurement, Resources, comparison_rows, sweep_rows
 from studies.unseen import rows_of
 from tests.clusters import ray_warnings
@@ -152,3 +153,29 @@ def test_a_study_compares_as_its_command_does(capsys: pytest.CaptureFixture[str]
     [unseen_row] = rows_of("tiny", [{"name": "digits"}], comparisons)
     assert unseen_row["data"] == "digits"
     assert len(unseen_row["entries"][0]["mean"]) == 2
+
+
+def test_the_page_of_the_classifier_says_what_its_results_say() -> None:
+    parts = {"small": pages.small_rows(), "large": pages.large_rows()}
+    losses = {
+        part: sorted(
+            (float(pages.values(rows, name, "log_loss").mean()), name)
+            for name in pages.NAMES
+            if name != classifier.SVM
+        )
+        for part, rows in parts.items()
+    }
+    assert losses["small"][0][1] == pages.MOST
+    assert losses["large"][1][1] == pages.MOST
+    everything = pages.all_rows()
+    accuracy = {
+        name: float(pages.values(everything, name, "accuracy").mean()) for name in pages.NAMES
+    }
+    assert max(accuracy, key=accuracy.__getitem__) == classifier.SVM
+    assert accuracy[classifier.MANY_PASSES] > accuracy[pages.MOST]
+    for entry in (classifier.SGD, classifier.NETWORK):
+        for passes in classifier.PASSES:
+            other = classifier.name_of(entry, passes)
+            assert accuracy[other] < accuracy[classifier.name_of(classifier.OWN, passes)]
+    boosting = pages.values(parts["large"], classifier.BOOSTING, "accuracy").mean()
+    assert boosting > pages.values(parts["large"], pages.MOST, "accuracy").mean()
