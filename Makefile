@@ -50,6 +50,8 @@ bench: $(STAMP)
 studies: $(STAMP)
 	$(BIN)/python -m studies.analysis
 	$(BIN)/python -m studies.genomes
+	$(BIN)/python -m studies.steps
+	$(BIN)/python -m studies.explain
 	$(BIN)/python -m studies.unseen
 	$(BIN)/python -m studies.inputs
 	$(BIN)/python -m studies.two_moons
