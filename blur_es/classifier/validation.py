@@ -59,7 +59,8 @@ def cross_validate(
     """
     places = folds(sample.numbers, sample.weights, sample.keys, FOLDS)
     ends = [*range(course.per_round, course.steps[0], course.per_round), course.steps[0]]
-    outputs: list[FloatArray | None] = [None] * len(ends)
+    width = labels(sample.targets[:1]).shape[1]
+    outputs = np.zeros((len(ends), len(sample), width))
     for fold in range(FOLDS):
         held = np.flatnonzero(places == fold)
         learned = sample.part(places != fold)
@@ -80,16 +81,11 @@ def cross_validate(
                 network = network.after(learned.take, known_labels, batches)
             except ValueError:
                 return None
-            found = network.outputs(rows)
-            whole = outputs[number]
-            if whole is None:
-                whole = outputs[number] = np.zeros((len(sample), found.shape[1]))
-            whole[held] = found
-    known = [each for each in outputs if each is not None]
-    results = [evaluate(each, sample) for each in known]
+            outputs[number, held] = network.outputs(rows)
+    results = [evaluate(each, sample) for each in outputs]
     losses = np.array([loss for loss, _ in results])
     best = int(np.flatnonzero(losses <= (1.0 + NOISE) * losses.min())[-1])
-    return Validation(ends[best], known[best], [score for _, score in results])
+    return Validation(ends[best], outputs[best], [score for _, score in results])
 
 
 def _labels_of(

@@ -11,8 +11,7 @@ from blur_es.report.style import (
     INK,
     SIGNED_COLORS,
     Picture,
-    color_on,
-    signed_shares,
+    draw_signed_cells,
     significant,
 )
 from blur_es.util.arrays import FloatArray
@@ -37,28 +36,19 @@ def fields_figure(genome: Genome) -> Picture:
     for place, (name, matrix) in enumerate(fields.items()):
         axes = figure.add_subplot(grid[place, 0])
         limit = float(np.abs(matrix).max()) or 1.0
-        shares = signed_shares(matrix, limit)
-        axes.imshow(shares, cmap=SIGNED_COLORS, vmin=-1.0, vmax=1.0, aspect="auto")
+        large = matrix.size > MOST_CELLS_WITH_NUMBERS
+        draw_signed_cells(
+            axes, matrix, limit, aspect="auto", text=None if large else significant, size=8.0
+        )
         shape = " × ".join(map(str, genome.fields[name].shape)) or "one number"
         axes.set_title(f"{name} ({shape})", fontsize=10, color=INK, loc="left")
         axes.set_xticks([])
         axes.set_yticks([])
-        if matrix.size > MOST_CELLS_WITH_NUMBERS:
+        if large:
             bar = figure.colorbar(ScalarMappable(Normalize(-1.0, 1.0), SIGNED_COLORS), ax=axes)
             bar.set_ticks([-1.0, -0.5, 0.0, 0.5, 1.0])
             ends = (-limit, -limit / 4.0, 0.0, limit / 4.0, limit)
             bar.ax.set_yticklabels(map(significant, ends), fontsize=8)
-            continue
-        for (row, column), value in np.ndenumerate(matrix):
-            axes.text(
-                column,
-                row,
-                significant(float(value)),
-                ha="center",
-                va="center",
-                fontsize=8,
-                color=color_on(float(shares[row, column])),
-            )
     return figure
 
 

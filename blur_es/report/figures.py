@@ -20,7 +20,7 @@ from blur_es.report.style import (
     INK,
     SIGNED_COLORS,
     Picture,
-    color_on,
+    draw_signed_cells,
     signed_shares,
     significant,
 )
@@ -131,19 +131,8 @@ def genome_figure(genome: Genome, narrow: bool = False) -> Picture:
 def _draw_matrix(axes: Axes, name: str, matrix: FloatArray, limit: float, cell: float) -> None:
     part, _, kind = name.rpartition(".")
     k = len(matrix)
-    shares = signed_shares(matrix, limit)
-    axes.imshow(shares, cmap=SIGNED_COLORS, vmin=-1.0, vmax=1.0, aspect="equal")
     size = min(9.0, 17.0 * cell)
-    for (row, column), value in np.ndenumerate(matrix):
-        axes.text(
-            column,
-            row,
-            _number(float(value)),
-            ha="center",
-            va="center",
-            fontsize=size,
-            color=color_on(float(shares[row, column])),
-        )
+    draw_signed_cells(axes, matrix, limit, aspect="equal", text=_number, size=size)
     sources, targets = _STATES.get(kind, ("source state", "target state"))
     axes.set_ylabel(sources, fontsize=8)
     axes.set_xlabel(targets, fontsize=8)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, NamedTuple
 
 import matplotlib as mpl
 import numpy as np
@@ -97,6 +97,41 @@ def new_axes(
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
     return axes
+
+
+def draw_signed_cells(
+    axes: Axes,
+    matrix: FloatArray,
+    limit: float,
+    *,
+    aspect: Literal["auto", "equal"],
+    text: Callable[[float], str] | None,
+    size: float,
+) -> None:
+    """Draw a matrix as coloured cells, with its numbers.
+
+    Args:
+        axes: the axes.
+        matrix: (rows, columns).
+        limit: the absolute value with the strongest colours.
+        aspect: whether cells are squares (`equal`).
+        text: writes a number into its cell; None for no numbers.
+        size: of the numbers, in points.
+    """
+    shares = signed_shares(matrix, limit)
+    axes.imshow(shares, cmap=SIGNED_COLORS, vmin=-1.0, vmax=1.0, aspect=aspect)
+    if text is None:
+        return
+    for (row, column), value in np.ndenumerate(matrix):
+        axes.text(
+            column,
+            row,
+            text(float(value)),
+            ha="center",
+            va="center",
+            fontsize=size,
+            color=color_on(float(shares[row, column])),
+        )
 
 
 def render(figure: Figure, kind: str) -> bytes:

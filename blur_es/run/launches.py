@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import datetime
-import os
 import platform
 import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import PurePath
 from typing import Any
+
+import joblib
 
 from blur_es.redact import redact
 from blur_es.storage import Storage
@@ -28,7 +29,7 @@ def record_launch(storage: Storage) -> list[dict[str, Any]]:
             "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
             "command": command_line(),
             "host": platform.node(),
-            "cores": len(os.sched_getaffinity(0)),
+            "cores": joblib.cpu_count(),
         },
     ]
 
