@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +11,7 @@ import pytest
 import yaml
 
 from blur_es.cli.parser import make_parser
-from docs import prose, site_hooks
+from docs import index_page, prose, site_hooks
 from docs.generated import commands
 
 TOP = Path(__file__).parents[1]
@@ -78,3 +80,28 @@ def test_words_that_the_glossary_replaces_are_found_with_their_lines() -> None:
 @pytest.mark.parametrize("phrase", ["at the end of the day", "the the"])
 def test_mistakes_that_proselint_knows_are_found(phrase: str) -> None:
     assert list(prose.problems("page.md", f"# A page\n\nIt is {phrase} here.\n"))
+
+
+def test_the_readme_of_a_release_has_absolute_addresses_only() -> None:
+    text = (TOP / "README.md").read_text(encoding="utf-8")
+    released = index_page.readme(text, "https://host.example/blur", "v1.0")
+    targets = re.findall(r"\]\(([^)\s]+)\)", released)
+    assert "https://host.example/blur/raw/v1.0/docs/pictures/steps.png" in targets
+    assert "https://host.example/blur/blob/v1.0/docs/glossary.md" in targets
+    assert len(targets) == len(re.findall(r"\]\(([^)\s]+)\)", text)) > 20
+    assert all(target.startswith("https://") for target in targets)
+
+
+def test_a_release_names_the_urls_of_the_project() -> None:
+    text = (TOP / "pyproject.toml").read_text(encoding="utf-8")
+    released = index_page.project(text, "https://host.example/blur", "v1.0")
+    urls = tomllib.loads(released)["project"]["urls"]
+    assert urls["Repository"] == "https://host.example/blur"
+    assert tomllib.loads(released)["tool"] == tomllib.loads(text)["tool"]
+
+
+def test_actions_are_pinned_by_digest() -> None:
+    workflows = [path.read_text("utf-8") for path in (TOP / ".github/workflows").glob("*.yaml")]
+    used = re.findall(r"uses: (\S+)", "\n".join(workflows))
+    assert len(used) > 10
+    assert [each for each in used if not re.fullmatch(r"[\w./-]+@[0-9a-f]{40}", each)] == []
