@@ -22,8 +22,7 @@ import pytest
 
 from blur_es.errors import InputError, RunError
 from blur_es.keys import Phase, random_generator
-from blur_es.storage import open_storage
-from blur_es.tasks import fetch as fetching
+from blur_es.storage import open_storage, web
 from blur_es.tasks import make_task
 from blur_es.tasks.fetch import SOURCES, Source, fetch
 from blur_es.tasks.mnist import FASHION_MNIST, MNIST
@@ -297,7 +296,7 @@ def test_no_server(tmp_path: Path) -> None:
 
 
 def test_a_server_that_falls_silent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fetching, "TIMEOUT_SECONDS", 0.2)
+    monkeypatch.setattr(web, "TIMEOUT_SECONDS", 0.2)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"http://127.0.0.1:{silent.getsockname()[1]}"
         with pytest.raises(RunError, match="timed out"):
@@ -419,7 +418,7 @@ def test_a_very_slow_server_is_given_up(
     message: str,
 ) -> None:
     # A busy machine needs a part of this time for the headers.
-    monkeypatch.setattr(fetching, "SLOW_SECONDS", 3.0)
+    monkeypatch.setattr(web, "SLOW_SECONDS", 3.0)
     server.behaviour = behaviour
     with pytest.raises(RunError, match=message):
         fetch("mnist", tmp_path, mirror=server.url)

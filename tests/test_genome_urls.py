@@ -72,7 +72,7 @@ def test_other_files_are_refused(served: tuple[Path, str], monkeypatch: Any) -> 
     for place in ("mnist-2state", file):
         with pytest.raises(InputError, match="of a genome with SHA-256"):
             load_genome(place, sha256="0" * 64)
-    monkeypatch.setattr(download, "MOST_BYTES", 100)
+    monkeypatch.setattr(download, "MAXIMUM_GENOME_BYTES", 100)
     with pytest.raises(InputError, match="more than 100 bytes"):
         load_genome(url)
     monkeypatch.undo()

@@ -141,6 +141,9 @@ def test_import_paths_that_the_user_gives_are_followed(ran: list[Any]) -> None:
         {"meta__test_episodes": 1000, "episode__query_batches": 10_000, "network__hidden": [4000]},
         {"episode__unroll": 1_000_000},
         {"network__hidden": [100_000, 100_000]},
+        {"network__hidden": 1_000_000},
+        {"network__hidden": [1] * 5000},
+        {"tasks": [{"name": "xor"}] * 3000},
         {"tasks": [{"name": "tables", "rows": 1_000_000, "inputs": 1000}] * 9},
         {"tasks": [{"name": "xor", "episode": {"batch_size": 1_000_000}}]},
     ],
@@ -149,7 +152,9 @@ def test_an_experiment_of_unknown_origin_asks_for_a_bounded_amount_of_work(
     changes: dict[str, Any],
 ) -> None:
     genome = genome_with(experiment(**changes))
-    with pytest.raises(InputError, match=r"asks for .* (rows|synapses|episodes|products).*--trust"):
+    with pytest.raises(
+        InputError, match=r"asks for .* (rows|synapses|episodes|products|layers|tasks).*--trust"
+    ):
         resolve_subject(genome)
     resolve_subject(genome, trust=True)
 

@@ -43,11 +43,20 @@ def read_text(path: str | Path, what: str) -> str:
     """
     noun = what.partition(" ")[2]
     try:
-        storage, name = open_file(path)
-        size = storage.size(name)
+        if str(path).startswith("/dev/"):
+            # Standard input, or the output of another program.
+            with Path(path).open("rb") as file:
+                content = file.read(MAXIMUM_BYTES + 1)
+            size = len(content)
+        else:
+            storage, name = open_file(path)
+            size = storage.size(name)
+            content = storage.read(name) if size <= MAXIMUM_BYTES else b""
         if size > MAXIMUM_BYTES:
-            raise InputError(f"{path}: {size} bytes, expected {what} of at most {MAXIMUM_BYTES}")
-        return storage.read(name).decode("utf-8")
+            raise InputError(
+                f"{path}: found {size} bytes or more, expected {what} of at most {MAXIMUM_BYTES}"
+            )
+        return content.decode("utf-8")
     except InputError:
         raise
     except OSError as error:

@@ -16,6 +16,8 @@ from blur_es.errors import InputError
 # These limits are far above any experiment of the project, and a laptop can still handle them.
 MOST_ROWS_PER_EPISODE = 2_000_000
 MOST_SYNAPSES = 20_000_000
+MOST_LAYERS = 100
+MOST_TASKS = 200
 MOST_TEST_EPISODES = 10_000
 MOST_PRODUCTS = 10**13
 
@@ -80,6 +82,7 @@ def _amounts(tree: Mapping[str, Any], chosen: Collection[str]) -> Iterator[tuple
 
     episodes = number(tree.get("meta"), "test_episodes", "meta.test_episodes", 8)
     products = 0
+    yield "tasks", len(_list(tree.get("tasks"))), MOST_TASKS
     yield "test episodes", episodes * len(_list(tree.get("tasks"))), MOST_TEST_EPISODES
     for index, task in enumerate(_list(tree.get("tasks"))):
         own = _section(_section(task).get("episode"))
@@ -93,9 +96,11 @@ def _amounts(tree: Mapping[str, Any], chosen: Collection[str]) -> Iterator[tuple
         rows *= max(1, number(task, "inputs", f"tasks.{index}.inputs", 1) // 100)
         yield "rows in an episode", rows, MOST_ROWS_PER_EPISODE
         network = _section(task).get("network", tree.get("network"))
-        hidden = _list(_section(network).get("hidden"))
+        given = _section(network).get("hidden")
+        hidden = given if isinstance(given, list) else [given]
         if _is_chosen("network.hidden", chosen):
             hidden = []
+        yield "hidden layers", len(hidden), MOST_LAYERS
         sizes = [size for size in [_ASSUMED_INPUTS, *hidden, 10] if isinstance(size, int)]
         synapses = sum(a * b for a, b in itertools.pairwise(sizes))
         yield "synapses", synapses, MOST_SYNAPSES

@@ -19,7 +19,7 @@ from blur_es.genome.fields import field_slices, genome_fields
 from blur_es.genome.stored_rule import attach, read_rule, rule_header
 from blur_es.rule import Rule, RuleSource, RuleSpec, family_rule
 from blur_es.storage import Storage, open_file, read_npz
-from blur_es.storage.npz import npz_bytes
+from blur_es.storage.npz import MAXIMUM_GENOME_BYTES, npz_bytes
 from blur_es.util.arrays import FloatArray
 from blur_es.util.html import description
 
@@ -230,7 +230,7 @@ class Genome:
         Raises `InputError` if there is no such file or if it is not a valid genome file.
         """
         path = storage.locate(name)
-        arrays = read_npz(storage, name, "genome file")
+        arrays = read_npz(storage, name, "genome file", MAXIMUM_GENOME_BYTES)
         header = _header(path, arrays)
         try:
             fields = {

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import http.client
 import re
-import urllib.request
 import uuid
 from pathlib import Path
 
@@ -13,12 +11,9 @@ import fsspec
 from blur_es.errors import InputError
 from blur_es.genome import Genome
 from blur_es.redact import redact
-from blur_es.storage import RemoteStorage, open_file
+from blur_es.storage import RemoteStorage, open_file, web
 from blur_es.storage.files import cache_directory, sha256, write_atomically
-
-# Genome files have some kilobytes; an answer of more bytes is refused.
-MOST_BYTES = 2**26
-TIMEOUT_SECONDS = 30.0
+from blur_es.storage.npz import MAXIMUM_GENOME_BYTES
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
@@ -110,18 +105,7 @@ def _read(url: str) -> bytes:
     if not url.startswith(("http://", "https://")):
         storage, name = open_file(url)
         size = storage.size(name)
-        return storage.read(name) if size <= MOST_BYTES else _refuse(url)
-    request = urllib.request.Request(url, headers={"User-Agent": "blur_es"})
-    try:
-        with urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS) as response:
-            content: bytes = response.read(MOST_BYTES + 1)
-    except (http.client.HTTPException, ValueError) as error:
-        raise OSError(None, str(error), redact(url)) from error
-    return content if len(content) <= MOST_BYTES else _refuse(url)
-
-
-def _refuse(url: str) -> bytes:
-    raise InputError(
-        f"genome: {redact(url)}: found a file of more than {MOST_BYTES} bytes, expected a genome "
-        "file"
-    )
+        if size > MAXIMUM_GENOME_BYTES:
+            raise OSError(None, f"more than {MAXIMUM_GENOME_BYTES} bytes, expected a genome file")
+        return storage.read(name)
+    return web.read(url, MAXIMUM_GENOME_BYTES)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -53,7 +54,11 @@ class LocalStorage:
 
     def read(self, name: str) -> bytes:
         """See `Storage.read`."""
-        return (self.path / name).read_bytes()
+        path = self.path / name
+        if path.exists() and not path.is_file() and not path.is_dir():
+            # Reading from it might never end.
+            raise OSError(errno.EINVAL, "a pipe or a device, expected a file", str(path))
+        return path.read_bytes()
 
     def write(self, name: str, content: bytes) -> None:
         """See `Storage.write`."""

@@ -17,6 +17,7 @@ from blur_es.storage.base import Storage
 
 # Genomes and checkpoints are far smaller; a larger archive is something else.
 MAXIMUM_NPZ_BYTES = 2**30
+MAXIMUM_GENOME_BYTES = 2**26
 
 # NumPy's letters for truth values, whole numbers, floats and text.
 _KINDS = "biufSU"
@@ -33,16 +34,19 @@ def npz_bytes(arrays: Mapping[str, npt.NDArray[Any]]) -> bytes:
     return buffer.getvalue()
 
 
-def parse_npz(content: bytes, subject: str) -> dict[str, npt.NDArray[Any]]:
-    """Parse the bytes of an `.npz`; `subject` begins every message."""
+def parse_npz(
+    content: bytes, subject: str, most: int = MAXIMUM_NPZ_BYTES
+) -> dict[str, npt.NDArray[Any]]:
+    """Parse the bytes of an `.npz` that unpacks to at most `most` bytes.
+
+    `subject` begins every message. Raises `InputError` for anything else.
+    """
     arrays: dict[str, npt.NDArray[Any]] = {}
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             total = sum(info.file_size for info in archive.infolist())
-            if total > MAXIMUM_NPZ_BYTES:
-                raise InputError(
-                    f"{subject} unpacks to {total} bytes, expected at most {MAXIMUM_NPZ_BYTES}"
-                )
+            if total > most:
+                raise InputError(f"{subject} unpacks to {total} bytes, expected at most {most}")
             for info in archive.infolist():
                 name = info.filename.removesuffix(".npy")
                 with archive.open(info) as member:
@@ -85,7 +89,9 @@ def _read_array(member: IO[bytes], size: int, subject: str) -> npt.NDArray[Any]:
         raise InputError(f"{subject} has a damaged header: {error!r:.200}") from error
 
 
-def read_npz(storage: Storage, name: str, what: str) -> dict[str, npt.NDArray[Any]]:
+def read_npz(
+    storage: Storage, name: str, what: str, most: int = MAXIMUM_NPZ_BYTES
+) -> dict[str, npt.NDArray[Any]]:
     """Read every array of an `.npz`; `what` names the kind of file in messages.
 
     Every header is compared with the size of its data before anything is allocated; pickles
@@ -94,13 +100,11 @@ def read_npz(storage: Storage, name: str, what: str) -> dict[str, npt.NDArray[An
     location = storage.locate(name)
     try:
         size = storage.size(name)
-        if size > MAXIMUM_NPZ_BYTES:
-            raise InputError(
-                f"{location}: this {what} has {size} bytes, expected at most {MAXIMUM_NPZ_BYTES}"
-            )
+        if size > most:
+            raise InputError(f"{location}: this {what} has {size} bytes, expected at most {most}")
         content = storage.read(name)
     except OSError as error:
         raise InputError(
             f"{location}: cannot read this {what}: {error.strerror or error}"
         ) from error
-    return parse_npz(content, f"{location}: this {what}")
+    return parse_npz(content, f"{location}: this {what}", most)

@@ -6,7 +6,6 @@ download. The file gets its name only when it is complete and has the published 
 
 from __future__ import annotations
 
-import concurrent.futures
 import contextlib
 import errno
 import gzip
@@ -14,10 +13,7 @@ import hashlib
 import http.client
 import os
 import shutil
-import threading
-import time
 import urllib.error
-import urllib.request
 import zipfile
 import zlib
 from collections.abc import Generator, Iterator, Mapping
@@ -25,7 +21,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from blur_es.errors import InputError, RunError, nearest
-from blur_es.storage import open_storage
+from blur_es.storage import open_storage, web
 from blur_es.tasks.locations import data_directory
 from blur_es.tasks.mnist import EMNIST
 from blur_es.util.callbacks import ProgressCallback, ignore_progress
@@ -33,12 +29,6 @@ from blur_es.util.callbacks import ProgressCallback, ignore_progress
 # While a file arrives, yields the number of bytes so far and the total number, if known.
 Arrival = Generator[tuple[int, int | None], None, None]
 
-# A download has failed if the server sends nothing for TIMEOUT_SECONDS, or if it takes more than
-# SLOW_SECONDS to begin its answer or sends fewer than LEAST_BYTES in that time.
-TIMEOUT_SECONDS = 30.0
-SLOW_SECONDS = 60.0
-LEAST_BYTES = 2**16
-_BLOCK = 2**18
 # Longer sizes in a header are nonsense: no file has 10^18 bytes or more.
 MOST_DIGITS = 18
 _OUT_OF_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -219,18 +209,10 @@ def _complete(url: str, part: Path) -> Arrival:
         known = length.isdecimal() and len(length) < MOST_DIGITS
         total = have + int(length) if known else None
         with part.open("ab" if resumed else "wb") as file:
-            since, arrived = time.monotonic(), 0
-            while block := _read(response, url):
+            for block in _blocks(response, url):
                 file.write(block)
                 have += len(block)
-                arrived += len(block)
                 yield have, total
-                if time.monotonic() - since > SLOW_SECONDS:
-                    if arrived < LEAST_BYTES:
-                        raise RunError(
-                            _interrupted(url, f"only {arrived} bytes came in {SLOW_SECONDS:g} s")
-                        )
-                    since, arrived = time.monotonic(), 0
             file.flush()
             os.fsync(file.fileno())
     if total is not None and have < total:
@@ -250,14 +232,10 @@ def _from_store(folder: str, name: str) -> bytes:
         raise RunError(_interrupted(storage.locate(name), str(error))) from error
 
 
-def _request(url: str, start: int) -> http.client.HTTPResponse | urllib.error.HTTPError:
+def _request(url: str, start: int) -> web.Response:
     """Request a file from byte `start` on; the caller closes the answer."""
-    headers = {"User-Agent": "blur_es"}
-    if start:
-        headers["Range"] = f"bytes={start}-"
     try:
-        request = urllib.request.Request(url, headers=headers)
-        return _open_in_time(request)
+        return web.request(url, {"Range": f"bytes={start}-"} if start else None)
     except urllib.error.HTTPError as error:
         if start and error.code == http.client.REQUESTED_RANGE_NOT_SATISFIABLE:
             return error
@@ -271,38 +249,11 @@ def _request(url: str, start: int) -> http.client.HTTPResponse | urllib.error.HT
         raise RunError(_interrupted(url, f"no answer ({reason})")) from error
 
 
-def _open_in_time(request: urllib.request.Request) -> http.client.HTTPResponse:
-    """Open a URL. Raises `TimeoutError` if the headers of the answer do not arrive in time.
-
-    The timeout of a socket begins again with every byte, so the request runs in a separate thread.
-    """
-    outcome: concurrent.futures.Future[http.client.HTTPResponse] = concurrent.futures.Future()
-
-    def open_url() -> None:
-        try:
-            response = urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS)
-        except Exception as error:  # raised again by the caller
-            if outcome.set_running_or_notify_cancel():
-                outcome.set_exception(error)
-            return
-        if outcome.set_running_or_notify_cancel():
-            outcome.set_result(response)
-        else:
-            response.close()
-
-    threading.Thread(target=open_url, daemon=True).start()
+def _blocks(response: web.Response, url: str) -> Iterator[bytes]:
     try:
-        return outcome.result(SLOW_SECONDS)
-    except TimeoutError:
-        if outcome.cancel():
-            raise TimeoutError(f"no complete answer in {SLOW_SECONDS:g} s") from None
-        return outcome.result()
-
-
-def _read(response: http.client.HTTPResponse | urllib.error.HTTPError, url: str) -> bytes:
-    try:
-        # `read1` returns what has arrived, up to a block, without waiting for a full block.
-        return response.read1(_BLOCK)
+        yield from web.blocks(response)
+    except TimeoutError as error:
+        raise RunError(_interrupted(url, str(error))) from error
     except (OSError, http.client.HTTPException) as error:
         raise RunError(_interrupted(url, f"the connection broke ({error})")) from error
 

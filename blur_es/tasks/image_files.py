@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import functools
 import io
 import logging
@@ -33,6 +34,11 @@ SYSTEM_NAMES = frozenset(
     {"__MACOSX", "$RECYCLE.BIN", "System Volume Information", "@eaDir", "lost+found"}
     | {"__pycache__", "Thumbs.db", "desktop.ini", "Icon\r"}
 )
+
+# More files are no images of a task: all files of a computer, for example, or links in circles.
+MOST_FILES = 1_000_000
+# More bytes than any image has that Pillow reads without a warning.
+MOST_BYTES = 2**30
 
 # Image formats that Pillow cannot read by itself. Such images are errors, because leaving them out
 # could remove whole classes.
@@ -108,12 +114,18 @@ def _image_files(path: Path, left_out: Counter[str]) -> Iterator[tuple[str, byte
     """
     try:
         if path.is_dir():
-            files: dict[str, Callable[[], IO[bytes]]] = {
-                name: functools.partial(_open, path / name)
-                for name in _walk(path, "", (), left_out)
-            }
+            files: dict[str, Callable[[], IO[bytes]]] = {}
+            for name in _walk(path, "", (), left_out):
+                files[name] = functools.partial(_open, path / name)
+                if len(files) > MOST_FILES:
+                    raise InputError(
+                        f"{path}: found more than {MOST_FILES} files, expected a folder of images "
+                        "for every class"
+                    )
             yield from _images(files, str(path), left_out)
             return
+        if path.exists() and not path.is_file():
+            raise OSError(errno.EINVAL, "a pipe or a device")
         with zipfile.ZipFile(path) as archive:
             entries: dict[str, Callable[[], IO[bytes]]] = {}
             for info in archive.infolist():
@@ -126,6 +138,8 @@ def _image_files(path: Path, left_out: Counter[str]) -> Iterator[tuple[str, byte
                     continue
                 entries[name] = functools.partial(archive.open, info)
             yield from _images(entries, str(path), left_out)
+    except InputError:
+        raise
     # A ValueError means that a name in the archive is not UTF-8.
     except (
         OSError,
@@ -195,7 +209,12 @@ def _images(
                     left_out["file that is not an image"] += 1
                     continue
         with files[name]() as file:
-            yield name, file.read()
+            content = file.read(MOST_BYTES + 1)
+        if len(content) > MOST_BYTES:
+            raise InputError(
+                f"{where}/{name}: found more than {MOST_BYTES} bytes, expected an image"
+            )
+        yield name, content
 
 
 def _readable_formats() -> list[str]:

@@ -22,7 +22,8 @@ from blur_es.util.options import Options, Whole
 # A column by its name or, in a file without a header, by its number from 0.
 Column = Annotated[str, Field(min_length=1)] | Annotated[Whole, Field(ge=0)]
 
-TIMEOUT_SECONDS = 30.0
+# Larger tables do not fit into the memory of most machines.
+MOST_BYTES = 2**31
 WEB = ("http://", "https://")
 _GZIP, _PARQUET = b"\x1f\x8b", b"PAR1"
 
@@ -82,11 +83,9 @@ def _content(location: str) -> bytes:
     try:
         if location.startswith(WEB):
             # Takes as long to import as the rest of the tasks.
-            import urllib.request
+            from blur_es.storage import web
 
-            request = urllib.request.Request(location, headers={"User-Agent": "blur_es"})
-            with urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS) as response:
-                content = response.read()
+            content = web.read(location, MOST_BYTES)
         else:
             storage, name = open_file(location)
             content = storage.read(name)
@@ -96,12 +95,21 @@ def _content(location: str) -> bytes:
         ) from error
     except IsADirectoryError as error:
         raise InputError(f"{location}: a folder, expected a CSV, Parquet or ARFF file") from error
-    except (OSError, ValueError) as error:  # among them the errors of urllib
-        raise RunError(f"{location}: cannot be read: {getattr(error, 'reason', error)}") from error
+    except (OSError, ValueError) as error:  # among them those of clients of object stores
+        reason = getattr(error, "strerror", None) or error
+        raise RunError(f"{location}: cannot be read: {reason}") from error
     try:
-        return gzip.decompress(content) if content.startswith(_GZIP) else content
+        return _decompressed(content, location) if content.startswith(_GZIP) else content
     except (OSError, EOFError, zlib.error) as error:
         raise InputError(f"{location}: damaged gzip file: {error}") from error
+
+
+def _decompressed(content: bytes, location: str) -> bytes:
+    with gzip.open(io.BytesIO(content)) as file:
+        found = file.read(MOST_BYTES + 1)
+    if len(found) > MOST_BYTES:
+        raise InputError(f"{location}: unpacks to more than {MOST_BYTES} bytes")
+    return found
 
 
 def _frame(content: bytes, options: TableFileOptions) -> Any:
