@@ -12,8 +12,8 @@ import pytest
 from blur_es.config import Experiment
 from blur_es.errors import InputError
 from blur_es.genomes import load_genome
-from blur_es.report.style import Picture
 from blur_es.reproduce.schema import find_results, load_result
+from blur_es.util.style import Picture
 from docs import fill
 from docs.generated import results as paper
 from docs.generated import unseen

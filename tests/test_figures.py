@@ -12,18 +12,20 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
 from blur_es.analysis.compare import LEARNED_RULE
+from blur_es.analysis.comparisons import ComparisonResult
+from blur_es.analysis.curves import curves_figure
+from blur_es.errors import InputError
 from blur_es.genome import Genome, neutral_genome
-from blur_es.report.curves import curves_figure
 from blur_es.report.fields import fields_figure
 from blur_es.report.figures import genome_figure
-from blur_es.report.style import (
+from blur_es.rule import RuleSpec
+from blur_es.util.arrays import Float64Array
+from blur_es.util.style import (
     SIGNED_COLORS,
     color_on,
     relative_luminance,
     signed_shares,
 )
-from blur_es.rule import RuleSpec
-from blur_es.util.arrays import Float64Array
 from tests.comparisons import KNOWN, compare_known
 from tests.pictures import band, labelled_lines, points
 from tests.written_runs import (
@@ -56,6 +58,18 @@ def test_many_baselines_are_drawn_in_rows() -> None:
     assert [len(each) for each in labels] == [4] * 6
     assert len({label for each in labels for label in each}) == 19
     assert draw(figure)
+
+
+def test_results_of_compare_draw_themselves() -> None:
+    comparison = make_comparison()
+    result = ComparisonResult("", 0, (comparison, dataclasses.replace(comparison, task="other")))
+    assert result.figures == ["curves-1", "curves-2"]
+    for name, task in ((None, comparison.task), ("curves-2", "other")):
+        figure = result.figure(name)
+        assert figure.get_suptitle() == f"test accuracy on {task}"
+        assert draw(figure)
+    with pytest.raises(InputError, match=r"found .curves-3.*expected one of curves-1, curves-2"):
+        result.figure("curves-3")
 
 
 @pytest.mark.parametrize("steps", [1, 2, 15, 100])

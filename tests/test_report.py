@@ -18,8 +18,8 @@ from blur_es.genome import Genome
 from blur_es.report import page as html_page
 from blur_es.report.figures import genome_figure
 from blur_es.report.html import FILES, TERMS, write_report
-from blur_es.report.style import render
 from blur_es.run.folder import RunFolder
+from blur_es.util.style import render
 from tests.comparisons import KNOWN, compare_known
 from tests.written_runs import (
     make_comparison,

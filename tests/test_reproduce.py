@@ -24,7 +24,6 @@ from blur_es.genome import Genome, random_genome
 from blur_es.inner import make_inner_loop
 from blur_es.keys import Phase, random_generator
 from blur_es.meta.trainer import Trainer
-from blur_es.report.style import render
 from blur_es.reproduce import runner
 from blur_es.reproduce.measure import measure_baseline, prediction_map
 from blur_es.reproduce.pictures import draw
@@ -33,6 +32,7 @@ from blur_es.reproduce.runner import MissingDataError, ReproduceOptions, make_re
 from blur_es.reproduce.schema import Result, find_results, load_result
 from blur_es.run.interrupt import Interrupted
 from blur_es.storage.names import GENOME, RESULT
+from blur_es.util.style import render
 from tests.clusters import ray_warnings
 from tests.tiny_result import TINY, tiny
 

@@ -9,7 +9,7 @@ import pytest
 
 from blur_es.analysis.axes import Axis
 from blur_es.analysis.sweep import Cell, Sweep
-from blur_es.report.sweep import MOST_PANELS, dimensions, sweep_figures
+from blur_es.analysis.sweep_figures import MOST_PANELS, dimensions
 
 
 def make_sweep(*axes: Axis, tasks: tuple[str, ...] = ("digits",)) -> Sweep:
@@ -46,7 +46,7 @@ def test_pictures_fit_what_varies(
     axes: tuple[Axis, ...], tasks: int, names: list[str], panels: int
 ) -> None:
     sweep = make_sweep(*axes, tasks=tuple(f"$\\task_{number}$" for number in range(tasks)))
-    figures = sweep_figures(sweep)
+    figures = {name: sweep.figure(name) for name in sweep.figures}
     assert list(figures) == names
     for name, figure in figures.items():
         # A heat map also has a colour bar.
@@ -65,7 +65,7 @@ def test_numbers_are_sorted_and_names_keep_their_order() -> None:
 def test_a_sweep_with_gaps_is_drawn() -> None:
     whole = make_sweep(UNROLL, SIZE)
     sweep = Sweep(whole.genome_sha256, whole.measure, whole.seeds, 3, whole.cells[1:])
-    for figure in sweep_figures(sweep).values():
+    for figure in map(sweep.figure, sweep.figures):
         figure.canvas.draw()
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -22,6 +22,9 @@ from blur_es.util.arrays import Float64Array
 from blur_es.util.callbacks import ProgressCallback, ignore_progress
 from blur_es.util.html import table
 from blur_es.util.text import aligned, count
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 LEARNED_RULE = "learned rule"
 
@@ -194,6 +197,12 @@ class Comparison:
 
     def __repr__(self) -> str:
         return self.table()
+
+    def figure(self) -> Figure:
+        """Draw accuracy by step with Matplotlib."""
+        from blur_es.analysis.curves import curves_figure
+
+        return curves_figure(self)
 
     def _repr_html_(self) -> str:
         return table(f"{self.task}: {self.setting}", self._rows(), self.notes)

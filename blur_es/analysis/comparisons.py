@@ -11,7 +11,7 @@ import dataclasses
 import functools
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from blur_es.analysis.axes import task_labels
 from blur_es.analysis.baselines import (
@@ -47,6 +47,9 @@ from blur_es.keys import Phase
 from blur_es.rule import RuleSource
 from blur_es.util.callbacks import ProgressCallback, ignore_progress
 from blur_es.util.threads import one_blas_thread
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 # Numbers of tuning episodes. The mean over 8 varies about a third as much as one episode (0.01 to
 # 0.02), less than the difference between good rates and bad ones. Long episodes vary less.
@@ -146,6 +149,25 @@ class ComparisonResult:
     def table(self) -> str:
         """Return a text table for every task."""
         return "\n\n".join(comparison.table() for comparison in self.comparisons)
+
+    @property
+    def figures(self) -> list[str]:
+        """The names of the pictures that `figure` draws, one for each task, as in `curves-1`."""
+        return [f"curves-{number}" for number in range(1, len(self.comparisons) + 1)]
+
+    def figure(self, name: str | None = None) -> Figure:
+        """Draw accuracy by step on a task with Matplotlib.
+
+        Args:
+            name: one of `figures`; None for the first.
+
+        Raises:
+            InputError: there is no such picture.
+        """
+        from blur_es.util.style import draw
+
+        drawings = [comparison.figure for comparison in self.comparisons]
+        return draw(dict(zip(self.figures, drawings, strict=True)), name)
 
     def __repr__(self) -> str:
         return self.table()

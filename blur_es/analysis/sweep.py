@@ -10,7 +10,7 @@ import contextlib
 import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -35,6 +35,9 @@ from blur_es.util.arrays import BoolArray, Float64Array
 from blur_es.util.callbacks import ProgressCallback, ignore_progress
 from blur_es.util.html import table
 from blur_es.util.text import aligned, count
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -148,6 +151,27 @@ class Sweep:
     def table(self) -> str:
         """Return a text table with a row for every cell."""
         return "\n".join([self.setting, *aligned(self._table_rows())])
+
+    @property
+    def figures(self) -> list[str]:
+        """The names of the pictures that `figure` draws; a very large sweep has none."""
+        from blur_es.analysis.sweep_figures import sweep_drawings
+
+        return list(sweep_drawings(self))
+
+    def figure(self, name: str | None = None) -> Figure:
+        """Draw the accuracies with Matplotlib.
+
+        Args:
+            name: `curves`, or `heat-map` if two or more coordinates vary; None for the first.
+
+        Raises:
+            InputError: there is no such picture.
+        """
+        from blur_es.analysis.sweep_figures import sweep_drawings
+        from blur_es.util.style import draw
+
+        return draw(sweep_drawings(self), name)
 
     def __repr__(self) -> str:
         return self.table()

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from blur_es.config import Experiment
-from blur_es.errors import InputError, nearest
+from blur_es.errors import InputError
 from blur_es.genome import Genome, adapt_genome
 from blur_es.genomes import run_genome
 from blur_es.run.folder import RunFolder
@@ -191,13 +191,9 @@ class RunContents:
             InputError: there is no such picture, the run has not ended, or a file is damaged.
         """
         from blur_es.report.contents import figures_of
+        from blur_es.util.style import draw
 
-        found = figures_of(self._folder)
-        if name not in found:
-            raise InputError(
-                f"figure: found {name!r}{nearest(name, found)}, expected one of {', '.join(found)}"
-            )
-        return found[name]()
+        return draw(figures_of(self._folder), name)
 
     def __repr__(self) -> str:
         return f"<run {self.location}: {self._state}>"

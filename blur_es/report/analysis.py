@@ -22,7 +22,12 @@ from blur_es.evaluator import problem_of
 from blur_es.report.figures import genome_figure
 from blur_es.report.folder import check_folder as check_result_folder
 from blur_es.report.folder import genome_of
-from blur_es.report.style import (
+from blur_es.report.training import LARGEST_DRAWN
+from blur_es.storage import Storage, open_storage
+from blur_es.util.arrays import Float64Array
+from blur_es.util.callbacks import ProgressCallback, ignore_progress
+from blur_es.util.strict_json import strict_json
+from blur_es.util.style import (
     INK,
     LINE_STYLES,
     SIGNED_COLORS,
@@ -31,11 +36,6 @@ from blur_es.report.style import (
     new_axes,
     write_figure,
 )
-from blur_es.report.training import LARGEST_DRAWN
-from blur_es.storage import Storage, open_storage
-from blur_es.util.arrays import Float64Array
-from blur_es.util.callbacks import ProgressCallback, ignore_progress
-from blur_es.util.strict_json import strict_json
 
 # The subfolder of a run folder for the analysis of its genome.
 ANALYSIS = "analysis"

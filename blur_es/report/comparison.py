@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from blur_es.analysis.comparisons import ComparisonResult
+from blur_es.analysis.curves import curves_figure
 from blur_es.config import Experiment
-from blur_es.report.curves import curves_figure
-from blur_es.report.style import write_figure
 from blur_es.run.versions import versions
 from blur_es.storage import Storage
 from blur_es.util.strict_json import strict_json
+from blur_es.util.style import write_figure
 
 NUMBERS, TABLE = "comparison.json", "table.txt"
 

@@ -10,14 +10,13 @@ from typing import Any
 import yaml
 
 from blur_es.analysis.compare import Comparison
+from blur_es.analysis.curves import curves_figure
 from blur_es.errors import InputError
 from blur_es.genome import Genome
 from blur_es.genomes import run_genome
 from blur_es.redact import redact_tree
 from blur_es.report.analysis import ANALYSIS, analysed_genome
-from blur_es.report.curves import curves_figure
 from blur_es.report.figures import genome_figure
-from blur_es.report.style import Picture
 from blur_es.report.summary import mapping
 from blur_es.report.training import (
     METRICS_DRAWN,
@@ -40,6 +39,7 @@ from blur_es.storage.names import (
     RESULT,
     VERSIONS,
 )
+from blur_es.util.style import Picture
 
 Drawings = dict[str, Callable[[], Picture]]
 

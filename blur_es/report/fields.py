@@ -7,14 +7,14 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 
 from blur_es.genome import Genome
-from blur_es.report.style import (
+from blur_es.util.arrays import FloatArray
+from blur_es.util.style import (
     INK,
     SIGNED_COLORS,
     Picture,
     draw_signed_cells,
     significant,
 )
-from blur_es.util.arrays import FloatArray
 
 # Numbers are written into the cells of smaller fields only.
 MOST_CELLS_WITH_NUMBERS = 64

@@ -16,7 +16,9 @@ from matplotlib.figure import Figure
 
 from blur_es.genome import Genome
 from blur_es.report.fields import fields_figure
-from blur_es.report.style import (
+from blur_es.rule import RuleSpec
+from blur_es.util.arrays import FloatArray
+from blur_es.util.style import (
     INK,
     SIGNED_COLORS,
     Picture,
@@ -24,8 +26,6 @@ from blur_es.report.style import (
     signed_shares,
     significant,
 )
-from blur_es.rule import RuleSpec
-from blur_es.util.arrays import FloatArray
 
 # The genome is laid out in inches, because a layout engine would squeeze large matrices and long
 # tables.

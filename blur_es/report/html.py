@@ -10,7 +10,6 @@ from blur_es.report import page, sections
 from blur_es.report.analysis import ANALYSIS
 from blur_es.report.contents import RunData, curves_name, drawings, narrow_drawings, read_run
 from blur_es.report.sections import Pictures
-from blur_es.report.style import render, write_figure
 from blur_es.report.summary import is_finite, learned_values, mapping, summary
 from blur_es.run.folder import RunFolder, flatten
 from blur_es.run.progress import duration
@@ -27,6 +26,7 @@ from blur_es.storage.names import (
     RESULT,
     VERSIONS,
 )
+from blur_es.util.style import render, write_figure
 from blur_es.util.text import count
 
 FIGURES = "figures"

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from blur_es.genome import Genome
-from blur_es.report.style import significant
 from blur_es.rule import RuleSpec
 from blur_es.util.arrays import FloatArray
+from blur_es.util.style import significant
 
 
 def reading(genome: Genome) -> list[str]:

@@ -14,8 +14,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
 
-from blur_es.report.style import INK, LINE_STYLES, Picture, new_axes, significant
 from blur_es.util.arrays import FloatArray
+from blur_es.util.style import INK, LINE_STYLES, Picture, new_axes, significant
 
 # Values beyond this are not drawn.
 LARGEST_DRAWN = 1e100

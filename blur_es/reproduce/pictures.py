@@ -18,9 +18,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 from scipy.optimize import isotonic_regression
 
-from blur_es.report.style import INK, SIGNED_COLORS, new_axes
 from blur_es.reproduce.results import best_seed
 from blur_es.util.arrays import Float64Array
+from blur_es.util.style import INK, SIGNED_COLORS, new_axes
 
 # The colour of single seeds behind their median.
 GREY = "#a8a8a8"

@@ -129,8 +129,8 @@ def make_result(
     write_or_stop(folder.write, TABLE, (table_text(document) + "\n").encode())
     names = [RESULTS, TABLE]
     if result.config.picture is not None:
-        from blur_es.report.style import write_figure
         from blur_es.reproduce.pictures import draw
+        from blur_es.util.style import write_figure
 
         write_or_stop(write_figure, draw(document), folder, PICTURE)
         names += [f"{PICTURE}.png", f"{PICTURE}.svg"]

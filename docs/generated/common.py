@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 
-from blur_es.report.style import INK, LINE_STYLES, Picture, render
 from blur_es.util.arrays import FloatArray
+from blur_es.util.style import INK, LINE_STYLES, Picture, render
 from docs.record import RESULTS
 
 PICTURES = RESULTS.parent / "pictures"

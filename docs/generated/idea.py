@@ -12,7 +12,7 @@ import numpy as np
 
 from blur_es.genomes import load_genome
 from blur_es.report.figures import genome_figure
-from blur_es.report.style import INK, SIGNED_COLORS, Picture, render
+from blur_es.util.style import INK, SIGNED_COLORS, Picture, render
 from docs.generated.common import PICTURES, read
 
 GENOME = "mnist-2state"

@@ -7,9 +7,9 @@ from collections.abc import Callable
 
 import numpy as np
 
-from blur_es.report.style import Picture, new_axes
 from blur_es.util.arrays import Float64Array
 from blur_es.util.markdown import markdown_table
+from blur_es.util.style import Picture, new_axes
 from docs.generated.common import Row, draw_leads, origin, read, save
 from studies.inputs import FACTORS, NOTICEABLE
 from studies.tasks import NAMES

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from blur_es.report.style import Picture, new_axes
 from blur_es.util.markdown import markdown_table
+from blur_es.util.style import Picture, new_axes
 from docs.generated.common import Row, origin, read, save
 
 # Colours of the package's backends and of plain programs.

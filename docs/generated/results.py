@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from blur_es.errors import InputError
-from blur_es.report.style import render
 from blur_es.reproduce import pictures
 from blur_es.reproduce.results import read_results, results_bytes, table_markdown
 from blur_es.reproduce.schema import Result, find_results, load_result
 from blur_es.util.markdown import markdown_table
+from blur_es.util.style import render
 from docs import record
 from docs.generated import common
 

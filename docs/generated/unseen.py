@@ -7,9 +7,9 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from matplotlib.ticker import MaxNLocator
 
-from blur_es.report.style import LINE_STYLES, Picture, new_axes
 from blur_es.util.arrays import Float64Array
 from blur_es.util.markdown import markdown_table
+from blur_es.util.style import LINE_STYLES, Picture, new_axes
 from docs.generated.common import Row, accuracy, draw_leads, origin, read, save
 
 STEPS = (1, 2, 3, 5, 8, 10, 15)

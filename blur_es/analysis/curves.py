@@ -5,14 +5,17 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import NullLocator
 
 from blur_es.analysis.baselines import steps_to_compare
-from blur_es.analysis.compare import Comparison, Entry
-from blur_es.report.style import LINE_STYLES, LineStyle, Picture, new_axes
+from blur_es.util.style import LINE_STYLES, LineStyle, Picture, new_axes
+
+if TYPE_CHECKING:
+    from blur_es.analysis.compare import Comparison, Entry
 
 _LEARNED, *_BASELINES = LINE_STYLES
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Sequence
-from typing import Any, Literal, NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import matplotlib as mpl
 import numpy as np
@@ -12,8 +12,11 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure, FigureBase
 
-from blur_es.storage import Storage
+from blur_es.errors import InputError, nearest
 from blur_es.util.arrays import FloatArray
+
+if TYPE_CHECKING:
+    from blur_es.storage import Storage
 
 INK, GRID = "#222222", "#dddddd"
 
@@ -153,3 +156,19 @@ def write_figure(figure: Figure, folder: Storage, name: str) -> bytes:
     folder.write(f"{name}.svg", picture)
     folder.write(f"{name}.png", render(figure, "png"))
     return picture
+
+
+def draw(drawings: Mapping[str, Callable[[], Picture]], name: str | None) -> Picture:
+    """Draw the picture of a name, the first one for None.
+
+    Raises `InputError` if there is no such picture.
+    """
+    if not drawings:
+        raise InputError("figure: there is nothing to draw, or too much to be legible")
+    chosen = next(iter(drawings)) if name is None else name
+    if chosen not in drawings:
+        raise InputError(
+            f"figure: found {name!r}{nearest(str(name), drawings)}, expected one of "
+            f"{', '.join(drawings)}"
+        )
+    return drawings[chosen]()
