@@ -56,7 +56,6 @@ studies: $(STAMP)
 	$(BIN)/python -m studies.inputs
 	$(BIN)/python -m studies.two_moons
 	$(BIN)/python -m studies.classifier
-	$(BIN)/python -m studies.explain
 	$(BIN)/python -m docs.fill --pictures
 
 # Fills the generated parts of the documentation from code and from docs/results/.
