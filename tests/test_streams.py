@@ -47,6 +47,7 @@ def test_messages_that_cannot_be_written_are_dropped(stream: Any) -> None:
     courtesy = CourtesyStream(stream or closed)
     assert courtesy.write("news\n") == 5
     courtesy.flush()
+    assert not courtesy.isatty()
 
 
 def test_the_first_failure_is_reported_once_writing_works_again() -> None:

@@ -7,11 +7,12 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
+from scipy import stats
 
 from blur_es.analysis.equations import number, rule_equations
 from blur_es.analysis.evaluate import evaluate_genome
 from blur_es.analysis.growth import toggle_oja
-from blur_es.analysis.simplify import Term, count_numbers, floors, simplify
+from blur_es.analysis.simplify import Term, count_numbers, floors, simplify, worth
 from blur_es.analysis.subject import TaskSource, resolve_subject
 from blur_es.config import ExperimentSource
 from blur_es.errors import InputError
@@ -33,6 +34,16 @@ from blur_es.util.text import aligned, count
 # Accuracy that may be lost by default.
 TOLERANCE = 0.005
 
+# Episodes of each task by default.
+EPISODES = 16
+
+# Episodes of each task on which the search finds the order in which numbers are left out. Others,
+# and more of them, decide how far it may go.
+_SEARCH_EPISODES = 2
+
+# How certain it is that no more than the tolerance is lost.
+CONFIDENCE = 0.95
+
 # Genomes that are evaluated between two reports of progress.
 _AT_A_TIME = 8
 
@@ -49,11 +60,12 @@ class Explanation:
         genome: the simplified genome.
         terms: its numbers and the options of its rule that could be left out, the dearest first.
         score: name of the accuracy: `accuracy`, or `r2` for numbers as targets.
-        tolerance: accuracy that was allowed to be lost on validation episodes.
+        tolerance: accuracy that was allowed to be lost.
         episodes: number of validation and of test episodes of each task.
         tasks: number of tasks.
         validation: accuracy on validation episodes of the original and of the simplified genome.
-        test: the same on test episodes, which had no influence on what was left out.
+        bound: upper confidence bound, at 95 %, of the accuracy that is lost on such episodes.
+        test: accuracies on test episodes, which had no influence on what was left out.
     """
 
     original: Genome
@@ -64,6 +76,7 @@ class Explanation:
     episodes: int
     tasks: int
     validation: tuple[float, float]
+    bound: float
     test: tuple[float, float]
 
     @property
@@ -97,6 +110,7 @@ class Explanation:
             "tasks": self.tasks,
             "numbers": [count_numbers(genome) for genome in (self.original, self.genome)],
             "validation": list(self.validation),
+            "bound": self.bound,
             "test": list(self.test),
             "rule": self.genome.rule.to_dict(),
             "fields": {name: array.tolist() for name, array in self.genome.fields.items()},
@@ -118,7 +132,9 @@ class Explanation:
             "genome": self.original.sha256,
             "numbers other than 0 and 1": f"{before}, simplified {after}",
             f"validation {self.score}": f"{self.validation[0]:.4f}, simplified "
-            f"{self.validation[1]:.4f} ({episodes}; {self.tolerance:g} may be lost)",
+            f"{self.validation[1]:.4f} ({episodes})",
+            f"{self.score} lost": f"at most {self.bound:.4f}, with a confidence of "
+            f"{CONFIDENCE:.0%} ({self.tolerance:g} may be lost)",
             f"test {self.score}": f"{self.test[0]:.4f}, simplified {self.test[1]:.4f} ({episodes})",
         }
 
@@ -153,7 +169,8 @@ def explain(
     """Write a rule as equations with few numbers, and measure what each term is worth.
 
     Symmetries of the rule are removed first: among the genomes that learn alike, the simplest one
-    is taken. Then numbers are set to 0 or 1 as long as this costs little accuracy.
+    is taken. Then numbers are set to 0 or 1 as long as this costs little accuracy. Accuracies are
+    those after the last step of an episode.
 
     Args:
         genome: see `blur_es.evaluate`, as for all that is not listed here.
@@ -162,9 +179,11 @@ def explain(
         steps: see `evaluate`.
         experiment: see `evaluate`.
         settings: see `evaluate`.
-        tolerance: accuracy on validation episodes that may be lost by leaving out terms.
-        episodes: number of validation episodes of each task; None for the experiment's
-            `meta.validation_episodes`. As many test episodes measure the result.
+        tolerance: accuracy that may be lost by leaving out terms. The loss on validation episodes
+            stays below it with a confidence of 95 %.
+        episodes: number of validation episodes of each task, 2 or more; None for 16. They are
+            others than those with which the search finds what can be left out. As many test
+            episodes measure the result.
         seed: see `evaluate`.
         data_dir: see `evaluate`.
         rule: see `evaluate`.
@@ -172,10 +191,15 @@ def explain(
         on_progress: called with the number of genomes that have been evaluated in a round.
 
     Raises:
-        InputError: as `evaluate`, and for a tolerance below 0.
+        InputError: as `evaluate`, and for a tolerance below 0 or a single episode.
     """
     if not 0.0 <= tolerance < float("inf"):
         raise InputError(f"tolerance: found {tolerance}, expected an accuracy, 0 or more")
+    if episodes is not None and episodes < 2:
+        raise InputError(
+            f"episodes: found {episodes}, expected 2 or more: without several, nobody knows how "
+            "certain a loss of accuracy is"
+        )
     found, config = resolve_subject(
         genome,
         task,
@@ -187,30 +211,24 @@ def explain(
         rule=rule,
         trust=trust,
     )
-    number_of_episodes = episodes or config.meta.validation_episodes
     with config.located():
         scorer = _Scorer(
-            problem_of(config, training=False), number_of_episodes, data_dir, on_progress
+            problem_of(config, training=False), episodes or EPISODES, data_dir, on_progress
         )
         with one_computing_thread():
             return _explanation(found, scorer, tolerance)
 
 
 def _explanation(original: Genome, scorer: _Scorer, tolerance: float) -> Explanation:
-    before = scorer.one(original)
-    allowed = floors(before, tolerance)
-    genome = original
-    for name in _OPTIONS:
-        for without in _without_option(genome, name):
-            if scorer.one(without) >= allowed[0]:
-                genome = without
-    genome, terms = simplify(genome, scorer, allowed)
+    whole = scorer.each(original)
     genome = dataclasses.replace(
-        genome, provenance={**original.provenance, "simplified_from": original.sha256}
+        _simplest(original, scorer, tolerance),
+        provenance={**original.provenance, "simplified_from": original.sha256},
     )
-    after = scorer.one(genome)
+    accuracies = scorer.each(genome)
+    terms = worth(genome, scorer)
     terms += [
-        Term(label, None, None, after - scorer.one(without))
+        Term(label, None, None, float(np.mean(accuracies - scorer.each(without))))
         for name, label in _OPTIONS.items()
         for without in _without_option(genome, name)
     ]
@@ -222,9 +240,33 @@ def _explanation(original: Genome, scorer: _Scorer, tolerance: float) -> Explana
         tolerance=tolerance,
         episodes=scorer.episodes,
         tasks=len(scorer.tasks),
-        validation=(before, after),
+        validation=(float(np.mean(whole)), float(np.mean(accuracies))),
+        bound=loss_bound(whole - accuracies),
         test=(scorer.test(original), scorer.test(genome)),
     )
+
+
+def _simplest(original: Genome, scorer: _Scorer, tolerance: float) -> Genome:
+    """The genome without all options and numbers that cost too little."""
+    whole = scorer.each(original)
+
+    def holds(genome: Genome) -> bool:
+        return loss_bound(whole - scorer.each(genome)) <= tolerance
+
+    genome = original
+    allowed = floors(float(scorer.searched(genome, genome.vector[None], "")[0]), tolerance)
+    for name in _OPTIONS:
+        for without in _without_option(genome, name):
+            accuracy = scorer.searched(without, without.vector[None], "")[0]
+            if accuracy >= allowed[0] and holds(without):
+                genome = without
+    return simplify(genome, scorer.searched, allowed, holds)
+
+
+def loss_bound(losses: Float64Array) -> float:
+    """The upper confidence bound of the mean of losses (episodes,), by Student's distribution."""
+    quantile = float(stats.t.ppf(CONFIDENCE, len(losses) - 1))
+    return float(np.mean(losses) + quantile * np.std(losses, ddof=1) / np.sqrt(len(losses)))
 
 
 def _without_option(genome: Genome, name: str) -> Iterator[Genome]:
@@ -248,6 +290,9 @@ class _Scorer:
         data_dir: str | None,
         on_progress: ProgressCallback,
     ) -> None:
+        # As in test episodes, which have no horizons, accuracy is that after the last step.
+        specs = tuple(dataclasses.replace(spec, horizons=()) for spec in problem.specs)
+        problem = dataclasses.replace(problem, specs=specs)
         evaluator = LocalEvaluator(problem, data_dir)
         self.tasks, self.name = evaluator.tasks, evaluator.measures[-1].name
         self.episodes = episodes
@@ -255,26 +300,39 @@ class _Scorer:
         self._progress = on_progress
         self._round = 0
 
-    def __call__(self, genome: Genome, vectors: FloatArray, what: str) -> Float64Array:
-        evaluator, parts = self._evaluator(genome.rule), []
-        wanted = EpisodeRange(Phase.VALIDATION, 0, self.episodes)
-        self._round += bool(what)
-        for first in range(0, len(vectors), _AT_A_TIME):
-            block = vectors[first : first + _AT_A_TIME]
-            parts.append(evaluator.evaluate(block, wanted).fitness[-1].mean(axis=1))
-            if what:
-                done = min(first + _AT_A_TIME, len(vectors))
-                self._progress(f"round {self._round}: {what}", done, len(vectors))
-        return np.concatenate(parts)
+    def searched(self, genome: Genome, vectors: FloatArray, what: str) -> Float64Array:
+        """The accuracies (P,) of genomes (P, D) on the few episodes of the search."""
+        return self._measure(genome, vectors, what, 0, _SEARCH_EPISODES).mean(axis=1)
 
-    def one(self, genome: Genome) -> float:
-        """The accuracy of a genome on the validation episodes."""
-        return float(self(genome, genome.vector[None], "")[0])
+    def __call__(self, genome: Genome, vectors: FloatArray, what: str) -> Float64Array:
+        """The accuracies (P,) of genomes (P, D) on the other episodes."""
+        return self._measure(genome, vectors, what, _SEARCH_EPISODES, self.episodes).mean(axis=1)
+
+    def each(self, genome: Genome) -> Float64Array:
+        """The accuracy of a genome in each of the other episodes, over all tasks: (episodes,)."""
+        vectors = genome.vector[None]
+        accuracies = self._measure(genome, vectors, "", _SEARCH_EPISODES, self.episodes)
+        return accuracies.reshape(len(self.tasks), self.episodes).mean(axis=0)
 
     def test(self, genome: Genome) -> float:
         """The accuracy of a genome on as many test episodes."""
         scores = evaluate_genome(genome, self._evaluator(genome.rule), self.episodes)
         return float(np.mean([score.test_accuracy for score in scores]))
+
+    def _measure(
+        self, genome: Genome, vectors: FloatArray, what: str, first: int, episodes: int
+    ) -> Float64Array:
+        """Accuracies (P, R) of genomes in the episodes of all tasks, from a first one on."""
+        evaluator, parts = self._evaluator(genome.rule), []
+        wanted = EpisodeRange(Phase.VALIDATION, 0, episodes, first)
+        self._round += bool(what)
+        for start in range(0, len(vectors), _AT_A_TIME):
+            block = vectors[start : start + _AT_A_TIME]
+            parts.append(evaluator.evaluate(block, wanted).fitness[-1])
+            if what:
+                done = min(start + _AT_A_TIME, len(vectors))
+                self._progress(f"round {self._round}: {what}", done, len(vectors))
+        return np.concatenate(parts).astype(np.float64)
 
     def _evaluator(self, rule: Rule) -> LocalEvaluator:
         if rule not in self._evaluators:

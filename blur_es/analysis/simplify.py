@@ -4,6 +4,9 @@ A number is left out by setting it to 0, or to 1 where that makes a factor disap
 greedy: in every round it scores the genome without each number, and then leaves out as many as
 possible at a time, the cheapest first. It spends the allowed loss in parts, because what a number
 costs depends on the others that are still there.
+
+The search orders numbers on few episodes and makes use of chance in them. A check on other episodes
+therefore decides whether they are left out.
 """
 
 from __future__ import annotations
@@ -32,6 +35,9 @@ _SHARES = (0.25, 0.5, 0.75, 1.0)
 
 # Accuracies of (P, D) genome vectors of one rule: (P,). The text says what they are needed for.
 Score = Callable[[Genome, FloatArray, str], Float64Array]
+
+# Whether a simplified genome is acceptable.
+Check = Callable[[Genome], bool]
 
 
 class Removal(NamedTuple):
@@ -71,23 +77,23 @@ def count_numbers(genome: Genome) -> int:
     return int(np.sum((genome.vector != 0.0) & (genome.vector != 1.0)))
 
 
-def simplify(genome: Genome, score: Score, floor: Sequence[float]) -> tuple[Genome, list[Term]]:
-    """Leave out numbers while the accuracy stays above a floor.
+def simplify(genome: Genome, score: Score, floor: Sequence[float], holds: Check) -> Genome:
+    """Leave out numbers while the accuracy stays above a floor and a check allows it.
 
     Args:
         genome: the genome.
-        score: returns accuracies.
+        score: returns accuracies, by which the search orders numbers.
         floor: lowest accuracy that is allowed, rising steps towards it first; see `floors`.
+        holds: whether a genome with fewer numbers is acceptable.
 
     Returns:
-        The canonical form of the simplified genome, and what its numbers are worth, the dearest
-        first.
+        The canonical form of the simplified genome.
     """
     while True:
         genome = canonical_genome(genome)[0]
-        simpler, terms = _without_what_is_cheap(genome, score, floor)
+        simpler = _without_what_is_cheap(genome, score, floor, holds)
         if simpler is genome:
-            return genome, terms
+            return genome
         genome = simpler
 
 
@@ -133,38 +139,57 @@ def _replacements(name: str, value: float, neutral: float) -> Iterator[float]:
     yield from choices[: choices.index(value) if value in choices else None]
 
 
+def worth(genome: Genome, score: Score) -> list[Term]:
+    """What each number of a canonical genome is worth, the dearest first."""
+    own = float(score(genome, genome.vector[None], "")[0])
+    choices, accuracies = _without_each(genome, score)
+    return [
+        Term(
+            choices[each].name,
+            choices[each].value,
+            choices[each].replacement,
+            own - float(accuracies[each]),
+        )
+        for each in reversed(_cheapest(choices, accuracies))
+    ]
+
+
+def _without_each(genome: Genome, score: Score) -> tuple[list[Removal], Float64Array]:
+    """All ways to leave out a single number, and the accuracies without it."""
+    choices = removals(genome)
+    vectors = np.tile(genome.vector, (len(choices), 1))
+    vectors[np.arange(len(choices)), [each.place for each in choices]] = [
+        each.replacement for each in choices
+    ]
+    what = f"{len({each.place for each in choices})} numbers left"
+    return choices, score(genome, vectors, what) if choices else np.zeros(0)
+
+
 def _without_what_is_cheap(
-    genome: Genome, score: Score, floor: Sequence[float]
-) -> tuple[Genome, list[Term]]:
-    """The genome without numbers, not canonical, and what its numbers are worth."""
+    genome: Genome, score: Score, floor: Sequence[float], holds: Check
+) -> Genome:
+    """The genome without numbers, not canonical."""
     step = 0
+    needed: set[int] = set()
     while True:
-        own = float(score(genome, genome.vector[None], "")[0])
-        choices = removals(genome)
-        vectors = np.tile(genome.vector, (len(choices), 1))
-        vectors[np.arange(len(choices)), [each.place for each in choices]] = [
-            each.replacement for each in choices
-        ]
-        what = f"{len({each.place for each in choices})} numbers left"
-        accuracies = score(genome, vectors, what) if choices else np.zeros(0)
-        cheapest = _cheapest(choices, accuracies)
-        while True:
-            able = [each for each in cheapest if accuracies[each] >= floor[step]]
-            if able or step == len(floor) - 1:
-                break
-            step += 1
-        if not able:
-            terms = [
-                Term(
-                    choices[each].name,
-                    choices[each].value,
-                    choices[each].replacement,
-                    own - float(accuracies[each]),
-                )
-                for each in reversed(cheapest)
+        choices, accuracies = _without_each(genome, score)
+        cheapest = [choices[each] for each in _cheapest(choices, accuracies)]
+        accuracy = dict(zip(choices, accuracies, strict=True))
+        before = genome
+        while genome is before:
+            able = [
+                each
+                for each in cheapest
+                if each.place not in needed and accuracy[each] >= floor[step]
             ]
-            return genome, terms
-        genome = _longest(genome, [choices[each] for each in able], score, floor[step])
+            if able:
+                genome = _longest(before, able, score, floor[step], holds)
+                if genome is before:
+                    needed.add(able[0].place)
+            elif step < len(floor) - 1:
+                step += 1
+            else:
+                return genome
 
 
 def _cheapest(choices: Sequence[Removal], accuracies: Float64Array) -> list[int]:
@@ -176,25 +201,28 @@ def _cheapest(choices: Sequence[Removal], accuracies: Float64Array) -> list[int]
     return sorted(best.values(), key=lambda index: -accuracies[index])
 
 
-def _longest(genome: Genome, order: Sequence[Removal], score: Score, floor: float) -> Genome:
-    """The genome without as many of the first numbers as the floor allows, found by bisection.
+def _longest(
+    genome: Genome, order: Sequence[Removal], score: Score, floor: float, holds: Check
+) -> Genome:
+    """The genome without as many of the first numbers as possible, found by bisection.
 
-    The first one alone is known to be possible.
+    It is the same genome if not even the first one can be left out.
     """
 
-    def without(count: int) -> FloatArray:
+    def without(count: int) -> Genome:
         vector = genome.vector
         for removal in order[:count]:
             vector[removal.place] = removal.replacement
-        return vector
+        return Genome.from_vector(genome.rule, vector, genome.layers)
 
-    possible, impossible = 1, len(order) + 1
+    found, possible, impossible = genome, 0, len(order) + 1
     while impossible - possible > 1:
         # The first trial leaves out all of them.
         first = impossible == len(order) + 1
         middle = len(order) if first else (possible + impossible) // 2
-        if float(score(genome, without(middle)[None], "")[0]) >= floor:
-            possible = middle
+        tried = without(middle)
+        if float(score(tried, tried.vector[None], "")[0]) >= floor and holds(tried):
+            found, possible = tried, middle
         else:
             impossible = middle
-    return Genome.from_vector(genome.rule, without(possible), genome.layers)
+    return found

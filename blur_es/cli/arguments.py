@@ -5,7 +5,9 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Callable
+from typing import Any
 
+from blur_es.errors import InputError
 from blur_es.keys import MAXIMUM_SEED
 
 Handler = Callable[[argparse.Namespace], int]
@@ -134,11 +136,32 @@ def add_measurement(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="take tasks, network and episode from this file (default: those it was trained with)",
     )
+    parser.add_argument(
+        "--task",
+        metavar="TASK",
+        help="measure on this task, a name or options as in '{name: mnist, size: 14}' (default: "
+        "those of the experiment)",
+    )
     add_settings(parser, "network.hidden=[128]")
     parser.add_argument(
         "--episodes", type=positive, metavar="N", help="number of episodes of each task"
     )
     parser.add_argument("--seed", type=seed, metavar="SEED", help="seed of the episodes")
+
+
+def chosen_task(options: argparse.Namespace) -> str | dict[str, Any] | None:
+    """The task of `--task`: its name, its options, or None. Raises `InputError`."""
+    from blur_es.config.source import assignment
+
+    if options.task is None:
+        return None
+    _, task = assignment(f"task={options.task}", "--task")
+    if not isinstance(task, str | dict):
+        raise InputError(
+            f"--task: found {options.task}, expected a name such as digits, or options such as "
+            "{name: mnist, size: 14}"
+        )
+    return task
 
 
 def add_settings(parser: argparse.ArgumentParser, example: str = "meta.population=80") -> None:

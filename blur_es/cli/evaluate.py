@@ -11,6 +11,7 @@ from blur_es.cli.arguments import (
     add_measurement,
     add_output,
     add_place,
+    chosen_task,
     positive,
     steps,
 )
@@ -71,6 +72,7 @@ def run_evaluate(options: argparse.Namespace) -> int:
     axes = [parse_axis(text) for text in options.vary]
     genome, config = resolve_subject(
         options.subject,
+        chosen_task(options),
         experiment=options.experiment,
         settings=options.set,
         seed=options.seed,
@@ -177,6 +179,7 @@ def run_compare(options: argparse.Namespace) -> int:
         classifiers = classifier_names(options.classifiers)
     genome, config = resolve_subject(
         options.subject,
+        chosen_task(options),
         experiment=options.experiment,
         settings=options.set,
         seed=options.seed,

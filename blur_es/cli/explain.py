@@ -9,6 +9,7 @@ from blur_es.cli.arguments import (
     add_data_dir,
     add_json,
     add_measurement,
+    chosen_task,
     tolerance,
 )
 from blur_es.cli.output import print_json, show_progress
@@ -22,10 +23,11 @@ def add_commands(commands: Commands) -> None:
         run_explain,
         "Write a rule as equations with few numbers, and measure what each of them is worth.",
         user_code=True,
-        epilog="Example: blur-es explain mnist-3state --set 'tasks=[{name: mnist, size: 14}]' "
-        "--set episode.unroll=15 --set 'episode.horizons=[]' --output simple.npz. Numbers that a "
-        "change of scale or another order of states would remove are removed first. Then numbers "
-        "are set to 0 or 1 for as long as the accuracy on validation episodes allows.",
+        epilog="Example: blur-es explain mnist-3state --task '{name: mnist, size: 14}' --set "
+        "episode.unroll=15 --output simple.npz. Numbers that a change of scale or another order of "
+        "states would remove are removed first. Then numbers are set to 0 or 1 for as long as the "
+        "accuracy on validation episodes allows. They are others than those of the search; "
+        "--episodes is their number (default: 16).",
     )
     add_measurement(parser)
     parser.add_argument(
@@ -51,6 +53,7 @@ def run_explain(options: argparse.Namespace) -> int:
         raise InputError(f"--output: found {options.output!r}, expected a file name ending in .npz")
     explanation = explain(
         options.subject,
+        chosen_task(options),
         experiment=options.experiment,
         settings=options.set,
         tolerance=TOLERANCE if options.tolerance is None else options.tolerance,

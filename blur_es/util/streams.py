@@ -59,8 +59,9 @@ class CourtesyStream(io.TextIOBase):
         self._attempt(self._wrapped.flush)
 
     def isatty(self) -> bool:
-        """Return whether the stream is a terminal."""
-        return bool(self._wrapped.isatty())
+        """Return whether the stream is a terminal; a closed one is none."""
+        closed = getattr(self._wrapped, "closed", False)
+        return not closed and bool(self._wrapped.isatty())
 
     def fileno(self) -> int:
         """Return the file descriptor of the stream."""

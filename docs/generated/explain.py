@@ -58,8 +58,8 @@ def _setup() -> list[str]:
         f"Each genome was explained on MNIST at 14x14, in a network with one hidden layer of "
         f"{results['hidden']}, after {results['steps']} steps with batches of 128; "
         "`regression-4state` on the function `friedman1`, where the measure is R². At most "
-        f"{results['tolerance']} of accuracy may be lost on validation episodes. Accuracies are "
-        f"means over {results['episodes']} test episodes."
+        f"{results['tolerance']} of accuracy may be lost. Accuracies are means over "
+        f"{results['episodes']} test episodes."
     ]
 
 
