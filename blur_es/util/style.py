@@ -158,7 +158,7 @@ def write_figure(figure: Figure, folder: Storage, name: str) -> bytes:
     return picture
 
 
-def draw(drawings: Mapping[str, Callable[[], Picture]], name: str | None) -> Picture:
+def draw(drawings: Mapping[str, Callable[[], Figure]], name: str | None) -> Figure:
     """Draw the picture of a name, the first one for None.
 
     Raises `InputError` if there is no such picture.
