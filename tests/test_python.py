@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -247,17 +248,27 @@ def test_wrong_input_is_found_before_anything_is_written(tmp_path: Path) -> None
     assert not folder.exists()
 
 
+@pytest.mark.parametrize(
+    ("written", "hostile"),
+    [
+        (r"name: xor", "name: harmful_module:Task"),
+        (r"strategy: \w+", "strategy: harmful_module:Task"),
+        (r"measure: \w+", "measure: harmful_module:Task"),
+    ],
+)
 def test_an_opened_run_imports_nothing(
-    tmp_path: Path, whole: blur_es.Run, monkeypatch: pytest.MonkeyPatch
+    written: str, hostile: str, tmp_path: Path, whole: blur_es.Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "harmful_module.py").write_text("raise SystemExit('it was imported')")
     monkeypatch.syspath_prepend(tmp_path)
     config = Path(whole.location, "config.yaml").read_text()
     folder = tmp_path / "run"
     folder.mkdir()
-    (folder / "config.yaml").write_text(config.replace("name: xor", "name: harmful_module:Task"))
+    changed, count = re.subn(written, hostile, config)
+    assert count == 1
+    (folder / "config.yaml").write_text(changed)
     run = blur_es.open_run(folder)
-    assert run.experiment.tasks[0]["name"] == "harmful_module:Task"
+    assert hostile in run.experiment.to_yaml()
     assert "not begun" in run._repr_html_() or "0 generations" in run._repr_html_()
     with pytest.raises(blur_es.InputError, match=r"harmful_module:Task.*trust=True"):
         run.resume(local=True)

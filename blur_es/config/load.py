@@ -80,6 +80,7 @@ def stored_config(
     *,
     replaced: Mapping[str, Any] | None = None,
     trust: bool = False,
+    training: bool = False,
 ) -> Experiment:
     """The experiment that came with a genome file or a run folder, with overrides.
 
@@ -91,6 +92,7 @@ def stored_config(
             replaces what a task's own section says.
         replaced: sections to put in place of those that were found.
         trust: whether the experiment may import a task or measure and ask for any amount of work.
+        training: whether it is to be trained, which imports its strategy as well.
 
     Raises `InputError` for anything that is wrong, and for an import path or an amount of work
     that is not trusted.
@@ -105,7 +107,7 @@ def stored_config(
     for text in overrides:
         source.override(tree, positions, text)
     if not trust:
-        check_untrusted(tree, [*keys, *(replaced or {})], location)
+        check_untrusted(tree, [*keys, *(replaced or {})], location, training)
     return build_config(tree, positions)
 
 

@@ -25,17 +25,20 @@ MOST_PRODUCTS = 10**13
 _ASSUMED_INPUTS = 1000
 
 
-def check_untrusted(tree: Mapping[str, Any], chosen: Collection[str], location: str) -> None:
+def check_untrusted(
+    tree: Mapping[str, Any], chosen: Collection[str], location: str, training: bool
+) -> None:
     """Raise `InputError` if an experiment imports something, reads a URL or asks for far too much.
 
     Args:
         tree: the values of the experiment, whose types need not be right.
         chosen: dotted keys whose values the user gave; they are not checked.
         location: the genome or run folder that it came from.
+        training: whether the experiment is to be trained, which needs its strategy as well.
     """
-    for key, path in _reached(tree):
+    for key, path in _reached(tree, training):
         if not _is_chosen(key, chosen):
-            does = "import and run" if key.endswith(("name", "measure")) else "read"
+            does = "read" if key.endswith("path") else "import and run"
             raise InputError(
                 f"{location}: its experiment would {does} {path!r} ({key}); add --trust "
                 f"(in Python trust=True) if you trust where it came from, or replace it with "
@@ -54,8 +57,11 @@ def _is_chosen(key: str, chosen: Collection[str]) -> bool:
     return any(key == each or key.startswith(f"{each}.") for each in chosen)
 
 
-def _reached(tree: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+def _reached(tree: Mapping[str, Any], training: bool) -> Iterator[tuple[str, str]]:
     """Dotted keys and values of everything in an experiment that may be an import path or a URL."""
+    strategy = _section(tree.get("meta")).get("strategy")
+    if training and isinstance(strategy, str) and ":" in strategy:
+        yield "meta.strategy", strategy
     for index, task in enumerate(_list(tree.get("tasks"))):
         name = _section(task).get("name")
         if isinstance(name, str) and ":" in name:

@@ -77,8 +77,8 @@ class Run(RunContents):
             callbacks: see `train`.
             mixed_hardware: see `train`.
             quiet: see `train`.
-            trust: whether the stored experiment may import tasks and measures that it names and
-                ask for any amount of work; see SECURITY.md.
+            trust: whether the stored experiment may import what it names (tasks, a rule, a
+                measure, a strategy) and ask for any amount of work; see SECURITY.md.
 
         Returns:
             The continued run.
@@ -94,7 +94,7 @@ class Run(RunContents):
             config = as_experiment(given, settings)
         else:
             path = self._folder.storage.locate(CONFIG)
-            config = stored_config(path, self.location, settings, trust=trust)
+            config = stored_config(path, self.location, settings, trust=trust, training=True)
         before = self._options
         if local is None:
             local = before.local and not (workers or address)
