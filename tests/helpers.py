@@ -130,6 +130,7 @@ def random_rules() -> st.SearchStrategy[RuleSpec]:
 
 
 @functools.cache
+@functools.cache
 def covering_rules(candidates: int = 2000, seed: int = 0) -> list[RuleSpec]:
     """A small set of rules that contains every possible pair of option values.
 

@@ -38,6 +38,25 @@ BASES: list[dict[str, Any]] = [
 ]
 
 
+# JAX takes long for every rule. It gets the rules with the most and with the fewest terms here, and
+# every pair of options in other tests.
+JAX_BASES = [
+    *[BASES[number] for number in (0, 2)],
+    *[pytest.param(BASES[number], marks=pytest.mark.slow) for number in (1, 3, 4)],
+]
+every_base = pytest.mark.parametrize(
+    ("loop", "base"),
+    [
+        *[(loop, base) for loop in (NumpyInnerLoop, NumbaInnerLoop) for base in BASES],
+        *[(JaxInnerLoop, BASES[number]) for number in (0, 2)],
+        *[
+            pytest.param(JaxInnerLoop, BASES[number], marks=pytest.mark.slow)
+            for number in (1, 3, 4)
+        ],
+    ],
+)
+
+
 @pytest.fixture(autouse=True)
 def without_compilation() -> Iterator[None]:
     """Run JAX without compilation, which would take most of the time for these small networks."""
@@ -84,8 +103,7 @@ def test_the_average_of_all_steps_and_none() -> None:
     np.testing.assert_allclose(averaging_weight(np, 30.0, 10.0 ** np.arange(7)), 1, atol=1e-6)
 
 
-@pytest.mark.parametrize("loop", LOOPS)
-@pytest.mark.parametrize("base", BASES)
+@every_base
 def test_an_aged_step_is_a_plain_step_with_other_rates(
     loop: Callable[[RuleSpec], ContinuingInnerLoop], base: dict[str, Any]
 ) -> None:
@@ -113,8 +131,7 @@ def test_an_aged_step_is_a_plain_step_with_other_rates(
             np.testing.assert_allclose(a / scale, b / scale, rtol=0, atol=precision(loop))
 
 
-@pytest.mark.parametrize("loop", LOOPS)
-@pytest.mark.parametrize("base", BASES)
+@every_base
 def test_queries_use_the_average_of_the_synapses(
     loop: Callable[[RuleSpec], ContinuingInnerLoop], base: dict[str, Any]
 ) -> None:
@@ -168,8 +185,7 @@ def test_states_with_their_own_rates_follow_them(
 ALL: dict[str, Any] = {"aging": "rates", "per_state_rates": True, "averaging": "synapses"}
 
 
-@pytest.mark.parametrize("loop", LOOPS)
-@pytest.mark.parametrize("base", BASES)
+@every_base
 def test_an_adapted_genome_begins_as_the_same_function(
     loop: Callable[[RuleSpec], InnerLoop], base: dict[str, Any]
 ) -> None:
@@ -225,7 +241,7 @@ def test_networks_with_and_without_an_average_are_not_confused(
         loop(plain).ask(moderate_genome(plain, 2), episode, network)
 
 
-@pytest.mark.parametrize("base", BASES)
+@pytest.mark.parametrize("base", JAX_BASES)
 def test_jax_continues_a_network(base: dict[str, Any]) -> None:
     """An episode in two parts equals the whole episode."""
     rule = RuleSpec(**base, **ALL)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from blur_es.evaluator import EpisodeRange, LocalEvaluator, problem_of
 from blur_es.fleet.work import EvaluationWork, GradientWork
 from blur_es.keys import EpisodeKey, Phase
 from blur_es.rule import RuleSpec, family_rule
-from blur_es.tasks import make_task
+from blur_es.tasks import Task, make_task
 from tests.experiments import SMALL, small, write_small
 from tests.helpers import moderate_genome
 
@@ -27,13 +28,17 @@ def key_of(generation: int, phase: Phase = Phase.META_TRAINING) -> EpisodeKey:
     return EpisodeKey(phase, generation, 0, 0)
 
 
+@functools.cache
+def task_of(name: str) -> Task:
+    """A task; one for all episodes, because reading data takes long."""
+    return make_task({"name": name})
+
+
 def episode_of(
     generation: int = 1, phase: Phase = Phase.META_TRAINING, name: str = "digits", **options: Any
 ) -> Episode:
     spec = dataclasses.replace(SPEC, **options)
-    return make_episode(
-        make_task({"name": name}), [5], RuleSpec(), spec, 3, key_of(generation, phase)
-    )
+    return make_episode(task_of(name), [5], RuleSpec(), spec, 3, key_of(generation, phase))
 
 
 def contents(episode: Episode) -> dict[str, Any]:

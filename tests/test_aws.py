@@ -110,6 +110,8 @@ print(json.dumps(found))
 """
 
 
+# Loading all of AWS takes long.
+@pytest.mark.slow
 def test_requests_to_aws_are_minimal(tmp_path: Path) -> None:
     pytest.importorskip("moto", reason="moto[server] plays AWS")
     environment = {name: value for name, value in os.environ.items() if name != "AWS_CA_BUNDLE"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import signal
 import subprocess
@@ -31,16 +32,17 @@ def here(current_folder: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def run_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A whole run with comparison and report."""
+    """A whole run with comparison and report; beside it, the files `out` and `err`."""
     folder = tmp_path_factory.mktemp("cli")
     path = write_small(folder)
-    code = main(
-        [
-            *("train", str(path), "--local", "--quiet", "--set", "meta.compare=true"),
-            *("--run-dir", str(folder / "run")),
-        ]
-    )
-    assert code == 0
+    arguments = ["train", str(path), "--local", "--set", "meta.compare=true"]
+    with (
+        (folder / "out").open("w") as out,
+        (folder / "err").open("w") as err,
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(err),
+    ):
+        assert main([*arguments, "--run-dir", str(folder / "run")]) == 0
     return folder / "run"
 
 
@@ -58,11 +60,13 @@ def start(*arguments: str, cwd: Path) -> subprocess.Popen[str]:
 @pytest.mark.parametrize(
     ("number", "ray"),
     [
-        (signal.SIGINT, None),
-        (signal.SIGINT, "joined"),
-        # Ray has its own handler for SIGTERM, and must end with the driver that started it.
-        (signal.SIGTERM, "started"),
-        # Other tests send these to runs in object stores and look for what is left of Ray.
+        # Tests of the Python interface and of own measures send this to a run of one process.
+        pytest.param(signal.SIGINT, None, marks=pytest.mark.slow),
+        # Its workers must end too, as every test checks at its end.
+        (signal.SIGKILL, "joined"),
+        pytest.param(signal.SIGINT, "joined", marks=pytest.mark.slow),
+        # Tests of local clusters and of object stores send these in worse circumstances.
+        pytest.param(signal.SIGTERM, "started", marks=pytest.mark.slow),
         pytest.param(signal.SIGTERM, None, marks=pytest.mark.slow),
         pytest.param(signal.SIGKILL, None, marks=pytest.mark.slow),
         pytest.param(signal.SIGKILL, "started", marks=pytest.mark.slow),
@@ -99,7 +103,9 @@ def test_a_stopped_driver_resumes_to_the_same_genome(
     assert generations == list(range(1, lines + 4))
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    "number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)]
+)
 def test_a_signal_during_user_code_is_not_an_error_of_that_code(here: Path, number: int) -> None:
     (here / "mine.py").write_text(
         "import os\n"
@@ -121,33 +127,24 @@ def test_a_signal_during_user_code_is_not_an_error_of_that_code(here: Path, numb
     assert checkpoint.generation == 2
 
 
-def test_train_ends_with_table_paths_and_hash(
+def test_train_ends_with_table_paths_and_hash(run_dir: Path) -> None:
+    out = (run_dir.parent / "out").read_text()
+    assert f"SHA-256 {Genome.load(run_dir / 'genome.npz').sha256}" in out
+    assert f"{run_dir}/report.html" in out
+    for entry in ("learned rule", "sgd", "sgd + momentum", "adam"):
+        assert entry in out
+    assert "generation 6/6" in (run_dir.parent / "err").read_text()
+
+
+def test_train_json_and_a_second_run_in_its_own_folder(
     here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["train", "small.yaml", "--local", "--set", "meta.compare=true"]) == 0
-    output = capsys.readouterr()
-    digest = Genome.load(here / "runs/small-seed3/genome.npz").sha256
-    assert f"SHA-256 {digest}" in output.out
-    assert "runs/small-seed3/report.html" in output.out
-    for entry in ("learned rule", "sgd", "sgd + momentum", "adam"):
-        assert entry in output.out
-    assert "generation 6/6" in output.err
-
-
-def test_a_second_run_gets_its_own_folder(here: Path) -> None:
-    for _ in range(2):
-        assert main(["train", "small.yaml", "--local", "--quiet"]) == 0
-    assert sorted(path.name for path in (here / "runs").iterdir()) == [
-        "small-seed3",
-        "small-seed3-2",
-    ]
-
-
-def test_train_json(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["train", "small.yaml", "--local", "--quiet", "--json"]) == 0
-    result = json.loads(capsys.readouterr().out)
-    assert result["genome_sha256"] == Genome.load(Path(result["run_dir"]) / "genome.npz").sha256
-    assert result["generations"] == 6
+    for name in ("small-seed3", "small-seed3-2"):
+        assert main(["train", "small.yaml", "--local", "--quiet", "--json"]) == 0
+        result = json.loads(capsys.readouterr().out)
+        assert Path(result["run_dir"]).resolve() == here / "runs" / name
+        assert result["genome_sha256"] == Genome.load(here / "runs" / name / "genome.npz").sha256
+        assert result["generations"] == 6
 
 
 def test_evaluate_a_run_and_a_genome_file(

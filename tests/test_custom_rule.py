@@ -102,7 +102,7 @@ def test_networks_of_different_episodes_begin_differently_and_repeatably() -> No
     assert not np.array_equal(starts[0], starts[2])
 
 
-@pytest.mark.parametrize("method", ["es", "gradient"])
+@pytest.mark.parametrize("method", ["es", pytest.param("gradient", marks=pytest.mark.slow)])
 def test_a_resumed_training_is_the_uninterrupted_one(tmp_path: Path, method: str) -> None:
     meta = {"method": method, "population": 4, "compare": False, "validation_episodes": 1}
     longer = experiment(meta=meta | {"generations": 3})

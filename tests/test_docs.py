@@ -164,7 +164,10 @@ def test_results_of_the_paper_match_the_current_files(name: str) -> None:
         assert len(document["rows"]) == len(result.trainings) * len(result.points)
 
 
-@pytest.mark.parametrize("name", ["README.md", "docs/guide.md", "docs/own_rule.md"])
+@pytest.mark.parametrize(
+    "name",
+    ["README.md", "docs/guide.md", pytest.param("docs/own_rule.md", marks=pytest.mark.slow)],
+)
 def test_python_on_pages_runs(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     text = (TOP / name).read_text(encoding="utf-8")
     programs = re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)

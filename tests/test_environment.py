@@ -22,7 +22,6 @@ SHELL = {
     "NUMBA_DISABLE_JIT": "1",
     "NUMBA_NUM_THREADS": "garbage",
     "OPENBLAS_NUM_THREADS": "8",
-    "PYTHONOPTIMIZE": "2",
 }
 
 
@@ -36,7 +35,11 @@ def run_python(program: str, **settings: str) -> subprocess.CompletedProcess[str
     )
 
 
-def test_settings_of_the_shell_change_nothing() -> None:
+# With PYTHONOPTIMIZE, Numba compiles everything again.
+@pytest.mark.parametrize(
+    "more", [{}, pytest.param({"PYTHONOPTIMIZE": "2"}, marks=pytest.mark.slow)]
+)
+def test_settings_of_the_shell_change_nothing(more: dict[str, str]) -> None:
     program = (
         "import blur_es.cli\n"
         "from blur_es.inner.canonical import canonical_digest\n"
@@ -47,7 +50,7 @@ def test_settings_of_the_shell_change_nothing() -> None:
         "print(config.jax_enable_x64, config.jax_debug_nans, config.jax_disable_jit)\n"
         "print(config.jax_numpy_dtype_promotion)\n"
     )
-    found = run_python(program, **SHELL)
+    found = run_python(program, **SHELL, **more)
     assert found.returncode == 0, found.stderr
     assert found.stdout.split() == [
         canonical_digest("numba"),
@@ -57,6 +60,12 @@ def test_settings_of_the_shell_change_nothing() -> None:
         "False",
         "standard",
     ]
+
+
+def test_the_command_needs_no_docstrings_and_assertions() -> None:
+    found = run_python("from blur_es.cli import main; main(['tasks'])", PYTHONOPTIMIZE="2")
+    assert found.returncode == 0, found.stderr
+    assert "two_moons" in found.stdout
 
 
 def test_kernels_that_are_not_to_be_compiled_name_the_setting() -> None:

@@ -27,6 +27,11 @@ from blur_es.inner import calibration
 from blur_es.rule import Inputs
 
 SHIPPED = [name for name in genome_names() if name not in ("backprop", *FOR_REGRESSION)]
+# Tests that take long have these genomes, and as slow tests all others.
+KEPT = ("mnist-3state", "mnist-4state")
+SHIPPED_OR_SLOW = [
+    name if name in KEPT else pytest.param(name, marks=pytest.mark.slow) for name in SHIPPED
+]
 
 
 def mean_accuracy(load: Callable[..., Any], make: Callable[[int], Any]) -> float:
@@ -58,7 +63,13 @@ def accuracy_of_gradients(load: Callable[..., Any], passes: int) -> float:
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 @pytest.mark.parametrize(
     ("name", "load", "passes"),
-    [*[(name, load_digits, 1) for name in SHIPPED], ("mnist-4state", load_iris, 16)],
+    [
+        *[
+            pytest.param(name, load_digits, 1, marks=[pytest.mark.slow] * (name not in KEPT))
+            for name in SHIPPED
+        ],
+        ("mnist-4state", load_iris, 16),
+    ],
 )
 def test_shipped_genomes_beat_gradients_in_as_many_passes(
     name: str, load: Callable[..., Any], passes: int
@@ -98,7 +109,7 @@ def test_a_genome_trained_with_many_classes_learns_them() -> None:
     assert many > ten + 0.1
 
 
-@pytest.mark.parametrize("name", SHIPPED)
+@pytest.mark.parametrize("name", SHIPPED_OR_SLOW)
 def test_shipped_genomes_learn_for_any_number_of_steps(
     monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
@@ -138,7 +149,7 @@ def test_classes_need_not_be_equally_frequent(share: float) -> None:
     assert np.mean(areas) > 0.8
 
 
-@pytest.mark.parametrize("name", SHIPPED)
+@pytest.mark.parametrize("name", SHIPPED_OR_SLOW)
 @pytest.mark.parametrize("share", [0.1, 0.01])
 def test_rare_classes_that_are_well_separated_are_found(name: str, share: float) -> None:
     def data(rows: int, seed: int) -> tuple[Any, Any]:

@@ -17,9 +17,25 @@ from blur_es.genome import neutral_genome
 from blur_es.genomes import load_genome
 from blur_es.rule import RuleSpec
 
+CHECKS = parametrize_with_checks([BlurClassifier()])
+
+
+def is_slow(check: Any) -> bool:
+    """Whether a check takes seconds and differs from another in the kind of its arrays alone."""
+    return check.func.__name__ == "check_estimator_sparse_matrix" or (
+        check.func.__name__ == "check_classifiers_train" and "readonly_memmap" in check.keywords
+    )
+
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.SkipTestWarning")
-@parametrize_with_checks([BlurClassifier()])  # type: ignore[untyped-decorator]
+@pytest.mark.parametrize(
+    CHECKS.args[0],
+    [
+        pytest.param(estimator, check, marks=[pytest.mark.slow] * is_slow(check))
+        for estimator, check in CHECKS.args[1]
+    ],
+    ids=CHECKS.kwargs["ids"],
+)
 def test_scikit_learn_accepts_it(estimator: Any, check: Any) -> None:
     check(estimator)
 

@@ -74,6 +74,11 @@ class Mine:
     def let(self, action: str, at: int = -1, times: int = 0) -> None:
         (self.folder / "todo").write_text(f"{action} {at} {times}")
 
+    def let_be(self) -> None:
+        """Let the measure do nothing but compute, and count from 0 again."""
+        for name in ("todo", "done"):
+            (self.folder / name).unlink()
+
     @property
     def times(self) -> int:
         done = self.folder / "done"
@@ -91,24 +96,22 @@ def mine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Mine]:
 SETTINGS = ("fitness.measure='mine:value'", "tasks=[{name: xor}]", "meta.replicas=1")
 
 
-@pytest.mark.parametrize(
-    ("action", "failure"),
-    [
-        ("kill", failures.Failure.KILLED),
-        ("exit", failures.Failure.ERROR),
-        ("memory", failures.Failure.OUT_OF_MEMORY),
-        ("stop", failures.Failure.HUNG),
-        ("error", failures.Failure.ERROR),
-    ],
-)
+ACTIONS = {
+    "error": failures.Failure.ERROR,
+    "exit": failures.Failure.ERROR,
+    "memory": failures.Failure.OUT_OF_MEMORY,
+    "kill": failures.Failure.KILLED,
+    "stop": failures.Failure.HUNG,
+}
+
+
 def test_work_is_repeated_after_every_kind_of_failure(
     mine: Mine,
     ray_address: str,
-    action: str,
-    failure: failures.Failure,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
+    """This is one test, because its parts need the same worker, which takes long to start."""
     config = small(mine.folder, *SETTINGS)
     population = random_population(config, 9)
     expected = LocalEvaluator(problem_of(config)).evaluate(population, TRAINING)
@@ -120,25 +123,28 @@ def test_work_is_repeated_after_every_kind_of_failure(
                 fleet.evaluate(population, TRAINING).fitness, expected.fitness
             )
         fleet.report(0.0)
-        if action == "stop":
-            monkeypatch.setattr(failures, "LEAST_DEADLINE_SECONDS", 2.0)
-        mine.let(action, times=1)
-        found = fleet.evaluate(population, TRAINING)
-        report = fleet.report(0.0)
+        for action, failure in ACTIONS.items():
+            if action == "stop":
+                monkeypatch.setattr(failures, "LEAST_DEADLINE_SECONDS", 2.0)
+            caplog.clear()
+            mine.let(action, times=1)
+            found = fleet.evaluate(population, TRAINING)
+            report = fleet.report(0.0)
+            np.testing.assert_array_equal(found.fitness, expected.fitness, err_msg=action)
+            assert mine.times == 1
+            mine.let_be()
+            assert set(report["failures"]) == {failure.value}
+            count = report["failures"][failure.value]
+            # On a very busy machine, a slow worker may count as hung.
+            assert count == 1 or action == "stop"
+            assert report["repeated_chunks"] >= 1
+            assert report["lost_workers"] == (0 if failure is failures.Failure.ERROR else count)
+            assert any(
+                failure.value in record.message or "trying again" in record.message
+                for record in caplog.records
+            )
     finally:
         fleet.close()
-    np.testing.assert_array_equal(found.fitness, expected.fitness)
-    assert mine.times == 1
-    assert set(report["failures"]) == {failure.value}
-    count = report["failures"][failure.value]
-    # On a very busy machine, a slow worker may count as hung.
-    assert count == 1 or action == "stop"
-    assert report["repeated_chunks"] >= 1
-    assert report["lost_workers"] == (0 if failure is failures.Failure.ERROR else count)
-    assert any(
-        failure.value in record.message or "trying again" in record.message
-        for record in caplog.records
-    )
 
 
 def test_a_users_error_stops_the_run_with_its_traceback_and_a_checkpoint(
@@ -184,7 +190,9 @@ def poison(mine: Mine, config: Any, population: Any, index: int) -> None:
 def test_a_genome_that_kills_workers_is_found(
     mine: Mine, ray_address: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Three workers die, then those of the halves, then three fresh ones."""
+    """One worker dies, then those of the halves, then a fresh one."""
+    # Three by default, which tests of chunks show.
+    monkeypatch.setattr(failures, "DEATHS", 1)
     config = small(mine.folder, *SETTINGS)
     population = random_population(config, 8)
     expected = LocalEvaluator(problem_of(config)).evaluate(population, TRAINING)
@@ -207,8 +215,9 @@ def test_a_genome_that_kills_workers_is_found(
 
 
 def test_a_genome_that_kills_workers_stops_the_run_and_is_kept(
-    mine: Mine, ray_address: str
+    mine: Mine, ray_address: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(failures, "DEATHS", 1)
     config = small(mine.folder, *SETTINGS)
     # The fifth genome of the first generation.
     asked: list[Any] = []
@@ -274,7 +283,7 @@ def test_the_fleet_waits_while_the_object_store_is_full(tmp_path: Path, ray_addr
 @pytest.mark.parametrize(
     "faults",
     [
-        "kill-worker:0.06",
+        pytest.param("kill-worker:0.06", marks=pytest.mark.slow),
         "kill-worker:0.05,slow-worker:0.1,drop-result:0.1,hang-worker:0.03,kill-node:1",
     ],
 )
@@ -313,6 +322,7 @@ def test_chaos_changes_nothing(
     assert sum(line["repeated_chunks"] for line in lines) >= injected
 
 
+@pytest.mark.slow
 def test_a_killed_head_leaves_no_worker_on_its_cluster(tmp_path: Path, ray_address: str) -> None:
     small(tmp_path)
     command = [*COMMAND, "train", "small.yaml", "--run-dir", "run"]

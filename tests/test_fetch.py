@@ -408,7 +408,10 @@ def test_the_published_files_are_those_that_the_tasks_look_for() -> None:
 
 @pytest.mark.parametrize(
     ("behaviour", "message"),
-    [("drips", "only .* bytes came in 3 s"), ("drips headers", "no complete answer in 3 s")],
+    [
+        ("drips", "only .* bytes came in 3 s"),
+        pytest.param("drips headers", "no complete answer in 3 s", marks=pytest.mark.slow),
+    ],
 )
 def test_a_very_slow_server_is_given_up(
     server: Server,

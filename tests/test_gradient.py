@@ -134,7 +134,11 @@ class InterruptedEvaluator(LocalEvaluator):
         return super().gradients(genome, episodes, chosen)
 
 
-@pytest.mark.parametrize("generation", [2, 4, 5])
+# Before, in and after the generation in which the unroll and the center change.
+@pytest.mark.parametrize(
+    "generation",
+    [pytest.param(2, marks=pytest.mark.slow), 4, pytest.param(5, marks=pytest.mark.slow)],
+)
 def test_interrupted_and_resumed_equals_undisturbed(
     tmp_path: Path, undisturbed: Path, generation: int
 ) -> None:
@@ -235,6 +239,7 @@ class ShrinkingDevice(LocalEvaluator):
         return super().evaluate(genomes, episodes)
 
 
+@pytest.mark.slow
 def test_the_last_of_several_device_batches_is_resumed(tmp_path: Path) -> None:
     overrides = ("backend=jax", "jax.device_batch=8", "tasks=[{name: xor}]", "meta.population=4")
     config = small(tmp_path, *overrides, "meta.generations=14")
@@ -285,15 +290,20 @@ def test_a_device_too_small_for_one_evaluation_ends_the_run(tmp_path: Path) -> N
 # On a fleet
 
 
-@pytest.mark.parametrize("device_batch", [pytest.param(1, marks=pytest.mark.slow), 2])
+@pytest.mark.parametrize(
+    ("device_batch", "settings"),
+    [
+        pytest.param(1, CURRICULUM, marks=pytest.mark.slow),
+        pytest.param(2, CURRICULUM, marks=pytest.mark.slow),
+        (2, ("meta.generations=2",)),
+    ],
+)
 def test_gradients_do_not_depend_on_the_workers(
-    tmp_path: Path, undisturbed: Path, ray_address: str, device_batch: int
+    tmp_path: Path, ray_address: str, device_batch: int, settings: tuple[str, ...]
 ) -> None:
     """Three replicas for two workers: results do not depend on how the fleet divides them."""
-    config = small(tmp_path, *GRADIENT, *CURRICULUM, f"jax.device_batch={device_batch}")
-    alone = hash_of(undisturbed)
-    if device_batch > 1:
-        alone = genome_hash(train(config, tmp_path / "alone"))
+    config = small(tmp_path, *GRADIENT, *settings, f"jax.device_batch={device_batch}")
+    alone = genome_hash(train(config, tmp_path / "alone"))
     fleet = RayFleet(problem_of(config), FleetConfig(workers=2), address=ray_address)
     try:
         assert fleet.backends == ("jax",)
@@ -318,7 +328,9 @@ def test_gradients_in_episodes_of_several_lengths_do_not_depend_on_the_workers(
     assert genome_hash(spread) == genome_hash(alone)
 
 
-def test_a_split_gives_each_backend_its_share(tmp_path: Path, gpu_ray_address: str) -> None:
+def test_a_split_gives_each_backend_its_share_and_waits_for_it(
+    tmp_path: Path, gpu_ray_address: str
+) -> None:
     config = small(tmp_path, "fleet.split={jax: 1, numba: 3}")
     population = np.stack(
         [random_genome(config.rule, np.random.default_rng(i)).vector for i in range(12)]
@@ -338,29 +350,18 @@ def test_a_split_gives_each_backend_its_share(tmp_path: Path, gpu_ray_address: s
             found = fleet.evaluate(population, episodes).fitness
             np.testing.assert_array_equal(found[:, :3], by_backend["jax"].fitness[:, :3])
             np.testing.assert_array_equal(found[:, 3:], by_backend["numba"].fitness[:, 3:])
-    finally:
-        fleet.close()
-
-
-def test_a_split_waits_for_a_backend_without_workers(tmp_path: Path, gpu_ray_address: str) -> None:
-    config = small(tmp_path, "fleet.split={jax: 1, numba: 1}")
-    population = np.stack(
-        [random_genome(config.rule, np.random.default_rng(i)).vector for i in range(6)]
-    )
-    episodes = EpisodeRange(Phase.META_TRAINING, 1, 2)
-    fleet = RayFleet(problem_of(config), config.fleet, address=gpu_ray_address)
-    try:
-        before = fleet.evaluate(population, episodes)
+        # A backend that has lost its workers gets its share when it has one again.
         for worker in list(fleet.pool.serving.values()):
             if worker.kind.backend == "jax":
                 os.kill(worker.process, signal.SIGKILL)
-        after = fleet.evaluate(population, episodes)
+        np.testing.assert_array_equal(fleet.evaluate(population, episodes).fitness, found)
     finally:
         fleet.close()
     assert fleet.telemetry.lost_workers == 1
-    np.testing.assert_array_equal(after.fitness, before.fitness)
 
 
+# The fleet says that it is not reproducible, as with a genome that is left out.
+@pytest.mark.slow
 def test_split_any_is_not_reproducible(tmp_path: Path, gpu_ray_address: str) -> None:
     config = small(tmp_path, "fleet.split=any", "meta.generations=2")
     fleet = RayFleet(problem_of(config), FleetConfig(split="any"), address=gpu_ray_address)

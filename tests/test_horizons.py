@@ -148,14 +148,28 @@ def test_the_compiled_program_scores_episodes_of_different_horizons() -> None:
     np.testing.assert_allclose(expected[0], expected[1])
 
 
-# What the second rule adds, gradients of episodes without horizons show.
-@pytest.mark.parametrize("number", [0, pytest.param(2, marks=pytest.mark.slow)])
-def test_gradients_are_those_of_finite_differences(number: int, full_optimization: None) -> None:
+# What the second rule adds, gradients of episodes without horizons show. Compiling the first takes
+# long; the last has what gradients of horizons need.
+@pytest.mark.parametrize(
+    ("rule", "sizes", "seed"),
+    [
+        pytest.param(RULES[0], SIZES, 0, marks=pytest.mark.slow),
+        pytest.param(RULES[2], SIZES, 2, marks=pytest.mark.slow),
+        (RuleSpec(), (4, 3), 0),
+    ],
+)
+def test_gradients_are_those_of_finite_differences(
+    rule: RuleSpec, sizes: tuple[int, ...], seed: int, full_optimization: None
+) -> None:
     # XLA's older emitters, without optimisations, make NaN of the first program.
-    rule = RULES[number]
     with jax.enable_x64(True):
-        episodes = [episode_of(rule, (3,), seed) for seed in range(2)]
-        vector = moderate_genome(rule, 2, number).vector
+        episodes = [
+            dataclasses.replace(
+                make_random_episode(sizes, rule.states, unroll=9, seed=each), horizons=(3,)
+            )
+            for each in range(2)
+        ]
+        vector = moderate_genome(rule, len(sizes) - 1, seed).vector
         loop = JaxInnerLoop(rule, dtype=np.float64, device_batch=2)
         found = loop.gradients(vector, episodes, MEASURES)
     step = 1e-5

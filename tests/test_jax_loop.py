@@ -43,6 +43,8 @@ from tests.helpers import (
 
 MEASURES = [make_measure("cross_entropy", 0.5), make_measure("accuracy")]
 RULES = covering_rules()
+# The first of them contain every value of every option.
+FEW = 16
 # Equal numbers of neurons and rows give many operations the same shape, and JAX compiles each
 # operation once for each shape.
 EQUAL = 4
@@ -55,6 +57,8 @@ def float64() -> Iterator[None]:
 
 
 def test_the_rules_cover_every_pair_of_options() -> None:
+    values = set().union(*(vars(rule).items() for rule in RULES[:FEW]))
+    assert values == set().union(*(vars(rule).items() for rule in RULES))
     covered = set().union(*map(rule_pairs, RULES))
     for first, second in itertools.combinations(OPTIONS, 2):
         for a, b in itertools.product(OPTIONS[first], OPTIONS[second]):
@@ -73,7 +77,14 @@ def trajectory_op_by_op(rule: RuleSpec, genome: Genome, episode: Episode) -> lis
         return arrays_of(states, loop.ask(genome, episode, states[-1]))
 
 
-@pytest.mark.parametrize("number", range(len(RULES)))
+# Numba follows the reference under every pair of options, too.
+@pytest.mark.parametrize(
+    "number",
+    [
+        *range(FEW),
+        *(pytest.param(number, marks=pytest.mark.slow) for number in range(FEW, len(RULES))),
+    ],
+)
 def test_follows_the_reference_to_the_last_digits(float64: None, number: int) -> None:
     rule = RULES[number]
     sizes = (EQUAL,) * 4
@@ -105,7 +116,9 @@ def test_follows_the_reference_in_any_network(
         np.testing.assert_allclose(b, a, rtol=0, atol=1e-8 * max(1e-6, np.abs(a).max()))
 
 
-@pytest.mark.parametrize("states", [1, 5, 8, 16])
+@pytest.mark.parametrize(
+    "states", [1, *(pytest.param(n, marks=pytest.mark.slow) for n in (5, 8)), 16]
+)
 def test_any_number_of_states_on_every_backend(states: int) -> None:
     rule = RuleSpec(states=states, normalize="both", feedback="replace" if states == 1 else "label")
     episode = make_random_episode((7, 6, 3), states, unroll=4, batch=12)
@@ -115,7 +128,9 @@ def test_any_number_of_states_on_every_backend(states: int) -> None:
         np.testing.assert_allclose(loop.query(genome, episode), expected, atol=1e-4)
 
 
-@pytest.mark.parametrize("number", range(0, len(RULES), 11))
+@pytest.mark.parametrize(
+    "number", [0, 11, *(pytest.param(n, marks=pytest.mark.slow) for n in range(22, len(RULES), 11))]
+)
 def test_compiled_evaluation_follows_numba(number: int) -> None:
     rule = RULES[number]
     # Two replicas. Once, there are also two tasks of different shapes and three layers, which take
@@ -155,7 +170,9 @@ def test_bits_do_not_depend_on_other_genomes(full_optimization: None) -> None:
     np.testing.assert_array_equal(together, alone)
 
 
-@pytest.mark.parametrize("device_batch", [1, 2, 3, 64])
+@pytest.mark.parametrize(
+    "device_batch", [1, *(pytest.param(n, marks=pytest.mark.slow) for n in (2, 64)), 3]
+)
 def test_every_device_batch_size_evaluates_all_pairs(device_batch: int) -> None:
     rule = RuleSpec(normalize="both", symmetric=True)
     episodes = [make_random_episode((9, 17, 3), 2, unroll=6, seed=seed) for seed in range(3)]
@@ -336,7 +353,12 @@ SMOOTH_RULES = [
 ]
 
 
-@pytest.mark.parametrize("number", range(len(SMOOTH_RULES)))
+# Compiling the second and the third takes long. That their equations are right, the tests of every
+# pair of options show; gradients by autodiff follow.
+@pytest.mark.parametrize(
+    "number",
+    [0, pytest.param(1, marks=pytest.mark.slow), pytest.param(2, marks=pytest.mark.slow), 3],
+)
 def test_gradients_are_those_of_finite_differences(float64: None, number: int) -> None:
     rule = SMOOTH_RULES[number]
     # Seven steps: whole segments and a rest.
@@ -361,6 +383,8 @@ def test_gradients_are_those_of_finite_differences(float64: None, number: int) -
     )
 
 
+# A fleet whose workers compute other replicas together shows the same.
+@pytest.mark.slow
 def test_gradients_do_not_depend_on_other_replicas(full_optimization: None) -> None:
     rule = RuleSpec(normalize="both", symmetric=True)
     episodes = [make_random_episode((9, 17, 3), 2, unroll=6, seed=seed) for seed in range(5)]

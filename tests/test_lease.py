@@ -119,7 +119,14 @@ def test_a_lease_that_this_process_could_not_delete_does_not_count(
     leases[1].acquire(watch=False)
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"owner": 3}', b"\xff"])
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"{",
+        *(pytest.param(text, marks=pytest.mark.slow) for text in (b"[]", b'{"owner": 3}', b"\xff")),
+    ],
+)
 def test_a_driver_may_wait_for_the_end_of_another_machines_lease(
     location: str, content: bytes
 ) -> None:

@@ -136,7 +136,7 @@ def test_the_cluster_is_private_and_nothing_is_left_when_the_driver_dies(tmp_pat
         driver.wait_until_nothing_is_left()
 
 
-@pytest.mark.parametrize("name", ["gcs_server", "raylet"])
+@pytest.mark.parametrize("name", [pytest.param("gcs_server", marks=pytest.mark.slow), "raylet"])
 def test_a_run_ends_with_a_checkpoint_when_a_process_of_ray_dies(driver: Driver, name: str) -> None:
     (process,) = driver.ray(rf"/{name} --")
     os.kill(process, signal.SIGKILL)
@@ -148,7 +148,11 @@ def test_a_run_ends_with_a_checkpoint_when_a_process_of_ray_dies(driver: Driver,
 
 
 @pytest.mark.parametrize(
-    ("name", "number"), [("gcs_server", signal.SIGTERM), ("raylet", signal.SIGHUP)]
+    ("name", "number"),
+    [
+        ("gcs_server", signal.SIGTERM),
+        pytest.param("raylet", signal.SIGHUP, marks=pytest.mark.slow),
+    ],
 )
 def test_a_signal_ends_a_run_although_a_process_of_ray_is_stopped(
     driver: Driver, name: str, number: signal.Signals

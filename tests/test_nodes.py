@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import os
-import subprocess
 import sys
 import threading
 import time
@@ -32,7 +31,7 @@ from tests.clusters import (
     ray_warnings,
 )
 from tests.experiments import genome_hash, small, train
-from tests.processes import COMMAND, HANG_SECONDS, wait_for_generation, wait_until
+from tests.processes import wait_until
 
 pytestmark = ray_warnings
 
@@ -95,6 +94,7 @@ def work_until(fleet: RayFleet, config: Experiment, workers: int) -> None:
     wait_until(reached, f"{workers} workers")
 
 
+@pytest.mark.slow
 def test_the_fleet_follows_its_cluster(tmp_path: Path, cluster: TestCluster) -> None:
     """Nodes join, leave regularly and are killed, all while there is work."""
     config = small(tmp_path)
@@ -118,32 +118,41 @@ def test_the_fleet_follows_its_cluster(tmp_path: Path, cluster: TestCluster) -> 
         fleet.close()
 
 
-def test_a_node_that_announces_its_end_gets_no_more_work(
+def test_nodes_join_announce_their_end_and_are_killed(
     tmp_path: Path, cluster: TestCluster, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A spot instance does this. Nothing counts as a failure, and the log says so once."""
+    """A spot instance announces its end: nothing counts as a failure, and the log says so once."""
     raylet: Any = importlib.import_module("ray._raylet")
     config = small(tmp_path)
     fleet = RayFleet(problem_of(config), address=cluster.address)
     try:
+        assert fleet.workers == 1
         before = fleet.pool.nodes.names
         cluster.add(num_cpus=1)
         work_until(fleet, config, 2)
         (node,) = fleet.pool.nodes.names - before
+        other = cluster.add(num_cpus=1)
+        work_until(fleet, config, 3)
         soon = int(1000 * (time.time() + 3600))
         # 2 is preemption. Ray has no public function for this.
         raylet.GcsClient(address=cluster.address).drain_node(node, 2, "spot instance", soon)
+        work_until(fleet, config, 2)
+        announced = fleet.report(0.0)
+        cluster.kill(other)
         work_until(fleet, config, 1)
-        found = fleet.report(0.0)
+        killed = fleet.report(0.0)
     finally:
         fleet.close()
-    assert found["failures"] == {}
-    assert found["lost_workers"] == 0
+    assert announced["failures"] == {}
+    assert announced["lost_workers"] == 0
+    assert killed["lost_workers"] == 1
+    assert set(killed["failures"]) <= {"node_lost", "worker_unreachable", "worker_killed"}
     assert (
         len([record for record in caplog.records if "it gets no more work" in record.message]) == 1
     )
 
 
+@pytest.mark.slow
 def test_a_killed_node_and_chaos_leave_the_genome_as_it_is(
     tmp_path: Path, cluster: TestCluster
 ) -> None:
@@ -244,37 +253,35 @@ def test_a_cluster_without_a_usable_machine_says_so_at_once(
 def test_without_a_worker_for_long_the_run_stops_with_a_checkpoint(
     tmp_path: Path, empty_cluster: TestCluster
 ) -> None:
-    """From the command line: exit code 1, a message, and a run that can be resumed."""
-    small(tmp_path)
-    settings = (
-        *("--set", "meta.generations=100000", "--set", "episode.unroll=60"),
-        # Time in which a worker starts does not count, so this can be short.
-        *("--set", "fleet.wait_seconds=3", "--set", "run.checkpoint_every=10000"),
-    )
-    run = tmp_path / "run"
+    """The run can be resumed from its last generation."""
+    # Time in which a worker starts does not count, so this can be short.
+    config = small(tmp_path, "fleet.wait_seconds=3", "run.checkpoint_every=10000")
     node = empty_cluster.add(num_cpus=1)
-    where = ("--run-dir", "run", "--address", empty_cluster.address)
-    with subprocess.Popen(
-        [*COMMAND, "train", "small.yaml", *where, *settings],
-        cwd=tmp_path,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as driver:
-        wait_for_generation(run, 4, driver)
-        empty_cluster.kill(node)
-        _, messages = driver.communicate(timeout=HANG_SECONDS)
-    assert driver.returncode == 1, messages
-    assert "no numba worker for 3 s (fleet.wait_seconds)" in messages
-    assert "Traceback" not in messages
+
+    class LosesItsNode(RayFleet):
+        """A fleet that loses its only node just before it gets the genomes of a generation."""
+
+        def evaluate(self, genomes: FloatArray, episodes: EpisodeRange) -> Evaluation:
+            if episodes.phase is Phase.META_TRAINING and episodes.generation == 4:
+                empty_cluster.kill(node)
+            return super().evaluate(genomes, episodes)
+
+    run = tmp_path / "run"
+    fleet = LosesItsNode(problem_of(config), config.fleet, address=empty_cluster.address)
+    try:
+        with pytest.raises(RunError, match=r"no numba worker for 3 s \(fleet.wait_seconds\)"):
+            train(config, run, evaluator=fleet)
+    finally:
+        fleet.close()
     checkpoint, _ = RunFolder(run).checkpoints.latest()
     assert checkpoint is not None
-    assert checkpoint.generation == (run / "metrics.jsonl").read_text().count("\n")
-    longer = (f"meta.generations={checkpoint.generation}", "episode.unroll=60")
-    resumed = train(small(tmp_path, *longer), run, resume=True)
-    undisturbed = train(small(tmp_path, *longer), tmp_path / "undisturbed")
-    assert genome_hash(resumed) == genome_hash(undisturbed)
+    assert checkpoint.generation == 3
+    resumed = train(config, run, resume=True)
+    assert genome_hash(resumed) == genome_hash(train(config, tmp_path / "undisturbed"))
 
 
+# The next test shows a bound, too.
+@pytest.mark.slow
 def test_an_autoscaler_is_asked_for_a_bounded_number_of_workers(
     tmp_path: Path, cluster: TestCluster
 ) -> None:
@@ -303,6 +310,17 @@ def test_an_autoscaler_is_asked_for_a_bounded_number_of_workers(
         fleet.close()
 
 
+def lose_the_jax_worker(fleet: RayFleet, config: Experiment) -> None:
+    """Numba workers wait for room anywhere; one takes the core that the lost worker left."""
+    numba = len(fleet.pool.alive(["numba"]))
+    for worker in fleet.pool.alive(["jax"]):
+        fleet.pool.lose(worker)
+    # The JAX worker, which gets half of the genomes, is started again.
+    fleet.evaluate(random_population(config, 4), TRAINING)
+    assert fleet.pool.alive(["jax"])
+    assert len(fleet.pool.alive(["numba"])) >= numba
+
+
 @pytest.mark.parametrize(
     "split", [pytest.param(False, marks=pytest.mark.slow), True], ids=["alone", "split"]
 )
@@ -314,9 +332,10 @@ def test_gpus_are_requested_before_there_are_any(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     monkeypatch.setattr("blur_es.fleet.dispatch.WARN_SECONDS", 1.0)
-    fleet_settings = "split: {jax: 0.5, numba: 0.5}, autoscale: {pending: 2, most: 2}"
+    most = 6 if split else 2
+    fleet_settings = f"split: {{jax: 0.5, numba: 0.5}}, autoscale: {{pending: 2, most: {most}}}"
     if not split:
-        fleet_settings = "autoscale: {pending: 2, most: 2, gpus: true}"
+        fleet_settings = f"autoscale: {{pending: 2, most: {most}, gpus: true}}"
     config = small(tmp_path, f"fleet={{{fleet_settings}, wait_seconds: 200}}")
 
     def add_node_after_the_warning() -> None:
@@ -335,14 +354,18 @@ def test_gpus_are_requested_before_there_are_any(
         expected = LocalEvaluator(problem_of(config)).evaluate(population, TRAINING).fitness
         found = fleet.evaluate(population, TRAINING).fitness
         np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4)
+        assert len(fleet.pool.joining) <= 2
+        assert fleet.workers + len(fleet.pool.joining) <= most
+        if split:
+            lose_the_jax_worker(fleet, config)
     finally:
         fleet.close()
 
 
+@pytest.mark.slow
 def test_cores_that_others_took_do_not_keep_a_gpu_idle(
     tmp_path: Path, empty_cluster: TestCluster
 ) -> None:
-    """Numba workers wait for room anywhere; one takes the core that a lost JAX worker left."""
     config = small(
         tmp_path,
         "fleet={split: {jax: 0.5, numba: 0.5}, autoscale: {pending: 2, most: 6}, "
@@ -354,12 +377,6 @@ def test_cores_that_others_took_do_not_keep_a_gpu_idle(
     try:
         node.join()
         for _ in range(2):
-            numba = len(fleet.pool.alive(["numba"]))
-            for worker in fleet.pool.alive(["jax"]):
-                fleet.pool.lose(worker)
-            # The JAX worker, which gets half of the genomes, is started again.
-            fleet.evaluate(random_population(config, 4), TRAINING)
-            assert fleet.pool.alive(["jax"])
-            assert len(fleet.pool.alive(["numba"])) >= numba
+            lose_the_jax_worker(fleet, config)
     finally:
         fleet.close()

@@ -118,6 +118,8 @@ def wait_for_another_try(log: Path) -> None:
     wait_until(lambda: tries() > before, "another try to write")
 
 
+# Other tests kill drivers whose folder is on a disk, and refuse second ones in a store in memory.
+@pytest.mark.slow
 def test_a_killed_driver_resumes_and_everything_works_from_there(
     server: subprocess.Popen[bytes],
     here: Path,
@@ -142,10 +144,9 @@ def test_a_killed_driver_resumes_and_everything_works_from_there(
     lines = RunFolder(url).metrics.read()
     assert [line["generation"] for line in lines][:done] == list(range(1, done + 1))
     # Its process has ended on this machine, so nobody waits for the end of its lease. The settings
-    # of the continuation and of the comparison are no part of the experiment's identity.
-    compared = ("--set", "meta.compare=true", "--set", "meta.test_episodes=1")
+    # of the continuation are no part of the experiment's identity.
     last = done + 4
-    assert main([*training(url, last), "--resume", *compared]) == 0
+    assert main([*training(url, last), "--resume"]) == 0
     output, messages = capsys.readouterr()
     whole = undisturbed(last)
     capsys.readouterr()
@@ -162,8 +163,8 @@ def test_a_killed_driver_resumes_and_everything_works_from_there(
         range(1, last + 1)
     )
     assert Genome.load(f"{url}/genome.npz").sha256 == whole
-    # Reports and analyses of a run are written to its folder.
-    for name in ("report.html", "comparison.json", "result.json", "config.yaml", "versions.json"):
+    # Reports of a run are written to its folder.
+    for name in ("report.html", "result.json", "config.yaml", "versions.json"):
         assert storage.exists(name)
     storage.delete("report.html")
     capsys.readouterr()
@@ -174,13 +175,26 @@ def test_a_killed_driver_resumes_and_everything_works_from_there(
     for subject in (url, f"{url}/genome.npz"):
         assert main(["evaluate", subject, "--json", "--episodes", "1"]) == 0
         assert json.loads(capsys.readouterr().out)["genome_sha256"] == whole
+
+
+# Tests of storage and of commands show that all of these write through the same interface.
+@pytest.mark.slow
+def test_comparisons_and_analyses_are_written_to_the_store(
+    server: subprocess.Popen[bytes], here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    url = "s3://bucket/analysed"
+    compared = ("--set", "meta.compare=true", "--set", "meta.test_episodes=1")
+    assert main([*training(url, 2), *compared]) == 0
+    storage = open_storage(url)
+    assert storage.exists("comparison.json")
+    capsys.readouterr()
     assert main(["analyze", url, "--steps", "2", "--json"]) == 0
     assert f"{url}/analysis/genome.png" in json.loads(capsys.readouterr().out)["pictures"]
     assert "summary.txt" in storage.names("analysis")
 
 
 def test_a_store_that_hangs_for_a_while_is_waited_for(
-    server: subprocess.Popen[bytes], here: Path
+    server: subprocess.Popen[bytes], here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     url = "s3://bucket/hangs"
     log = here / "messages"
@@ -198,13 +212,24 @@ def test_a_store_that_hangs_for_a_while_is_waited_for(
     process.communicate(timeout=HANG_SECONDS)
     messages = log.read_text()
     assert process.returncode == 130, messages
+    assert f"--resume --run-dir {url}" in messages
+    assert "Traceback" not in messages
     assert "no answer in time; trying again in 1 s" in messages
+    assert not open_storage(url).exists("lease.json")
     last = checkpointed(url) + 2
     assert main([*training(url, last), "--resume"]) == 0
-    assert Genome.load(f"{url}/genome.npz").sha256 == undisturbed(last)
+    whole = undisturbed(last)
+    assert Genome.load(f"{url}/genome.npz").sha256 == whole
+    capsys.readouterr()
+    assert main(["report", url]) == 0
+    assert capsys.readouterr().out == f"{url}/report.html\n"
+    assert main(["evaluate", url, "--json", "--episodes", "1"]) == 0
+    assert json.loads(capsys.readouterr().out)["genome_sha256"] == whole
 
 
-@pytest.mark.parametrize("hangs", [pytest.param(False, marks=pytest.mark.slow), True])
+# Tests of storage show that an interruption ends the wait for a store.
+@pytest.mark.slow
+@pytest.mark.parametrize("hangs", [False, True])
 def test_a_signal_ends_the_run_in_time(
     server: subprocess.Popen[bytes], here: Path, hangs: bool
 ) -> None:

@@ -86,7 +86,10 @@ def test_a_failed_call_changes_nothing() -> None:
         model.predict(inputs)
 
 
-@pytest.mark.parametrize("part", [32, 127, 128, 300])
+@pytest.mark.parametrize(
+    "part",
+    [pytest.param(32, marks=pytest.mark.slow), 127, pytest.param(128, marks=pytest.mark.slow), 300],
+)
 def test_more_rows_do_not_make_it_worse(part: int) -> None:
     """A first call with a batch or more is enough to learn; later rows add to it."""
     train, held, train_labels, held_labels = train_test_split(
@@ -149,7 +152,12 @@ def test_calls_with_few_rows_or_one_class_do_not_undo_learning() -> None:
 
 
 @pytest.mark.parametrize(
-    ("rows", "random_state"), [pytest.param(1, 0, marks=pytest.mark.slow), (2, 1), (7, 2)]
+    ("rows", "random_state"),
+    [
+        pytest.param(1, 0, marks=pytest.mark.slow),
+        pytest.param(2, 1, marks=pytest.mark.slow),
+        (7, 2),
+    ],
 )
 def test_rows_in_small_parts_are_learned(rows: int, random_state: int) -> None:
     inputs, labels = load_digits(return_X_y=True)

@@ -201,6 +201,7 @@ blur_es.train(json.loads(sys.argv[1]), sys.argv[2], local=True, quiet=True, call
 """
 
 
+@pytest.mark.slow
 def test_a_killed_script_resumes_to_the_same_genome(tmp_path: Path, whole: blur_es.Run) -> None:
     # Unlike the command, a script does not limit the threads of its process.
     environment = {name: value for name, value in os.environ.items() if name not in ONE_THREAD}

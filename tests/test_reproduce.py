@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import re
 import shutil
 import signal
@@ -47,7 +48,7 @@ def local(folder: Path, **more: Any) -> ReproduceOptions:
 SMALL = re.sub(r"seeds: 2", "seeds: 1", re.sub(r"  baselines: .*\n", "", TINY))
 # For tests in which the training itself does not matter.
 ONE_TRAINING = SMALL.replace("    none: {rule.normalize: none}\n", "").replace(
-    "generations: 40", "generations: 2"
+    "generations: 12", "generations: 2"
 )
 
 
@@ -106,18 +107,33 @@ def test_a_result_is_made_once_and_read_back(tmp_path: Path) -> None:
     assert render(draw(again), "svg") == paths[3].read_bytes()
 
 
-@ray_warnings
-def test_ray_and_this_process_find_the_same(
-    tmp_path: Path,
-    ray_address: str,
-    small: tuple[dict[str, Any], Path],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """This holds even if a task runs on a machine without the folder, so that files are sent."""
-    # All nodes of the test's cluster are on this machine, so the driver claims to be on another
-    # one.
+@pytest.fixture
+def elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have a driver claim to be on another machine, so that tasks send their files to it."""
+    # All nodes of the test's cluster are on this machine.
     run_on_ray = runner._run_on_ray
     monkeypatch.setattr(runner, "_run_on_ray", lambda home, *rest: run_on_ray("elsewhere", *rest))
+
+
+@ray_warnings
+def test_ray_and_this_process_find_the_same(
+    tmp_path: Path, ray_address: str, elsewhere: None
+) -> None:
+    result = tiny(tmp_path, ONE_TRAINING)
+    options = ReproduceOptions(output=str(tmp_path / "ray"), address=ray_address)
+    spread, _ = make_result(result, options)
+    alone, _ = make_result(result, local(tmp_path))
+    assert without_times(spread) == without_times(alone)
+    [run] = (tmp_path / "ray" / "tiny-quick" / "trainings").iterdir()
+    assert (run / GENOME).exists()
+    assert (run / RESULT).exists()
+
+
+@pytest.mark.slow
+@ray_warnings
+def test_results_on_ray_are_resumed(
+    tmp_path: Path, ray_address: str, small: tuple[dict[str, Any], Path], elsewhere: None
+) -> None:
     result = tiny(tmp_path, SMALL)
     options = ReproduceOptions(output=str(tmp_path / "ray"), address=ray_address)
 
@@ -141,6 +157,7 @@ def test_ray_and_this_process_find_the_same(
     assert again == lines
 
 
+@pytest.mark.slow
 def test_several_results_start_ray_once(tmp_path: Path) -> None:
     """The first result loads JAX into the process, which warns if Ray forks afterwards."""
     tiny(tmp_path, ONE_TRAINING)
@@ -201,6 +218,33 @@ sys.exit(main(sys.argv[2:]))
 """
 
 
+def test_an_interrupted_command_resumes_to_the_same_result(
+    tmp_path: Path,
+    small: tuple[dict[str, Any], Path],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    tiny(tmp_path, SMALL)
+    arguments = ["reproduce", str(tmp_path / "tiny.yaml"), "--local", "--quick"]
+    arguments += ["--output", str(tmp_path / "interrupted")]
+    generations = Trainer.generations
+
+    def signalled(trainer: Trainer) -> Iterator[dict[str, Any]]:
+        for metrics in generations(trainer):
+            yield metrics
+            if metrics["generation"] == 5:
+                os.kill(os.getpid(), signal.SIGINT)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "generations", signalled)
+        assert main(arguments) == 130
+    assert capsys.readouterr().err.endswith("continues from here\n")
+    assert main(arguments) == 0
+    found = read_results(tmp_path / "interrupted" / "tiny-quick" / "results.json")
+    assert without_times(found) == json.loads(json.dumps(without_times(small[0])))
+
+
+@pytest.mark.slow
 def test_a_killed_command_resumes_to_the_same_result(
     tmp_path: Path, small: tuple[dict[str, Any], Path]
 ) -> None:
@@ -238,21 +282,21 @@ def test_another_length_is_another_training(
     tmp_path: Path, small: tuple[dict[str, Any], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shutil.copytree(small[1], tmp_path / "out")
-    shorter = tiny(tmp_path, SMALL.replace("generations: 40", "generations: 39"))
-    with pytest.raises(InputError, match=r"meta.generations: found 39, .* has done 40"):
+    shorter = tiny(tmp_path, SMALL.replace("generations: 12", "generations: 11"))
+    with pytest.raises(InputError, match=r"meta.generations: found 11, .* has done 12"):
         make_result(shorter, local(tmp_path))
 
     def interrupted(trainer: Trainer) -> Iterator[dict[str, Any]]:
         raise Interrupted
 
-    longer = tiny(tmp_path, SMALL.replace("generations: 40", "generations: 42"))
+    longer = tiny(tmp_path, SMALL.replace("generations: 12", "generations: 13"))
     with monkeypatch.context() as patch:
         patch.setattr(Trainer, "generations", interrupted)
         with pytest.raises(Interrupted):
             make_result(longer, local(tmp_path))
     # The old files do not count as the result of the longer training.
     document, _ = make_result(longer, local(tmp_path))
-    assert {training["generations"] for training in document["trainings"]} == {42}
+    assert {training["generations"] for training in document["trainings"]} == {13}
     fresh, _ = make_result(longer, ReproduceOptions(output=str(tmp_path / "new"), local=True))
     assert without_times(document) == without_times(fresh)
 
@@ -274,7 +318,7 @@ def test_a_mistake_in_a_training_is_found_before_the_first_runs(tmp_path: Path) 
 
 
 def test_missing_data_are_named_or_left_out(tmp_path: Path) -> None:
-    text = SMALL.replace(
+    text = ONE_TRAINING.replace(
         "blobs: {tasks: [{name: blobs}], network.hidden: [8, 8]}",
         "blobs: {tasks: [{name: mnist}]}",
     )

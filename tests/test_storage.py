@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import signal
 import subprocess
@@ -373,6 +374,36 @@ def full_disk(folder: Path, run: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+def test_a_disk_that_becomes_full_stops_the_run_with_its_checkpoint_intact(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The small test writes to a disk that is full from some write on."""
+    config = small(tmp_path, "meta.generations=8")
+    synced = 0
+
+    def full(descriptor: int) -> None:
+        nonlocal synced
+        synced += 1
+        if synced > 30:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    messages: list[str] = []
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        patch.setattr(retry, "LOCAL_PAUSES", (0.01, 0.01, 0.01))
+        with pytest.raises(RunError, match="the previous checkpoint is intact"):
+            train(config, tmp_path / "run", on_message=messages.append)
+    assert sum("trying again in" in message for message in messages) == 3
+    checkpoint, warnings = RunFolder(tmp_path / "run").checkpoints.latest()
+    assert checkpoint is not None
+    assert 1 <= checkpoint.generation < 8
+    assert warnings == []
+    assert genome_hash(train(config, tmp_path / "run", resume=True)) == genome_hash(
+        train(config, tmp_path / "whole")
+    )
+
+
+@pytest.mark.slow
 def test_a_full_disk_stops_the_run_with_its_checkpoint_intact(tmp_path: Path) -> None:
     write_small(tmp_path)
     found = full_disk(tmp_path, str(tmp_path / "mounted"))

@@ -28,7 +28,25 @@ def advance(strategy: Strategy, first: int, last: int, failing: int = 0) -> None
         strategy.tell(generation, points, fitness)
 
 
-@pytest.mark.parametrize("name", strategy_names())
+# One of each kind: adapted covariances, natural gradients, finite differences, distributions that
+# are estimated, single points, and networks that choose the step.
+REPRESENTATIVE = (
+    *("cma_es", "sep_cma_es", "snes", "open_es", "pgpe", "simple_es"),
+    *("hill_climbing", "learned_es"),
+)
+
+
+def test_representative_strategies_exist() -> None:
+    assert set(REPRESENTATIVE) <= set(strategy_names())
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        name if name in REPRESENTATIVE else pytest.param(name, marks=pytest.mark.slow)
+        for name in strategy_names()
+    ],
+)
 def test_a_strategy_improves_resumes_and_survives_failures(name: str) -> None:
     # This is one test, because every instance compiles again.
     strategy = Strategy(name, POPULATION, DIMENSIONS, seed=0)

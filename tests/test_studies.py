@@ -126,6 +126,8 @@ def run_command(measurement: Measurement, capsys: pytest.CaptureFixture[str]) ->
     return json.loads(capsys.readouterr().out)
 
 
+# The test below shows the same of comparisons, without Ray.
+@pytest.mark.slow
 @ray_warnings
 def test_a_study_evaluates_as_its_command_does(
     ray_address: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

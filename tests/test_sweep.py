@@ -112,11 +112,12 @@ def test_an_impossible_sweep_is_refused_before_any_work() -> None:
 # On Ray
 
 
+@pytest.mark.slow
 def test_ray_finds_the_same(local: Sweep, ray_address: str) -> None:
     assert same(run(Place(address=ray_address)), local)
 
 
-# The digits task, which kills its worker three times while it makes an episode.
+# The digits task, which kills its worker a few times while it makes an episode.
 FATAL = """
 import os, signal
 from pathlib import Path
@@ -125,7 +126,7 @@ from blur_es.tasks import make_task
 class Fatal:
     def __init__(self):
         self._digits = make_task({{"name": "digits", "size": 4}})
-        self._deaths = [Path({folder!r}) / f"death{{number}}" for number in range(3)]
+        self._deaths = [Path({folder!r}) / f"death{{number}}" for number in range({deaths})]
 
     def __getattr__(self, name):
         return getattr(self._digits, name)
@@ -142,17 +143,20 @@ class Fatal:
 """
 
 
+@pytest.mark.parametrize("deaths", [1, pytest.param(3, marks=pytest.mark.slow)])
 def test_killed_workers_change_nothing(
-    here: Path, ray_address: str, monkeypatch: pytest.MonkeyPatch
+    here: Path, ray_address: str, monkeypatch: pytest.MonkeyPatch, deaths: int
 ) -> None:
     monkeypatch.syspath_prepend(str(here))
-    (here / "fatal.py").write_text(FATAL.format(folder=str(here), driver=os.getpid()))
+    (here / "fatal.py").write_text(
+        FATAL.format(folder=str(here), driver=os.getpid(), deaths=deaths)
+    )
     base = override_config(config(), ["tasks=[{name: 'fatal:Fatal'}]"])
     wanted = points("unroll=2,3", "hidden=4,6", base=base)
     undisturbed = sweep_genome(make_genome(), wanted, [0, 1], 2, Place(local=True))
     assert not list(here.glob("death*"))
     disturbed = sweep_genome(make_genome(), wanted, [0, 1], 2, Place(address=ray_address))
-    assert len(list(here.glob("death*"))) == 3
+    assert len(list(here.glob("death*"))) == deaths
     assert same(disturbed, undisturbed)
 
 
@@ -215,6 +219,7 @@ def test_a_sweep_writes_scores_table_and_pictures(
 
 
 # Other tests have loaded JAX into this process, so the command runs in a new one.
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:os.fork:RuntimeWarning")
 def test_a_sweep_starts_its_own_ray_cluster_and_ends_it(
     here: Path, capsys: pytest.CaptureFixture[str]

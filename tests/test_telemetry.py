@@ -44,6 +44,8 @@ def test_metrics_of_a_run_carry_the_fleet(
     assert re.search(r"workers \d \(1 lost\)  \d+ chunks? repeated", shown)
 
 
+# Such a cluster takes long to start.
+@pytest.mark.slow
 @pytest.mark.skipif(
     importlib.util.find_spec("opentelemetry") is None or importlib.util.find_spec("grpc") is None,
     reason="Ray has a metrics endpoint with ray[default] alone",

@@ -45,8 +45,16 @@ def losses(generations: int) -> list[dict[str, Any]]:
     ]
 
 
-@pytest.mark.parametrize("generations", [1, 2, 40, 120])
-@pytest.mark.parametrize("spread", [1.0, 0.0])
+@pytest.mark.parametrize(
+    ("generations", "spread"),
+    [
+        *[(1, 1.0), (2, 0.0), (40, 0.0), (120, 1.0)],
+        *(
+            pytest.param(generations, spread, marks=pytest.mark.slow)
+            for generations, spread in ((1, 0.0), (2, 1.0), (40, 1.0), (120, 0.0))
+        ),
+    ],
+)
 def test_metrics_are_drawn(generations: int, spread: float) -> None:
     metrics = make_metrics(generations, spread)
     for figure in (fitness_figure(metrics), time_figure(metrics)):

@@ -193,7 +193,7 @@ KEYS = st.sampled_from(
 
 
 @settings(
-    deadline=None, max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    deadline=None, max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(key=KEYS, value=VALUES, inside=st.booleans(), data=st.data())
 def test_strange_provenance_is_used_or_refused_with_a_sentence(

@@ -68,8 +68,16 @@ def executed(path: Path, folder: Path, replaced: dict[str, str]) -> Any:
     return notebook
 
 
+# Tests run the code of the page of Python, which uses the functions of the other notebooks.
 @pytest.mark.timeout(900)
-@every_notebook
+@pytest.mark.parametrize(
+    "path",
+    [
+        pytest.param(path, marks=pytest.mark.slow) if path.stem != "table" else path
+        for path in PATHS
+    ],
+    ids=lambda path: path.stem,
+)
 def test_a_small_notebook_runs_and_shows_what_is_committed(path: Path, tmp_path: Path) -> None:
     found = executed(path, tmp_path, SMALLER[path.stem])
     assert kinds(found) == kinds(notebooks.read(path))

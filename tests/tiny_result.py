@@ -18,7 +18,7 @@ train:
   tasks: [{name: xor}]
   episode: {unroll: 4, batch_size: 16, query_batches: 2}
   fitness: {measure: cross_entropy, temperature: 0.3}
-  meta: {strategy: snes, population: 8, generations: 60, validation_episodes: 2, compare: false}
+  meta: {strategy: snes, population: 8, generations: 20, validation_episodes: 2, compare: false}
 vary:
   normalisation:
     none: {rule.normalize: none}
@@ -35,7 +35,7 @@ picture: {kind: curves, series: normalisation, panels: task}
 paper:
   - {where: {normalisation: both, task: xor}, accuracy: 0.9, source: nowhere}
 quick:
-  train.meta.generations: 40
+  train.meta.generations: 12
 """
 
 

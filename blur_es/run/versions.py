@@ -14,17 +14,23 @@ _PACKAGES = ("blur_es", "numpy", "scipy", "numba", "llvmlite", "jax", "jaxlib", 
 
 def versions() -> dict[str, Any]:
     """The versions of Python and of the packages, the kind of machine, and the commit."""
-    found = {}
-    for package in _PACKAGES:
-        with contextlib.suppress(metadata.PackageNotFoundError):
-            found[package] = metadata.version(package)
     return {
         "python": platform.python_version(),
         "machine": platform.machine(),
         "system": platform.system(),
-        "packages": found,
+        "packages": dict(_packages()),
         "commit": _commit(),
     }
+
+
+@functools.cache
+def _packages() -> dict[str, str]:
+    """The installed packages and their versions; cached, as reading them takes long."""
+    found = {}
+    for package in _PACKAGES:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            found[package] = metadata.version(package)
+    return found
 
 
 @functools.cache
