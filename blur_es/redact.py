@@ -16,7 +16,7 @@ HIDDEN = "***"
 # `user:password@` in a URL; the password may hold slashes and at-signs. The second alternative is
 # a user or token without a password, which cannot hold slashes.
 _USER_OF_URL = re.compile(
-    r"([a-z][a-z0-9+.-]*://)(?:[^\s/@:?#'\"]*:[^\s'\"]*@|[^\s/@'\"]+@)", re.IGNORECASE
+    r"([a-z][a-z0-9+.-]*://)(?:[^\s/@:?#'\"]*:\S*@|[^\s/@'\"]+@)", re.IGNORECASE
 )
 
 # Names of secrets, as one word or as several in any style: apiKey, api_key, API-KEY.
@@ -26,15 +26,21 @@ _SECRET_WORDS = frozenset(
         "authorization",
         "bearer",
         "cookie",
+        "cred",
         "credential",
         "credentials",
+        "creds",
         "jwt",
+        "oauth",
+        "otp",
         "pass",
+        "passcode",
         "passphrase",
         "passwd",
         "password",
         "passwords",
         "pat",
+        "pw",
         "pwd",
         "sas",
         "secret",
@@ -49,19 +55,33 @@ _SECRET_WORDS = frozenset(
 _NOT_SECRET = frozenset(["count", "length", "limit", "max", "min", "mode", "number", "size"])
 _SECRET_PAIRS = frozenset(
     f"{first} {second}"
-    for first in ("access", "account", "api", "encryption", "private", "secret", "shared", "ssh")
+    for first in (
+        *("access", "account", "api", "auth", "client", "deploy", "encryption", "hmac", "license"),
+        *("master", "private", "secret", "service", "session", "shared", "signing", "ssh"),
+        "storage",
+    )
     for second in ("key", "keys")
 )
 _WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+")
 
 # A parameter of a URL: `?name=value`, `&name=value`, `;name=value` or `#name=value`.
 _URL_PARAMETER = re.compile(r"([?&;#])([\w.%~-]+)=([^&;#\s'\"]+)")
-# An assignment in text: `name=value`, `"name": "value"` or `--name value`.
+# An assignment in text: `name=value`, `"name": "value"` or `name: "value"`.
 _ASSIGNMENT = re.compile(
-    r"(?<![\w.-])(-{0,2}[\w.-]+)(\s*=\s*|['\"]\s*:\s*)(['\"]?)([^\s'\",;&)}\]]+)"
+    r"(?<![\w.-])(-{0,2}[\w.-]+)(\s*=\s*|['\"]\s*:\s*|\s*:\s+(?=['\"]))"
+    r"('[^'\n]*'|\"[^\"\n]*\"|['\"]?[^\s'\";&]+)"
 )
-_OPTION = re.compile(r"(?<![\w-])(--[\w-]+)\s+([^\s-][^\s]*)")
-_SCHEME = re.compile(r"\b(Bearer|bearer|Basic|Negotiate)\s+(?=\S*[0-9A-Z=+/_.-])[^\s'\",;]+")
+# `name: word` at the end of a line or of an item. More words are a message about that name.
+_ITEM = re.compile(
+    r"(?<![\w.-])([\w.-]+)(:\s+)([^\s'\",;{}\[\]]+)(?=\s*(?:$|[,;})\]]))", re.MULTILINE
+)
+_HEADER = re.compile(
+    r"(?<![\w.])((?:Proxy-)?Authorization|(?:Set-)?Cookie)(:\s*)([^'\"\n]+)", re.IGNORECASE
+)
+_OPTION = re.compile(r"(?<![\w-])(--[\w-]+)\s+('[^'\n]*'|\"[^\"\n]*\"|[^\s-][^\s]*)")
+# `--user name:password`, as curl takes it.
+_USER_OPTION = re.compile(r"(?<![\w-])(-u|--user|--proxy-user)([ =]\s*)\S+:\S+")
+_SCHEME = re.compile(r"\b((?i:Bearer)|Basic|Negotiate)\s+(?=\S*[0-9A-Z=+/_.-])[^\s'\",;]+")
 _TOKEN = re.compile(
     r"\b(?:AKIA|ASIA)[A-Z0-9]{16}\b"
     r"|\bgh[oprsu]_\w{20,}|\bgithub_pat_\w{20,}|\bglpat-[\w-]{16,}|\bhf_\w{20,}"
@@ -93,22 +113,36 @@ def redact(text: str) -> str:
     text = _TOKEN.sub(HIDDEN, text)
     text = _USER_OF_URL.sub(rf"\1{HIDDEN}@", text)
     text = _URL_PARAMETER.sub(_hide_parameter, text)
+    text = _HEADER.sub(rf"\1\2{HIDDEN}", text)
     text = _SCHEME.sub(rf"\1 {HIDDEN}", text)
+    text = _USER_OPTION.sub(rf"\1\2{HIDDEN}", text)
     text = _ASSIGNMENT.sub(_hide_assignment, text)
-    return _OPTION.sub(
-        lambda found: f"{found[1]} {HIDDEN}" if is_secret_name(found[1]) else found[0], text
-    )
+    text = _ITEM.sub(_hide_assignment, text)
+    return _OPTION.sub(_hide_option, text)
 
 
 def _hide_parameter(found: re.Match[str]) -> str:
     # In a URL, `key` alone is an access key too.
-    secret = is_secret_name(found[2]) or found[2].lower() in ("key", "code")
+    plain = found[2].lower()
+    secret = is_secret_name(found[2]) or plain in ("key", "code", "session", "sessionid", "sid")
     return f"{found[1]}{found[2]}={HIDDEN}" if secret else found[0]
 
 
 def _hide_assignment(found: re.Match[str]) -> str:
     name = found[1].rsplit(".", 1)[-1]
-    return f"{found[1]}{found[2]}{found[3]}{HIDDEN}" if is_secret_name(name) else found[0]
+    if not is_secret_name(name):
+        return found[0]
+    return f"{found[1]}{found[2]}{_hidden_value(found[3])}"
+
+
+def _hide_option(found: re.Match[str]) -> str:
+    return f"{found[1]} {_hidden_value(found[2])}" if is_secret_name(found[1]) else found[0]
+
+
+def _hidden_value(value: str) -> str:
+    """Return `***`, in the quotes that a value has."""
+    quote = value[0] if value[0] in "'\"" else ""
+    return f"{quote}{HIDDEN}{quote if value[-1] == quote else ''}"
 
 
 def redact_tree(value: Any) -> Any:

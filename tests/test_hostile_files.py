@@ -20,11 +20,12 @@ from blur_es.config import load_config
 from blur_es.errors import BlurError, InputError
 from blur_es.genome import genome
 from blur_es.genomes import load_genome
+from blur_es.meta.optax_parts import make_schedule
 from blur_es.run.folder import open_run
 from blur_es.storage import web
 from blur_es.tasks import image_files, make_task, table_files
 from blur_es.tasks.image_files import read_classes
-from tests.experiments import SMALL
+from tests.experiments import SMALL, small
 
 
 @pytest.fixture(params=["pipe", "device"])
@@ -161,3 +162,11 @@ def test_an_answer_without_an_end(server: str, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(table_files, "MOST_BYTES", 5)
     with pytest.raises(BlurError, match="more than 5 bytes"):
         make_task({"name": "table", "path": f"{server}/nonsense/t.csv", "target": "a"})
+
+
+def test_whole_numbers_that_overflow_as_floats(tmp_path: Path) -> None:
+    config = small(tmp_path)
+    huge = {"meta": config.meta.model_copy(update={"options": {"std_init": 10**1000}})}
+    assert len(config.model_copy(update=huge).identity_sha256) == 64
+    with pytest.raises(InputError, match="lr: found a number that overflows"):
+        make_schedule(10**1000, "lr")

@@ -35,6 +35,25 @@ SECRETS = [
     "AccountName=a;AccountKey=hunter2==;EndpointSuffix=x",
     "AWS_SECRET_ACCESS_KEY=hunter2",
     "ghp_hunter2hunter2hunter2",
+    "https://me:p'hunter2@host/x",
+    'https://me:p"hunter2@host/x',
+    "https://host/x?session=hunter2",
+    "password: hunter2",
+    "{user: me, password: hunter2}",
+    "Password: 'my hunter2'",
+    "password='my, hunter2'",
+    'password="my hunter2"',
+    "--password 'my hunter2'",
+    "password=my,hunter2",
+    "X-Api-Key: hunter2",
+    "Cookie: session=hunter2; id=hunter2",
+    "authorization: token hunter2",
+    "BEARER hunter2",
+    "curl -u me:hunter2",
+    "curl --user=me:hunter2",
+    "pw=hunter2",
+    "creds=hunter2",
+    "signing_key=hunter2",
     "eyJhbGciOi.eyJzdWIi.hunter2",
 ]
 
@@ -44,6 +63,9 @@ HARMLESS = [
     "fetch https://h:80/x then mail me@x.org",
     "expected dotted.key=value, such as meta.population=80",
     "e.yaml:5: tasks.0.token: this key is missing",
+    "e.yaml:5: tasks.0.authorization: this key is missing",
+    "meta.strategy: cma_es",
+    "own:Spiral@1f0c5e9ab2d34c77",
     "meta.stop.hours = 3",
     "tokens=512 max_tokens=3",
     "pattern=x author=bob bypass=3 keyword=k",
@@ -52,7 +74,8 @@ HARMLESS = [
 
 @pytest.mark.parametrize("text", SECRETS)
 def test_a_secret_is_removed(text: str) -> None:
-    found = redact(f"cannot read {text} today")
+    assert "ter2" not in redact(text)
+    found = redact(f"cannot read {text}\nor {text}, today")
     assert "ter2" not in found
     assert found.startswith("cannot read ")
     assert redact(found) == found

@@ -56,6 +56,7 @@ def test_malformed_files_are_refused_with_their_line(
     [
         "seed=" + "9" * 5000,
         "meta.sigma=1e99999",
+        "meta.options={std_init: " + "9" * 400 + "}",
         f"tasks.{'9' * 5000}.name=x",
         "tasks.²=x",
         "name=\x1b[31m",

@@ -36,6 +36,9 @@ from blur_es.tasks.objects import with_object_name
 from blur_es.util.html import description
 from blur_es.util.options import KeyPath, Options, Whole
 
+# Larger whole numbers overflow as floating-point numbers.
+LARGEST_WHOLE = 10**300
+
 # Options that were added to a section after its first version, and their defaults.
 _LATER_OPTIONS: dict[str, dict[str, Any]] = {
     "fitness": {"sparsity": 0.0},
@@ -155,7 +158,7 @@ class Experiment(Options):
         }
         # At first all options of strategies were numbers, and 1 was read as 1.0.
         later["meta"]["options"] = {
-            key: float(value) if type(value) is int else value
+            key: float(value) if type(value) is int and abs(value) < LARGEST_WHOLE else value
             for key, value in values["meta"]["options"].items()
         }
         return {"rule": self.rule.to_dict(), "episode": self.episode.to_dict(), **later}

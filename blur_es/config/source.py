@@ -19,8 +19,8 @@ from blur_es.storage import open_file
 MAXIMUM_NODES = 10_000
 MAXIMUM_BYTES = 2**20
 
-# Python converts whole numbers of up to 4,300 digits.
-MAXIMUM_DIGITS = 4000
+# Whole numbers of more digits overflow as floating-point numbers.
+MAXIMUM_DIGITS = 300
 
 # Where each path of keys was found: `FILE:LINE`, or the override.
 Positions = dict[tuple[str, ...], str]

@@ -94,7 +94,9 @@ class SearchSpace:
     def vectors(self, points: FloatArray) -> FloatArray:
         """The genome vectors (P, D), float64, of points (P, d)."""
         vectors = np.tile(self.initial.vector, (len(points), 1))
-        vectors[:, self.index] += self.scale * np.asarray(points, dtype=np.float64)
+        # Values that overflow are infinite, and their episodes diverge.
+        with np.errstate(over="ignore", invalid="ignore"):
+            vectors[:, self.index] += self.scale * np.asarray(points, dtype=np.float64)
         return vectors
 
     def priced(self, fitness: FloatArray, vectors: FloatArray) -> FloatArray:
@@ -107,7 +109,8 @@ class SearchSpace:
             return fitness
         values = vectors[:, self.index]
         distances = np.minimum(np.abs(values), np.abs(values - 1.0))
-        price = self.sparsity * distances.sum(axis=1)
+        with np.errstate(over="ignore"):
+            price = self.sparsity * distances.sum(axis=1)
         # A genome with infinite values has the worst fitness already.
         return np.asarray(fitness - np.where(np.isfinite(price), price, 0.0))
 

@@ -99,7 +99,10 @@ def make_schedule(spec: Any, where: str) -> Any:
     if callable(spec):
         return spec
     if isinstance(spec, int | float) and not isinstance(spec, bool):
-        return float(spec)
+        try:
+            return float(spec)
+        except OverflowError as error:
+            raise InputError(f"{where}: found a number that overflows") from error
     if not isinstance(spec, str | Mapping):
         raise InputError(
             f"{where}: found {spec!r}, expected a number or a schedule of optax, such as "

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import inspect
 import json
-import math
+import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -215,7 +215,8 @@ def _plain_value(where: str, value: Any, usual: Any) -> Any:
             raise InputError(f"{where}: found {value!r}, expected a whole number")
         return int(value)
     if isinstance(usual, float):
-        if not number or not math.isfinite(value):
+        # A comparison, because `math.isfinite` fails for very large whole numbers.
+        if not number or not abs(value) <= sys.float_info.max:
             raise InputError(f"{where}: found {value!r}, expected a finite number")
         return float(value)
     if isinstance(usual, str) and not isinstance(value, str):
