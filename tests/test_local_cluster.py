@@ -17,6 +17,7 @@ import pytest
 
 from blur_es.errors import RunError
 from blur_es.fleet.connection import connect
+from blur_es.fleet.local_cluster import LocalCluster
 from blur_es.run.folder import RunFolder
 from tests.clusters import dashboard_environment, ray_warnings
 from tests.experiments import small
@@ -183,6 +184,14 @@ def test_ray_that_does_not_start_is_tried_again_and_then_a_clear_error(
     assert "in 2 attempts: The current node timed out during startup.; its logs are in" in str(
         error.value
     )
+
+
+def test_the_reason_why_ray_does_not_start_in_a_process_of_its_own_is_named() -> None:
+    cluster = LocalCluster()
+    # Ray refuses this option at once; a failure that depends on time cannot be provoked.
+    with pytest.raises(RuntimeError, match="nonsense"):
+        cluster._start_elsewhere({"nonsense": 1})
+    cluster.end()
 
 
 def test_ray_address_is_the_default_and_is_reported(

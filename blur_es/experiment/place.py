@@ -11,6 +11,7 @@ from blur_es.evaluator import Evaluator, LocalEvaluator, problem_of
 from blur_es.experiment.options import TrainOptions
 from blur_es.run.interrupt import InterruptGuard
 from blur_es.util.callbacks import MessageCallback
+from blur_es.util.text import count
 
 
 @contextlib.contextmanager
@@ -68,7 +69,7 @@ def open_evaluator(
             calls=None if chaos is None else ChaosCalls(chaos),
         )
     try:
-        on_message(f"{fleet.workers} workers ({', '.join(fleet.backends)})")
+        on_message(f"{count(fleet.workers, 'worker')} ({', '.join(fleet.backends)})")
         yield fleet
     finally:
         fleet.close()

@@ -124,10 +124,16 @@ class LocalCluster:
             start_new_session=True,
         )
         assert self._starter.stdout is not None
+        reason = "its process ended before it had an address"
         for line in self._starter.stdout:
             if line.startswith(starter.PREFIX):
                 return line.removeprefix(starter.PREFIX).strip()
-        raise RuntimeError("its process ended before it had an address")
+            if line.startswith(starter.FAILURE):
+                reason = line.removeprefix(starter.FAILURE).strip()
+        # The process has ended; this closes the pipes to it.
+        self._starter.communicate()
+        self._starter = None
+        raise RuntimeError(reason)
 
     @property
     def _mark_bytes(self) -> bytes:
