@@ -113,6 +113,15 @@ def compiled_programs_are_freed() -> Iterator[None]:
         gc.collect()
 
 
+@pytest.fixture(scope="module")
+def reports_without_pictures() -> Iterator[None]:
+    """Leave pictures out of reports, because drawing takes most of a report's time."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("blur_es.report.html.write_figure", lambda figure, folder, name: b"")
+        patch.setattr("blur_es.report.html.render", lambda figure, kind: b"")
+        yield
+
+
 @pytest.fixture(scope="session")
 def ray_address() -> Iterator[str]:
     """The address of a Ray cluster with two cores that all tests of a process share."""

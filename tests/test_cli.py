@@ -20,6 +20,8 @@ from blur_es.run.folder import RunFolder
 from tests.experiments import SMALL, genome_hash, small, train, write_small
 from tests.processes import COMMAND, wait_for_generation
 
+pytestmark = pytest.mark.usefixtures("reports_without_pictures")
+
 GOLDEN = Path(__file__).parent / "golden"
 
 

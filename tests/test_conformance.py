@@ -15,8 +15,18 @@ from blur_es.inner.conformance import golden_files, replay
 CASES = golden_files(Path(__file__).parent / "golden")
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize("path", CASES, ids=lambda path: path.stem)
+# JAX compiles every case, which takes long. Other tests compare it with NumPy under every option.
+PLACES = [
+    pytest.param(
+        path, backend, marks=[pytest.mark.slow] * (backend == "jax" and number % 3 > 0), id=name
+    )
+    for number, path in enumerate(CASES)
+    for backend in BACKENDS
+    for name in [f"{path.stem}-{backend}"]
+]
+
+
+@pytest.mark.parametrize(("path", "backend"), PLACES)
 def test_golden_case(path: Path, backend: str) -> None:
     result = replay(path, functools.partial(make_inner_loop, backend), BACKENDS[backend])
     if path.stem.endswith("_FULL"):

@@ -29,6 +29,9 @@ from tests.helpers import make_random_episode
 PATH = "tests.custom_rules:DeltaRule"
 
 
+pytestmark = pytest.mark.usefixtures("reports_without_pictures")
+
+
 def experiment(rule: Any = DeltaRule, **sections: Any) -> Experiment:
     values = {
         "name": "own",

@@ -67,6 +67,8 @@ finally:
 """
 
 
+# Rules reach workers as tasks do, which another test shows.
+@pytest.mark.slow
 @ray_warnings
 @pytest.mark.timeout(900)
 def test_a_rule_of_main_learns_on_two_workers_as_in_process(

@@ -181,7 +181,7 @@ def test_python_on_pages_runs(name: str, capsys: pytest.CaptureFixture[str]) -> 
 
 
 def test_the_programs_of_the_page_of_python_run_one_after_the_other(
-    capsys: pytest.CaptureFixture[str],
+    capsys: pytest.CaptureFixture[str], reports_without_pictures: None
 ) -> None:
     text = (TOP / "docs/python.md").read_text(encoding="utf-8")
     names: dict[str, object] = {"__name__": "__main__"}

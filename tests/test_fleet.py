@@ -25,7 +25,7 @@ pytestmark = ray_warnings
 
 
 @pytest.mark.parametrize(
-    ("workers", "cores"), [pytest.param(1, 1, marks=pytest.mark.slow), (2, 1), (1, 2)]
+    ("workers", "cores"), [*(pytest.param(n, 1, marks=pytest.mark.slow) for n in (1, 2)), (1, 2)]
 )
 def test_the_genome_does_not_depend_on_the_workers(
     tmp_path: Path, ray_address: str, workers: int, cores: int
@@ -83,6 +83,8 @@ def test_results_are_in_the_order_of_the_genomes(tmp_path: Path, ray_address: st
         fleet.close()
 
 
+# Tests of failures show the same with more kinds of failures.
+@pytest.mark.slow
 def test_killed_workers_are_replaced_and_their_work_done_again(
     tmp_path: Path, ray_address: str
 ) -> None:

@@ -51,11 +51,8 @@ def test_a_long_program_is_cut() -> None:
 
 
 def test_every_start_of_a_run_is_recorded_and_its_report_is_written_at_any_time(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, reports_without_pictures: None
 ) -> None:
-    # Rendering takes most of the time.
-    monkeypatch.setattr("blur_es.report.html.write_figure", lambda figure, folder, name: b"")
-    monkeypatch.setattr("blur_es.report.html.render", lambda figure, kind: b"")
     config = small(tmp_path, "meta.generations=2", "backend=numpy")
     train(config, tmp_path / "run", evaluator=InterruptedEvaluator(config, 2))
     folder = RunFolder(tmp_path / "run")

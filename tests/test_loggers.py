@@ -19,6 +19,8 @@ from blur_es.run.logger_kinds import numeric_values
 from tests.experiments import write_small
 from tests.processes import HANG_SECONDS
 
+pytestmark = pytest.mark.usefixtures("reports_without_pictures")
+
 
 def train(folder: Path, *options: str, generations: int = 3) -> int:
     return main(

@@ -26,6 +26,8 @@ from blur_es.util.threads import ONE_THREAD
 from tests.clusters import ray_warnings
 from tests.experiments import SMALL, write_small
 
+pytestmark = pytest.mark.usefixtures("reports_without_pictures")
+
 TOP = str(Path(__file__).parents[1])
 EXPERIMENT: dict[str, Any] = yaml.safe_load(SMALL)
 

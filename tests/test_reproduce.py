@@ -37,6 +37,8 @@ from blur_es.util.style import render
 from tests.clusters import ray_warnings
 from tests.tiny_result import TINY, tiny
 
+pytestmark = pytest.mark.usefixtures("reports_without_pictures")
+
 RESULT_FILES = find_results("all")
 
 

@@ -16,6 +16,8 @@ from blur_es.cli import main
 from blur_es.errors import InputError
 from blur_es.reproduce.schema import load_sweep
 
+pytestmark = pytest.mark.usefixtures("reports_without_pictures")
+
 TOP = Path(__file__).parents[1]
 
 SWEEP = """\
