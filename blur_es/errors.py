@@ -45,7 +45,7 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
 
 def _plain(name: str) -> str:
-    """A name without what people write in different ways."""
+    """A name without its differences in spelling: capitals, hyphens and underscores."""
     return re.sub(r"[-_ .]", "", name).lower() or name
 
 

@@ -237,7 +237,7 @@ def problem_of(config: Experiment, training: bool = True) -> Problem:
 
 
 def usable_backend(backend: str, rule: Rule) -> str:
-    """The backend; `auto` becomes the backend of a rule that only one backend implements."""
+    """The backend to use: for `auto`, the backend of a rule that only one backend implements."""
     return rule.backends[0] if backend == "auto" and len(rule.backends) == 1 else backend
 
 
@@ -396,7 +396,7 @@ class LocalEvaluator:
         return loop.gradients(genome, self.episodes(episodes, chosen), self.measures)
 
     def check(self, genome: Genome) -> None:
-        """Take the first step with a genome, if its rule is one that may be wrong.
+        """Check the functions of a custom rule by taking one step with a genome.
 
         Raises `InputError` that names the function of a custom rule and what is wrong with it.
         """
@@ -438,10 +438,10 @@ class LocalEvaluator:
 
 
 def check_kind(tasks: Sequence[Task], rule: Rule, measure: str) -> None:
-    """Check that tasks are all for classification or all for regression, which suits the rest.
+    """Check that all tasks are of one kind, and that the rule and the measure suit this kind.
 
-    Raises `InputError` if they are of both kinds, or for regression with a rule or a measure that
-    is made for classes.
+    Raises `InputError` for tasks of both classification and regression, and for regression with a
+    rule or a measure that is made for classes.
     """
     numeric = [task for task in tasks if not task.classes]
     if not numeric:

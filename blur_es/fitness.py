@@ -68,8 +68,8 @@ class Measure:
         With a known `best`, it is `best` minus the geometric mean of the distances to `best`, so
         that an improvement by the same factor counts the same at every step. A small number is
         added to every distance and subtracted from the mean: half a row of `rows` where values
-        count rows, `SMALL_LOSS` otherwise. Without `best`, it is the arithmetic mean. The value
-        after a single step stays what it is.
+        count rows, `SMALL_LOSS` otherwise. Without `best`, it is the arithmetic mean. A
+        single value is returned unchanged.
         """
         if len(values) == 1:
             return float(values[0])

@@ -50,7 +50,7 @@ _SECRET_WORDS = frozenset(
         "token",
     ]
 )
-# With one of these words, a name is that of an amount or a choice and not of a secret, as in
+# A name with one of these words is that of an amount or a choice and not of a secret, as in
 # `token_count` and `RAY_AUTH_MODE`.
 _NOT_SECRET = frozenset(["count", "length", "limit", "max", "min", "mode", "number", "size"])
 _SECRET_PAIRS = frozenset(

@@ -97,7 +97,7 @@ BROKEN[4, 1] = np.nan
         ((INPUTS[:, 0], WORDS), {}, r"inputs: found shape \(60,\).*\(rows, inputs\)"),
         ((WORDS[:, None], WORDS), {}, "expected real numbers .*from_dataframe"),
         ((BROKEN, WORDS), {}, "found nan in row 4, column 1, expected a finite"),
-        (([[1, 2], [3]], [0, 1]), {}, "inputs: no array"),
+        (([[1, 2], [3]], [0, 1]), {}, "inputs: not an array"),
         ((INPUTS, np.zeros(ROWS)), {}, "found 1 different labels, expected 2 to 10000 classes"),
         ((INPUTS, INPUTS[:, 0]), {}, "60 different whole numbers in 60 rows.*kind='regression'"),
         ((INPUTS, INPUTS), {"kind": "classification"}, r"shape \(60, 3\), expected \(rows,\)"),

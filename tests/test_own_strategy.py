@@ -211,7 +211,7 @@ class Fails(UnusualStrategy):
 @pytest.mark.parametrize(
     ("strategy", "message"),
     [
-        (Keeps, "gave two results .ask: points.*belongs into the state"),
+        (Keeps, "gave two results .ask: points.*keep what changes in the state"),
         (Grows, r"tell changes the structure .*history'\]\[1\] is new"),
         (Generator, "the state: .mean is numpy.random.*Generator, which a checkpoint cannot hold"),
         (Narrow, r"ask returned points of shape \(3, 4\).*expected numbers of shape \(6, 4\)"),

@@ -26,16 +26,16 @@ def test_the_price_and_its_gradient_are_those_of_the_formula(tmp_path: Path) -> 
         value - PRICE * sum(min(abs(v), abs(v - 1.0)) for v in vector[space.index])
         for value, vector in zip(fitness, vectors, strict=True)
     ]
-    np.testing.assert_allclose(space.priced(fitness, vectors), expected, rtol=1e-12)
+    np.testing.assert_allclose(space.penalized(fitness, vectors), expected, rtol=1e-12)
     step = 1e-6
     for index in range(space.dimensions):
         moved = points.copy()
         moved[:, index] += step
-        change = space.priced(fitness, space.vectors(moved)) - space.priced(fitness, vectors)
-        slopes = [space.price_gradient(vector)[index] for vector in vectors]
+        change = space.penalized(fitness, space.vectors(moved)) - space.penalized(fitness, vectors)
+        slopes = [space.penalty_gradient(vector)[index] for vector in vectors]
         np.testing.assert_allclose(-change / step, slopes, atol=1e-6)
     vectors[0, space.index[0]] = np.inf
-    assert np.isfinite(space.priced(fitness, vectors)).all()
+    assert np.isfinite(space.penalized(fitness, vectors)).all()
 
 
 def test_without_a_price_nothing_changes(tmp_path: Path) -> None:
@@ -45,7 +45,7 @@ def test_without_a_price_nothing_changes(tmp_path: Path) -> None:
     assert "sparsity" not in config.to_canonical()["fitness"]
     space = search_space(config, initial_genome(config))
     fitness = np.zeros(1)
-    assert space.priced(fitness, space.vectors(np.ones((1, space.dimensions)))) is fitness
+    assert space.penalized(fitness, space.vectors(np.ones((1, space.dimensions)))) is fitness
 
 
 @pytest.mark.parametrize("strategy", ["tests.test_own_strategy:UnusualStrategy"])
@@ -59,12 +59,12 @@ def test_a_strategy_maximises_fitness_minus_price(tmp_path: Path, strategy: str)
         evaluator = LocalEvaluator(problem_of(config))
         episodes = EpisodeRange(Phase.META_TRAINING, 1, 1)
         outcomes.append((method.advance(1, space, evaluator, episodes), space))
-    (plain, _), (priced, space) = outcomes
-    np.testing.assert_array_equal(plain.points, priced.points)
-    np.testing.assert_array_equal(plain.accuracy, priced.accuracy)
-    expected = space.priced(plain.fitness, space.vectors(plain.points))
-    np.testing.assert_array_equal(priced.fitness, expected)
-    assert (priced.fitness < plain.fitness).all()
+    (plain, _), (penalized, space) = outcomes
+    np.testing.assert_array_equal(plain.points, penalized.points)
+    np.testing.assert_array_equal(plain.accuracy, penalized.accuracy)
+    expected = space.penalized(plain.fitness, space.vectors(plain.points))
+    np.testing.assert_array_equal(penalized.fitness, expected)
+    assert (penalized.fitness < plain.fitness).all()
 
 
 def test_meta_gradients_follow_the_price(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ import pytest
 from blur_es.cli import main
 from blur_es.run.interrupt import InterruptGuard
 from blur_es.run.progress import ProgressLine
-from blur_es.util.streams import CourtesyStream, robust_streams
+from blur_es.util.streams import LenientStream, robust_streams
 from blur_es.util.strict_json import strict_json
 
 COMMAND = [sys.executable, "-m", "blur_es.cli"]
@@ -44,10 +44,10 @@ class FullDisk(io.StringIO):
 def test_messages_that_cannot_be_written_are_dropped(stream: Any) -> None:
     closed = io.StringIO()
     closed.close()
-    courtesy = CourtesyStream(stream or closed)
-    assert courtesy.write("news\n") == 5
-    courtesy.flush()
-    assert not courtesy.isatty()
+    lenient = LenientStream(stream or closed)
+    assert lenient.write("news\n") == 5
+    lenient.flush()
+    assert not lenient.isatty()
 
 
 def test_the_first_failure_is_reported_once_writing_works_again() -> None:
@@ -63,9 +63,9 @@ def test_the_first_failure_is_reported_once_writing_works_again() -> None:
             written.append(text)
             return len(text)
 
-    courtesy = CourtesyStream(Filling())
+    lenient = LenientStream(Filling())
     for line in ("one\n", "two\n"):
-        courtesy.write(line)
+        lenient.write(line)
     assert written == [
         "\nmessages cannot be written (No space left on device); going on\n",
         "two\n",

@@ -207,7 +207,7 @@ def test_a_measure_may_not_exit_or_print(
     [
         (np.ones((16, 1), complex), "type complex128, expected real numbers"),
         ([["1.5"]] * 16, "expected real numbers"),
-        ([[1.0]] * 15 + [[1.0, 2.0]], "inputs are no array"),
+        ([[1.0]] * 15 + [[1.0, 2.0]], "inputs are not an array"),
         (np.full((16, 1), 1e39), "not finite float32"),
     ],
 )

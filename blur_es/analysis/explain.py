@@ -58,7 +58,8 @@ class Explanation:
     Attributes:
         original: the genome that was explained.
         genome: the simplified genome.
-        terms: its numbers and the options of its rule that could be left out, the dearest first.
+        terms: its numbers and the options of its rule that could be left out, the most valuable
+            first.
         score: name of the accuracy: `accuracy`, or `r2` for numbers as targets.
         tolerance: accuracy that was allowed to be lost.
         episodes: number of validation and of test episodes of each task.

@@ -1,12 +1,12 @@
 """Leaving out numbers of a genome for as long as this costs little accuracy.
 
 A number is left out by setting it to 0, or to 1 where that makes a factor disappear. The search is
-greedy: in every round it scores the genome without each number, and then leaves out as many as
-possible at a time, the cheapest first. It spends the allowed loss in parts, because what a number
-costs depends on the others that are still there.
+greedy: every round scores the genome without each of its numbers, and then leaves out as many as
+possible, starting with those that cost the least accuracy. It uses the allowed loss in several
+parts, because the cost of a number depends on which others remain.
 
-The search orders numbers on few episodes and makes use of chance in them. A check on other episodes
-therefore decides whether they are left out.
+The search orders numbers by their accuracy on few episodes, which is partly chance. A check on
+other episodes therefore decides whether they are left out.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class Removal(NamedTuple):
 
 
 class Term(NamedTuple):
-    """What a number of a simplified genome, or an option of its rule, is worth.
+    """The accuracy that a number of a simplified genome, or an option of its rule, is worth.
 
     Attributes:
         name: of the number, such as `neuron.forward[0,1]`, or of the option.
@@ -83,7 +83,7 @@ def simplify(genome: Genome, score: Score, floor: Sequence[float], holds: Check)
     Args:
         genome: the genome.
         score: returns accuracies, by which the search orders numbers.
-        floor: lowest accuracy that is allowed, rising steps towards it first; see `floors`.
+        floor: lowest accuracy that is allowed; it is approached in steps, see `floors`.
         holds: whether a genome with fewer numbers is acceptable.
 
     Returns:
@@ -91,7 +91,7 @@ def simplify(genome: Genome, score: Score, floor: Sequence[float], holds: Check)
     """
     while True:
         genome = canonical_genome(genome)[0]
-        simpler = _without_what_is_cheap(genome, score, floor, holds)
+        simpler = _shortened(genome, score, floor, holds)
         if simpler is genome:
             return genome
         genome = simpler
@@ -140,7 +140,7 @@ def _replacements(name: str, value: float, neutral: float) -> Iterator[float]:
 
 
 def worth(genome: Genome, score: Score) -> list[Term]:
-    """What each number of a canonical genome is worth, the dearest first."""
+    """The accuracy that each number of a canonical genome is worth, the highest first."""
     own = float(score(genome, genome.vector[None], "")[0])
     choices, accuracies = _without_each(genome, score)
     return [
@@ -165,9 +165,7 @@ def _without_each(genome: Genome, score: Score) -> tuple[list[Removal], Float64A
     return choices, score(genome, vectors, what) if choices else np.zeros(0)
 
 
-def _without_what_is_cheap(
-    genome: Genome, score: Score, floor: Sequence[float], holds: Check
-) -> Genome:
+def _shortened(genome: Genome, score: Score, floor: Sequence[float], holds: Check) -> Genome:
     """The genome without numbers, not canonical."""
     step = 0
     needed: set[int] = set()

@@ -2,7 +2,7 @@
 
 Some changes of a genome change nothing that a network predicts (`docs/equations.md` shows why):
 
-- Numbers that compute what nothing reads (`blur_es.analysis.effects`).
+- Numbers that only contribute to unused values (`blur_es.analysis.effects`).
 - η is a common factor of ν and, where the backward pass adds, of µ. f is one of µ where the
   backward pass multiplies all states.
 - Scale of the synapses: s and η̃ may be multiplied by a number if ν and µ are divided by it.
@@ -66,7 +66,7 @@ def _with_zeros(genome: Genome) -> Fields:
         effective = effective_numbers(genome)
         fields = {name: np.where(effective[name], genome.fields[name], 0.0) for name in effective}
         simpler = Genome(genome.rule, fields)
-        # Where a number is gone, what it needed may be gone as well.
+        # Without this number, others that only contributed to it may have no effect either.
         if np.array_equal(simpler.vector, genome.vector):
             return fields
         genome = simpler

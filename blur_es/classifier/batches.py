@@ -1,4 +1,4 @@
-"""The choice of rows for batches, for validation and to keep; a weight counts as so many copies.
+"""The choice of rows for batches, for validation and to keep; a row of weight n counts as n copies.
 
 All choices depend on the content of rows and not on their order, and a row with weight n is chosen
 exactly as n copies of it would be. For that, rows are sorted by `content_keys` first.

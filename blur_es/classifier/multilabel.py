@@ -43,7 +43,7 @@ class LabelClassifiers:
             present = np.unique(y if weights is None else y[weights > 0])
             self._constants[number] = None
             if len(present) == 1:
-                # As likely as if one more row were different.
+                # The log-odds if one more row had the other value.
                 self._constants[number] = float(np.log1p(len(y))) * (1 if present[0] else -1)
             else:
                 model.fit(X, y, sample_weight=weights)

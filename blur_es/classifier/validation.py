@@ -26,7 +26,8 @@ class Validation:
 
     Attributes:
         steps: learning steps of a network, after which the loss on held-out rows is smallest.
-        outputs: (n, n_L) after so many steps, each row's from the network that has not seen it.
+        outputs: (n, n_L) after so many steps; those of a row come from the network that has not
+            learned from it.
         scores: after every round, the score of such outputs.
     """
 

@@ -94,7 +94,7 @@ def show_progress(
     """Return a progress callback that shows a line for every activity.
 
     Args:
-        amount: text after the name of the activity, from how much of it is done.
+        amount: makes the text after the activity's name from the amount that is done.
         delay: seconds during which nothing is shown, so that short work prints nothing.
     """
     lines: dict[str, ProgressLine] = {}

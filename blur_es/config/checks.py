@@ -119,7 +119,7 @@ def _check_rule(config: Experiment) -> None:
     if config.backend not in ("auto", *rule.backends):
         raise InputError(
             f"backend: {config.backend} does not implement {rule}: a custom rule needs "
-            "backend: jax, or auto for the same"
+            "backend: jax, or auto, which means the same"
         )
     if config.fleet.split is not None:
         raise InputError(f"fleet.split: {rule} is a custom rule, which uses JAX workers only")

@@ -113,7 +113,7 @@ def _array(values: npt.ArrayLike, task: Task, what: str) -> npt.NDArray[Any]:
     try:
         return np.asarray(values)
     except (TypeError, ValueError) as error:
-        raise InputError(f"task {task.name!r}: {what} are no array: {error}") from error
+        raise InputError(f"task {task.name!r}: {what} are not an array: {error}") from error
 
 
 def _inputs(inputs: npt.ArrayLike, task: Task, rows: int) -> Float32Array:

@@ -71,7 +71,8 @@ class Run(RunContents):
                 `meta.generations`.
             experiment: the experiment of the run; None for the one that was passed to `train`, or
                 for the stored one in a run that `open_run` opened.
-            workers: see `train`; None for what the training had, as for what follows.
+            workers: see `train`; None for the value that the training had, as for all arguments
+                below.
             local: see `train`.
             address: see `train`.
             callbacks: see `train`.
@@ -134,7 +135,7 @@ class Generations:
         experiment: the experiment.
         options: where the training runs.
         callbacks: see `Trainer`.
-        on_message: receives news and warnings; None prints them, unless `options.quiet` is set.
+        on_message: receives messages and warnings; None prints them, unless `options.quiet` is set.
 
     Raises:
         InputError: the experiment, the options, the data or the folder are wrong. Nothing has been
@@ -182,7 +183,7 @@ class Generations:
 
     def complete(self) -> Run:
         """Run all generations, and return the run. Raises what the loop raises."""
-        # No code of others runs between the generations, so signals are handled there as well.
+        # No user code runs between the generations, so signals are handled there as well.
         for _ in self._generations(contextlib.nullcontext):
             pass
         return self.run

@@ -30,7 +30,7 @@ def open_evaluator(
         options: where it runs.
         local: the evaluator of this process.
         guard: a signal interrupts the start of the workers.
-        on_message: receives news.
+        on_message: receives messages.
         run: name of the run, for the names of workers.
 
     Raises:

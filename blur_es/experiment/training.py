@@ -62,7 +62,7 @@ def train(
         loggers: also log with these objects, which have `log(metrics)` and `close()`, or which
             make such an object; import paths are allowed (docs/loggers.md).
         quiet: print no progress and no messages.
-        on_message: receives news and warnings; None prints them to standard error, or in a
+        on_message: receives messages and warnings; None prints them to standard error, or in a
             notebook below the cell.
 
     Returns:
@@ -120,7 +120,7 @@ def generations(
     the result is the run.
 
     Args:
-        experiment: see `train`, as for all that follows.
+        experiment: see `train`, as for all other arguments.
         run_dir: see `train`.
         workers: see `train`.
         local: see `train`.

@@ -2,8 +2,8 @@
 
 Chunks are cut by guided self-scheduling: a free worker gets a fraction of the remaining items
 in proportion to its speed. So chunks are large at first and small at the end, and fast workers
-get larger ones. When no items remain, an idle worker repeats a chunk that another worker is
-late with. Lost chunks are put back.
+get larger ones. When no items remain, an idle worker repeats a late chunk of another
+worker. Lost chunks are put back.
 """
 
 from __future__ import annotations
@@ -161,7 +161,7 @@ class Plan:
     def repeat(
         self, worker: int, speeds: Speeds, idle: int, outstanding: list[Outstanding]
     ) -> Chunk | None:
-        """A chunk that another worker is late with, if this worker may finish it sooner.
+        """A late chunk of another worker, if this worker may finish it sooner.
 
         Args:
             worker: number of an idle worker.

@@ -19,7 +19,7 @@ POLL_SECONDS = 0.01
 
 
 class ClusterLostError(RunError):
-    """A process of Ray that the run cannot do without has died or does not answer."""
+    """A process of Ray that the run needs has died or does not answer."""
 
 
 class ClusterState(NamedTuple):

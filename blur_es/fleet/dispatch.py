@@ -255,7 +255,7 @@ class Dispatcher:
         return self._calls.wait([*self._pool.joining, *self._in_flight], seconds)
 
     def _hand_out(self, work: Work, plan: Plan) -> None:
-        """Give every idle worker a chunk: one that waits, or one that another is late with."""
+        """Give every idle worker a waiting chunk, or else a late chunk of another worker."""
         busy = self._busy()
         idle = [worker for worker in self._pool.serving.values() if worker.number not in busy]
         speeds = self._speeds(work)

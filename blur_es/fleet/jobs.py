@@ -1,7 +1,7 @@
 """Independent jobs on Ray: calls of a pure function, which are repeated if they are lost.
 
 `blur_es.fleet.dispatch` serves the generations of a training, whose workers keep what they have
-compiled. This module serves fewer and longer jobs that have nothing in common.
+compiled. This module runs fewer and longer jobs that share nothing.
 """
 
 from __future__ import annotations

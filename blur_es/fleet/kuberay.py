@@ -149,7 +149,7 @@ def _cluster_of(resource: dict[str, Any]) -> tuple[Keys, dict[str, Any]]:
 
 
 def check_kuberay(resource: dict[str, Any]) -> Wrong:
-    """Check what a schema cannot: whether a resource is safe, and whether a job heals itself."""
+    """Check what a schema cannot: whether a resource is safe, and whether a job can resume."""
     at, spec = _cluster_of(resource)
     if resource["kind"] == "RayJob":
         yield from _check_job(resource["spec"])

@@ -25,7 +25,7 @@ class SearchSpace:
         learned: the names of the learned fields, in the order of the genome's vector.
         index: (d,) positions of the learned values in the genome's vector.
         scale: (d,) how far one unit of z moves each learned value.
-        sparsity: price of a learned value's distance to 0 or 1; see `price`.
+        sparsity: weight of the penalty on learned values other than 0 and 1; see `penalized`.
     """
 
     initial: Genome
@@ -99,23 +99,23 @@ class SearchSpace:
             vectors[:, self.index] += self.scale * np.asarray(points, dtype=np.float64)
         return vectors
 
-    def priced(self, fitness: FloatArray, vectors: FloatArray) -> FloatArray:
-        """Fitness (P,) minus the price of the learned values of genome vectors (P, D).
+    def penalized(self, fitness: FloatArray, vectors: FloatArray) -> FloatArray:
+        """Fitness (P,) minus the penalty on the learned values of genome vectors (P, D).
 
-        The price is `sparsity` times the sum over learned values v of min(|v|, |v - 1|). With a
-        price of 0 the result is `fitness` itself.
+        The penalty is `sparsity` times the sum over learned values v of min(|v|, |v - 1|). With a
+        weight of 0 the result is `fitness` itself.
         """
         if not self.sparsity:
             return fitness
         values = vectors[:, self.index]
         distances = np.minimum(np.abs(values), np.abs(values - 1.0))
         with np.errstate(over="ignore"):
-            price = self.sparsity * distances.sum(axis=1)
+            penalty = self.sparsity * distances.sum(axis=1)
         # A genome with infinite values has the worst fitness already.
-        return np.asarray(fitness - np.where(np.isfinite(price), price, 0.0))
+        return np.asarray(fitness - np.where(np.isfinite(penalty), penalty, 0.0))
 
-    def price_gradient(self, vector: FloatArray) -> FloatArray:
-        """The gradient (d,) of the price with respect to the point of a genome vector (D,)."""
+    def penalty_gradient(self, vector: FloatArray) -> FloatArray:
+        """The gradient (d,) of the penalty with respect to the point of a genome vector (D,)."""
         values = vector[self.index]
         nearest_value = np.where(values < 0.5, 0.0, 1.0)
         return np.asarray(self.sparsity * np.sign(values - nearest_value) * self.scale)

@@ -30,7 +30,7 @@ def split_digest(name: str | Path, expected: str | None) -> tuple[str | Path, st
     location, separator, ending = str(name).rpartition("#sha256=")
     if separator:
         if expected is not None and expected.lower() != ending.lower():
-            raise InputError(f"genome: {name}: found another digest than sha256={expected!r}")
+            raise InputError(f"genome: {name}: found a digest other than sha256={expected!r}")
         name, expected = location, ending
     if expected is None:
         return name, None

@@ -44,8 +44,8 @@ def averaging_weight(xp: Any, averaging: Any, age: Any) -> Any:
     """w(t) = 1 / (1 + t / (1 + e^a)), the weight of the newest synapses in their average.
 
     Polynomial-decay averaging (Shamir and Zhang, "Stochastic gradient descent for non-smooth
-    optimization", ICML 2013). The first step has weight 1. For small a the average is close to that
-    of all steps; for large a it is the newest synapses.
+    optimization", ICML 2013). The first step has weight 1. For very negative a the average is
+    close to that of all steps; for large a it is the newest synapses.
     """
     window = 1.0 + xp.exp(xp.minimum(averaging, LARGEST_AVERAGING))
     return 1.0 / (1.0 + age / window)

@@ -51,7 +51,7 @@ class CustomInnerLoop(CompiledInnerLoop):
 
     Args:
         rule: the rule of all genomes.
-        backend: `jax`, or `auto` for the same.
+        backend: `jax`, or `auto`, which means the same.
         precision: the precision of matrix products in the user's functions.
         device_batch: see `CompiledInnerLoop`.
 

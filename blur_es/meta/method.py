@@ -130,7 +130,7 @@ class EvolutionMethod:
         evaluation = evaluator.evaluate(vectors, episodes)
         seconds = time.perf_counter() - began
         fitness, accuracy = evaluation.fitness.mean(axis=2)
-        fitness = space.priced(fitness, vectors)
+        fitness = space.penalized(fitness, vectors)
         self._strategy.tell(generation, points, fitness)
         diverged = evaluation.diverged
         count = int(diverged.sum())
@@ -169,12 +169,12 @@ class GradientMethod:
         seconds = time.perf_counter() - began
         gradients = found.gradients[:, space.index] * space.scale
         if space.sparsity:
-            gradients = gradients - space.price_gradient(vectors[0])
+            gradients = gradients - space.penalty_gradient(vectors[0])
         norm = self._descent.ascend(gradients)
         fitness, accuracy = found.fitness.mean(axis=1)
         return Outcome(
             point[None],
-            space.priced(np.array([fitness]), vectors),
+            space.penalized(np.array([fitness]), vectors),
             np.array([accuracy]),
             int(found.diverged.sum()),
             found.diverged.size,

@@ -183,8 +183,8 @@ class OwnAlgorithm:
             what = f"tell: {', '.join(different[:5])}" if _same(points, again) else "ask: points"
             raise InputError(
                 f"{self._where}: with the same arguments it gave two results ({what}); "
-                "expected methods that depend on key, state and fitness only: what changes belongs "
-                "into the state, and random numbers come from the key"
+                "expected methods that depend on key, state and fitness only: keep what changes "
+                "in the state, and draw random numbers from the key"
             )
 
     def _generation(self, key: Any, state: Any, params: Any) -> tuple[FloatArray, Any]:

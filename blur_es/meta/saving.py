@@ -21,7 +21,7 @@ class Saver:
         run: the run folder.
         state: the state of the training.
         evaluator: the evaluator of the training.
-        on_message: receives warnings and news.
+        on_message: receives warnings and other messages.
 
     Attributes:
         last: the checkpoint of the last complete generation, written or not.

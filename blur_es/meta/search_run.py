@@ -138,7 +138,7 @@ def begin_stage(
     )
     vectors = space.vectors(centers)
     evaluation = evaluator.evaluate(vectors, episodes)
-    best = int(np.argmax(space.priced(evaluation.fitness[0].mean(axis=1), vectors)))
+    best = int(np.argmax(space.penalized(evaluation.fitness[0].mean(axis=1), vectors)))
     state = search_runs[best].method.state_arrays()
     for each in search_runs:
         if each.number != best:

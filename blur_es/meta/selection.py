@@ -104,7 +104,7 @@ def select(
         )
     evaluation = evaluator.evaluate(vectors, EpisodeRange(Phase.VALIDATION, 0, episodes))
     fitness, accuracy = evaluation.fitness.mean(axis=2)
-    fitness = space.priced(fitness, vectors)
+    fitness = space.penalized(fitness, vectors)
     best = int(np.argmax(np.where(finite, fitness, -np.inf)))
     source = "mean" if best < len(centers) else "member"
     return Selection(points[best], source, float(fitness[best]), float(accuracy[best]))

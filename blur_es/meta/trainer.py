@@ -55,7 +55,7 @@ class Trainer:
         run: its run folder, which `RunFolder.begin` has accepted.
         evaluator: evaluates the genomes.
         guard: turns signals into interruptions.
-        on_message: receives warnings and news.
+        on_message: receives warnings and other messages.
         quiet: show no progress line.
         on_metrics: called with the metrics of every generation.
         callbacks: called with the metrics of every generation once its checkpoint is written, if

@@ -124,7 +124,7 @@ class RuleSpec:
         normalize: the passes in which activations are normalised over the batch.
         normalize_last: whether the forward pass also normalises the last layer.
         hidden_offsets: in the forward pass, normalised hidden neurons are shifted by different
-            multiples of a learned number. Normalisation takes the effect of a bias away, so
+            multiples of a learned number. Normalisation removes the effect of a bias, so
             without offsets the boundaries of all hidden neurons contain the mean of the inputs.
         query_statistics: whether query batches are normalised with the mean and variance of the
             last support batches (`support`) or with their own (`batch`), in which case a

@@ -19,8 +19,8 @@ class HebbianAbcd:
     A step adds η (A x y + B x + C y + D) to a synapse from a neuron with activity x to one with
     activity y, averaged over the batch (arXiv 2007.02686, equation 1). Coefficients are shared by
     all synapses of a layer, where the paper has separate ones for every synapse. The paper's
-    networks act and are not told what is right; here, while a step is learned, the labels are the
-    activities of the last layer.
+    networks control agents and get no labels; here, the labels are the activities of the last
+    layer while a step is learned.
 
     Args:
         layers: number of layers of synapses: the hidden layers of the network, and one more.

@@ -1,6 +1,6 @@
 """Metrics for other programs while a run is going on.
 
-Loggers are optional: whatever one does, the run continues without it after one warning. The run's
+Loggers are optional: if one fails, there is one warning and the run continues without it. The run's
 own record is `metrics.jsonl`.
 """
 

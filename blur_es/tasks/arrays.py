@@ -154,7 +154,7 @@ def _numbers(values: npt.ArrayLike, where: str) -> Float32Array:
     try:
         array = np.asarray(values)
     except ValueError as error:  # ragged lists
-        raise InputError(f"{where}: no array: {error}") from error
+        raise InputError(f"{where}: not an array: {error}") from error
     if array.dtype.kind not in "biuf" or array.ndim < 2 or not array.size:
         raise InputError(
             f"{where}: found shape {array.shape} and type {array.dtype}, expected real numbers of "

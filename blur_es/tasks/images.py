@@ -21,7 +21,7 @@ from blur_es.tasks.splits import VALIDATION_ROWS, VALIDATION_SHARE, Pools, choos
 from blur_es.util.arrays import Float32Array, Int64Array, IntArray
 from blur_es.util.options import Options, Whole
 
-# More noise than this buries every image, so it must be a mistake.
+# More noise than this hides every image, so it must be a mistake.
 LARGEST_NOISE = 100.0
 
 # Images are down-sampled in blocks of this many rows, so that the float32 copies stay small.

@@ -36,7 +36,7 @@ def _substitute(error: UnicodeError) -> tuple[str, int]:
     return "".join(_SUBSTITUTES.get(character, "?") for character in characters), error.end
 
 
-class CourtesyStream(io.TextIOBase):
+class LenientStream(io.TextIOBase):
     """A stream for progress and messages, where failing to write is not an error.
 
     After the first failure it tries once to say so; whatever cannot be written is dropped.
@@ -125,7 +125,7 @@ def robust_streams() -> Iterator[None]:
     """Make stdout and stderr usable whatever they are, while the block runs.
 
     A closed stream (None) becomes the null device, characters that its encoding lacks are
-    replaced, and stderr becomes a `CourtesyStream`.
+    replaced, and stderr becomes a `LenientStream`.
     """
     before = sys.stdout, sys.stderr
     codecs.register_error(_ERROR_HANDLER, _substitute)
@@ -139,7 +139,7 @@ def robust_streams() -> Iterator[None]:
                 setattr(sys, name, stack.enter_context(opened))
             elif isinstance(stream, io.TextIOWrapper):
                 stream.reconfigure(errors=_ERROR_HANDLER)
-        sys.stderr = CourtesyStream(sys.stderr)
+        sys.stderr = LenientStream(sys.stderr)
         try:
             yield
         finally:

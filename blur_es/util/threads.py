@@ -31,9 +31,9 @@ def use_one_thread() -> None:
 
 @contextlib.contextmanager
 def one_xla_thread() -> Iterator[None]:
-    """Let XLA use one thread on the CPU if it starts while the block runs; it never changes that.
+    """Let XLA use one CPU thread if it starts in this block; it then keeps that number.
 
-    A number that the user has set (`NPROC`) stays.
+    A number that the user has set (`NPROC`) is kept.
     """
     if "NPROC" in os.environ:
         yield
