@@ -174,6 +174,9 @@ def in_small_checkout(small_checkout: Path, monkeypatch: pytest.MonkeyPatch) -> 
 )
 def test_commands_run(command: list[str], capfd: pytest.CaptureFixture[str]) -> None:
     smaller = [*command, *SMALLER.get(command[0], [])]
+    if "--resume" in command:
+        # By default the last run is continued, which another test may have begun.
+        smaller += ["--run-dir", "runs/demo-seed0"]
     try:
         code = main(smaller)
     except SystemExit as end:  # --version
