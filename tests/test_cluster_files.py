@@ -5,7 +5,9 @@ from __future__ import annotations
 import importlib
 import json
 import re
+import tomllib
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -100,11 +102,23 @@ def test_rays_own_check_accepts_them(
     validate_config(prepare_config(yaml.safe_load(filled(name, tmp_path).read_text())))
 
 
+def kuberay_clusters() -> list[dict[str, Any]]:
+    """The clusters in the files for the KubeRay operator."""
+    cluster, job = (
+        yaml.safe_load((ROOT / "cluster" / name).read_text())["spec"]
+        for name in ("kuberay.yaml", "rayjob.yaml")
+    )
+    return [cluster, job["rayClusterSpec"]]
+
+
 def test_kubernetes_accepts_the_pods() -> None:
     """Check against the schema that Kubernetes publishes, which also refuses unknown keys."""
     kubernetes_validate = pytest.importorskip("kubernetes_validate")
-    spec = yaml.safe_load((ROOT / "cluster/kuberay.yaml").read_text())["spec"]
-    groups = [spec["headGroupSpec"], *spec["workerGroupSpecs"]]
+    groups = [
+        group
+        for spec in kuberay_clusters()
+        for group in (spec["headGroupSpec"], *spec["workerGroupSpecs"])
+    ]
     for group in groups:
         about = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "of-a-group"}}
         pod = about | group["template"]
@@ -119,10 +133,26 @@ def test_versions_are_those_of_the_project() -> None:
     pins = dict(
         line.split("==") for line in (ROOT / "constraints.txt").read_text().splitlines() if line
     )
-    kuberay = yaml.safe_load((ROOT / "cluster/kuberay.yaml").read_text())
-    assert kuberay["spec"]["rayVersion"] == pins["ray"]
+    for spec in kuberay_clusters():
+        assert spec["rayVersion"] == pins["ray"]
     on_gpus = (ROOT / "docker/constraints-gpu.txt").read_text()
     assert f"jax-cuda12-plugin=={pins['jax']}" in on_gpus
+
+
+def test_a_job_on_a_stock_image_installs_what_it_needs() -> None:
+    page = (ROOT / "docs/clusters.md").read_text()
+    (environment,) = re.findall(r"^echo '(.*)' > env\.json$", page, re.MULTILINE)
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    wanted = [*project["dependencies"], *project["optional-dependencies"]["train"]]
+
+    def bounds(packages: list[str]) -> dict[str, str]:
+        return {re.split("[<>=]", each)[0]: each for each in packages}
+
+    listed = bounds(json.loads(environment)["pip"]["packages"])
+    # The others come with Ray, or with packages in the list.
+    assert bounds(wanted).keys() - listed.keys() == {"joblib", "numpy", "pillow", "pyyaml", "ray"}
+    for name, text in listed.items():
+        assert text in (name, bounds(wanted).get(name))
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ REQUEST_SECONDS = 8.0
 SLOWEST_BYTES_PER_SECOND = 2**20
 
 # The extras of this package that install what a protocol needs.
-_EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs"}
+_EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs", "az": "azure", "abfs": "azure"}
 
 
 def open_url(url: str) -> Storage:
