@@ -155,7 +155,12 @@ def __getattr__(name: str) -> Any:
     from importlib import import_module
 
     if name == "__version__":
-        return import_module("importlib.metadata").version("blur_es")
+        metadata = import_module("importlib.metadata")
+        try:
+            return metadata.version("blur_es")
+        except metadata.PackageNotFoundError:
+            # The working folder of a Ray job, for instance, is a copy that is not installed.
+            return "0+unknown"
     if name not in _HOMES:
         raise AttributeError(f"module 'blur_es' has no attribute {name!r}")
     return getattr(import_module(_HOMES[name]), name)

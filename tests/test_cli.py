@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.metadata
 import json
 import signal
 import subprocess
@@ -295,6 +296,14 @@ def test_a_wrong_number_says_what_was_expected(
         main(["evaluate", "mnist-4state", f"{option}={value}"])
     assert error.value.code == 2
     assert expected in capsys.readouterr().err
+
+
+def test_a_copy_that_is_not_installed_has_no_version(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(name: str) -> str:
+        raise importlib.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(importlib.metadata, "version", missing)
+    assert blur_es.__version__ == "0+unknown"
 
 
 def test_the_version_is_that_of_the_project(capsys: pytest.CaptureFixture[str]) -> None:
