@@ -100,7 +100,7 @@ def diagnose(
             "the canonical digest of {} is {}, but most nodes have {}: another kind of processor "
             "or other versions of packages",
             "use nodes of one kind, or accept results that differ in the last digits with "
-            "--mixed-hardware",
+            "`blur-es train FILE --mixed-hardware`",
         ),
         (
             "tasks",
