@@ -27,8 +27,8 @@ test-lowest:
 	    --resolution lowest-direct --editable '.[dev]'
 	$(VENV)-lowest/bin/python -m pytest --numprocesses 2 --dist worksteal $(TESTS)
 
-# Tests `ray up` and jobs on hosts in network namespaces. Run it as root, with the packages iproute2,
-# openssh-server and rsync. Takes about ten minutes.
+# Tests `ray up`, jobs and Slurm on hosts in network namespaces. Run it as root, with the packages
+# iproute2, openssh-server, rsync and slurm-wlm. Takes about fifteen minutes.
 test-cluster: $(STAMP)
 	$(BIN)/python -m pytest -m cluster --numprocesses 2 --dist loadfile
 

@@ -56,12 +56,14 @@ srun --ntasks-per-node=1 --cpus-per-task="$SLURM_CPUS_ON_NODE" --no-kill \
         options=(--block --num-cpus="$SLURM_CPUS_ON_NODE" --object-store-memory=200000000)
         if [ -n "${SLURM_GPUS_ON_NODE:-}" ]; then options+=(--num-gpus="$SLURM_GPUS_ON_NODE"); fi
         if [ "$SLURM_PROCID" = 0 ]; then
-            ray start --head --node-ip-address="$1" --port="$2" --include-dashboard=false \
-                --ray-client-server-port=$(($2 + 1)) "${options[@]}"
+            options+=(--head --node-ip-address="$1" --port="$2" --include-dashboard=false
+                --ray-client-server-port=$(($2 + 1)))
         else
-            until (exec 3<> "/dev/tcp/$1/$2") 2> /dev/null; do sleep 1; done
-            ray start --address="$1:$2" "${options[@]}"
+            options+=(--address="$1:$2")
         fi
+        # Ray gives up if the head node is not ready, or after 30 s, which is too short where its files
+        # come from a slow disk.
+        until ray start "${options[@]}" || ((SECONDS > 600)); do sleep 3; done
     ' ray "$address" "$port" &
 cluster=$!
 
@@ -77,8 +79,15 @@ stop() {
 trap 'stop "the time limit is near"' USR1
 trap 'stop "the job is preempted or cancelled"' TERM
 
-until (exec 3<> "/dev/tcp/$address/$port") 2> /dev/null; do
-    kill -0 "$cluster" || { echo "slurm.sh: Ray did not start on $head" >&2; exit 1; }
+ready() {
+    python3 -c 'import ray, sys; ray.init(sys.argv[1], log_to_driver=False)' "$address:$port" \
+        > /dev/null 2>&1
+}
+until ready; do
+    if ! kill -0 "$cluster" || ((SECONDS > 600)); then
+        echo "slurm.sh: Ray did not start on $head" >&2
+        exit 1
+    fi
     sleep 1
 done
 
@@ -96,7 +105,7 @@ status=0
 wait "$driver" || status=$?
 kill -TERM "$cluster" 2> /dev/null || true
 # 0 done, 1 failed, 2 wrong input, 130 interrupted after a checkpoint was written.
-echo "slurm.sh: blur-es ended with $status; the run is in $run"
+echo "slurm.sh: blur-es ended with $status"
 # Back into the queue, unless somebody has cancelled the job.
 if [ -n "$stopped" ] && [ "$status" = 130 ] &&
     scontrol show job "$SLURM_JOB_ID" | grep -q JobState=RUNNING; then

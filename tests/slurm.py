@@ -67,7 +67,7 @@ def start_slurm(place: Hosts, cores: int = 1) -> dict[str, str]:
         )
         return found.stdout.strip() == "idle 2"
 
-    wait_until(idle, "Slurm's nodes", 60)
+    wait_until(idle, "Slurm's nodes")
     return settings
 
 
@@ -76,11 +76,21 @@ def submit(place: Hosts, settings: dict[str, str], command: str) -> int:
     return int(place.run("h1", f"sbatch --parsable {command}", True, settings).stdout.split()[-1])
 
 
+def _fields(place: Hosts, settings: dict[str, str], job: int) -> dict[str, str]:
+    said = place.run("h1", f"scontrol show job {job}", True, settings).stdout
+    return dict(each.split("=", 1) for each in said.split() if "=" in each)
+
+
 def state(place: Hosts, settings: dict[str, str], job: int) -> str:
     """The state of a job, such as RUNNING or COMPLETED, and how often it was requeued."""
-    said = place.run("h1", f"scontrol show job {job}", True, settings).stdout
-    fields = dict(each.split("=", 1) for each in said.split() if "=" in each)
+    fields = _fields(place, settings, job)
     return f"{fields['JobState']} {fields['Restarts']}"
+
+
+def minutes_running(place: Hosts, settings: dict[str, str], job: int) -> int:
+    """For how many whole minutes a job has been running."""
+    hours, minutes, _ = _fields(place, settings, job)["RunTime"].split(":")
+    return 60 * int(hours) + int(minutes)
 
 
 def log_of(folder: Path, job: int) -> str:
