@@ -133,7 +133,7 @@ def test_partial_fit_continues() -> None:
     before = pickle.dumps(model)
     with pytest.MonkeyPatch.context() as patch:
         # The error occurs at the last moment.
-        patch.setattr("blur_es.classifier.temperature.minimize_scalar", interrupted)
+        patch.setattr("blur_es.classifier.calibration.minimize", interrupted)
         with pytest.raises(KeyboardInterrupt):
             model.partial_fit(train, train_labels)
     assert pickle.dumps(model) == before

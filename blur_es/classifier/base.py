@@ -41,6 +41,11 @@ FEWEST_ROWS = 16
 ENOUGH_ROWS = 1000
 MOST_HELD_OUT = 10_000
 
+# With fewer rows of the rarest class to hold out, `fit` cross-validates instead; with more rows
+# than this in all, that would take too long.
+FEWEST_OF_A_CLASS = 20
+MOST_CROSS_VALIDATED = 10_000
+
 # With weights, transformers of columns are fitted to at most so many copies of rows.
 MOST_COPIES = 100_000
 
@@ -283,8 +288,8 @@ class BlurEstimator(BaseEstimator):  # type: ignore[misc]
         sample = make_sample(rows, numbers, targets, whole, self._seed)
         everything, held = sample, None
         total = copies(sample.weights)
-        if self.early_stopping or (total >= ENOUGH_ROWS and self.validation_fraction > 0):
-            share = min(self.validation_fraction, MOST_HELD_OUT / total)
+        share = min(self.validation_fraction, MOST_HELD_OUT / total)
+        if self.early_stopping or (share > 0 and _can_hold_out(sample, share)):
             learned, rest = sample.split(share)
             if len(rest) and len(learned):
                 sample, held = learned, rest
@@ -335,7 +340,7 @@ class BlurEstimator(BaseEstimator):  # type: ignore[misc]
         self._keep(everything, self._generator)
         if validation is not None:
             self.validation_scores_ = validation.scores
-            self._finish(validation.outputs, sample, learned=False)
+            self._finish(validation.outputs, validation.sample, learned=False)
         else:
             self._calibrate(self._kept if held is None else held, learned=held is None)
 
@@ -394,9 +399,7 @@ class BlurEstimator(BaseEstimator):  # type: ignore[misc]
         self._kept = small.copied()
 
     def _calibrate(self, sample: Sample, learned: bool) -> None:
-        rows = sample.take(np.arange(len(sample)))
-        outputs = np.mean([each.outputs(rows) for each in self._learners], axis=0)
-        self._finish(outputs, sample, learned)
+        self._finish(sample.outputs(self._outputs_of), sample, learned)
 
     # Prediction.
 
@@ -416,6 +419,15 @@ class BlurEstimator(BaseEstimator):  # type: ignore[misc]
 
     def _outputs_of(self, rows: FloatArray) -> FloatArray:
         return np.mean([each.outputs(rows) for each in self._learners], axis=0)
+
+
+def _can_hold_out(sample: Sample, share: float) -> bool:
+    """Whether a share of a sample is enough to validate on."""
+    total = copies(sample.weights)
+    rarest = np.bincount(sample.numbers, sample.weights)[np.unique(sample.numbers)].min()
+    return total >= ENOUGH_ROWS and (
+        share * rarest >= FEWEST_OF_A_CLASS or total > MOST_CROSS_VALIDATED
+    )
 
 
 def _as_copies(X: Any, weights: Float64Array | None) -> Any:

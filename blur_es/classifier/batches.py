@@ -19,28 +19,39 @@ Keys = npt.NDArray[np.uint64]
 _MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
 _SHIFT = np.uint64(29)
 
+# Equal inputs often have different targets if those of more than this share of the rows do.
+AMBIGUOUS_SHARE = 0.1
 
-def content_keys(blocks: Iterable[FloatArray], targets: FloatArray, seed: int) -> Keys:
-    """A pseudo-random number for every row, equal for equal rows (rows,).
+# Decimal places of a part of a copy.
+PLACES = 9
+
+
+def content_keys(blocks: Iterable[FloatArray], targets: FloatArray, seed: int) -> tuple[Keys, Keys]:
+    """Pseudo-random numbers for every row: equal for equal inputs, and for equal rows (rows,).
 
     Args:
         blocks: blocks of rows (block, columns), one after the other.
-        targets: (rows, m) what is to be predicted, which counts as well.
+        targets: (rows, m) what is to be predicted.
         seed: of the random numbers.
     """
     found, begun = [], 0
     for block in blocks:
-        keys = np.full(len(block), seed, np.uint64)
-        for part in (targets[begun : begun + len(block)], block):
-            # Adding 0 replaces -0 by 0; rows in float64 and in float32 shall get the same keys.
-            bits = (np.asarray(part, np.float32) + np.float32(0)).view(np.uint32)
-            for column in bits.T:
-                keys ^= column
-                keys *= _MULTIPLIER
-                keys ^= keys >> _SHIFT
-        found.append(keys)
+        inputs = _mixed(np.full(len(block), seed, np.uint64), block)
+        found.append((inputs, _mixed(inputs, targets[begun : begun + len(block)])))
         begun += len(block)
-    return np.concatenate(found)
+    return np.concatenate([keys for keys, _ in found]), np.concatenate([keys for _, keys in found])
+
+
+def _mixed(keys: Keys, values: FloatArray) -> Keys:
+    """Keys (rows,) that depend on the keys before and on values (rows, columns)."""
+    keys = keys.copy()
+    # Adding 0 replaces -0 by 0; rows in float64 and in float32 shall get the same keys.
+    bits = (np.asarray(values, np.float32) + np.float32(0)).view(np.uint32)
+    for column in bits.T:
+        keys ^= column
+        keys *= _MULTIPLIER
+        keys ^= keys >> _SHIFT
+    return keys
 
 
 def copies(weights: Float64Array) -> int:
@@ -119,27 +130,81 @@ def sample_each_class(
     return np.concatenate(chosen), np.concatenate(new_weights).astype(np.float64)
 
 
-def held_out(numbers: IntArray, weights: Float64Array, keys: Keys, share: float) -> BoolArray:
-    """Which rows are held out (rows,): this share of the weight of every class, at random.
+def is_ambiguous(input_keys: Keys, keys: Keys, weights: Float64Array) -> bool:
+    """Whether many rows have the inputs of a row with another target, as in tables of categories.
 
-    Rows are sorted by their `keys`; equal rows are held out together, so that none is learned.
+    Args:
+        input_keys: (rows,) numbers that are equal for equal inputs.
+        keys: (rows,) numbers that are equal for equal inputs with equal targets.
+        weights: (rows,).
     """
-    chosen = np.zeros(len(numbers), bool)
-    for own, groups, sums in _of_each_class(numbers, weights, keys):
-        chosen[own] = (sums <= share * sums[-1])[groups]
-    return chosen
+    order = np.lexsort((keys, input_keys))
+    inputs, both = input_keys[order], keys[order]
+    # Equal inputs are next to each other, and among these equal targets.
+    other_inputs = inputs[1:] != inputs[:-1]
+    groups = np.concatenate([[0], np.cumsum(other_inputs)])
+    ambiguous = np.zeros(groups[-1] + 1, bool)
+    ambiguous[groups[1:][~other_inputs & (both[1:] != both[:-1])]] = True
+    return bool(weights[order][ambiguous[groups]].sum() > AMBIGUOUS_SHARE * weights.sum())
 
 
-def folds(numbers: IntArray, weights: Float64Array, keys: Keys, count: int) -> IntArray:
-    """A fold for each row (rows,), 0 to `count` - 1, each with about as much of every class.
+def held_out(
+    numbers: IntArray, weights: Float64Array, keys: Keys, share: float, together: bool
+) -> Float64Array:
+    """How much of the weight of each row is held out (rows,): this share of every class, at random.
 
-    Equal rows are in the same fold.
+    Equal rows are kept `together`, so that none that is held out is learned, or their copies are
+    divided like other rows.
     """
-    chosen = np.zeros(len(numbers), np.int64)
+    held = np.zeros(len(numbers))
     for own, groups, sums in _of_each_class(numbers, weights, keys):
-        middles = sums - np.diff(sums, prepend=0.0) / 2
-        chosen[own] = (count * middles / sums[-1]).astype(np.int64)[groups]
-    return chosen
+        if together:
+            chosen = (sums <= share * sums[-1])[groups]
+            held[own[chosen]] = weights[own[chosen]]
+        else:
+            places = np.arange(copies(weights[own]) + 1)
+            held[own] = _dealt(weights[own], keys[own], np.diff(np.floor(places * share)) > 0)
+    return held
+
+
+def folds(
+    numbers: IntArray, weights: Float64Array, keys: Keys, count: int, together: bool
+) -> Float64Array:
+    """How much of the weight of each row is in each fold (count, rows).
+
+    A fold has about as much of every class as the others. Equal rows are kept `together` in a fold,
+    or their copies are divided like other rows.
+    """
+    found = np.zeros((count, len(numbers)))
+    for own, groups, sums in _of_each_class(numbers, weights, keys):
+        if together:
+            middles = sums - np.diff(sums, prepend=0.0) / 2
+            found[(count * middles / sums[-1]).astype(np.int64)[groups], own] = weights[own]
+        else:
+            places = np.arange(copies(weights[own])) % count
+            for fold in range(count):
+                found[fold, own] = _dealt(weights[own], keys[own], places == fold)
+    return found
+
+
+def _dealt(weights: Float64Array, keys: Keys, chosen: BoolArray) -> Float64Array:
+    """How much of the weight of each row (rows,) lies in the chosen places (places,).
+
+    All rows are laid side by side, ordered by their keys, each as long as its weight. The places
+    are equally long and cover them; with whole weights each is one copy.
+    """
+    order = np.argsort(keys, kind="stable")
+    ends = np.cumsum(weights[order])
+    length = ends[-1] / len(chosen)
+    covered = np.interp(
+        np.concatenate([[0.0], ends]),
+        np.arange(len(chosen) + 1) * length,
+        np.concatenate([[0.0], np.cumsum(chosen * length)]),
+    )
+    found = np.empty(len(weights))
+    # Rounded, so that parts of whole weights are whole.
+    found[order] = np.diff(covered / length).round(PLACES) * length
+    return found
 
 
 def _of_each_class(

@@ -16,10 +16,10 @@ from sklearn.utils.multiclass import check_classification_targets, type_of_targe
 from sklearn.utils.validation import check_consistent_length
 
 from blur_es.classifier.base import BlurEstimator
+from blur_es.classifier.calibration import Calibration, calibrate
 from blur_es.classifier.columns import as_numpy
 from blur_es.classifier.multilabel import LabelClassifiers
 from blur_es.classifier.sample import Sample
-from blur_es.classifier.temperature import likeliest_temperature
 from blur_es.genome import GenomeSource
 from blur_es.util.arrays import Float32Array, Float64Array, FloatArray, IntArray
 
@@ -58,8 +58,9 @@ class BlurClassifier(ClassifierMixin, BlurEstimator):  # type: ignore[misc]
         validation_fraction: share of the rows that `fit` holds out, if there are at least 1,000 or
             with `early_stopping`; at most 10,000 rows. The best networks are chosen, and
             probabilities are calibrated, on them. With 30 to 1,000 rows, 3-fold cross-validation
-            takes their place: three more networks are trained on two thirds of the rows each. 0
-            for neither.
+            takes their place: three more networks are trained on two thirds of the rows each; also
+            with up to 10,000 rows if fewer than 20 of the rarest class would be held out. 0 for
+            neither.
         n_iter_no_change: with `early_stopping`, the number of rounds without improvement after
             which the fit ends. A round is a pass over the data, or 15 steps if that is more.
         tol: the smallest improvement of the log loss that counts.
@@ -89,6 +90,9 @@ class BlurClassifier(ClassifierMixin, BlurEstimator):  # type: ignore[misc]
     """
 
     classes_: npt.NDArray[Any]
+
+    # Models that were saved before there was such a weight have none.
+    _frequency_weight: float = 1.0
 
     def __init__(
         self,
@@ -219,11 +223,11 @@ class BlurClassifier(ClassifierMixin, BlurEstimator):  # type: ignore[misc]
         """Probabilities (rows, c) of the labels in `classes_`.
 
         They are the softmax of the outputs, which assumes equally frequent classes, weighted by the
-        class frequencies in the data. The temperature of the softmax is the one with the smallest
-        log loss on rows that `fit` has held out or cross-validated (see `validation_fraction`), or
-        that `partial_fit` has not learned from yet, if a call has at least 1,000. Otherwise it is
-        chosen on rows that were learned from, and where rows are few and columns many, the
-        probabilities are overconfident.
+        class frequencies in the data. The temperature of the softmax, and how much the frequencies
+        count, are those with the smallest log loss on rows that `fit` has held out or
+        cross-validated (see `validation_fraction`), or that `partial_fit` has not learned from yet,
+        if a call has at least 1,000. Otherwise only the temperature is chosen, on rows that were
+        learned from, and where rows are few and columns many, the probabilities are overconfident.
 
         With several labels per row, the probability of each (rows, labels).
         """
@@ -257,7 +261,9 @@ class BlurClassifier(ClassifierMixin, BlurEstimator):  # type: ignore[misc]
         each: LabelClassifiers | None = getattr(self, "_each", None)
         if each is not None:
             return each.log_odds(self._checked_inputs(X, reset=False))
-        return self._outputs(X) / self._temperature + self._log_frequencies
+        outputs = self._outputs(X)
+        calibration = Calibration(self._temperature, self._frequency_weight)
+        return calibration.log_odds(outputs, self._log_frequencies)
 
     def _checked(
         self, X: Any, y: Any, sample_weight: Any, first: bool
@@ -352,19 +358,20 @@ class BlurClassifier(ClassifierMixin, BlurEstimator):  # type: ignore[misc]
     def _evaluate(self, outputs: FloatArray, sample: Sample) -> tuple[float, float]:
         """Log loss and accuracy."""
         weights = self._weights_of(sample)
-        temperature, loss = likeliest_temperature(
-            outputs, sample.numbers, weights, self._log_frequencies, self._total
+        calibration, loss = calibrate(
+            outputs, sample.numbers, weights, self._log_frequencies, self._total, learned=False
         )
-        found = (outputs / temperature + self._log_frequencies).argmax(axis=1)
+        found = calibration.log_odds(outputs, self._log_frequencies).argmax(axis=1)
         return loss, float(np.average(found == sample.numbers, weights=weights))
 
     def _finish(self, outputs: FloatArray, sample: Sample, learned: bool) -> None:
-        self._temperature, _ = likeliest_temperature(
+        (self._temperature, self._frequency_weight), _ = calibrate(
             outputs,
             sample.numbers,
             self._weights_of(sample),
             self._log_frequencies,
             self._total,
+            learned,
         )
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from blur_es.classifier.batches import balanced_batches, folds
+from blur_es.classifier.batches import balanced_batches
 from blur_es.classifier.learner import Learner
 from blur_es.classifier.sample import Sample
 from blur_es.classifier.training import NOISE, Course, Evaluate
@@ -26,12 +26,14 @@ class Validation:
 
     Attributes:
         steps: learning steps of a network, after which the loss on held-out rows is smallest.
+        sample: the n rows, fold by fold; a row is in several folds if its weight is divided.
         outputs: (n, n_L) after so many steps; those of a row come from the network that has not
             learned from it.
         scores: after every round, the score of such outputs.
     """
 
     steps: int
+    sample: Sample
     outputs: FloatArray
     scores: list[float]
 
@@ -58,16 +60,18 @@ def cross_validate(
 
     Returns None where the data cannot be divided, or where a network diverges.
     """
-    places = folds(sample.numbers, sample.weights, sample.keys, FOLDS)
+    parts = sample.folds(FOLDS)
+    if not all(len(part) for pair in parts for part in pair):
+        return None
     ends = [*range(course.per_round, course.steps[0], course.per_round), course.steps[0]]
     width = labels(sample.targets[:1]).shape[1]
-    outputs = np.zeros((len(ends), len(sample), width))
-    for fold in range(FOLDS):
-        held = np.flatnonzero(places == fold)
-        learned = sample.part(places != fold)
-        if not len(held) or not len(learned):
-            return None
-        network, rows = begin(learned, generator), sample.take(held)
+    all_held = functools.reduce(Sample.joined, [held for _, held in parts])
+    outputs = np.zeros((len(ends), len(all_held), width))
+    begun = 0
+    for learned, held in parts:
+        places = slice(begun, begun + len(held))
+        begun += len(held)
+        network = begin(learned, generator)
         known_labels = functools.partial(_labels_of, labels, learned)
         for number, end in enumerate(ends):
             batches = balanced_batches(
@@ -82,11 +86,11 @@ def cross_validate(
                 network = network.after(learned.take, known_labels, batches)
             except ValueError:
                 return None
-            outputs[number, held] = network.outputs(rows)
-    results = [evaluate(each, sample) for each in outputs]
+            outputs[number, places] = held.outputs(network.outputs)
+    results = [evaluate(each, all_held) for each in outputs]
     losses = np.array([loss for loss, _ in results])
     best = int(np.flatnonzero(losses <= (1.0 + NOISE) * losses.min())[-1])
-    return Validation(ends[best], outputs[best], [score for _, score in results])
+    return Validation(ends[best], all_held, outputs[best], [score for _, score in results])
 
 
 def _labels_of(
