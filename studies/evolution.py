@@ -1,10 +1,11 @@
 """A rule found by an evolution strategy alone, from random numbers, on MNIST.
 
     blur-es train experiments/mnist14_evolution.yaml
-    python -m studies.evolution runs/mnist14_evolution-seed0
+    blur-es train experiments/mnist14_evolution_long.yaml
+    python -m studies.evolution runs/mnist14_evolution-seed0 runs/mnist14_evolution_long-seed0
 
-measures the genome of the run and writes `docs/results/evolution.json`, for `docs/genomes.md`.
-Needs MNIST.
+measures the genomes of the two runs and writes `docs/results/evolution.json`, for
+`docs/genomes.md`. Needs MNIST.
 """
 
 from __future__ import annotations
@@ -36,38 +37,61 @@ def course(metrics: Any) -> list[dict[str, float]]:
     return found
 
 
+def stage(run: blur_es.Run, steps: int) -> dict[str, Any]:
+    """What a run took, and the accuracy of its genome and of the best baseline after some steps."""
+    at = sorted({15, steps})
+    compared = blur_es.compare(
+        run,
+        steps=steps,
+        optimizers=["sgd + nesterov", "adam"],
+        classifiers=[],
+        at=at,
+        episodes=EPISODES,
+    ).comparisons[0]
+    entries = [entry for entry in compared.entries if not entry.is_learned]
+    learned = next(entry for entry in compared.entries if entry.is_learned)
+    accuracies = []
+    for place, step in enumerate(at):
+        best = max(entries, key=lambda entry: entry.curve_mean[place])
+        accuracies.append(
+            {
+                "step": step,
+                "mean": round(learned.curve_mean[place], 4),
+                "std": round(learned.curve_std[place], 4),
+                "best": best.name,
+                "best_mean": round(best.curve_mean[place], 4),
+            }
+        )
+    return {
+        "genome_digest": run.genome.sha256,
+        "seconds": round(float(run.result["seconds"])),
+        "generations": run.result["generations"],
+        "evaluations": run.result["evaluations"],
+        "workers": int(run.metrics["workers"][-1]),
+        "accuracies": accuracies,
+    }
+
+
 def main() -> None:
     """Measure and write the results."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("run", help="the run folder")
-    run = blur_es.open_run(parser.parse_args().run)
-    genome = run.genome
-    score = blur_es.evaluate(run, episodes=EPISODES).scores[0]
-    compared = blur_es.compare(
-        run,
-        optimizers=["sgd + nesterov", "adam"],
-        classifiers=[],
-        at=[15],
-        episodes=EPISODES,
-    ).comparisons[0]
-    best = next(entry for entry in compared.entries if not entry.is_learned)
+    parser.add_argument("short", help="the run folder of the first stage")
+    parser.add_argument("long", help="the run folder of the second stage")
+    options = parser.parse_args()
+    short, long = blur_es.open_run(options.short), blur_es.open_run(options.long)
     results = {
         "machine": machine(),
-        "genome_digest": genome.sha256,
-        "seconds": round(float(run.result["seconds"])),
-        "generations": run.result["generations"],
-        "evaluations": run.result["evaluations"],
-        "workers": int(run.metrics["workers"][-1]),
-        "course": course(run.metrics),
-        "mean": round(score.test_accuracy, 4),
-        "std": round(score.test_accuracy_std, 4),
         "episodes": EPISODES,
-        "best": best.name,
-        "best_mean": round(best.mean, 4),
+        "course": course(short.metrics),
+        "stages": [stage(short, 15), stage(long, 100)],
     }
-    write_results("evolution", results, "python -m studies.evolution runs/mnist14_evolution-seed0")
+    write_results(
+        "evolution",
+        results,
+        "python -m studies.evolution runs/mnist14_evolution-seed0 runs/mnist14_evolution_long-seed0",
+    )
 
 
 if __name__ == "__main__":
