@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from blur_es.errors import BlurError, InputError, users_traceback
+from blur_es.errors import InputError, RunError, users_traceback
 from blur_es.evaluator import EpisodeRange, LocalEvaluator, Problem
 from blur_es.fleet.failures import Failure
 from blur_es.inner import DeviceBatchTooLargeError
@@ -115,10 +115,11 @@ class ChunkEvaluator:
             for episode in self._evaluator.episodes(EpisodeRange(Phase.META_TRAINING, 1, 1)):
                 for array in (episode.support_inputs, episode.support_labels, episode.query_inputs):
                     data.update(np.ascontiguousarray(array).tobytes())
-        except BlurError:
+        except RunError:
             raise
         except Exception:
-            # A user's task fails. It fails again in an evaluation, which reports the exception.
+            # A user's task fails or returns wrong data. It does so again in an evaluation, which
+            # reports it as in the driver's process.
             return "none"
         return data.hexdigest()
 
