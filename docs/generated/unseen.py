@@ -12,7 +12,8 @@ from blur_es.util.markdown import markdown_table
 from blur_es.util.style import LINE_STYLES, Picture, new_axes
 from docs.generated.common import Row, accuracy, draw_leads, origin, read, save
 
-STEPS = (1, 2, 3, 5, 8, 10, 15)
+# `blur-es compare` measures after these of 15 steps.
+STEPS = (1, 2, 5, 10, 15)
 # Differences of at most this many points of accuracy count as level.
 LEVEL = 0.1
 
@@ -121,7 +122,10 @@ def _curves(group: str) -> Callable[[], list[str]]:
         return markdown_table(
             [f"mean accuracy over {len(own)} data sets after step", *map(str, STEPS)],
             [
-                [name, *(f"{mean_curve(own, pick)[step - 1]:.3f}" for step in STEPS)]
+                [
+                    name,
+                    *(f"{mean:.3f}" for _, mean in zip(STEPS, mean_curve(own, pick), strict=True)),
+                ]
                 for name, pick in ENTRIES.items()
             ],
         )
@@ -133,7 +137,7 @@ def _table(group: str) -> Callable[[], list[str]]:
     def make() -> list[str]:
         own = [row for row in all_rows() if row["group"] == group]
         return markdown_table(
-            ["data", "inputs, classes", *ENTRIES, "lead, points", "steps ahead"],
+            ["data", "inputs, classes", *ENTRIES, "lead, points", f"steps ahead of {len(STEPS)}"],
             [
                 [
                     row["data"],
@@ -180,7 +184,7 @@ def draw() -> None:
         for line, (name, pick) in zip(LINE_STYLES, ENTRIES.items(), strict=False):
             curve = mean_curve(own, pick)
             axes.plot(
-                np.arange(1, len(curve) + 1),
+                STEPS,
                 curve,
                 label=name,
                 color=line.color,
