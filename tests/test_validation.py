@@ -155,3 +155,12 @@ def test_weights_count_exactly_as_copies() -> None:
         one.fit(table, targets, sample_weight=weights)
         other.fit(np.repeat(table, weights, axis=0), np.repeat(targets, weights))
         np.testing.assert_allclose(one.predict(table), other.predict(table), rtol=1e-10)
+
+
+def test_small_weights_are_not_rounded_away() -> None:
+    """AdaBoost's weights have the sum 1; others may be smaller still."""
+    labels = (NOISE[:60, 0] > 0).astype(int)
+    for weight in (2.0**-40, 1.0):
+        model = BlurClassifier(hidden_layers=16, steps=15, random_state=0)
+        model.fit(NOISE[:60], labels, sample_weight=np.full(60, weight))
+        assert model.validation_scores_ == pytest.approx([0.73], abs=0.01)

@@ -90,7 +90,10 @@ class Sample:
 
     def _without(self, weights: Float64Array) -> tuple[Self, Self]:
         """This sample without some of the weight of its rows (n,), and what was taken away."""
-        return self._weighted((self.weights - weights).round(PLACES)), self._weighted(weights)
+        left = self.weights - weights
+        # What is smaller is the rounding error of a row that was taken away as a whole.
+        left[left < self.weights * 10.0**-PLACES] = 0.0
+        return self._weighted(left), self._weighted(weights)
 
     def _weighted(self, weights: Float64Array) -> Self:
         """The rows whose new weights (n,) are above 0, with these weights."""
